@@ -1,0 +1,2 @@
+# What Triton looks for.
+from musicgen_engine.triton_front import TritonPythonModel  # noqa: F401

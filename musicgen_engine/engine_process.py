@@ -1,0 +1,191 @@
+"""The engine process as its stub sees it: started, watched, told what to do, and started again.
+
+    starting ─→ loading ─→ ready
+        ↑          │         │      the process ends: every song in flight fails at once
+        └─ back-off ←────────┘      (at once the first time, later after 2, 4, 8 … 60 s)
+
+While it waits to try again the engine is `failed`, with the reason, and new songs are refused.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import multiprocessing
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import numpy as np
+
+from musicgen_engine.channel import Channel, Message
+from musicgen_engine.errors import EngineUnavailable, ServiceError
+from musicgen_engine.song import Song
+
+PROVEN = 10.0  # seconds ready after which a death counts as the first
+SILENCE = 60.0  # seconds without a sign of life (one comes every second) that mean a hung engine
+MAX_DELAY = 60.0  # seconds, between two tries at the most
+WATCH = 0.2  # seconds between two looks for cancelled songs
+
+log = logging.getLogger("engine")
+
+
+class Listener(Protocol):
+    """Who asked for a song and waits for it."""
+
+    @property
+    def cancelled(self) -> bool: ...
+
+    def status(self, status: dict[str, Any]) -> None: ...
+
+    def chunk(
+        self, audio: np.ndarray, sample_rate: int, status: dict[str, Any], last: bool
+    ) -> None:
+        """`audio`: float32 [channels, samples]."""
+
+    def error(self, error: ServiceError) -> None: ...
+
+
+class EngineProcess:
+    """`command` is run with the number of its end of the channel appended."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = list(command)
+        self._ids = itertools.count(1)
+        self._lock = threading.RLock()  # guards all below
+        self._listeners: dict[int, Listener] = {}
+        self._state: dict[str, Any] = {}
+        self._ready_since: float | None = None
+        self._stopping = threading.Event()
+        self._start()
+        self._threads = [
+            threading.Thread(target=target, daemon=True)
+            for target in (self._supervise, self._watch)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, song: Song, listener: Listener) -> None:
+        """Hands the song over; everything about it comes to `listener`, its end exactly once.
+
+        Raises:
+            ServiceError: why the engine, which failed, is not running now.
+        """
+        with self._lock:
+            if self._state["state"] == "failed":
+                raise ServiceError.of(self._state["code"], self._state["message"])
+            id = next(self._ids)
+            self._listeners[id] = listener
+            channel = self._channel
+        # Not under the lock: the engine may be busy telling us something before it reads.
+        self._send(channel, {"kind": "song", "id": id, "song": asdict(song)})
+
+    def status(self) -> dict[str, Any]:
+        with self._lock:
+            return self._state
+
+    def stop(self) -> None:
+        """Ends the engine process; songs in flight fail."""
+        self._stopping.set()
+        self._process.kill()
+        for thread in self._threads:
+            thread.join()
+
+    def _start(self) -> None:
+        ours, theirs = multiprocessing.Pipe()
+        self._channel = Channel(ours)
+        with theirs:
+            command = [*self._command, str(theirs.fileno())]
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        self._state = {"state": "loading", "bytes": 0, "total_bytes": None}
+        self._ready_since = None
+
+    def _send(self, channel: Channel, message: Message) -> None:
+        try:
+            channel.send(message)
+        except OSError:
+            pass  # it has just died: the supervising thread is about to tell every listener
+
+    def _supervise(self) -> None:
+        failures = 0
+        while True:
+            self._receive()
+            with self._lock:
+                proven = self._ready_since and time.monotonic() - self._ready_since > PROVEN
+                failures = 1 if proven else failures + 1
+                reason, delay = self._bury(failures)
+                if not delay and not self._stopping.is_set():
+                    self._start()
+            log.warning("%s", reason)
+            if self._stopping.wait(delay):
+                return
+            if delay:
+                with self._lock:
+                    self._start()
+
+    def _receive(self) -> None:
+        """Hands on what the engine says until it ends, or is so silent that it is ended."""
+        while True:
+            if self._channel.silent_for(SILENCE):
+                self._process.kill()
+            try:
+                message, payload = self._channel.receive()
+            except EOFError:
+                return
+            self._hand_on(message, payload)
+
+    def _hand_on(self, message: Message, payload: bytes) -> None:
+        kind = message.pop("kind")
+        if kind == "state":
+            with self._lock:
+                self._state = message
+                if message["state"] == "ready" and not self._ready_since:
+                    self._ready_since = time.monotonic()
+            return
+        ended = kind == "error" or message.get("last")
+        with self._lock:
+            id = message["id"]
+            listener = self._listeners.pop(id, None) if ended else self._listeners.get(id)
+        if not listener:
+            return  # a status that was on its way when the song ended
+        if kind == "status":
+            listener.status(message["status"])
+        elif kind == "chunk":
+            audio = np.frombuffer(payload, np.float32).reshape(message["channels"], -1)
+            listener.chunk(audio, message["sample_rate"], message["status"], message["last"])
+        else:
+            listener.error(ServiceError.of(message["code"], message["message"]))
+
+    def _bury(self, failures: int) -> tuple[ServiceError, float]:
+        """After the process's end: why it ended, and how long to wait before it starts again."""
+        self._channel.close()
+        exit_code = self._process.wait()
+        if self._state["state"] == "failed":  # it said itself why
+            reason = ServiceError.of(self._state["code"], self._state["message"])
+            delay = min(MAX_DELAY, 2.0**failures)
+        else:
+            how = signal.Signals(-exit_code).name if exit_code < 0 else f"exit code {exit_code}"
+            reason = EngineUnavailable(f"the engine stopped ({how}) and is started again; retry")
+            delay = 0.0 if failures == 1 else min(MAX_DELAY, 2.0 ** (failures - 1))
+        if delay:
+            self._state = {"state": "failed", "code": reason.code, "message": reason.message}
+        listeners, self._listeners = self._listeners, {}
+        for listener in listeners.values():
+            listener.error(reason)
+        return reason, delay
+
+    def _watch(self) -> None:
+        """Tells the engine of songs that nobody waits for any more."""
+        told: set[int] = set()
+        while not self._stopping.wait(WATCH):
+            with self._lock:
+                listeners, channel = dict(self._listeners), self._channel
+            told &= listeners.keys()
+            for id in listeners.keys() - told:
+                if listeners[id].cancelled:
+                    told.add(id)
+                    self._send(channel, {"kind": "cancel", "id": id})

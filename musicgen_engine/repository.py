@@ -1,0 +1,46 @@
+"""The variants that lie in the model repository, read from their folders."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from musicgen_engine.weights import where
+
+
+@dataclass(frozen=True)
+class Variant:
+    """`checkpoint` is None for weights in the folder itself; `weights` says where they are:
+    "bundled", "cached" or "missing"."""
+
+    name: str
+    checkpoint: str | None
+    license: str
+    weights: str
+
+
+class Repository:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def variants(self) -> list[Variant]:
+        """All models that make music: every folder with a config.pbtxt, except the front's."""
+        configs = sorted(self._folder.glob("*/config.pbtxt"))
+        return [self._variant(config) for config in configs if config.parent.name != "musicgen"]
+
+    def catalogue(self) -> dict[str, Any]:
+        return {"models": [asdict(variant) for variant in self.variants()]}
+
+    def _variant(self, config: Path) -> Variant:
+        parameters = text_format.Parse(config.read_text(), ModelConfig()).parameters
+        checkpoint = parameters["checkpoint"].string_value
+        return Variant(
+            name=config.parent.name,
+            checkpoint=checkpoint or None,
+            license=parameters["license"].string_value or "unknown",
+            weights=where(checkpoint, config.parent / "1"),
+        )

@@ -1,0 +1,80 @@
+"""A song as it was asked for: checked once, then never changed."""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from musicgen_engine.errors import InvalidInput
+
+FRAME_RATE = 50  # codec frames a second, the same in every MusicGen
+MAX_PROMPT = 2_000  # characters
+MAX_DURATION = float(os.environ.get("MAX_DURATION", "300"))  # seconds
+
+
+@dataclass(frozen=True)
+class Song:
+    """Sampling settings are audiocraft's, with its defaults; `temperature` 0 is greedy.
+
+    `frames` is the length (50 a second) and the only measure of it from here on: seconds in
+    floating point disagree (0.7 s is 34 or 35 frames by type).
+    """
+
+    prompt: str
+    frames: int
+    seed: int
+    temperature: float = 1.0
+    top_k: int = 250
+    top_p: float = 0.0
+    cfg_coef: float = 3.0
+
+    @classmethod
+    def parse(cls, inputs: Mapping[str, Any]) -> Song:
+        """The song that the inputs of a request (name → its one value) describe.
+
+        Raises:
+            InvalidInput: naming the input, its value and what would be right.
+        """
+        seconds = _within(inputs, "DURATION", None, 0.0, MAX_DURATION)
+        if seconds == 0:
+            raise InvalidInput("DURATION: 0 seconds hold no music; give a positive number")
+        return cls(
+            prompt=_prompt(inputs),
+            frames=max(1, round(seconds * FRAME_RATE)),
+            # 32 bits are seeds enough, and every client's JSON holds them exactly.
+            seed=int(_within(inputs, "SEED", secrets.randbits(32), 0, 2**63 - 1)),
+            temperature=_within(inputs, "TEMPERATURE", cls.temperature, 0.0, 100.0),
+            top_k=int(_within(inputs, "TOP_K", cls.top_k, 0, 1_000_000)),
+            top_p=_within(inputs, "TOP_P", cls.top_p, 0.0, 1.0),
+            cfg_coef=_within(inputs, "CFG_COEF", cls.cfg_coef, 0.0, 100.0),
+        )
+
+
+def _prompt(inputs: Mapping[str, Any]) -> str:
+    if "PROMPT" not in inputs:
+        raise InvalidInput("PROMPT: missing; describe the music (it may be empty)")
+    try:
+        prompt = bytes(inputs["PROMPT"]).decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"PROMPT: not UTF-8 ({error.reason}); encode it as UTF-8") from None
+    if len(prompt) > MAX_PROMPT:
+        raise InvalidInput(f"PROMPT: {len(prompt)} characters; at most {MAX_PROMPT} are read")
+    return prompt
+
+
+def _within(
+    inputs: Mapping[str, Any], name: str, default: float | None, low: float, high: float
+) -> float:
+    """An input's number; integers stay integers, so that a 63-bit seed keeps all its bits."""
+    if name not in inputs:
+        if default is None:
+            raise InvalidInput(f"{name}: missing; give a number up to {high:g}")
+        return default
+    value: float = inputs[name].item()
+    if not (math.isfinite(value) and low <= value <= high):
+        raise InvalidInput(f"{name}: {value} is out of range; give {low:g} to {high:g}")
+    return value

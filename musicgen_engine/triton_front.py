@@ -1,0 +1,107 @@
+"""The model `musicgen`: every variant behind one plain request and one plain response.
+
+For tools that know nothing of decoupled models. It relays to the variant through Triton (business
+logic scripting), one thread a request: coroutines of one instance would wait for one another.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from musicgen_engine import triton_tensors as tensors
+from musicgen_engine.errors import (
+    Cancelled,
+    GenerationFailed,
+    InvalidInput,
+    ModelNotLoaded,
+    QueueFull,
+    ServiceError,
+    UnknownModel,
+)
+from musicgen_engine.repository import Repository
+from musicgen_engine.tensors import INPUTS, MODEL, OUTPUTS
+
+MAX_REQUESTS = 64  # relayed at once; each waits in a thread of its own
+
+log = logging.getLogger("musicgen")
+
+
+class TritonPythonModel:
+    @staticmethod
+    def auto_complete_config(config: Any) -> Any:
+        tensors.declare(config, [MODEL, *INPUTS], OUTPUTS)
+        return config
+
+    def initialize(self, args: dict[str, str]) -> None:
+        self._repository = Repository(Path(args["model_repository"]).parent)
+        self._places = threading.BoundedSemaphore(MAX_REQUESTS)
+        self._threads = ThreadPoolExecutor(MAX_REQUESTS)
+
+    def execute(self, requests: list[Any]) -> None:
+        for request in requests:
+            if self._places.acquire(blocking=False):
+                self._threads.submit(self._answer, request)
+            else:
+                full = QueueFull(f"{MAX_REQUESTS} requests wait already; ask again later")
+                tensors.send_error(request.get_response_sender(), full)
+
+    def finalize(self) -> None:
+        self._threads.shutdown()
+
+    def _answer(self, request: Any) -> None:
+        sender = request.get_response_sender()
+        try:
+            inputs = tensors.values(request)
+            outputs = self._relay(request, inputs) if inputs else self._catalogue()
+            sender.send(pb_utils.InferenceResponse(outputs), flags=tensors.FINAL)
+        except ServiceError as error:
+            tensors.send_error(sender, error)
+        except Exception:
+            log.exception("a request could not be relayed")
+            tensors.send_error(sender, GenerationFailed("it could not be relayed; see the log"))
+        finally:
+            self._places.release()
+
+    def _catalogue(self) -> list[Any]:
+        return [tensors.tensor("STATUS", self._repository.catalogue())]
+
+    def _relay(self, request: Any, inputs: dict[str, Any]) -> list[Any]:
+        """The whole song. It is streamed from the variant, to see a cancelled request in time."""
+        relayed = [t for t in request.inputs() if t.name() != "MODEL"]
+        responses = pb_utils.InferenceRequest(
+            model_name=self._variant(inputs),
+            requested_output_names=[output["name"] for output in OUTPUTS],
+            inputs=[*relayed, pb_utils.Tensor("STREAM", np.array([True]))],
+        ).exec(decoupled=True)
+        audio = []
+        for response in responses:
+            if response.has_error():
+                raise ServiceError.parse(response.error().message())
+            if request.is_cancelled():
+                if hasattr(responses, "cancel"):  # Triton 25.04 and later
+                    responses.cancel()
+                raise Cancelled("the request was cancelled")
+            outputs = {tensor.name(): tensor for tensor in response.output_tensors()}
+            if "AUDIO" in outputs:
+                audio.append(outputs.pop("AUDIO").as_numpy())
+                rest = outputs
+        return [pb_utils.Tensor("AUDIO", np.concatenate(audio, axis=1)), *rest.values()]
+
+    def _variant(self, inputs: dict[str, Any]) -> str:
+        if "MODEL" not in inputs:
+            raise InvalidInput("MODEL: missing; name the variant, as musicgen-small")
+        name = bytes(inputs["MODEL"]).decode(errors="replace")
+        known = [variant.name for variant in self._repository.variants()]
+        if name not in known:
+            raise UnknownModel(f"MODEL: {name!r} is none of {', '.join(known)}")
+        if not pb_utils.is_model_ready(name):
+            raise ModelNotLoaded(f"MODEL: {name} is not loaded; load it and ask again")
+        return name

@@ -1,0 +1,104 @@
+"""What Triton runs for each variant: tensors ↔ songs. Decoupled; it answers from other threads.
+
+The variant's `1/model.py` imports `TritonPythonModel` from here. This process never imports torch:
+the weights live in the engine process, which this one starts and watches.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from musicgen_engine import triton_tensors as tensors
+from musicgen_engine.engine_process import EngineProcess
+from musicgen_engine.errors import ServiceError
+from musicgen_engine.song import Song
+from musicgen_engine.tensors import INPUTS, OUTPUTS, STREAM
+
+
+class TritonPythonModel:
+    @staticmethod
+    def auto_complete_config(config: Any) -> Any:
+        tensors.declare(config, [*INPUTS, STREAM], OUTPUTS)
+        config.set_model_transaction_policy({"decoupled": True})
+        return config
+
+    def initialize(self, args: dict[str, str]) -> None:
+        logging.basicConfig(level=logging.INFO, format=f"{args['model_name']}: %(message)s")
+        parameters = json.loads(args["model_config"])["parameters"]
+        version_folder = Path(args["model_repository"]) / args["model_version"]
+        checkpoint = parameters.get("checkpoint", {}).get("string_value", "")
+        module = [sys.executable, "-m", "musicgen_engine.engine"]
+        self._engine = EngineProcess([*module, str(version_folder), checkpoint])
+
+    def execute(self, requests: list[Any]) -> None:
+        for request in requests:
+            try:
+                self._accept(request)
+            except ServiceError as error:
+                tensors.send_error(request.get_response_sender(), error)
+
+    def _accept(self, request: Any) -> None:
+        inputs = tensors.values(request)
+        if not inputs:
+            status = {"STATUS": self._engine.status()}
+            return tensors.send(request.get_response_sender(), status, last=True)
+        stream = bool(inputs.pop("STREAM", False))
+        song = Song.parse(inputs)
+        self._engine.submit(song, Reply(request, song, stream))
+
+    def finalize(self) -> None:
+        self._engine.stop()
+
+
+class Reply:
+    """One song's way back to its client."""
+
+    def __init__(self, request: Any, song: Song, stream: bool) -> None:
+        self._request = request
+        self._sender = request.get_response_sender()
+        self._song = song
+        self._stream = stream
+        self._audio: list[np.ndarray] = []  # held back until the end unless the client streams
+        self._ended = False
+        self._lock = threading.Lock()
+
+    @property
+    def cancelled(self) -> bool:
+        with self._lock:  # after the last response Triton crashes on this question
+            return not self._ended and bool(self._request.is_cancelled())
+
+    def status(self, status: dict[str, Any]) -> None:
+        if self._stream:
+            self._send({"STATUS": status}, last=False)
+
+    def chunk(
+        self, audio: np.ndarray, sample_rate: int, status: dict[str, Any], last: bool
+    ) -> None:
+        self._audio.append(audio)
+        if self._stream or last:
+            outputs = {
+                "AUDIO": np.concatenate(self._audio, axis=1),
+                "SAMPLE_RATE": sample_rate,
+                "FRAMES": self._song.frames,
+                "SEED": self._song.seed,
+                "STATUS": status,
+            }
+            self._audio.clear()
+            self._send(outputs, last)
+
+    def error(self, error: ServiceError) -> None:
+        with self._lock:
+            self._ended = True
+            tensors.send_error(self._sender, error)
+
+    def _send(self, outputs: dict[str, Any], last: bool) -> None:
+        with self._lock:
+            self._ended = last
+            tensors.send(self._sender, outputs, last)

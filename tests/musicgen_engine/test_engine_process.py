@@ -1,0 +1,167 @@
+"""The engine process dies and comes back; nobody waits for ever.
+
+The engine is a real child process that speaks the real channel: this file itself, run as a script.
+What it does is the prompt of the song.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from musicgen_engine.channel import Channel
+from musicgen_engine.engine_process import EngineProcess
+from musicgen_engine.errors import EngineUnavailable, ServiceError, WeightsMissing
+from musicgen_engine.song import Song
+
+
+def engine(mode: str, socket: str) -> None:
+    channel = Channel(Connection(int(socket)))
+    if mode == "fail":
+        state = {"kind": "state", "state": "failed", "code": "weights_missing", "message": "none"}
+        return channel.send(state)
+    if mode == "crash":
+        sys.exit(3)
+    channel.send({"kind": "state", "state": "ready", "pid": os.getpid()})
+    while True:
+        try:
+            message, _ = channel.receive()
+        except EOFError:
+            return
+        id = message["id"]
+        if message["kind"] == "cancel":
+            channel.send({"kind": "error", "id": id, "code": "cancelled", "message": "stopped"})
+        elif message["song"]["prompt"] == "die":
+            os.abort()
+        elif message["song"]["prompt"] == "play":
+            channel.send({"kind": "status", "id": id, "status": {"state": "generating"}})
+            chunk = {"kind": "chunk", "id": id, "channels": 2, "sample_rate": 32000, "last": True}
+            channel.send({**chunk, "status": {}}, np.ones((2, 640), np.float32).tobytes())
+            channel.send({"kind": "status", "id": id, "status": {"state": "too late"}})
+
+
+class Recorder:
+    """A listener that remembers."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self.statuses: list[dict[str, Any]] = []
+        self.audio: np.ndarray | None = None
+        self.failure: ServiceError | None = None
+        self.ended = threading.Event()
+
+    def status(self, status: dict[str, Any]) -> None:
+        self.statuses.append(status)
+
+    def chunk(
+        self, audio: np.ndarray, sample_rate: int, status: dict[str, Any], last: bool
+    ) -> None:
+        self.audio = audio
+        self.ended.set()
+
+    def error(self, error: ServiceError) -> None:
+        self.failure = error
+        self.ended.set()
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + 20
+    while not (result := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return result
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[str], EngineProcess]]:
+    started: list[EngineProcess] = []
+
+    def start(mode: str) -> EngineProcess:
+        started.append(EngineProcess([sys.executable, __file__, mode]))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.stop()
+
+
+def song(prompt: str) -> Song:
+    return Song(prompt=prompt, frames=1, seed=0)
+
+
+def play(process: EngineProcess, prompt: str) -> Recorder:
+    recorder = Recorder()
+    process.submit(song(prompt), recorder)
+    return recorder
+
+
+Start = Callable[[str], EngineProcess]
+
+
+def test_a_song_comes_back_whole(start: Start) -> None:
+    recorder = play(start("serve"), "play")
+    assert recorder.ended.wait(20)
+    assert recorder.audio is not None
+    assert recorder.audio.shape == (2, 640)
+    assert recorder.statuses == [{"state": "generating"}]
+
+
+def test_a_death_tells_everyone_in_flight_at_once_and_the_next_song_is_served(
+    start: Start,
+) -> None:
+    process = start("serve")
+    waiting = [play(process, "wait") for _ in range(3)]
+    play(process, "die")
+    for recorder in waiting:
+        assert recorder.ended.wait(20)
+        assert isinstance(recorder.failure, EngineUnavailable)
+        assert "SIGABRT" in recorder.failure.message
+    again = play(process, "play")
+    assert again.ended.wait(20)
+    assert again.audio is not None
+
+
+def test_an_engine_that_keeps_dying_refuses_songs_with_the_reason(start: Start) -> None:
+    process = start("crash")
+    until(lambda: process.status()["state"] == "failed")
+    with pytest.raises(EngineUnavailable, match="exit code 3"):
+        process.submit(song("play"), Recorder())
+
+
+def test_what_the_engine_says_of_its_failure_is_the_reason(start: Start) -> None:
+    process = start("fail")
+    until(lambda: process.status()["state"] == "failed")
+    with pytest.raises(WeightsMissing, match="none"):
+        process.submit(song("play"), Recorder())
+
+
+def test_a_failed_engine_is_tried_again(start: Start) -> None:
+    process = start("crash")
+    until(lambda: process.status()["state"] == "failed")
+    until(lambda: process.status()["state"] == "loading")
+
+
+def test_a_cancelled_song_ends_while_others_go_on(start: Start) -> None:
+    process = start("serve")
+    cancelled, other = play(process, "wait"), play(process, "wait")
+    cancelled.cancelled = True
+    assert cancelled.ended.wait(20)
+    assert cancelled.failure and cancelled.failure.code == "cancelled"
+    assert not other.ended.is_set()
+
+
+def test_the_engine_ends_with_its_stub(start: Start) -> None:
+    process = start("serve")
+    pid = until(lambda: process.status().get("pid"))
+    process.stop()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+if __name__ == "__main__":
+    engine(*sys.argv[1:])

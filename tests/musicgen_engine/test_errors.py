@@ -1,0 +1,25 @@
+"""An error keeps its kind on its way through processes that carry text alone."""
+
+import pytest
+from musicgen_engine.errors import EngineUnavailable, GenerationFailed, ServiceError
+
+KINDS = ServiceError.__subclasses__()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_text_carries_the_kind(kind: type[ServiceError]) -> None:
+    error = ServiceError.parse(f"Triton says: {kind('what and what to do')}")
+    assert type(error) is kind
+    assert error.message == "what and what to do"
+
+
+def test_codes_are_unique() -> None:
+    assert len({kind.code for kind in KINDS}) == len(KINDS)
+
+
+def test_tritons_own_text_means_an_engine_that_is_not_there() -> None:
+    assert type(ServiceError.parse("Stub process 'x' is not healthy.")) is EngineUnavailable
+
+
+def test_a_code_nobody_knows_is_a_failed_generation() -> None:
+    assert type(ServiceError.of("novel", "…")) is GenerationFailed

@@ -1,0 +1,33 @@
+"""Every example of the documents runs as it stands, but for the ports."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.conftest import ROOT, Stack
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = [
+    pytest.param(language, code, id=f"{document.stem}-{number}-{language}")
+    for document in DOCUMENTS
+    for number, (language, code) in enumerate(
+        re.findall(r"```(python|bash)\n(.*?)```", document.read_text(), re.DOTALL), 1
+    )
+]
+
+
+@pytest.mark.parametrize(("language", "code"), EXAMPLES)
+def test_examples_run(stack: Stack, tmp_path: Path, language: str, code: str) -> None:
+    for port, ours in [(8001, stack.port), (8100, stack.triton_http), (8101, stack.triton_grpc)]:
+        code = code.replace(f"localhost:{port}", f"localhost:{ours}")
+    command = [sys.executable, "-c", code] if language == "python" else ["bash", "-euc", code]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PATH": path},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert '"error"' not in done.stdout, done.stdout

@@ -1,0 +1,191 @@
+"""POST /generate, as a program meets it: text in, a whole WAV out."""
+
+import asyncio
+import io
+import json
+import time
+import wave
+from typing import Any
+
+import aiohttp
+import numpy as np
+import pytest
+import soundfile
+from tests.conftest import Stack
+
+GOOD = {"prompt": "slow piano", "duration": 1}
+
+
+async def post(stack: Stack, body: Any, **options: Any) -> tuple[int, Any, bytes]:
+    """Status, headers and body of the answer; `body` is JSON unless it is bytes."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json", **options.pop("headers", {})}
+    timeout = aiohttp.ClientTimeout(120)
+    async with (
+        aiohttp.ClientSession(timeout=timeout) as session,
+        session.post(f"{stack.url}/generate", data=data, headers=headers, **options) as answer,
+    ):
+        return answer.status, answer.headers, await answer.read()
+
+
+def samples(wav: bytes) -> Any:
+    """int16 [samples, channels], read by the standard library and checked against libsndfile."""
+    with wave.open(io.BytesIO(wav)) as reader:
+        assert (reader.getframerate(), reader.getsampwidth()) == (32_000, 2)
+        pcm = np.frombuffer(reader.readframes(reader.getnframes()), "<i2")
+        pcm = pcm.reshape(-1, reader.getnchannels())
+    other, rate = soundfile.read(io.BytesIO(wav), dtype="int16", always_2d=True)
+    assert rate == 32_000 and np.array_equal(pcm, other)
+    return pcm
+
+
+async def song(stack: Stack, body: dict[str, Any]) -> Any:
+    status, headers, wav = await post(stack, body)
+    assert status == 200, wav
+    assert headers["Content-Type"] == "audio/wav"
+    assert int(headers["Content-Length"]) == len(wav)
+    assert ".wav" in headers["Content-Disposition"]
+    return samples(wav)
+
+
+def audible(pcm: Any) -> bool:
+    return bool(np.sqrt(np.mean((pcm / 32768.0) ** 2)) > 0.01)
+
+
+async def test_the_answer_is_a_whole_wav(stack: Stack) -> None:
+    pcm = await song(stack, GOOD)
+    assert pcm.shape == (32_000, 1)
+    assert audible(pcm)
+
+
+@pytest.mark.parametrize("spelling", ["facebook/musicgen-tiny", "musicgen-tiny"])
+async def test_models_are_known_with_and_without_their_owner(stack: Stack, spelling: str) -> None:
+    assert len(await song(stack, {**GOOD, "model": spelling})) == 32_000
+
+
+@pytest.mark.parametrize(("seconds", "frames"), [(0.001, 1), (0.7, 35), (31, 1550), (36.08, 1804)])
+async def test_length_is_exact_to_the_frame(stack: Stack, seconds: float, frames: int) -> None:
+    assert len(await song(stack, {**GOOD, "duration": seconds})) == frames * 640
+
+
+async def test_a_checkpoint_of_ones_own_is_served_by_adding_a_folder(stack: Stack) -> None:
+    pcm = await song(stack, {**GOOD, "model": "my-music"})
+    assert pcm.shape == (32_000, 2)
+    assert audible(pcm)
+    assert not np.array_equal(pcm[:, 0], pcm[:, 1])
+
+
+async def test_prompts_differ_and_strange_prompts_work(stack: Stack) -> None:
+    prompts = ["drums", "flute", "🎹\0ピアノ \u202e", "x" * 2000]
+    songs = [await song(stack, {**GOOD, "prompt": prompt}) for prompt in prompts]
+    assert all(audible(pcm) for pcm in songs)
+    assert not np.array_equal(songs[0], songs[1])
+
+
+async def test_fifty_songs_one_after_the_other(stack: Stack) -> None:
+    for number in range(50):
+        pcm = await song(stack, {"prompt": f"song {number}", "duration": 0.5})
+        assert pcm.shape == (16_000, 1) and audible(pcm)
+
+
+async def test_twenty_songs_at_once(stack: Stack) -> None:
+    wanted = [{"prompt": f"song {n}", "duration": 0.5 + n / 10} for n in range(20)]
+    songs = await asyncio.gather(*(song(stack, body) for body in wanted))
+    for body, pcm in zip(wanted, songs, strict=True):
+        assert len(pcm) == round(float(body["duration"]) * 50) * 640  # type: ignore[arg-type]
+        assert audible(pcm)
+
+
+def code(answer: bytes) -> tuple[str, str | None]:
+    error = json.loads(answer)["error"]
+    assert set(error) == {"code", "message", "field"}
+    assert error["message"]
+    for internal in ("Traceback", "site-packages", ".py", "/1/", "StatusCode", "Stub"):
+        assert internal not in error["message"]
+    return error["code"], error["field"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "expected"),
+    [
+        (b"no json", 400, ("invalid_json", None)),
+        (b'{"prompt": "\xff"}', 400, ("invalid_json", None)),
+        ({}, 422, ("invalid_field", "prompt")),
+        ({**GOOD, "prompt": " "}, 422, ("invalid_field", "prompt")),
+        ({**GOOD, "prompt": "x" * 2001}, 422, ("invalid_field", "prompt")),
+        (b'{"prompt": "\\ud800", "duration": 1}', 422, ("invalid_field", "prompt")),
+        ({**GOOD, "duration": 0}, 422, ("invalid_field", "duration")),
+        ({**GOOD, "duration": -1}, 422, ("invalid_field", "duration")),
+        ({**GOOD, "duration": float("nan")}, 422, ("invalid_field", "duration")),
+        ({**GOOD, "duration": float("inf")}, 422, ("invalid_field", "duration")),
+        ({**GOOD, "duration": 1e9}, 422, ("invalid_field", "duration")),
+        ({**GOOD, "duration": "1"}, 422, ("invalid_field", "duration")),
+        ({**GOOD, "duration": True}, 422, ("invalid_field", "duration")),
+        ({**GOOD, "loud": 1}, 422, ("invalid_field", "loud")),
+        ({**GOOD, "model": 5}, 422, ("invalid_field", "model")),
+        ({**GOOD, "model": "bach"}, 404, ("unknown_model", "model")),
+        ({**GOOD, "model": "musicgen"}, 404, ("unknown_model", "model")),
+        ({**GOOD, "model": "../musicgen-tiny"}, 404, ("unknown_model", "model")),
+        (b" " * 1_100_000, 413, ("body_too_large", None)),
+    ],
+)
+async def test_bad_input_is_named(
+    stack: Stack, body: Any, status: int, expected: tuple[str, str | None]
+) -> None:
+    answer = await post(stack, body)
+    assert (answer[0], code(answer[2])) == (status, expected)
+
+
+async def test_only_json_is_taken(stack: Stack) -> None:
+    status, _, body = await post(stack, GOOD, headers={"Content-Type": "text/plain"})
+    assert (status, code(body)) == (415, ("unsupported_media_type", None))
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status", "expected"),
+    [("/nothing", "GET", 404, "not_found"), ("/generate", "GET", 405, "method_not_allowed")],
+)
+async def test_paths_and_methods_are_checked(
+    stack: Stack, path: str, method: str, status: int, expected: str
+) -> None:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, stack.url + path) as answer,
+    ):
+        assert (answer.status, code(await answer.read())[0]) == (status, expected)
+
+
+async def busy(stack: Stack) -> int:
+    """Songs in the engine, waiting or running, as the model's own status tells."""
+    from tests.stack.test_triton import status, stream
+
+    told = status((await asyncio.to_thread(stream, stack, "musicgen-tiny", {}))[0])
+    return int(told["queued"]) + int(told["running"])
+
+
+async def test_a_client_that_goes_away_cancels_its_song_within_a_second(stack: Stack) -> None:
+    long = asyncio.create_task(post(stack, {**GOOD, "duration": 200}))
+    while not await busy(stack):
+        await asyncio.sleep(0.1)
+    long.cancel()
+    left = time.monotonic()
+    await song(stack, {**GOOD, "duration": 0.02})  # waits for the long song's place
+    assert time.monotonic() - left < 3  # the long song would take many times that
+
+
+async def test_a_full_queue_says_when_to_come_back(stack: Stack) -> None:
+    """33 songs are one running and a full queue; all but the refused are then cancelled."""
+    songs = [asyncio.create_task(post(stack, {**GOOD, "duration": 200})) for _ in range(40)]
+    refused = 0
+    try:
+        for answer in asyncio.as_completed(songs, timeout=60):
+            status, headers, body = await answer
+            assert (status, code(body)) == (429, ("queue_full", None))
+            assert int(headers["Retry-After"]) >= 1
+            refused += 1
+            if refused == 7:
+                break
+    finally:
+        for task in songs:
+            task.cancel()
+    assert len(await song(stack, GOOD)) == 32_000
