@@ -20,7 +20,7 @@ from musicgen_engine.channel import Channel
 from musicgen_engine.errors import Cancelled, EngineUnavailable, GenerationFailed, ServiceError
 from musicgen_engine.scheduler import Scheduler, Task
 from musicgen_engine.song import Song
-from musicgen_engine.weights import fetch
+from musicgen_engine.weights import fetch, resolve
 
 if TYPE_CHECKING:
     from musicgen_engine.musicgen import MusicGen
@@ -32,7 +32,7 @@ log = logging.getLogger("engine")
 
 
 class Engine:
-    def __init__(self, channel: Channel, folder: Path, checkpoint: str) -> None:
+    def __init__(self, channel: Channel, folder: Path, checkpoint: str | None) -> None:
         self._channel = channel
         self._folder = folder
         self._checkpoint = checkpoint
@@ -56,7 +56,7 @@ class Engine:
                 self._scheduler.retire()
 
     def _load(self) -> MusicGen:
-        folder = fetch(self._checkpoint, self._folder, self._downloaded)
+        folder = fetch(resolve(self._checkpoint, self._folder), self._downloaded)
         # Weights that can't be had are known before the seconds that these imports take.
         from musicgen_engine.musicgen import MusicGen
 
@@ -138,10 +138,11 @@ def main() -> None:
     folder, checkpoint, socket = sys.argv[1:]
     name = Path(folder).parent.name
     logging.basicConfig(level=logging.INFO, format=f"{name}: %(message)s")
-    logging.getLogger("audiocraft").setLevel(logging.WARNING)
+    for chatty in ("audiocraft", "httpx"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     channel = Channel(Connection(int(socket)))
     try:
-        Engine(channel, Path(folder), checkpoint).run()
+        Engine(channel, Path(folder), checkpoint or None).run()
     except ServiceError as error:
         failed = {"kind": "state", "state": "failed", "code": error.code, "message": error.message}
         channel.send(failed)

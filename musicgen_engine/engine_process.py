@@ -24,7 +24,7 @@ import numpy as np
 
 from musicgen_engine.channel import Channel, Message
 from musicgen_engine.errors import EngineUnavailable, ServiceError
-from musicgen_engine.song import Song
+from musicgen_engine.song import Samples, Song
 
 PROVEN = 10.0  # seconds ready after which a death counts as the first
 SILENCE = 60.0  # seconds without a sign of life (one comes every second) that mean a hung engine
@@ -43,9 +43,8 @@ class Listener(Protocol):
     def status(self, status: dict[str, Any]) -> None: ...
 
     def chunk(
-        self, audio: np.ndarray, sample_rate: int, status: dict[str, Any], last: bool
-    ) -> None:
-        """`audio`: float32 [channels, samples]."""
+        self, audio: Samples, sample_rate: int, status: dict[str, Any], last: bool
+    ) -> None: ...
 
     def error(self, error: ServiceError) -> None: ...
 
@@ -120,7 +119,8 @@ class EngineProcess:
                 reason, delay = self._bury(failures)
                 if not delay and not self._stopping.is_set():
                     self._start()
-            log.warning("%s", reason)
+            if not self._stopping.is_set():
+                log.warning("%s", reason)
             if self._stopping.wait(delay):
                 return
             if delay:

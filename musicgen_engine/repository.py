@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from musicgen_engine.weights import where
+from musicgen_engine.weights import is_cached, resolve
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Repository:
 
     def _variant(self, config: Path) -> Variant:
         parameters = text_format.Parse(config.read_text(), ModelConfig()).parameters
-        checkpoint = parameters["checkpoint"].string_value
+        checkpoint = parameters["checkpoint"].string_value or None
         return Variant(
             name=config.parent.name,
-            checkpoint=checkpoint or None,
+            checkpoint=checkpoint,
             license=parameters["license"].string_value or "unknown",
-            weights=where(checkpoint, config.parent / "1"),
+            weights=is_cached(resolve(checkpoint, config.parent / "1")),
         )

@@ -9,7 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from musicgen_engine.errors import InvalidInput
+
+Samples = npt.NDArray[np.float32]  # [channels, samples], full scale is 1
 
 FRAME_RATE = 50  # codec frames a second, the same in every MusicGen
 MAX_PROMPT = 2_000  # characters

@@ -18,7 +18,7 @@ import numpy as np
 from musicgen_engine import triton_tensors as tensors
 from musicgen_engine.engine_process import EngineProcess
 from musicgen_engine.errors import ServiceError
-from musicgen_engine.song import Song
+from musicgen_engine.song import Samples, Song
 from musicgen_engine.tensors import INPUTS, OUTPUTS, STREAM
 
 
@@ -65,7 +65,7 @@ class Reply:
         self._sender = request.get_response_sender()
         self._song = song
         self._stream = stream
-        self._audio: list[np.ndarray] = []  # held back until the end unless the client streams
+        self._audio: list[Samples] = []  # held back until the end unless the client streams
         self._ended = False
         self._lock = threading.Lock()
 
@@ -79,7 +79,7 @@ class Reply:
             self._send({"STATUS": status}, last=False)
 
     def chunk(
-        self, audio: np.ndarray, sample_rate: int, status: dict[str, Any], last: bool
+        self, audio: Samples, sample_rate: int, status: dict[str, Any], last: bool
     ) -> None:
         self._audio.append(audio)
         if self._stream or last:

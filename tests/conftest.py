@@ -152,7 +152,11 @@ def stereo_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def hub(stereo_checkpoint: Path) -> Iterator[FakeHub]:
     """A Hugging Face hub on loopback whose musicgen-stereo-small is our small stereo checkpoint."""
-    with FakeHub({"facebook/musicgen-stereo-small": stereo_checkpoint}) as hub:
+    repositories = {
+        "facebook/musicgen-stereo-small": stereo_checkpoint,
+        "t5-small": stereo_checkpoint / "t5-small",
+    }
+    with FakeHub(repositories) as hub:
         yield hub
 
 

@@ -1,6 +1,7 @@
 """The Triton contract, as MLOps tooling meets it: each protocol, each client, no gateway between."""
 
 import asyncio
+import itertools
 import json
 import time
 import urllib.error
@@ -107,7 +108,7 @@ def test_a_stream_is_never_silent_for_two_seconds(stack: Stack) -> None:
             async for _, error in client.stream_infer(requests(), stream_timeout=60):
                 assert error is None
                 moments.append(time.monotonic())
-            return [b - a for a, b in zip(moments, moments[1:], strict=False)]
+            return [b - a for a, b in itertools.pairwise(moments)]
 
     assert max(asyncio.run(gaps())) < 2
 
