@@ -45,6 +45,7 @@ class Engine:
         model = self._load()
         while True:
             task = self._scheduler.next()
+            self._report()
             try:
                 self._play(model, task)
             except ServiceError as error:
@@ -54,6 +55,7 @@ class Engine:
                 self._fail(task, GenerationFailed("the model failed on this song; see the log"))
             finally:
                 self._scheduler.retire()
+                self._report()
 
     def _load(self) -> MusicGen:
         folder = fetch(resolve(self._checkpoint, self._folder), self._downloaded)
@@ -73,7 +75,7 @@ class Engine:
             "channels": model.channels,
             "sample_rate": model.sample_rate,
         }
-        self._announce()
+        self._report()
         return model
 
     def _downloaded(self, done: int, total: int | None) -> None:
@@ -107,6 +109,7 @@ class Engine:
                     self._accept(Task(message["id"], Song(**message["song"])))
                 elif dropped := self._scheduler.cancel(message["id"]):
                     self._fail(dropped, Cancelled("the request was cancelled"))
+                self._report()
         except EOFError:
             os._exit(0)  # the stub is gone, and a step may be running
 
@@ -115,19 +118,15 @@ class Engine:
             self._scheduler.submit(task)
         except ServiceError as error:
             self._fail(task, error)
-        else:
-            self._report()
 
     def _beat(self) -> None:
         while True:
             time.sleep(BEAT)
-            self._announce()
             self._report()
 
-    def _announce(self) -> None:
-        self._channel.send({"kind": "state", **self._state, **self._scheduler.counts()})
-
     def _report(self) -> None:
+        """Says how the engine is, and how each song fares."""
+        self._channel.send({"kind": "state", **self._state, **self._scheduler.counts()})
         loading = self._state["state"] == "loading"
         for id, status in self._scheduler.statuses().items():
             status = self._state if loading else status

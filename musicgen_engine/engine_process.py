@@ -17,6 +17,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -104,10 +105,8 @@ class EngineProcess:
         self._ready_since = None
 
     def _send(self, channel: Channel, message: Message) -> None:
-        try:
+        with suppress(OSError):  # it has just died: `_supervise` is about to tell every listener
             channel.send(message)
-        except OSError:
-            pass  # it has just died: the supervising thread is about to tell every listener
 
     def _supervise(self) -> None:
         failures = 0

@@ -6,7 +6,6 @@ logic scripting), one thread a request: coroutines of one instance would wait fo
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor

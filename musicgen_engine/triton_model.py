@@ -78,9 +78,7 @@ class Reply:
         if self._stream:
             self._send({"STATUS": status}, last=False)
 
-    def chunk(
-        self, audio: Samples, sample_rate: int, status: dict[str, Any], last: bool
-    ) -> None:
+    def chunk(self, audio: Samples, sample_rate: int, status: dict[str, Any], last: bool) -> None:
         self._audio.append(audio)
         if self._stream or last:
             outputs = {

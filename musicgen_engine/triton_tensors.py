@@ -39,8 +39,8 @@ def send(sender: Any, outputs: dict[str, Any], last: bool) -> None:
 
 def send_error(sender: Any, error: ServiceError) -> None:
     """The request's last response."""
-    triton_error = pb_utils.TritonError(str(error), getattr(pb_utils.TritonError, error.triton_code))
-    response = pb_utils.InferenceResponse(error=triton_error)
+    code = getattr(pb_utils.TritonError, error.triton_code)
+    response = pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), code))
     sender.send(response, flags=FINAL)
 
 

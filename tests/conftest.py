@@ -87,7 +87,10 @@ class Stack:
         }
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "supervisor"],
+                [
+                    *(sys.executable, "supervisor/tether.py", str(os.getpid())),  # dies with us
+                    *(sys.executable, "-m", "supervisor"),
+                ],
                 cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from musicgen_engine.channel import Channel
 from musicgen_engine.engine_process import EngineProcess
 from musicgen_engine.errors import EngineUnavailable, ServiceError, WeightsMissing

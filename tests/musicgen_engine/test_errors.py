@@ -1,6 +1,7 @@
 """An error keeps its kind on its way through processes that carry text alone."""
 
 import pytest
+
 from musicgen_engine.errors import EngineUnavailable, GenerationFailed, ServiceError
 
 KINDS = ServiceError.__subclasses__()

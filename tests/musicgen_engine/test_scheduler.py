@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+
 from musicgen_engine.errors import QueueFull
 from musicgen_engine.scheduler import Scheduler, Task
 from musicgen_engine.song import Song

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from musicgen_engine.errors import InvalidInput
 from musicgen_engine.song import Song
 

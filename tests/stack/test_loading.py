@@ -2,16 +2,14 @@
 
 import asyncio
 import json
-import socket
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+
 from tests.conftest import Stack, repository_with, until
-from tests.fake_hub import FakeHub
+from tests.fake_hub import FakeHub, refused
 from tests.stack.test_generate import GOOD, code, post, samples, song
 
 
@@ -85,24 +83,12 @@ async def test_what_is_missing_is_said_within_seconds_and_may_be_asked_again(
 
 @pytest.fixture(params=["refused", "black hole"])
 def unreachable(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The address of a hub that is not there: closed, or accepting and never answering."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"http://127.0.0.1:{server.getsockname()[1]}"
-        if request.param == "refused":
-            server.close()
-            yield address
-            return
-        held: list[Any] = []
-
-        def accept() -> None:
-            try:
-                while True:
-                    held.append(server.accept())
-            except OSError:
-                return
-
-        threading.Thread(target=accept, daemon=True).start()
-        yield address
+    """The address of a hub that is not there, or that takes connections and never answers."""
+    if request.param == "refused":
+        yield refused()
+    else:
+        with FakeHub({}, mode="hang") as hub:
+            yield hub.url
 
 
 async def test_a_hub_out_of_reach_costs_fifteen_seconds_at_the_most(

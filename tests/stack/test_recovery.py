@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tritonclient.utils import InferenceServerException
+
 from tests.conftest import ROOT, Stack, descendants, repository_with, until
 from tests.stack.test_generate import GOOD, busy, code, post, song
 from tests.stack.test_triton import stream
-from tritonclient.utils import InferenceServerException
 
 STUB = "triton_python_backend_stub"
 

@@ -1,4 +1,4 @@
-"""The Triton contract, as MLOps tooling meets it: each protocol, each client, no gateway between."""
+"""The Triton contract, as MLOps tooling meets it: each protocol and client, no gateway."""
 
 import asyncio
 import itertools
@@ -17,8 +17,9 @@ import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.grpc.aio as triton_aio
 import tritonclient.http as triton_http
-from tests.conftest import Stack, until
 from tritonclient.utils import InferenceServerException
+
+from tests.conftest import Stack, until
 
 TYPES = {
     "MODEL": "BYTES",

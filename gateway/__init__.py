@@ -1,0 +1,1 @@
+"""The HTTP side: JSON in, WAV out, Triton behind."""

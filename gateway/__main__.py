@@ -1,0 +1,47 @@
+"""Runs the gateway: python -m gateway."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from aiohttp import web
+
+from gateway.app import create_app
+from gateway.settings import Settings, SettingsError
+
+SHUTDOWN_TIMEOUT = 1.0  # seconds; songs take longer anyway
+
+log = logging.getLogger("gateway")
+
+
+def main() -> None:
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        settings = Settings.from_environment(os.environ)
+    except SettingsError as error:
+        sys.exit(_refuse(str(error)))
+    try:
+        web.run_app(
+            create_app(settings),
+            host=settings.host,
+            port=settings.port,
+            shutdown_timeout=SHUTDOWN_TIMEOUT,
+            handler_cancellation=True,
+            access_log=None,
+            print=lambda _: log.info("listening on http://%s:%d", settings.host, settings.port),
+        )
+    except OSError as error:
+        sys.exit(_refuse(f"HOST={settings.host} PORT={settings.port} cannot be used: {error}"))
+
+
+def _refuse(line: str) -> int:
+    print(f"gateway: {line}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

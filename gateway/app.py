@@ -1,0 +1,55 @@
+"""The application, put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+from aiohttp import web
+
+from gateway.contract import Triton
+from gateway.default_model import DefaultModel
+from gateway.keys import DEFAULT_MODEL, MODELS, SETTINGS, TRITON
+from gateway.middleware import add_security_headers, errors_to_json, log_access
+from gateway.models import Models
+from gateway.page import page_routes
+from gateway.routes import routes
+from gateway.settings import Settings
+from gateway.triton import TritonClient
+
+MAX_BODY = 1024**2
+
+
+def create_app(settings: Settings, triton: Triton | None = None) -> web.Application:
+    """The gateway before `triton`, or before the server that the settings name."""
+    app = web.Application(middlewares=[log_access, errors_to_json], client_max_size=MAX_BODY)
+    app[SETTINGS] = settings
+    if triton is None:
+        app.cleanup_ctx.append(_connected)
+    else:
+        app[TRITON] = triton
+    app.cleanup_ctx.append(_watched)
+    app.on_response_prepare.append(add_security_headers)
+    app.add_routes(routes)
+    app.add_routes(page_routes(settings.web))
+    return app
+
+
+async def _connected(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    client = TritonClient(settings.triton_grpc, settings.generate_timeout)
+    app[TRITON] = client
+    yield
+    await client.close()
+
+
+async def _watched(app: web.Application) -> AsyncIterator[None]:
+    models = app[MODELS] = Models(app[TRITON], app[SETTINGS])
+    default_model = app[DEFAULT_MODEL] = DefaultModel(models, app[SETTINGS])
+    watch = asyncio.create_task(default_model.watch())
+    yield
+    watch.cancel()
+    with suppress(asyncio.CancelledError):
+        await watch
+    await models.close()

@@ -1,0 +1,98 @@
+"""What the gateway asks of Triton, in its own words."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.errors import GatewayError, ModelLoading
+from gateway.song import Song
+
+FRONT = "musicgen"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model that can be asked for. `weights` are bundled, cached or missing."""
+
+    name: str
+    checkpoint: str | None
+    license: str
+    weights: str
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A song can be made at once."""
+
+
+@dataclass(frozen=True)
+class Loading:
+    """`bytes` of the weights were downloaded, of `total_bytes` where that is known."""
+
+    bytes: int = 0
+    total_bytes: int | None = None
+
+    def describe(self, model: str) -> str:
+        total = f" of {self.total_bytes / 1e6:.0f}" if self.total_bytes else ""
+        progress = f": {self.bytes / 1e6:.0f}{total} MB downloaded" if self.bytes else ""
+        return f"{model} is loading{progress}"
+
+    def error(self, model: str) -> ModelLoading:
+        """What a caller hears who cannot wait longer."""
+        return ModelLoading(f"{self.describe(model)}; try again soon.")
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The engine gave up; `error` says why."""
+
+    error: GatewayError
+
+
+Status: TypeAlias = Ready | Loading | Failed
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Sign of life from a song that has no new audio."""
+
+    state: str
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The song's next piece: float32 [channels, samples]. `frames` counts the whole song."""
+
+    audio: NDArray[np.float32]
+    sample_rate: int
+    frames: int
+    seed: int
+
+
+class Triton(Protocol):
+    """All methods raise `TritonUnavailable` when Triton does not answer.
+
+    `catalogue`, `status` and `generate` also raise `NotLoaded` and `DeadStub`.
+    """
+
+    async def catalogue(self) -> list[Variant]:
+        """Every variant of the model repository, loaded or not."""
+
+    async def loaded(self) -> set[str]:
+        """Names of the variants that Triton holds, dead stubs included."""
+
+    async def status(self, model: str) -> Status: ...
+
+    async def load(self, model: str) -> None:
+        """Returns when the stub is up. Raises `EngineUnavailable`."""
+
+    async def unload(self, model: str) -> None:
+        """Returns at once; new requests are refused, running ones go on."""
+
+    def generate(self, model: str, song: Song) -> AsyncGenerator[Progress | Chunk, None]:
+        """Ends after the last chunk. Closing it cancels the song."""

@@ -1,0 +1,79 @@
+"""What happens around every handler: errors become JSON, each request one line in the log."""
+
+from __future__ import annotations
+
+import logging
+import time
+from secrets import token_hex
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from gateway.errors import BodyTooLarge, GatewayError, MethodNotAllowed, NotFound
+
+log = logging.getLogger(__name__)
+
+PROBES = ("/healthz", "/readyz")  # asked every second by whoever watches over the gateway
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; media-src 'self' blob:; object-src 'none'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Server": "gateway",  # and not which versions it runs on
+}
+
+
+async def add_security_headers(_: web.Request, response: web.StreamResponse) -> None:
+    """An `on_response_prepare` signal."""
+    response.headers.update(SECURITY_HEADERS)
+
+
+@web.middleware
+async def log_access(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """One line for each request, also for those whose client went away."""
+    request_id = token_hex(4)
+    start = time.monotonic()
+    outcome = "gone"
+    try:
+        response = await handler(request)
+        response.headers["X-Request-Id"] = request_id
+        outcome = str(response.status)
+        return response
+    finally:
+        milliseconds = 1000 * (time.monotonic() - start)
+        target = request.rel_url.raw_path
+        level = logging.DEBUG if target in PROBES else logging.INFO
+        log.log(
+            level, "%s %s %s %s %.0f ms", request_id, request.method, target, outcome, milliseconds
+        )
+
+
+@web.middleware
+async def errors_to_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The one place where errors become HTTP, aiohttp's own among them."""
+    try:
+        return await handler(request)
+    except GatewayError as caught:
+        error = caught
+    except web.HTTPException as caught:
+        if caught.status < 400:
+            raise
+        error = _translation(request, caught)
+    except Exception:
+        log.exception("%s %s failed", request.method, request.rel_url.raw_path)
+        error = GatewayError("Something went wrong in the gateway; its log says what.")
+    return web.json_response(error.body(), status=error.status, headers=error.headers())
+
+
+def _translation(request: web.Request, error: web.HTTPException) -> GatewayError:
+    if isinstance(error, web.HTTPNotFound):
+        return NotFound(f"There is nothing at {request.path[:100]!r}.")
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return MethodNotAllowed(f"{request.method} is not possible here; use {allowed}.", allowed)
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return BodyTooLarge(f"The body is over {request.client_max_size} bytes; send less.")
+    log.error("aiohttp answered %d: %s", error.status, error.text)
+    return GatewayError("Something went wrong in the gateway; its log says what.")

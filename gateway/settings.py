@@ -1,0 +1,92 @@
+"""What the environment says, read once."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class SettingsError(ValueError):
+    """One line that names the variable, its value and the remedy."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Durations are in seconds. The fields below `web` are no variables; tests make them short."""
+
+    host: str = "127.0.0.1"
+    port: int = 8001
+    triton_grpc: str = "127.0.0.1:8101"
+    default_model: str = ""
+    max_duration: float = 300.0
+    max_loaded_models: int = 2
+    load_timeout: float = 600.0
+    generate_timeout: float = 1800.0
+    web: Path = Path(__file__).parent.parent / "web"
+    silence_timeout: float = 10.0
+    poll_interval: float = 0.25
+    watch_interval: float = 2.0
+    retry_interval: float = 30.0
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """An absent or empty variable means its default. Raises `SettingsError`."""
+
+        def read(name: str, default: T, parse: Callable[[str], T], remedy: str) -> T:
+            text = environment.get(name, "").strip()
+            if not text:
+                return default
+            try:
+                return parse(text)
+            except ValueError:
+                raise SettingsError(f"{name}={text!r} is wrong: set it to {remedy}") from None
+
+        seconds = "a number of seconds over 0"
+        return cls(
+            host=environment.get("HOST", "").strip() or cls.host,
+            port=read("PORT", cls.port, _whole(1, 65535), "a whole number from 1 to 65535"),
+            triton_grpc=read(
+                "TRITON_GRPC", cls.triton_grpc, _address, "an address such as 127.0.0.1:8101"
+            ),
+            default_model=environment.get("DEFAULT_MODEL", "").strip(),
+            max_duration=read(
+                "MAX_DURATION", cls.max_duration, _number(3600), f"{seconds}, at most 3600"
+            ),
+            max_loaded_models=read(
+                "MAX_LOADED_MODELS", cls.max_loaded_models, _whole(1), "a whole number from 1 up"
+            ),
+            load_timeout=read("LOAD_TIMEOUT", cls.load_timeout, _number(), seconds),
+            generate_timeout=read("GENERATE_TIMEOUT", cls.generate_timeout, _number(), seconds),
+        )
+
+
+def _whole(least: int, most: float = math.inf) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value = int(text)
+        if not least <= value <= most:
+            raise ValueError
+        return value
+
+    return parse
+
+
+def _number(most: float = 1e9) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = float(text)
+        if not 0 < value <= most:
+            raise ValueError
+        return value
+
+    return parse
+
+
+def _address(text: str) -> str:
+    if not re.fullmatch(r"\S+:\d+", text):
+        raise ValueError
+    return text

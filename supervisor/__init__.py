@@ -1,0 +1,1 @@
+"""Runs the service on one machine: Triton and the gateway, each started again when it dies."""

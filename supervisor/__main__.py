@@ -1,0 +1,109 @@
+"""`python -m supervisor`: starts the service and keeps it running until Ctrl-C.
+
+    supervisor ─┬─ tritonserver ── a stub for each model ── its engine
+                └─ gateway
+
+Says one line for each event. Ends everything within 15 s: both programs get `GRACE` seconds, then
+are killed with all that they started. A second Ctrl-C kills at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+
+from supervisor import orphans, ports, shared_memory
+from supervisor.process import Process
+from supervisor.settings import PROJECT, Settings
+from supervisor.tritonserver import TritonServer
+
+GRACE = 8.0  # seconds
+POLL = 1.0  # seconds
+
+
+def say(line: str) -> None:
+    with suppress(OSError):  # the terminal is gone
+        print(f"service: {line}", flush=True)
+
+
+async def ready(settings: Settings) -> bool:
+    """Whether the gateway says that its default model can serve."""
+    writer = None
+    try:
+        reader, writer = await asyncio.open_connection(settings.host, settings.port)
+        writer.write(b"GET /readyz HTTP/1.0\r\n\r\n")
+        return b" 200 " in await asyncio.wait_for(reader.readline(), 10)
+    except (OSError, asyncio.TimeoutError):
+        return False
+    finally:
+        if writer:
+            writer.close()
+
+
+async def announce(settings: Settings, processes: list[Process]) -> None:
+    """Says when the service is ready, after every start of one of its programs."""
+    announced = 0
+    while True:
+        starts = sum(process.starts for process in processes)
+        if starts > announced and await ready(settings):
+            say(f"ready: {settings.url}")
+            announced = starts
+        await asyncio.sleep(POLL)
+
+
+async def kill_at_next(signals: asyncio.Queue[signal.Signals], processes: list[Process]) -> None:
+    await signals.get()
+    for process in processes:
+        process.kill()
+
+
+async def serve(settings: Settings, server: TritonServer) -> None:
+    environment = {**os.environ, "TRITON_GRPC": f"127.0.0.1:{settings.triton_grpc_port}"}
+    triton = Process(
+        "Triton",
+        server.command(settings, shared_memory.prefix()),
+        server.environment(environment),
+        say,
+        clean=shared_memory.clean,
+    )
+    gateway = Process("gateway", [sys.executable, "-m", "gateway"], environment, say)
+    processes = [triton, gateway]
+    signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
+
+    running = asyncio.gather(*(process.keep_running() for process in processes))
+    announcing = asyncio.create_task(announce(settings, processes))
+    burying = asyncio.create_task(
+        orphans.bury(lambda pid: any(process.pid == pid for process in processes))
+    )
+    await signals.get()
+    announcing.cancel()
+    say("stopping (Ctrl-C again: at once)")
+    stopping = asyncio.gather(running, *(process.stop(GRACE) for process in processes))
+    impatience = asyncio.create_task(kill_at_next(signals, processes))
+    await stopping
+    impatience.cancel()
+    burying.cancel()
+    say("stopped")
+
+
+def main() -> None:
+    try:
+        settings = Settings.of(os.environ)
+        server = TritonServer.find()
+        ports.check(settings)
+    except ValueError as error:
+        sys.exit(f"service: {error}")
+    shared_memory.clean_stale()
+    orphans.adopt()
+    # The gateway and, whatever PYTHONPATH says, Triton's stubs find our code here.
+    os.chdir(PROJECT)
+    asyncio.run(serve(settings, server))
+
+
+if __name__ == "__main__":
+    main()

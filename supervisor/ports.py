@@ -1,0 +1,41 @@
+"""The ports that the service listens on: are they free?"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from contextlib import ExitStack
+
+from supervisor.settings import Settings
+
+
+def check(settings: Settings) -> None:
+    """Binds every address for a moment, all at once, so that two of the same are found too.
+
+    Raises:
+        ValueError: names the port or the host, and the variable that chooses another.
+    """
+    with ExitStack() as stack:
+        for variable, host, port in (
+            ("PORT", settings.host, settings.port),
+            ("TRITON_HTTP_PORT", "127.0.0.1", settings.triton_http_port),
+            ("TRITON_GRPC_PORT", "127.0.0.1", settings.triton_grpc_port),
+            ("TRITON_METRICS_PORT", "127.0.0.1", settings.triton_metrics_port),
+        ):
+            try:
+                family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+                listener = stack.enter_context(socket.socket(family))
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind((host, port))
+                listener.listen()
+            except PermissionError:
+                raise ValueError(
+                    f"port {port} is not for this user: choose one above 1023 with {variable}=..."
+                ) from None
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise ValueError(f"HOST={host} is not an address of this machine") from error
+                raise ValueError(
+                    f"port {port} is taken: stop what listens there or choose another "
+                    f"with {variable}=..."
+                ) from None

@@ -1,0 +1,52 @@
+"""Where everything listens and lies: environment variables, parsed once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Settings:
+    host: str = "127.0.0.1"
+    port: int = 8001
+    triton_http_port: int = 8100
+    triton_grpc_port: int = 8101
+    triton_metrics_port: int = 8102
+    model_repository: Path = PROJECT / "model_repository"
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Settings:
+        """Reads HOST, PORT, TRITON_{HTTP,GRPC,METRICS}_PORT and MODEL_REPOSITORY.
+
+        Raises:
+            ValueError: names the variable, its value and what it takes.
+        """
+        repository = Path(environment.get("MODEL_REPOSITORY") or cls.model_repository).absolute()
+        if not repository.is_dir():
+            raise ValueError(f"MODEL_REPOSITORY={repository} is not a folder of models")
+        return cls(
+            environment.get("HOST") or cls.host,
+            _port(environment, "PORT", cls.port),
+            _port(environment, "TRITON_HTTP_PORT", cls.triton_http_port),
+            _port(environment, "TRITON_GRPC_PORT", cls.triton_grpc_port),
+            _port(environment, "TRITON_METRICS_PORT", cls.triton_metrics_port),
+            repository,
+        )
+
+    @property
+    def url(self) -> str:
+        """The page's address, for people."""
+        local = self.host in ("127.0.0.1", "0.0.0.0", "::1", "::")
+        host = "localhost" if local else f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+
+def _port(environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(name) or str(default)
+    if text.isdecimal() and 0 < int(text) < 65536:
+        return int(text)
+    raise ValueError(f"{name}={text} is not a port: give a whole number from 1 to 65535")

@@ -1,0 +1,34 @@
+"""Triton's files in /dev/shm: one for every stub, left behind when it does not end by itself."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+FOLDER = Path("/dev/shm")
+NAME = "audiocraft-service-{}-"  # of the supervisor's process id
+
+
+def prefix() -> str:
+    return NAME.format(os.getpid())
+
+
+def clean() -> None:
+    """Removes this supervisor's files; only while its Triton is not running."""
+    _remove(prefix())
+
+
+def clean_stale() -> None:
+    """Removes the files of supervisors that are gone."""
+    for file in FOLDER.glob(NAME.format("*") + "*"):
+        owner = re.match(NAME.format(r"(\d+)"), file.name)
+        if owner and not Path("/proc", owner[1]).exists():
+            _remove(file.name)
+
+
+def _remove(start: str) -> None:
+    for file in FOLDER.glob(start + "*"):
+        with suppress(OSError):  # another user's, or gone already
+            file.unlink()

@@ -1,0 +1,69 @@
+"""The Chromium that the browser tests drive: `python tests/browser/chromium.py --install`.
+
+Finds one, or installs one where it may; says so where it cannot, and does not fail.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+def find() -> str | None:
+    """The path of $CHROMIUM, else of a browser on PATH, else of Playwright's own."""
+    if chosen := os.environ.get("CHROMIUM"):
+        return shutil.which(chosen)
+    for name in NAMES:
+        if path := shutil.which(name):
+            return path
+    cache = os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or Path.home() / ".cache" / "ms-playwright"
+    own = sorted(Path(cache).glob("chromium-*/chrome-linux*/chrome"))
+    return str(own[-1]) if own else None
+
+
+def install() -> None:
+    """Debian's package where we may install one, else Playwright's build."""
+    root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    apt = [*root, "apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300"]
+    if _on_debian() and _run(*apt, "update"):
+        _run(*apt, "install", "-y", "--no-install-recommends", "chromium")
+    if not find():
+        _run(sys.executable, "-m", "playwright", "install", "chromium")
+
+
+def _on_debian() -> bool:
+    """Not Ubuntu, whose package of that name only asks for a snap."""
+    release = Path("/etc/os-release")
+    return release.exists() and "\nID=debian\n" in release.read_text()
+
+
+def _run(*command: str) -> bool:
+    """Whether the command succeeded; its output is shown only where it did not."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        result = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return False
+    if result.returncode:
+        print(f"{' '.join(command)} failed:", result.stdout.strip()[-1000:], sep="\n")
+    return result.returncode == 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--install"] and not find():
+        print("Installing Chromium for the browser tests", flush=True)
+        install()
+    print("Chromium:", find() or "none; install one, or name one with CHROMIUM=/path/to/it")

@@ -1,0 +1,115 @@
+"""The page in a real Chromium, against the running stack and its musicgen-tiny."""
+
+import io
+import wave
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+SONG_MS = 120_000  # A song of 2 s, the model's first load included.
+
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def browser(chromium_path: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=chromium_path, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser, stack_url: str) -> Iterator[OpenPage]:
+    """Opens the page in a fresh profile of a locale, at a width in pixels."""
+    contexts = []
+
+    def open_in(locale: str = "en-US", width: int = 900) -> Page:
+        context = browser.new_context(locale=locale, viewport={"width": width, "height": 900})
+        contexts.append(context)
+        page = context.new_page()
+        page.goto(stack_url)
+        expect(page.locator("#model")).to_have_value("musicgen-tiny")
+        return page
+
+    yield open_in
+    for context in contexts:
+        context.close()
+
+
+def ask(page: Page, prompt: str, seconds: str) -> None:
+    page.fill("#prompt", prompt)
+    page.fill("#duration", seconds)
+    page.press("#duration", "Control+Enter")
+
+
+def test_a_person_hears_and_downloads_two_seconds(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    ask(page, "calm piano", "2")
+    expect(page.locator("#player")).to_be_visible(timeout=SONG_MS)
+
+    page.wait_for_function("document.querySelector('audio').readyState >= 1")
+    assert page.eval_on_selector("audio", "it => it.duration") == pytest.approx(2, abs=0.01)
+    with page.expect_download() as download:
+        page.click("#player a")
+    assert download.value.suggested_filename.endswith(".wav")
+    download.value.save_as(tmp_path / "song.wav")
+    with wave.open(io.BytesIO((tmp_path / "song.wav").read_bytes())) as song:
+        assert (song.getframerate(), song.getnframes()) == (32000, 100 * 640)
+        assert any(song.readframes(song.getnframes()))
+    assert complaints == []
+
+
+@pytest.mark.parametrize(("locale", "word"), [("en-GB", "Generate"), ("fr-CA", "Générer")])
+def test_the_page_speaks_the_browsers_language(open_page: OpenPage, locale: str, word: str) -> None:
+    page = open_page(locale)
+    expect(page.locator("#generate")).to_have_text(word)
+    expect(page.locator("html")).to_have_attribute("lang", locale[:2])
+
+
+def test_a_chosen_language_outlives_a_reload(open_page: OpenPage) -> None:
+    page = open_page("en-US")
+    page.get_by_role("button", name="Français").click()
+    page.reload()
+    expect(page.locator("#generate")).to_have_text("Générer")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "seconds", "field"), [(" ", "2", "prompt"), ("calm piano", "99999", "duration")]
+)
+def test_a_refused_value_is_explained_beside_its_field(
+    open_page: OpenPage, prompt: str, seconds: str, field: str
+) -> None:
+    page = open_page()
+    ask(page, prompt, seconds)
+    expect(page.locator(f"#{field}")).to_have_attribute("aria-invalid", "true")
+    expect(page.locator(f"#{field}")).to_be_focused()
+    expect(page.locator(f"#{field}-error small")).not_to_be_empty()
+    expect(page.locator("#failure")).to_be_hidden()
+
+
+def test_cancel_returns_to_idle(open_page: OpenPage) -> None:
+    page = open_page()
+    ask(page, "calm piano", "300")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("status")).to_have_text("Cancelled")
+    expect(page.locator("#generate")).to_have_attribute("aria-disabled", "false")
+    expect(page.locator("#cancel, #player").filter(visible=True)).to_have_count(0)
+
+
+def test_a_phone_shows_the_page_without_sideways_scrolling(open_page: OpenPage) -> None:
+    page = open_page("fr-FR", width=360)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360

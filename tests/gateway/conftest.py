@@ -1,0 +1,40 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from gateway.app import create_app
+from gateway.settings import Settings
+from tests.gateway.fake_triton import FakeTriton
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Like the defaults, but impatient."""
+    (tmp_path / "index.html").write_text("<title>page</title>")
+    (tmp_path / "app.js").write_text("1")
+    return Settings(
+        load_timeout=5.0,
+        web=tmp_path,
+        silence_timeout=0.3,
+        poll_interval=0.01,
+        watch_interval=0.02,
+        retry_interval=0.05,
+    )
+
+
+@pytest.fixture
+def triton() -> FakeTriton:
+    return FakeTriton("musicgen-medium", "musicgen-small", "musicgen-stereo-small", "musicgen-tiny")
+
+
+@pytest.fixture
+async def client(settings: Settings, triton: FakeTriton) -> AsyncIterator[TestClient]:
+    async with serve(settings, triton) as client:
+        yield client
+
+
+def serve(settings: Settings, triton: FakeTriton) -> TestClient:
+    """The gateway as it runs, in front of `triton`; start it with `async with`."""
+    return TestClient(TestServer(create_app(settings, triton), handler_cancellation=True))

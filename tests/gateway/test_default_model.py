@@ -1,0 +1,115 @@
+"""Which model serves who names none, and that it is kept up."""
+
+import dataclasses
+
+import pytest
+from aiohttp.test_utils import TestClient
+
+from gateway.default_model import choose
+from gateway.errors import EngineUnavailable, WeightsMissing
+from gateway.settings import Settings
+from tests.gateway.conftest import serve
+from tests.gateway.fake_triton import FakeTriton
+from tests.gateway.test_models import until
+
+HUB = [
+    f"musicgen-{kind}{size}" for kind in ("", "stereo-") for size in ("large", "medium", "small")
+]
+
+
+@pytest.mark.parametrize(
+    ("cached", "chosen"),
+    [
+        (HUB, "musicgen-small"),
+        (["musicgen-stereo-small", "musicgen-large", "musicgen-medium"], "musicgen-medium"),
+        (["musicgen-stereo-large", "musicgen-stereo-medium"], "musicgen-stereo-medium"),
+        ([], "musicgen-tiny"),
+    ],
+)
+def test_the_smallest_cached_model_is_chosen_mono_first(cached: list[str], chosen: str) -> None:
+    variants = FakeTriton(*HUB, "musicgen-tiny", cached=tuple(cached)).variants
+    assert choose(variants, "") == chosen
+
+
+def test_a_wish_comes_first_in_any_spelling() -> None:
+    variants = FakeTriton(*HUB, "musicgen-tiny", cached=("musicgen-small",)).variants
+    assert choose(variants, "facebook/musicgen-large-stereo") == "musicgen-stereo-large"
+
+
+def test_a_wish_that_is_not_there_is_named() -> None:
+    with pytest.raises(EngineUnavailable, match="'bach' is not here; set DEFAULT_MODEL to one of"):
+        choose(FakeTriton(*HUB).variants, "bach")
+
+
+async def ready(client: TestClient) -> tuple[int, str]:
+    async with client.get("/readyz") as answer:
+        body = await answer.json()
+        return answer.status, body["model"] if answer.status == 200 else body["error"]["code"]
+
+
+async def until_ready(client: TestClient, expected: tuple[int, str]) -> None:
+    answer: tuple[int, str] | None = None
+    for _ in range(200):
+        if (answer := await ready(client)) == expected:
+            return
+    assert answer == expected
+
+
+@pytest.fixture
+async def up(client: TestClient) -> TestClient:
+    await until_ready(client, (200, "musicgen-tiny"))
+    return client
+
+
+async def test_it_is_loaded_at_start_and_nothing_else(up: TestClient, triton: FakeTriton) -> None:
+    assert triton.calls == ["load musicgen-tiny"]
+
+
+async def test_readiness_waits_for_triton(settings: Settings, triton: FakeTriton) -> None:
+    triton.down = True
+    async with serve(settings, triton) as client:
+        assert await ready(client) == (503, "triton_unavailable")
+        triton.down = False
+        await until_ready(client, (200, "musicgen-tiny"))
+
+
+async def test_it_is_loaded_again_after_a_restart(up: TestClient, triton: FakeTriton) -> None:
+    triton.restart()
+    await until(lambda: triton.calls == ["load musicgen-tiny"] * 2)
+
+
+async def test_it_is_revived_though_nobody_asks(up: TestClient, triton: FakeTriton) -> None:
+    triton.dead.add("musicgen-tiny")
+    await until(lambda: triton.calls[1:] == ["unload musicgen-tiny", "load musicgen-tiny"])
+
+
+async def test_a_failure_shows_until_a_later_try_succeeds(
+    up: TestClient, triton: FakeTriton
+) -> None:
+    triton.failing["musicgen-tiny"] = WeightsMissing("no weights")
+    await until_ready(up, (503, "weights_missing"))
+    triton.failing.clear()
+    await until_ready(up, (200, "musicgen-tiny"))
+
+
+async def test_where_others_took_its_place_it_stays_away_and_serves_still(
+    settings: Settings, triton: FakeTriton
+) -> None:
+    async with serve(dataclasses.replace(settings, max_loaded_models=1), triton) as client:
+        await until_ready(client, (200, "musicgen-tiny"))
+        song = {"prompt": "jazz", "duration": 0.1, "model": "musicgen-small"}
+        assert (await client.post("/generate", json=song)).status == 200
+        for _ in range(20):
+            assert await ready(client) == (200, "musicgen-tiny")
+        assert triton.held == {"musicgen", "musicgen-small"}
+
+
+async def test_a_wrong_wish_is_told_and_named_models_are_served(
+    settings: Settings, triton: FakeTriton
+) -> None:
+    async with serve(dataclasses.replace(settings, default_model="bach"), triton) as client:
+        assert await ready(client) == (503, "engine_unavailable")
+        assert (await (await client.get("/models")).json())["default"] is None
+        assert (await client.post("/generate", json={"prompt": "jazz"})).status == 503
+        song = {"prompt": "jazz", "duration": 0.1, "model": "musicgen-small"}
+        assert (await client.post("/generate", json=song)).status == 200

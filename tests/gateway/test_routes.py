@@ -1,0 +1,240 @@
+"""The HTTP API over real sockets, in front of a Triton that sings one note."""
+
+import asyncio
+import dataclasses
+import io
+import json
+import logging
+import time
+import wave
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient
+
+from gateway.contract import Loading
+from gateway.errors import EngineUnavailable, GatewayError, InvalidField, QueueFull, WeightsMissing
+from gateway.settings import Settings
+from tests.gateway.conftest import serve
+from tests.gateway.fake_triton import FakeTriton
+from tests.gateway.test_models import until
+
+GOOD = {"prompt": "slow piano", "duration": 2.5}
+JSON = {"Content-Type": "application/json"}
+
+
+async def error(answer: Any) -> tuple[int, str, str | None]:
+    """Status, code and field; the shape is always the same."""
+    body = await answer.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"code", "message", "field"}
+    assert body["error"]["message"]
+    return answer.status, body["error"]["code"], body["error"]["field"]
+
+
+@pytest.mark.parametrize(("model", "channels"), [("musicgen-small", 1), ("small-stereo", 2)])
+async def test_a_song_is_a_whole_wav(client: TestClient, model: str, channels: int) -> None:
+    name = model if channels == 1 else f"facebook/musicgen-{model}"
+    answer = await client.post("/generate", json={**GOOD, "model": name})
+    body = await answer.read()
+    assert (answer.status, answer.content_type) == (200, "audio/wav")
+    assert int(answer.headers["Content-Length"]) == len(body)
+    assert answer.headers["X-Seed"] == "7"
+    assert answer.headers["X-Model"].startswith("musicgen-")
+    assert "slow-piano.wav" in answer.headers["Content-Disposition"]
+    with wave.open(io.BytesIO(body)) as reader:
+        assert reader.getparams()[:4] == (channels, 2, 32_000, 125 * 640)
+        assert set(reader.readframes(80_000)) == set((16_384).to_bytes(2, "little"))
+
+
+async def test_the_default_model_serves_who_names_none(client: TestClient) -> None:
+    answer = await client.post("/generate", json=GOOD)
+    assert answer.headers["X-Model"] == "musicgen-tiny"
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"no json", (400, "invalid_json", None)),
+        (b'{"prompt": "\xff"}', (400, "invalid_json", None)),
+        (b"[]", (422, "invalid_field", None)),
+        (b"{}", (422, "invalid_field", "prompt")),
+        (b'{"prompt": "\\ud800"}', (422, "invalid_field", "prompt")),
+        (b'{"prompt": "x", "\\ud800": 1}', (422, "invalid_field", "\ud800")),
+        (b'{"prompt": "x", "duration": NaN}', (422, "invalid_field", "duration")),
+        (b'{"prompt": "x", "model": "bach"}', (404, "unknown_model", "model")),
+        (b'{"prompt": "x", "model": "musicgen"}', (404, "unknown_model", "model")),
+        (b'{"prompt": "x", "model": "../musicgen-tiny"}', (404, "unknown_model", "model")),
+    ],
+)
+async def test_bad_input_is_named(
+    client: TestClient, body: bytes, expected: tuple[int, str, str | None]
+) -> None:
+    answer = await client.post("/generate", data=body, headers=JSON)
+    assert await error(answer) == expected
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=utf-16"],
+)
+async def test_only_json_in_utf8_is_taken(client: TestClient, content_type: str) -> None:
+    answer = await client.post("/generate", data=b"{}", headers={"Content-Type": content_type})
+    assert await error(answer) == (415, "unsupported_media_type", None)
+
+
+async def test_a_charset_may_be_named(client: TestClient) -> None:
+    headers = {"Content-Type": "application/json; charset=UTF-8"}
+    answer = await client.post("/generate", data=json.dumps(GOOD), headers=headers)
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+async def test_a_body_over_a_megabyte_is_too_large(client: TestClient, chunked: bool) -> None:
+    async def pieces() -> Any:
+        for _ in range(20):
+            yield b" " * 60_000
+
+    data = pieces() if chunked else io.BytesIO(b" " * 1_200_000)
+    answer = await client.post("/generate", data=data, headers=JSON)
+    assert await error(answer) == (413, "body_too_large", None)
+
+
+async def test_a_body_of_another_encoding_than_told_is_invalid(client: TestClient) -> None:
+    headers = {**JSON, "Content-Encoding": "gzip"}
+    answer = await client.post("/generate", data=b"not gzip", headers=headers)
+    assert await error(answer) == (400, "invalid_json", None)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
+async def test_a_wrong_method_is_told_the_right_one(client: TestClient, method: str) -> None:
+    answer = await client.request(method, "/generate")
+    assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+    if method != "HEAD":
+        assert (await error(answer))[1] == "method_not_allowed"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("path", ["/nothing", "/generate/", "/../app.py", "/%00%0a"])
+async def test_an_unknown_path_is_not_found(client: TestClient, method: str, path: str) -> None:
+    assert await error(await client.request(method, path)) == (404, "not_found", None)
+
+
+@pytest.mark.parametrize("path", ["/", "/app.js", "/healthz", "/models"])
+async def test_get_and_head_agree(client: TestClient, path: str) -> None:
+    get, head = await client.get(path), await client.head(path)
+    assert (get.status, head.status) == (200, 200)
+    assert get.headers["Content-Length"] == head.headers["Content-Length"]
+    assert await head.read() == b""
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/nothing"])
+async def test_every_answer_is_guarded(client: TestClient, path: str) -> None:
+    headers = (await client.get(path)).headers
+    assert "default-src 'self'" in headers["Content-Security-Policy"]
+    assert "unsafe" not in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert "aiohttp" not in headers["Server"]
+
+
+async def test_models_tell_their_state(client: TestClient, triton: FakeTriton) -> None:
+    await until(lambda: "musicgen-tiny" in triton.held)
+    triton.failing["musicgen-small"] = WeightsMissing("no weights")
+    await client.post("/generate", json={**GOOD, "model": "musicgen-small"})
+    triton.loading["musicgen-medium"] = Loading(5, 10)
+    triton.held.add("musicgen-medium")
+    body = await (await client.get("/models")).json()
+    assert (body["default"], body["max_duration"]) == ("musicgen-tiny", 300)
+    models = {model.pop("id"): model for model in body["models"]}
+    known = {"license": "MIT", "weights": "missing", "progress": None, "reason": None}
+    assert models["musicgen-tiny"] == {
+        **known, "checkpoint": "facebook/musicgen-tiny", "state": "ready"
+    }  # fmt: skip
+    assert models["musicgen-stereo-small"]["state"] == "unloaded"
+    small, medium = models["musicgen-small"], models["musicgen-medium"]
+    assert (small["state"], small["reason"]) == ("unavailable", "no weights")
+    assert medium["state"] == "loading"
+    assert medium["progress"] == {"bytes": 5, "total_bytes": 10}
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (QueueFull("full"), (429, "queue_full", None)),
+        (InvalidField("prompt: no", "prompt"), (422, "invalid_field", "prompt")),
+        (EngineUnavailable("died"), (503, "engine_unavailable", None)),
+        (GatewayError("failed"), (500, "internal", None)),
+    ],
+)
+async def test_the_engines_errors_reach_the_caller(
+    client: TestClient, triton: FakeTriton, told: GatewayError, expected: tuple[int, str, None]
+) -> None:
+    triton.song_error = told
+    answer = await client.post("/generate", json=GOOD)
+    assert await error(answer) == expected
+    assert ("Retry-After" in answer.headers) == (answer.status in (429, 503))
+
+
+async def test_missing_weights_are_told(client: TestClient, triton: FakeTriton) -> None:
+    triton.failing["musicgen-small"] = WeightsMissing("no weights")
+    answer = await client.post("/generate", json={**GOOD, "model": "musicgen-small"})
+    assert await error(answer) == (503, "weights_missing", None)
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+async def test_no_triton_is_told(client: TestClient, triton: FakeTriton) -> None:
+    triton.down = True
+    answer = await client.post("/generate", json=GOOD)
+    assert await error(answer) == (503, "triton_unavailable", None)
+    assert (await client.get("/healthz")).status == 200
+
+
+async def test_a_short_song_is_an_error(client: TestClient, triton: FakeTriton) -> None:
+    triton.chunks = 2
+    answer = await client.post("/generate", json=GOOD)
+    assert await error(answer) == (503, "engine_unavailable", None)
+
+
+async def test_silence_is_an_error(client: TestClient, triton: FakeTriton) -> None:
+    triton.stuck = True
+    answer = await client.post("/generate", json=GOOD)
+    assert await error(answer) == (503, "engine_unavailable", None)
+    assert triton.running == 0
+
+
+async def test_a_song_that_takes_too_long_is_cancelled(
+    settings: Settings, triton: FakeTriton
+) -> None:
+    triton.pause = 0.1
+    async with serve(dataclasses.replace(settings, generate_timeout=0.35), triton) as client:
+        answer = await client.post("/generate", json={**GOOD, "duration": 30})
+        assert await error(answer) == (504, "too_slow", None)
+    assert triton.running == 0
+
+
+async def test_a_client_that_goes_away_cancels_its_song(
+    client: TestClient, triton: FakeTriton
+) -> None:
+    triton.pause = 0.1
+    song = asyncio.create_task(client.post("/generate", json={**GOOD, "duration": 30}))
+    await until(lambda: triton.running)
+    gone = time.monotonic()
+    song.cancel()
+    await until(lambda: not triton.running)
+    assert time.monotonic() - gone < 1
+
+
+async def test_the_log_has_a_line_for_each_request_and_no_prompt(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    answer = await client.post("/generate", json={**GOOD, "prompt": "secret"})
+    await client.post("/generate", json={"prompt": ["secret"]})
+    records = [record for record in caplog.records if record.name == "gateway.middleware"]
+    lines = [record.getMessage() for record in records]
+    assert [line.split()[1:4] for line in lines] == [
+        ["POST", "/generate", "200"], ["POST", "/generate", "422"]
+    ]  # fmt: skip
+    assert lines[0].startswith(answer.headers["X-Request-Id"])
+    assert "secret" not in caplog.text

@@ -1,0 +1,144 @@
+"""The whole supervisor, with a server on PATH that only pretends, as badly as it can."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from supervisor import shared_memory
+from supervisor.settings import PROJECT
+
+# Leaves a file in /dev/shm and a child behind, and does not hear SIGTERM.
+TRITONSERVER = """#!{python}
+import os, pathlib, re, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+prefix = re.search("shm-region-prefix-name=(\\\\S+)", " ".join(sys.argv)).group(1)
+pathlib.Path("/dev/shm", prefix + "stub").touch()
+child = subprocess.Popen(["sleep", "60"])
+with open({pids!r}, "a") as pids:
+    pids.write(f"{{os.getpid()}} {{child.pid}}\\n")
+time.sleep(60)
+"""
+
+
+class Service:
+    def __init__(self, folder: Path, ports: list[int]) -> None:
+        self._pids = folder / "pids"
+        binary = folder / "tritonserver"
+        binary.write_text(TRITONSERVER.format(python=sys.executable, pids=str(self._pids)))
+        binary.chmod(0o755)
+        variables = ("PORT", "TRITON_HTTP_PORT", "TRITON_GRPC_PORT", "TRITON_METRICS_PORT")
+        self.environment = {
+            **os.environ,
+            "PATH": f"{folder}:{os.environ['PATH']}",
+            **{name: str(port) for name, port in zip(variables, ports, strict=True)},
+        }
+        self.process = self.run()
+
+    def run(self) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "supervisor"],
+            cwd=PROJECT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def pids(self) -> list[int]:
+        """Server, its child, and so on for every start so far."""
+        text = self._pids.read_text() if self._pids.exists() else ""
+        return [int(pid) for pid in text.split()]
+
+    def files(self) -> list[Path]:
+        start = shared_memory.NAME.format(self.process.pid)
+        return list(shared_memory.FOLDER.glob(start + "*"))
+
+    def end(self) -> str:
+        """What it said, once it has ended."""
+        output, _ = self.process.communicate(timeout=15)
+        return output
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    service = Service(tmp_path, ports)
+    yield service
+    service.process.kill()
+    for pid in left(service):
+        os.kill(pid, signal.SIGKILL)
+    service.process.communicate()
+    for file in service.files():
+        file.unlink()
+
+
+def left(service: Service) -> list[int]:
+    return [pid for pid in service.pids() if alive(pid)]
+
+
+def until(condition: Callable[[], object], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    status = Path("/proc", str(pid), "status")
+    return status.exists() and "State:\tZ" not in status.read_text()
+
+
+def test_ctrl_c_ends_everything_within_15_seconds(service: Service) -> None:
+    until(service.pids)
+    service.process.send_signal(signal.SIGINT)
+    lines = service.end().splitlines()
+    assert service.process.returncode == 0
+    assert lines[-1] == "service: stopped"
+    assert "service: Triton does not stop; killing it" in lines
+    assert left(service) == []
+    assert service.files() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_second_ctrl_c_ends_everything_at_once(service: Service, number: signal.Signals) -> None:
+    until(service.pids)
+    started = time.monotonic()
+    service.process.send_signal(number)
+    time.sleep(0.5)
+    service.process.send_signal(signal.SIGINT)
+    service.end()
+    assert time.monotonic() - started < 4
+    assert left(service) == []
+    assert service.files() == []
+
+
+def test_a_triton_that_dies_is_replaced_and_leaves_nothing(service: Service) -> None:
+    until(lambda: service.pids() and service.files())
+    server, child = service.pids()
+    os.kill(server, signal.SIGKILL)
+    until(lambda: not service.files())
+    assert not alive(child)
+    until(lambda: len(service.pids()) == 4)
+
+
+def test_a_port_that_is_taken_is_one_line_and_exit_code_1(service: Service) -> None:
+    port = int(service.environment["TRITON_GRPC_PORT"])
+    until(service.pids)
+    with socket.create_server(("127.0.0.1", port)):
+        second = service.run()
+        output, _ = second.communicate(timeout=15)
+    assert second.returncode == 1
+    assert output == (
+        f"service: port {port} is taken: stop what listens there or choose another "
+        "with TRITON_GRPC_PORT=...\n"
+    )

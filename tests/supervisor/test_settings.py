@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import pytest
+
+from supervisor.settings import Settings
+
+
+def test_without_variables_the_defaults_hold() -> None:
+    settings = Settings.of({})
+    assert settings == Settings()
+    assert settings.url == "http://localhost:8001"
+    assert settings.model_repository.name == "model_repository"
+
+
+def test_variables_choose(tmp_path: Path) -> None:
+    settings = Settings.of({"HOST": "::1", "PORT": "81", "MODEL_REPOSITORY": str(tmp_path)})
+    assert (settings.host, settings.port, settings.model_repository) == ("::1", 81, tmp_path)
+
+
+def test_an_empty_variable_is_one_not_set() -> None:
+    assert Settings.of({"PORT": "", "HOST": "", "MODEL_REPOSITORY": ""}) == Settings()
+
+
+@pytest.mark.parametrize("value", ["http", "0", "65536", "-1", "80.5", "²"])
+def test_a_bad_port_is_named(value: str) -> None:
+    with pytest.raises(ValueError, match=f"TRITON_GRPC_PORT={value} is not a port"):
+        Settings.of({"TRITON_GRPC_PORT": value})
+
+
+def test_a_repository_that_is_no_folder_is_named() -> None:
+    with pytest.raises(ValueError, match="MODEL_REPOSITORY=/no/such is not a folder of models"):
+        Settings.of({"MODEL_REPOSITORY": "/no/such"})
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("0.0.0.0", "localhost"),
+        ("::", "localhost"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "[2001:db8::1]"),
+    ],
+)
+def test_the_address_shown_is_one_a_browser_takes(host: str, shown: str) -> None:
+    assert Settings(host).url == f"http://{shown}:8001"
