@@ -80,7 +80,8 @@ def until(condition: Callable[[], Any]) -> Any:
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[[str], EngineProcess]]:
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], EngineProcess]]:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     started: list[EngineProcess] = []
 
     def start(mode: str) -> EngineProcess:
