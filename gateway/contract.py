@@ -27,7 +27,9 @@ class Variant:
 
 @dataclass(frozen=True)
 class Ready:
-    """A song can be made at once."""
+    """A song can be made; `busy` while there are others, whoever asked for them."""
+
+    busy: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Triton(Protocol):
         """Returns when the stub is up. Raises `EngineUnavailable`."""
 
     async def unload(self, model: str) -> None:
-        """Returns at once; new requests are refused, running ones go on."""
+        """Returns when the model is gone, or as good as gone: running songs end first."""
 
     def generate(self, model: str, song: Song) -> AsyncGenerator[Progress | Chunk, None]:
         """Ends after the last chunk. Closing it cancels the song."""

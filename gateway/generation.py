@@ -37,7 +37,9 @@ async def generate(
             except asyncio.TimeoutError:
                 if clock() >= deadline:
                     limit = f"{settings.generate_timeout:g} s"
-                    raise TooSlow(f"The song took over {limit}; ask for a shorter one.") from None
+                    raise TooSlow(
+                        f"The song took over {limit}; ask again later, or for a shorter one."
+                    ) from None
                 raise EngineUnavailable(f"{model} fell silent; try again soon.") from None
             if event is None:
                 break

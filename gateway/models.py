@@ -154,7 +154,8 @@ class Models:
         async with self._admission:
             loaded = await self._triton.loaded()
             while model not in loaded and not self._has_room(loaded):
-                idle = [name for name in loaded if not self._users[name]]
+                busy = await self._busy(loaded)
+                idle = [name for name in loaded - busy if not self._users[name]]
                 if idle:
                     await self._evict(min(idle, key=lambda name: self._last_use.get(name, 0.0)))
                 elif clock() > deadline:
@@ -163,6 +164,16 @@ class Models:
                     await asyncio.sleep(self._settings.poll_interval)
                 loaded = await self._triton.loaded()
             self._admitted.add(model)
+
+    async def _busy(self, loaded: set[str]) -> set[str]:
+        """Those that make music now, for whomever: Triton has other clients than this gateway."""
+        busy = set()
+        for model in loaded:
+            with suppress(DeadStub, NotLoaded):
+                status = await self._triton.status(model)
+                if isinstance(status, Ready) and status.busy:
+                    busy.add(model)
+        return busy
 
     def _has_room(self, loaded: set[str]) -> bool:
         return len(loaded | self._admitted) < self._settings.max_loaded_models

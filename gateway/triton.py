@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 ANSWER_TIMEOUT = 10.0
 LOAD_TIMEOUT = 120.0
+UNLOAD_TIMEOUT = 10.0
 CHANNEL = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -68,10 +70,7 @@ class TritonClient:
         ]
 
     async def loaded(self) -> set[str]:
-        with _translated():
-            index = await self._client.get_model_repository_index(client_timeout=ANSWER_TIMEOUT)
-        held = {model.name for model in index.models if model.state in ("READY", "LOADING")}
-        return held - {FRONT}
+        return await self._names("READY", "LOADING") - {FRONT}
 
     async def status(self, model: str) -> Status:
         async with self._stream(model, [], ANSWER_TIMEOUT) as results:
@@ -80,7 +79,7 @@ class TritonClient:
             raise DeadStub(model)
         [status] = statuses
         if status["state"] == "ready":
-            return Ready()
+            return Ready(busy=status["queued"] + status["running"] > 0)
         if status["state"] == "failed":
             return Failed(_engine_error(model, status["code"], status["message"]))
         return Loading(status["bytes"], status["total_bytes"])
@@ -99,6 +98,12 @@ class TritonClient:
     async def unload(self, model: str) -> None:
         with _translated():
             await self._client.unload_model(model, client_timeout=ANSWER_TIMEOUT)
+        deadline = asyncio.get_running_loop().time() + UNLOAD_TIMEOUT
+        while model in await self._names("UNLOADING"):  # and its memory in use
+            if asyncio.get_running_loop().time() > deadline:
+                log.warning("%s does not end its last requests", model)
+                return
+            await asyncio.sleep(0.1)
 
     async def generate(self, model: str, song: Song) -> AsyncGenerator[Progress | Chunk, None]:
         inputs = [
@@ -116,6 +121,11 @@ class TritonClient:
                         int(result.as_numpy(name)[0]) for name in ("SAMPLE_RATE", "FRAMES", "SEED")
                     )
                     yield Chunk(audio, rate, frames, seed)
+
+    async def _names(self, *states: str) -> set[str]:
+        with _translated():
+            index = await self._client.get_model_repository_index(client_timeout=ANSWER_TIMEOUT)
+        return {model.name for model in index.models if model.state in states}
 
     @asynccontextmanager
     async def _stream(

@@ -19,30 +19,38 @@ from typing import TYPE_CHECKING, Any
 from musicgen_engine.channel import Channel
 from musicgen_engine.errors import Cancelled, EngineUnavailable, GenerationFailed, ServiceError
 from musicgen_engine.scheduler import Scheduler, Task
+from musicgen_engine.settings import Settings
 from musicgen_engine.song import Song
 from musicgen_engine.weights import fetch, resolve
 
 if TYPE_CHECKING:
     from musicgen_engine.musicgen import MusicGen
 
-MAX_QUEUE = int(os.environ.get("MAX_QUEUE", "32"))  # songs that may wait for their turn
 BEAT = 1.0  # seconds between two statuses
 
 log = logging.getLogger("engine")
 
 
 class Engine:
-    def __init__(self, channel: Channel, folder: Path, checkpoint: str | None) -> None:
+    def __init__(
+        self, channel: Channel, folder: Path, checkpoint: str | None, max_queue: int
+    ) -> None:
         self._channel = channel
         self._folder = folder
         self._checkpoint = checkpoint
-        self._scheduler = Scheduler(MAX_QUEUE)
+        self._scheduler = Scheduler(max_queue)
         self._state: dict[str, Any] = {"state": "loading", "bytes": 0, "total_bytes": None}
 
     def run(self) -> None:
+        """Returns when the model cannot be loaded, after saying why."""
         threading.Thread(target=self._listen, daemon=True).start()
         threading.Thread(target=self._beat, daemon=True).start()
-        model = self._load()
+        try:
+            model = self._load()
+        except ServiceError as error:
+            self._state = {"state": "failed", "code": error.code, "message": error.message}
+            self._report()
+            return
         while True:
             task = self._scheduler.next()
             self._report()
@@ -140,12 +148,8 @@ def main() -> None:
     for chatty in ("audiocraft", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     channel = Channel(Connection(int(socket)))
-    try:
-        Engine(channel, Path(folder), checkpoint or None).run()
-    except ServiceError as error:
-        failed = {"kind": "state", "state": "failed", "code": error.code, "message": error.message}
-        channel.send(failed)
-        sys.exit(1)
+    max_queue = Settings.of(os.environ).max_queue
+    Engine(channel, Path(folder), checkpoint or None, max_queue).run()
 
 
 if __name__ == "__main__":

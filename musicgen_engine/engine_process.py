@@ -24,11 +24,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from musicgen_engine.channel import Channel, Message
-from musicgen_engine.errors import EngineUnavailable, ServiceError
+from musicgen_engine.errors import EngineUnavailable, GenerationFailed, ServiceError
 from musicgen_engine.song import Samples, Song
 
 PROVEN = 10.0  # seconds ready after which a death counts as the first
 SILENCE = 60.0  # seconds without a sign of life (one comes every second) that mean a hung engine
+EXIT = 2.0  # seconds for an engine to end after it has closed the channel
 MAX_DELAY = 60.0  # seconds, between two tries at the most
 WATCH = 0.2  # seconds between two looks for cancelled songs
 
@@ -90,19 +91,23 @@ class EngineProcess:
 
     def stop(self) -> None:
         """Ends the engine process; songs in flight fail."""
-        self._stopping.set()
-        self._process.kill()
+        with self._lock:
+            self._stopping.set()
+            self._process.kill()
         for thread in self._threads:
             thread.join()
 
     def _start(self) -> None:
-        ours, theirs = multiprocessing.Pipe()
-        self._channel = Channel(ours)
-        with theirs:
-            command = [*self._command, str(theirs.fileno())]
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
-        self._state = {"state": "loading", "bytes": 0, "total_bytes": None}
-        self._ready_since = None
+        with self._lock:
+            if self._stopping.is_set():
+                return
+            ours, theirs = multiprocessing.Pipe()
+            self._channel = Channel(ours)
+            with theirs:
+                command = [*self._command, str(theirs.fileno())]
+                self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+            self._state = {"state": "loading", "bytes": 0, "total_bytes": None}
+            self._ready_since = None
 
     def _send(self, channel: Channel, message: Message) -> None:
         with suppress(OSError):  # it has just died: `_supervise` is about to tell every listener
@@ -110,21 +115,18 @@ class EngineProcess:
 
     def _supervise(self) -> None:
         failures = 0
-        while True:
+        while not self._stopping.is_set():
             self._receive()
+            exit_code = self._reap()
             with self._lock:
                 proven = self._ready_since and time.monotonic() - self._ready_since > PROVEN
                 failures = 1 if proven else failures + 1
-                reason, delay = self._bury(failures)
-                if not delay and not self._stopping.is_set():
+                delay = self._bury(exit_code, failures)
+                if not delay:
                     self._start()
-            if not self._stopping.is_set():
-                log.warning("%s", reason)
-            if self._stopping.wait(delay):
-                return
             if delay:
-                with self._lock:
-                    self._start()
+                self._stopping.wait(delay)
+                self._start()
 
     def _receive(self) -> None:
         """Hands on what the engine says until it ends, or is so silent that it is ended."""
@@ -137,32 +139,40 @@ class EngineProcess:
                 return
             self._hand_on(message, payload)
 
+    def _reap(self) -> int:
+        """The exit code of a process that has closed its channel."""
+        self._channel.close()
+        try:
+            return self._process.wait(EXIT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
     def _hand_on(self, message: Message, payload: bytes) -> None:
-        kind = message.pop("kind")
-        if kind == "state":
+        if message["kind"] == "state":
             with self._lock:
-                self._state = message
+                self._state = {key: value for key, value in message.items() if key != "kind"}
                 if message["state"] == "ready" and not self._ready_since:
                     self._ready_since = time.monotonic()
             return
-        ended = kind == "error" or message.get("last")
+        id = message["id"]
         with self._lock:
-            id = message["id"]
-            listener = self._listeners.pop(id, None) if ended else self._listeners.get(id)
+            listener = self._listeners.get(id)
         if not listener:
             return  # a status that was on its way when the song ended
-        if kind == "status":
-            listener.status(message["status"])
-        elif kind == "chunk":
-            audio = np.frombuffer(payload, np.float32).reshape(message["channels"], -1)
-            listener.chunk(audio, message["sample_rate"], message["status"], message["last"])
-        else:
-            listener.error(ServiceError.of(message["code"], message["message"]))
+        try:
+            ended = _deliver(listener, message, payload)
+        except Exception:  # what a client does not get must not cost the others their songs
+            log.exception("song %d cannot be delivered", id)
+            self._send(self._channel, {"kind": "cancel", "id": id})
+            _fail(listener, GenerationFailed("the song could not be delivered; see the log"))
+            ended = True
+        if ended:
+            with self._lock:
+                del self._listeners[id]
 
-    def _bury(self, failures: int) -> tuple[ServiceError, float]:
-        """After the process's end: why it ended, and how long to wait before it starts again."""
-        self._channel.close()
-        exit_code = self._process.wait()
+    def _bury(self, exit_code: int, failures: int) -> float:
+        """After the process's end: tells everyone why, and gives the seconds until the next."""
         if self._state["state"] == "failed":  # it said itself why
             reason = ServiceError.of(self._state["code"], self._state["message"])
             delay = min(MAX_DELAY, 2.0**failures)
@@ -170,12 +180,14 @@ class EngineProcess:
             how = signal.Signals(-exit_code).name if exit_code < 0 else f"exit code {exit_code}"
             reason = EngineUnavailable(f"the engine stopped ({how}) and is started again; retry")
             delay = 0.0 if failures == 1 else min(MAX_DELAY, 2.0 ** (failures - 1))
+        if not self._stopping.is_set():
+            log.warning("%s", reason)
         if delay:
             self._state = {"state": "failed", "code": reason.code, "message": reason.message}
         listeners, self._listeners = self._listeners, {}
         for listener in listeners.values():
-            listener.error(reason)
-        return reason, delay
+            _fail(listener, reason)
+        return delay
 
     def _watch(self) -> None:
         """Tells the engine of songs that nobody waits for any more."""
@@ -188,3 +200,23 @@ class EngineProcess:
                 if listeners[id].cancelled:
                     told.add(id)
                     self._send(channel, {"kind": "cancel", "id": id})
+
+
+def _deliver(listener: Listener, message: Message, payload: bytes) -> bool:
+    """Gives a song's message to who waits for it; whether it was the last one."""
+    if message["kind"] == "status":
+        listener.status(message["status"])
+        return False
+    if message["kind"] == "chunk":
+        audio = np.frombuffer(payload, np.float32).reshape(message["channels"], -1)
+        listener.chunk(audio, message["sample_rate"], message["status"], message["last"])
+        return bool(message["last"])
+    listener.error(ServiceError.of(message["code"], message["message"]))
+    return True
+
+
+def _fail(listener: Listener, error: ServiceError) -> None:
+    try:
+        listener.error(error)
+    except Exception:
+        log.exception("a client could not be told: %s", error)

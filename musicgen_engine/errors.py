@@ -41,9 +41,11 @@ class ServiceError(Exception):
 
     @classmethod
     def parse(cls, text: str) -> ServiceError:
-        """The error whose text `text` holds; text of Triton's own means the engine is not there."""
+        """The error whose text `text` holds; any other is Triton's own: the engine is not there."""
         match = re.search(r"\[([a-z_]+)\] (.*)", text, re.DOTALL)
-        return cls.of(match[1], match[2]) if match else EngineUnavailable(text)
+        if match:
+            return cls.of(match[1], match[2])
+        return EngineUnavailable("the model does not answer; ask again later")
 
 
 class InvalidInput(ServiceError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from musicgen_engine.weights import is_cached, resolve
+
+log = logging.getLogger("musicgen")
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,19 @@ class Repository:
     def variants(self) -> list[Variant]:
         """All models that make music: every folder with a config.pbtxt, except the front's."""
         configs = sorted(self._folder.glob("*/config.pbtxt"))
-        return [self._variant(config) for config in configs if config.parent.name != "musicgen"]
+        variants = (self._variant(config) for config in configs if config.parent.name != "musicgen")
+        return [variant for variant in variants if variant]
 
     def catalogue(self) -> dict[str, Any]:
         return {"models": [asdict(variant) for variant in self.variants()]}
 
-    def _variant(self, config: Path) -> Variant:
-        parameters = text_format.Parse(config.read_text(), ModelConfig()).parameters
+    def _variant(self, config: Path) -> Variant | None:
+        """None for a folder that cannot be read: the others are none the worse."""
+        try:
+            parameters = text_format.Parse(config.read_text(), ModelConfig()).parameters
+        except (text_format.ParseError, OSError, UnicodeDecodeError) as error:
+            log.error("%s is left out: its config.pbtxt: %s", config.parent.name, error)
+            return None
         checkpoint = parameters["checkpoint"].string_value or None
         return Variant(
             name=config.parent.name,

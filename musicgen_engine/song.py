@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ Samples = npt.NDArray[np.float32]  # [channels, samples], full scale is 1
 
 FRAME_RATE = 50  # codec frames a second, the same in every MusicGen
 MAX_PROMPT = 2_000  # characters
-MAX_DURATION = float(os.environ.get("MAX_DURATION", "300"))  # seconds
+COLDEST = 0.01  # temperature; below, half precision overflows
 
 
 @dataclass(frozen=True)
@@ -38,21 +37,24 @@ class Song:
     cfg_coef: float = 3.0
 
     @classmethod
-    def parse(cls, inputs: Mapping[str, Any]) -> Song:
+    def parse(cls, inputs: Mapping[str, Any], max_duration: float) -> Song:
         """The song that the inputs of a request (name → its one value) describe.
+
+        Args:
+            max_duration: seconds.
 
         Raises:
             InvalidInput: naming the input, its value and what would be right.
         """
-        seconds = _within(inputs, "DURATION", None, 0.0, MAX_DURATION)
-        if seconds == 0:
-            raise InvalidInput("DURATION: 0 seconds hold no music; give a positive number")
+        temperature = _within(inputs, "TEMPERATURE", cls.temperature, 0.0, 100.0)
+        if 0 < temperature < COLDEST:
+            raise InvalidInput(f"TEMPERATURE: {temperature} is too low; give 0 or {COLDEST} to 100")
         return cls(
             prompt=_prompt(inputs),
-            frames=max(1, round(seconds * FRAME_RATE)),
+            frames=_frames(inputs, max_duration),
             # 32 bits are seeds enough, and every client's JSON holds them exactly.
             seed=int(_within(inputs, "SEED", secrets.randbits(32), 0, 2**63 - 1)),
-            temperature=_within(inputs, "TEMPERATURE", cls.temperature, 0.0, 100.0),
+            temperature=temperature,
             top_k=int(_within(inputs, "TOP_K", cls.top_k, 0, 1_000_000)),
             top_p=_within(inputs, "TOP_P", cls.top_p, 0.0, 1.0),
             cfg_coef=_within(inputs, "CFG_COEF", cls.cfg_coef, 0.0, 100.0),
@@ -71,13 +73,21 @@ def _prompt(inputs: Mapping[str, Any]) -> str:
     return prompt
 
 
-def _within(
-    inputs: Mapping[str, Any], name: str, default: float | None, low: float, high: float
-) -> float:
+def _frames(inputs: Mapping[str, Any], max_duration: float) -> int:
+    if "DURATION" not in inputs:
+        raise InvalidInput("DURATION: missing; give the seconds of music")
+    seconds = float(inputs["DURATION"])
+    frames = max(1, round(seconds * FRAME_RATE)) if 0 < seconds < math.inf else 0
+    # In frames, for the seconds came as float32: 30.1 would be more than 30.1.
+    if not 0 < frames <= round(max_duration * FRAME_RATE):
+        limits = f"more than 0, at most {max_duration:g}"
+        raise InvalidInput(f"DURATION: {seconds:g} is out of range; give seconds, {limits}")
+    return frames
+
+
+def _within(inputs: Mapping[str, Any], name: str, default: float, low: float, high: float) -> float:
     """An input's number; integers stay integers, so that a 63-bit seed keeps all its bits."""
     if name not in inputs:
-        if default is None:
-            raise InvalidInput(f"{name}: missing; give a number up to {high:g}")
         return default
     value: float = inputs[name].item()
     if not (math.isfinite(value) and low <= value <= high):

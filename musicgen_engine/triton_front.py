@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,35 +43,36 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         self._repository = Repository(Path(args["model_repository"]).parent)
         self._places = threading.BoundedSemaphore(MAX_REQUESTS)
-        self._threads = ThreadPoolExecutor(MAX_REQUESTS)
 
     def execute(self, requests: list[Any]) -> None:
         for request in requests:
-            if self._places.acquire(blocking=False):
-                self._threads.submit(self._answer, request)
-            else:
-                full = QueueFull(f"{MAX_REQUESTS} requests wait already; ask again later")
-                tensors.send_error(request.get_response_sender(), full)
-
-    def finalize(self) -> None:
-        self._threads.shutdown()
+            # Not a pool: a variant that never answers would keep it from ending.
+            threading.Thread(target=self._answer, args=(request,), daemon=True).start()
 
     def _answer(self, request: Any) -> None:
         sender = request.get_response_sender()
         try:
             inputs = tensors.values(request)
-            outputs = self._relay(request, inputs) if inputs else self._catalogue()
+            if inputs:
+                with self._place():
+                    outputs = self._relay(request, inputs)
+            else:
+                outputs = [tensors.tensor("STATUS", self._repository.catalogue())]
             sender.send(pb_utils.InferenceResponse(outputs), flags=tensors.FINAL)
         except ServiceError as error:
             tensors.send_error(sender, error)
         except Exception:
-            log.exception("a request could not be relayed")
+            log.exception("a request could not be answered")
             tensors.send_error(sender, GenerationFailed("it could not be relayed; see the log"))
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        if not self._places.acquire(blocking=False):
+            raise QueueFull(f"{MAX_REQUESTS} requests wait already; ask again later")
+        try:
+            yield
         finally:
             self._places.release()
-
-    def _catalogue(self) -> list[Any]:
-        return [tensors.tensor("STATUS", self._repository.catalogue())]
 
     def _relay(self, request: Any, inputs: dict[str, Any]) -> list[Any]:
         """The whole song. It is streamed from the variant, to see a cancelled request in time."""

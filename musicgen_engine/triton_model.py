@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import threading
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 from musicgen_engine import triton_tensors as tensors
 from musicgen_engine.engine_process import EngineProcess
 from musicgen_engine.errors import ServiceError
+from musicgen_engine.settings import Settings
 from musicgen_engine.song import Samples, Song
 from musicgen_engine.tensors import INPUTS, OUTPUTS, STREAM
 
@@ -31,6 +33,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         logging.basicConfig(level=logging.INFO, format=f"{args['model_name']}: %(message)s")
+        self._max_duration = Settings.of(os.environ).max_duration
         parameters = json.loads(args["model_config"])["parameters"]
         version_folder = Path(args["model_repository"]) / args["model_version"]
         checkpoint = parameters.get("checkpoint", {}).get("string_value", "")
@@ -50,7 +53,7 @@ class TritonPythonModel:
             status = {"STATUS": self._engine.status()}
             return tensors.send(request.get_response_sender(), status, last=True)
         stream = bool(inputs.pop("STREAM", False))
-        song = Song.parse(inputs)
+        song = Song.parse(inputs, self._max_duration)
         self._engine.submit(song, Reply(request, song, stream))
 
     def finalize(self) -> None:
@@ -93,10 +96,10 @@ class Reply:
 
     def error(self, error: ServiceError) -> None:
         with self._lock:
-            self._ended = True
             tensors.send_error(self._sender, error)
+            self._ended = True
 
     def _send(self, outputs: dict[str, Any], last: bool) -> None:
         with self._lock:
-            self._ended = last
             tensors.send(self._sender, outputs, last)
+            self._ended = last

@@ -15,6 +15,8 @@ import signal
 import sys
 from contextlib import suppress
 
+from gateway.settings import Settings as GatewaySettings
+from musicgen_engine.settings import Settings as EngineSettings
 from supervisor import orphans, ports, shared_memory
 from supervisor.process import Process
 from supervisor.settings import PROJECT, Settings
@@ -94,6 +96,8 @@ async def serve(settings: Settings, server: TritonServer) -> None:
 def main() -> None:
     try:
         settings = Settings.of(os.environ)
+        GatewaySettings.from_environment(os.environ)  # what they would refuse, over and over
+        EngineSettings.of(os.environ)
         server = TritonServer.find()
         ports.check(settings)
     except ValueError as error:

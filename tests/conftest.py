@@ -1,7 +1,9 @@
 """The whole service, really running: tritonserver, gateway and supervisor, with musicgen-tiny."""
 
+import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -10,7 +12,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,10 +26,16 @@ ROOT = Path(__file__).parent.parent
 START_TIMEOUT = 90  # seconds
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without what would change the service under test."""
+    ours = re.compile("HF_|MAX_|AUDIOCRAFT_|DEFAULT_MODEL|.*_TIMEOUT$|.*_proxy$", re.IGNORECASE)
+    return {name: value for name, value in os.environ.items() if not ours.match(name)}
 
 
 def until(condition: Callable[[], Any], timeout: float = 30) -> Any:
@@ -36,6 +45,14 @@ def until(condition: Callable[[], Any], timeout: float = 30) -> Any:
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)
     return result
+
+
+async def eventually(condition: Callable[[], Awaitable[Any]], timeout: float = 30) -> None:
+    """Waits until what `condition` finds is true."""
+    deadline = time.monotonic() + timeout
+    while not await condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.05)
 
 
 def descendants(pid: int) -> dict[int, str]:
@@ -69,7 +86,7 @@ class Stack:
     environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.port, self.triton_http, self.triton_grpc, metrics = (free_port() for _ in range(4))
+        self.port, self.triton_http, self.triton_grpc, metrics = free_ports(4)
         self.url = f"http://localhost:{self.port}"
         self.log = self.repository.parent / f"log-{self.port}"
         ports = {
@@ -79,7 +96,7 @@ class Stack:
             "TRITON_METRICS_PORT": metrics,
         }
         environment = {
-            **os.environ,
+            **clean_environment(),
             **{name: str(port) for name, port in ports.items()},
             "MODEL_REPOSITORY": str(self.repository),
             "PYTHONUNBUFFERED": "1",
@@ -176,7 +193,7 @@ def stack(
     tiny = repository / "musicgen-tiny"
     shutil.copy(tiny / "config.pbtxt", mine)
     shutil.copy(tiny / "1" / "model.py", mine / "1")
-    environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "hub"), "MAX_LOADED_MODELS": "2"}
+    environment = {**hub.environment(folder), "MAX_LOADED_MODELS": "2"}
     stack = Stack(repository, environment)
     try:
         stack.wait_ready()

@@ -27,6 +27,7 @@ class FakeTriton:
         self.dead: set[str] = set()
         self.loading: dict[str, Loading] = {}
         self.failing: dict[str, GatewayError] = {}
+        self.busy: set[str] = set()
         self.song_error: GatewayError | None = None
         self.chunks = 1_000_000
         self.pause = 0.0
@@ -48,7 +49,7 @@ class FakeTriton:
         await self._reach(model)
         if model in self.failing:
             return Failed(self.failing[model])
-        return self.loading.get(model, Ready())
+        return self.loading.get(model, Ready(busy=model in self.busy))
 
     async def load(self, model: str) -> None:
         await self._reach()

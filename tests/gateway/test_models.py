@@ -79,6 +79,15 @@ async def test_a_model_in_use_is_never_unloaded(triton: FakeTriton, models: Mode
         assert len(await triton.loaded()) == 2
 
 
+async def test_a_model_that_makes_music_for_others_is_never_unloaded(
+    triton: FakeTriton, models: Models
+) -> None:
+    await touch(models, "musicgen-tiny", "musicgen-small")
+    triton.busy.add("musicgen-tiny")
+    await touch(models, "musicgen-medium")
+    assert await triton.loaded() == {"musicgen-tiny", "musicgen-medium"}
+
+
 async def test_what_others_loaded_counts_and_goes_first(triton: FakeTriton, models: Models) -> None:
     triton.held |= {"musicgen-medium"}
     await touch(models, "musicgen-tiny", "musicgen-small")

@@ -18,8 +18,14 @@ import pytest
 
 from musicgen_engine.channel import Channel
 from musicgen_engine.engine_process import EngineProcess
-from musicgen_engine.errors import EngineUnavailable, ServiceError, WeightsMissing
+from musicgen_engine.errors import (
+    EngineUnavailable,
+    GenerationFailed,
+    ServiceError,
+    WeightsMissing,
+)
 from musicgen_engine.song import Song
+from tests.conftest import descendants, until
 
 
 def engine(mode: str, socket: str) -> None:
@@ -69,14 +75,6 @@ class Recorder:
     def error(self, error: ServiceError) -> None:
         self.failure = error
         self.ended.set()
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 20
-    while not (result := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return result
 
 
 @pytest.fixture
@@ -156,6 +154,29 @@ def test_a_cancelled_song_ends_while_others_go_on(start: Start) -> None:
     assert cancelled.ended.wait(20)
     assert cancelled.failure and cancelled.failure.code == "cancelled"
     assert not other.ended.is_set()
+
+
+def test_a_client_that_cannot_be_reached_costs_nobody_else_a_song(start: Start) -> None:
+    class Broken(Recorder):
+        def chunk(self, *_: Any) -> None:
+            raise RuntimeError("no room for the tensor")
+
+    process = start("serve")
+    broken = Broken()
+    process.submit(song("play"), broken)
+    assert broken.ended.wait(20)
+    assert isinstance(broken.failure, GenerationFailed)
+    other = play(process, "play")
+    assert other.ended.wait(20)
+    assert other.audio is not None
+
+
+def test_stopping_is_final_whenever_it_comes(start: Start) -> None:
+    for mode in ("crash", "fail", "serve"):
+        process = start(mode)
+        time.sleep(0.3)
+        process.stop()
+        assert not any(__file__ in line for line in descendants(os.getpid()).values())
 
 
 def test_the_engine_ends_with_its_stub(start: Start) -> None:

@@ -18,8 +18,10 @@ def test_codes_are_unique() -> None:
     assert len({kind.code for kind in KINDS}) == len(KINDS)
 
 
-def test_tritons_own_text_means_an_engine_that_is_not_there() -> None:
-    assert type(ServiceError.parse("Stub process 'x' is not healthy.")) is EngineUnavailable
+def test_tritons_own_text_means_an_engine_that_is_not_there_and_goes_no_further() -> None:
+    error = ServiceError.parse("Stub process '/srv/x' is not healthy.")
+    assert type(error) is EngineUnavailable
+    assert "/srv" not in error.message
 
 
 def test_a_code_nobody_knows_is_a_failed_generation() -> None:

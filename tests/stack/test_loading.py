@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +20,9 @@ def loaded(stack: Stack) -> set[str]:
 
 
 async def test_the_default_model_is_the_one_at_hand_and_nothing_is_downloaded(
-    stack: Stack,
+    stack: Stack, hub: FakeHub
 ) -> None:
+    assert not hub.requests
     models = stack.get("/models")[1]
     assert models["default"] == "musicgen-tiny"
     small = stack.model("musicgen-small")
@@ -59,11 +61,21 @@ async def test_the_least_recently_used_idle_model_makes_room(stack: Stack) -> No
 
 
 async def test_a_model_in_use_is_not_unloaded(stack: Stack) -> None:
-    long = asyncio.create_task(song(stack, {**GOOD, "model": "musicgen-tiny", "duration": 60}))
-    await asyncio.sleep(0.5)
+    await song(stack, {**GOOD, "model": "musicgen-tiny"})
+    long = asyncio.create_task(song(stack, {**GOOD, "model": "musicgen-tiny", "duration": 250}))
     for name in ("my-music", "musicgen-stereo-small"):
         await song(stack, {**GOOD, "model": name})
-    assert len(await long) == 60 * 32_000
+    assert not long.done()
+    assert loaded(stack) == {"musicgen-tiny", "musicgen-stereo-small"}
+    long.cancel()
+
+
+async def test_a_model_added_while_the_service_runs_is_served(stack: Stack) -> None:
+    late = stack.repository / "late"
+    shutil.copytree(stack.repository / "my-music", late)
+    assert (await song(stack, {**GOOD, "model": "late"})).shape == (32_000, 2)
+    assert stack.model("late")["weights"] == "bundled"
+    shutil.rmtree(late)
 
 
 async def test_what_is_missing_is_said_within_seconds_and_may_be_asked_again(

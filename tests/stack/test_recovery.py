@@ -14,7 +14,7 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from tests.conftest import ROOT, Stack, descendants, repository_with, until
-from tests.stack.test_generate import GOOD, busy, code, post, song
+from tests.stack.test_generate import GOOD, code, post, song, until_busy
 from tests.stack.test_triton import stream
 
 STUB = "triton_python_backend_stub"
@@ -29,9 +29,9 @@ def gone(pid: int) -> bool:
 
 
 async def test_a_killed_engine_fails_its_songs_at_once_and_serves_the_next(stack: Stack) -> None:
+    await song(stack, GOOD)
     songs = [asyncio.create_task(post(stack, {**GOOD, "duration": 200})) for _ in range(3)]
-    while await busy(stack) < 3:
-        await asyncio.sleep(0.1)
+    await until_busy(stack, 3)
     killed = engine(stack)
     os.kill(killed, signal.SIGKILL)
     cut = time.monotonic()
@@ -110,18 +110,14 @@ async def test_killed_servers_are_started_again(own_stack: Stack) -> None:
     assert len(await song(own_stack, GOOD)) == 32_000
 
 
-def shared_memory() -> set[str]:
-    return set(os.listdir("/dev/shm"))
-
-
 def test_stopping_leaves_nothing_behind_even_where_parts_hang(tmp_path: Path) -> None:
-    before = shared_memory()
     stack = Stack(repository_with(tmp_path / "models", "musicgen-tiny"))
     stack.wait_ready()
-    assert shared_memory() > before
+    files = f"audiocraft-service-{stack.process.pid}-*"
+    assert list(Path("/dev/shm").glob(files))
     os.kill(int(until(lambda: stack.pid(STUB, "musicgen-tiny"))), signal.SIGSTOP)
     assert stack.stop() < 15
-    assert shared_memory() <= before
+    assert not list(Path("/dev/shm").glob(files))
 
 
 def test_a_killed_supervisor_takes_everything_with_it(tmp_path: Path) -> None:

@@ -221,7 +221,24 @@ def test_http_generate_stream_speaks_json(stack: Stack) -> None:
     assert (event["FRAMES"], event["SEED"], len(event["AUDIO"])) == (1, 3, 640)
 
 
-def test_a_cancelled_stream_stops_the_song_within_a_second(stack: Stack) -> None:
+def test_http_generate_on_the_front_answers_once(stack: Stack) -> None:
+    url = f"http://127.0.0.1:{stack.triton_http}/v2/models/musicgen/generate"
+    song = {"MODEL": "musicgen-tiny", "PROMPT": "x", "DURATION": 0.02, "SEED": 3}
+    request = urllib.request.Request(url, json.dumps(song).encode())
+    with urllib.request.urlopen(request, timeout=30) as response:
+        answer = json.load(response)
+    assert (answer["FRAMES"], answer["SEED"], len(answer["AUDIO"])) == (1, 3, 640)
+
+
+def test_a_cancelled_plain_infer_harms_nobody(stack: Stack) -> None:
+    song = {"MODEL": "musicgen-tiny", "PROMPT": "x", "DURATION": 5}
+    with pytest.raises(InferenceServerException, match="Deadline|CANCELLED|cancelled"):
+        asyncio.run(infer(stack, song, timeout=0.3))
+    answer = asyncio.run(infer(stack, {**song, "DURATION": 0.02}))
+    assert answer.as_numpy("AUDIO").shape == (1, 640)
+
+
+def test_a_cancelled_stream_stops_the_song(stack: Stack) -> None:
     async def begin_and_leave() -> None:
         async with triton_aio.InferenceServerClient(f"127.0.0.1:{stack.triton_grpc}") as client:
 

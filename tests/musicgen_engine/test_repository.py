@@ -1,0 +1,24 @@
+"""What lies in the model repository is known without Triton."""
+
+import shutil
+from pathlib import Path
+
+from musicgen_engine.repository import Repository
+
+MODELS = Path(__file__).parents[2] / "model_repository"
+
+
+def test_every_variant_is_listed_but_not_the_front() -> None:
+    variants = {variant.name: variant for variant in Repository(MODELS).variants()}
+    assert len(variants) == 7
+    assert variants["musicgen-tiny"].weights == "bundled"
+    assert variants["musicgen-tiny"].checkpoint is None
+    assert variants["musicgen-small"].checkpoint == "facebook/musicgen-small"
+    assert variants["musicgen-small"].license == "CC-BY-NC-4.0"
+
+
+def test_a_folder_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path) -> None:
+    shutil.copytree(MODELS / "musicgen-small", tmp_path / "good")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "config.pbtxt").write_text('backend: "python')
+    assert [variant.name for variant in Repository(tmp_path).variants()] == ["good"]

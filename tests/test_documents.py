@@ -1,0 +1,66 @@
+"""The documents are complete: what the code knows, a reader finds."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import GatewayError
+from gateway.routes import routes
+from musicgen_engine.errors import ServiceError
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "README.fr.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def text(path: str) -> str:
+    return (ROOT / path).read_text()
+
+
+def kinds(error: type[Exception]) -> set[type[Exception]]:
+    return {error}.union(*(kinds(kind) for kind in error.__subclasses__()))
+
+
+def test_every_setting_is_documented() -> None:
+    sources = [path.read_text() for name in ("gateway", "musicgen_engine", "supervisor")
+               for path in (ROOT / name).glob("settings.py")]  # fmt: skip
+    read = set(re.findall(r'"([A-Z][A-Z_]+)"', "".join(sources)))
+    assert {"HOST", "PORT", "MAX_DURATION", "MAX_QUEUE", "MODEL_REPOSITORY"} <= read
+    assert {name for name in read if f"`{name}`" not in text("docs/configuration.md")} == set()
+
+
+def test_every_error_of_the_gateway_is_documented_and_translated() -> None:
+    codes = {kind.code for kind in kinds(GatewayError) if "code" in vars(kind)}
+    for code in codes:
+        assert f"`{code}`" in text("docs/http.md")
+        assert f"{code}:" in text("web/i18n.js")
+
+
+def test_every_error_of_the_engine_is_documented() -> None:
+    for kind in ServiceError.__subclasses__():
+        assert f"| `{kind.code}` | {kind.triton_code} |" in text("docs/triton.md")
+
+
+def test_every_route_is_documented() -> None:
+    for route in routes:
+        assert f"`{route.method} {route.path}`" in text("docs/http.md")
+
+
+@pytest.mark.parametrize("folder", ["gateway", "musicgen_engine", "supervisor"])
+def test_every_module_has_its_phrase_in_the_readme(folder: str) -> None:
+    tree = text("README.md").partition(f"\n{folder}/")[2].partition("\n\n")[0]
+    listed = set(re.findall(r"^  (\w+\.py) +\S", tree, re.MULTILINE))
+    assert listed == {path.name for path in (ROOT / folder).glob("[!_]*.py")}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    for link in re.findall(r"\]\((?!http)([^)#]+)", document.read_text()):
+        assert (document.parent / link).exists(), link
+
+
+def test_the_licence_of_the_weights_is_named_wherever_a_user_meets_them() -> None:
+    for path in ("README.md", "README.fr.md", "LICENSE", "docs/configuration.md"):
+        assert "CC-BY-NC 4.0" in text(path), path
+    for config in (ROOT / "model_repository").glob("musicgen-*/config.pbtxt"):
+        assert "license" in config.read_text()
