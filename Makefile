@@ -39,9 +39,11 @@ clean:
 
 .venv/service: requirements/triton.txt requirements/gateway.txt requirements/no-deps.txt
 	@$(PYTHON) supervisor/preflight.py
-	@echo "Installing the service into .venv, once; some minutes (with CUDA it is a 3 GB download)"
+	@echo "Installing into .venv, once; it takes some minutes"
 	@$(PYTHON) -m venv --clear .venv
+	@echo "  1 of 2: torch and what audiocraft and the gateway need (with CUDA a download of 3 GB)"
 	@$(PIP) -r requirements/triton.txt -r requirements/gateway.txt
+	@echo "  2 of 2: audiocraft and Triton"
 	@$(PIP) --no-deps -r requirements/no-deps.txt
 	@touch $@
 

@@ -24,14 +24,10 @@ EXAMPLES = [
 def test_examples_run(stack: Stack, tmp_path: Path, language: str, code: str) -> None:
     for port, ours in [(8001, stack.port), (8100, stack.triton_http), (8101, stack.triton_grpc)]:
         code = code.replace(f"localhost:{port}", f"localhost:{ours}")
-    command = (
-        [sys.executable, "-c", code]
-        if language == "python"
-        else ["bash", "-euo", "pipefail", "-c", code]
-    )
+    shell = [sys.executable] if language == "python" else ["bash", "-euo", "pipefail"]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
-        command, cwd=tmp_path, env={**os.environ, "PATH": path},
+        [*shell, "-c", code], cwd=tmp_path, env={**os.environ, "PATH": path},
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -232,7 +232,7 @@ def test_http_generate_on_the_front_answers_once(stack: Stack) -> None:
 
 def test_a_cancelled_plain_infer_harms_nobody(stack: Stack) -> None:
     song = {"MODEL": "musicgen-tiny", "PROMPT": "x", "DURATION": 5}
-    with pytest.raises(InferenceServerException, match="Deadline|CANCELLED|cancelled"):
+    with pytest.raises(InferenceServerException, match=r"Deadline|CANCELLED|cancelled"):
         asyncio.run(infer(stack, song, timeout=0.3))
     answer = asyncio.run(infer(stack, {**song, "DURATION": 0.02}))
     assert answer.as_numpy("AUDIO").shape == (1, 640)
