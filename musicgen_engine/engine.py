@@ -67,13 +67,11 @@ class Engine:
 
     def _load(self) -> MusicGen:
         folder = fetch(resolve(self._checkpoint, self._folder), self._downloaded)
-        # Weights that can't be had are known before the seconds that these imports take.
-        from musicgen_engine.musicgen import MusicGen
-
         try:
+            # Here, for what weights are missing is known before the seconds that this import takes.
+            from musicgen_engine.musicgen import MusicGen
+
             model = MusicGen.load(folder)
-        except ServiceError:
-            raise
         except Exception as error:
             log.exception("the checkpoint could not be loaded")
             raise EngineUnavailable("the checkpoint could not be loaded; see the log") from error
