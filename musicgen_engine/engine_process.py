@@ -28,7 +28,7 @@ from musicgen_engine.errors import EngineUnavailable, GenerationFailed, ServiceE
 from musicgen_engine.song import Samples, Song
 
 PROVEN = 10.0  # seconds ready after which a death counts as the first
-SILENCE = 60.0  # seconds without a sign of life (one comes every second) that mean a hung engine
+SILENCE = 120.0  # seconds without a sign of life (one comes every second) that mean a hung engine
 EXIT = 2.0  # seconds for an engine to end after it has closed the channel
 MAX_DELAY = 60.0  # seconds, between two tries at the most
 WATCH = 0.2  # seconds between two looks for cancelled songs
