@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from aiohttp.web import RouteDef
 
 from gateway.errors import GatewayError
 from gateway.routes import routes
@@ -17,7 +18,7 @@ def text(path: str) -> str:
     return (ROOT / path).read_text()
 
 
-def kinds(error: type[Exception]) -> set[type[Exception]]:
+def kinds(error: type[GatewayError]) -> set[type[GatewayError]]:
     return {error}.union(*(kinds(kind) for kind in error.__subclasses__()))
 
 
@@ -43,6 +44,7 @@ def test_every_error_of_the_engine_is_documented() -> None:
 
 def test_every_route_is_documented() -> None:
     for route in routes:
+        assert isinstance(route, RouteDef)
         assert f"`{route.method} {route.path}`" in text("docs/http.md")
 
 
