@@ -1,2 +1,2 @@
 # What Triton looks for.
-from musicgen_engine.triton_front import TritonPythonModel  # noqa: F401
+from musicgen_engine.triton_front import TritonPythonModel
