@@ -142,3 +142,16 @@ def test_a_port_that_is_taken_is_one_line_and_exit_code_1(service: Service) -> N
         f"service: port {port} is taken: stop what listens there or choose another "
         "with TRITON_GRPC_PORT=...\n"
     )
+
+
+@pytest.mark.parametrize("setting", ["MAX_DURATION=soon", "MAX_QUEUE=-1", "LOAD_TIMEOUT=0"])
+def test_a_wrong_setting_of_any_part_is_one_line_and_nothing_starts(setting: str) -> None:
+    name, _, value = setting.partition("=")
+    done = subprocess.run(
+        [sys.executable, "-m", "supervisor"],
+        cwd=PROJECT, env={**os.environ, name: value}, capture_output=True, text=True, timeout=20,
+    )  # fmt: skip
+    assert done.returncode == 1
+    (line,) = (done.stdout + done.stderr).splitlines()
+    assert name in line
+    assert value in line
