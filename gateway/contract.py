@@ -63,16 +63,13 @@ Status: TypeAlias = Ready | Loading | Failed
 class Progress:
     """Sign of life from a song that has no new audio."""
 
-    state: str
-
 
 @dataclass(frozen=True)
 class Chunk:
-    """The song's next piece: float32 [channels, samples]. `frames` counts the whole song."""
+    """The song's next piece: float32 [channels, samples]."""
 
     audio: NDArray[np.float32]
     sample_rate: int
-    frames: int
     seed: int
 
 

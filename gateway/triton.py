@@ -115,12 +115,10 @@ class TritonClient:
             async for result in results:
                 audio = result.as_numpy("AUDIO")
                 if audio is None:
-                    yield Progress(_status(result)["state"])
+                    yield Progress()
                 else:
-                    rate, frames, seed = (
-                        int(result.as_numpy(name)[0]) for name in ("SAMPLE_RATE", "FRAMES", "SEED")
-                    )
-                    yield Chunk(audio, rate, frames, seed)
+                    rate, seed = (int(result.as_numpy(name)[0]) for name in ("SAMPLE_RATE", "SEED"))
+                    yield Chunk(audio, rate, seed)
 
     async def _names(self, *states: str) -> set[str]:
         with _translated():

@@ -66,7 +66,7 @@ class FakeTriton:
         await self._reach(model)
         self.running += 1
         try:
-            yield Progress("queued")
+            yield Progress()
             if self.song_error is not None:
                 raise self.song_error
             if self.stuck:
@@ -76,7 +76,7 @@ class FakeTriton:
                 await asyncio.sleep(self.pause)
                 samples = min(50, song.frames - start) * 640
                 audio = np.full((channels, samples), 0.5, np.float32)
-                yield Chunk(audio, SAMPLE_RATE, song.frames, SEED)
+                yield Chunk(audio, SAMPLE_RATE, SEED)
         finally:
             self.running -= 1
 

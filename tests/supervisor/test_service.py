@@ -13,6 +13,7 @@ import pytest
 
 from supervisor import shared_memory
 from supervisor.settings import PROJECT
+from tests.supervisor.test_process import alive
 
 # Leaves a file in /dev/shm and a child behind, and does not hear SIGTERM.
 TRITONSERVER = """#!{python}
@@ -91,11 +92,6 @@ def until(condition: Callable[[], object], seconds: float = 10) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
-
-
-def alive(pid: int) -> bool:
-    status = Path("/proc", str(pid), "status")
-    return status.exists() and "State:\tZ" not in status.read_text()
 
 
 def test_ctrl_c_ends_everything_within_15_seconds(service: Service) -> None:
