@@ -1,16 +1,19 @@
 """Messages between a variant's stub and its engine process.
 
-A message is a JSON object and a payload of bytes (audio; otherwise empty). `multiprocessing`'s
+A message is a JSON object and a payload of bytes (arrays; otherwise empty). `multiprocessing`'s
 connection frames them; nothing is pickled.
 
     stub → engine
-        {"kind": "song", "id": n, "song": {…}}                a song to make
+        {"kind": "song", "id": n, "song": {…}, "codebooks": k}          a song to make
+                                                              payload: its codes, int32 [k, frames];
+                                                              k is 0 where it has none
         {"kind": "cancel", "id": n}                           nobody waits for it any more
     engine → stub
         {"kind": "state", "state": "loading" | "ready" | "failed", …}   of the engine itself
         {"kind": "status", "id": n, "status": {…}}            of a song, every second
-        {"kind": "chunk", "id": n, "channels": c, "sample_rate": r, "last": bool, "status": {…}}
-                                                              payload: float32 [c, samples]
+        {"kind": "chunk", "id": n, "channels": c, "samples": m, "sample_rate": r, "codebooks": k,
+         "last": bool, "status": {…}}                         payload: audio, float32 [c, m], then
+                                                              codes, int32 [k, frames]
         {"kind": "error", "id": n, "code": "…", "message": "…"}         the song's end
 """
 

@@ -18,14 +18,13 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any, Protocol
 
 import numpy as np
 
 from musicgen_engine.channel import Channel, Message
 from musicgen_engine.errors import EngineUnavailable, GenerationFailed, ServiceError
-from musicgen_engine.song import Samples, Song
+from musicgen_engine.song import Codes, Samples, Song
 
 PROVEN = 10.0  # seconds ready after which a death counts as the first
 SILENCE = 120.0  # seconds without a sign of life (one comes every second) that mean a hung engine
@@ -45,7 +44,7 @@ class Listener(Protocol):
     def status(self, status: dict[str, Any]) -> None: ...
 
     def chunk(
-        self, audio: Samples, sample_rate: int, status: dict[str, Any], last: bool
+        self, audio: Samples, codes: Codes, sample_rate: int, status: dict[str, Any], last: bool
     ) -> None: ...
 
     def error(self, error: ServiceError) -> None: ...
@@ -76,6 +75,7 @@ class EngineProcess:
         Raises:
             ServiceError: why the engine, which failed, is not running now.
         """
+        message, payload = _message(song)
         with self._lock:
             if self._state["state"] == "failed":
                 raise ServiceError.of(self._state["code"], self._state["message"])
@@ -83,7 +83,7 @@ class EngineProcess:
             self._listeners[id] = listener
             channel = self._channel
         # Not under the lock: the engine may be busy telling us something before it reads.
-        self._send(channel, {"kind": "song", "id": id, "song": asdict(song)})
+        self._send(channel, {**message, "id": id}, payload)
 
     def status(self) -> dict[str, Any]:
         with self._lock:
@@ -109,9 +109,9 @@ class EngineProcess:
             self._state = {"state": "loading", "bytes": 0, "total_bytes": None}
             self._ready_since = None
 
-    def _send(self, channel: Channel, message: Message) -> None:
+    def _send(self, channel: Channel, message: Message, payload: bytes = b"") -> None:
         with suppress(OSError):  # it has just died: `_supervise` is about to tell every listener
-            channel.send(message)
+            channel.send(message, payload)
 
     def _supervise(self) -> None:
         failures = 0
@@ -202,14 +202,30 @@ class EngineProcess:
                     self._send(channel, {"kind": "cancel", "id": id})
 
 
+def _message(song: Song) -> tuple[Message, bytes]:
+    """What tells the engine of a song, but for its id."""
+    fields = dict(vars(song))
+    codes = fields.pop("codes")
+    if codes is None:
+        return {"kind": "song", "song": fields, "codebooks": 0}, b""
+    return {"kind": "song", "song": fields, "codebooks": len(codes)}, codes.tobytes()
+
+
 def _deliver(listener: Listener, message: Message, payload: bytes) -> bool:
     """Gives a song's message to who waits for it; whether it was the last one."""
     if message["kind"] == "status":
         listener.status(message["status"])
         return False
     if message["kind"] == "chunk":
-        audio = np.frombuffer(payload, np.float32).reshape(message["channels"], -1)
-        listener.chunk(audio, message["sample_rate"], message["status"], message["last"])
+        channels, samples = message["channels"], message["samples"]
+        audio, codes = np.split(np.frombuffer(payload, np.float32), [channels * samples])
+        listener.chunk(
+            audio.reshape(channels, samples),
+            codes.view(np.int32).reshape(message["codebooks"], -1),
+            message["sample_rate"],
+            message["status"],
+            message["last"],
+        )
         return bool(message["last"])
     listener.error(ServiceError.of(message["code"], message["message"]))
     return True

@@ -11,25 +11,29 @@ def _tensor(name: str, data_type: str, dims: list[int]) -> Tensor:
     return {"name": name, "data_type": data_type, "dims": dims}
 
 
-# One value each. Triton takes all for optional, so that a request without any can ask for the
-# model's status; a song needs PROMPT and DURATION.
+def _input(name: str, data_type: str, dims: list[int]) -> Tensor:
+    """Triton takes all for optional, so that a request without any can ask for the model's status;
+    a song needs PROMPT and DURATION."""
+    return {**_tensor(name, data_type, dims), "optional": True}
+
+
 INPUTS = [
-    {**_tensor(name, data_type, [1]), "optional": True}
-    for name, data_type in [
-        ("PROMPT", "TYPE_STRING"),
-        ("DURATION", "TYPE_FP32"),  # seconds
-        ("SEED", "TYPE_INT64"),
-        ("TEMPERATURE", "TYPE_FP32"),
-        ("TOP_K", "TYPE_INT32"),
-        ("TOP_P", "TYPE_FP32"),
-        ("CFG_COEF", "TYPE_FP32"),
-    ]
+    _input("PROMPT", "TYPE_STRING", [1]),
+    _input("DURATION", "TYPE_FP32", [1]),  # seconds
+    _input("SEED", "TYPE_INT64", [1]),
+    _input("TEMPERATURE", "TYPE_FP32", [1]),
+    _input("TOP_K", "TYPE_INT32", [1]),
+    _input("TOP_P", "TYPE_FP32", [1]),
+    _input("CFG_COEF", "TYPE_FP32", [1]),
+    _input("CODES", "TYPE_INT32", [-1, -1]),  # [codebooks, frames] that the caller holds
+    _input("START", "TYPE_INT64", [1]),  # samples per channel that the caller has had
 ]
-STREAM = {**_tensor("STREAM", "TYPE_BOOL", [1]), "optional": True}
-MODEL = {**_tensor("MODEL", "TYPE_STRING", [1]), "optional": True}
+STREAM = _input("STREAM", "TYPE_BOOL", [1])
+MODEL = _input("MODEL", "TYPE_STRING", [1])
 
 OUTPUTS = [
     _tensor("AUDIO", "TYPE_FP32", [-1, -1]),  # [channels, samples], full scale is 1
+    _tensor("CODES", "TYPE_INT32", [-1, -1]),  # [codebooks, frames], ahead of AUDIO
     _tensor("SAMPLE_RATE", "TYPE_INT32", [1]),
     _tensor("FRAMES", "TYPE_INT32", [1]),  # of the whole song, 50 a second
     _tensor("SEED", "TYPE_INT64", [1]),

@@ -82,7 +82,7 @@ class TritonPythonModel:
             requested_output_names=[output["name"] for output in OUTPUTS],
             inputs=[*relayed, pb_utils.Tensor("STREAM", np.array([True]))],
         ).exec(decoupled=True)
-        audio = []
+        chunks = []
         for response in responses:
             if response.has_error():
                 raise ServiceError.parse(response.error().message())
@@ -92,9 +92,8 @@ class TritonPythonModel:
                 raise Cancelled("the request was cancelled")
             outputs = {tensor.name(): tensor for tensor in response.output_tensors()}
             if "AUDIO" in outputs:
-                audio.append(outputs.pop("AUDIO").as_numpy())
-                rest = outputs
-        return [pb_utils.Tensor("AUDIO", np.concatenate(audio, axis=1)), *rest.values()]
+                chunks.append(outputs)
+        return [*(_joined(name, chunks) for name in ("AUDIO", "CODES")), *chunks[-1].values()]
 
     def _variant(self, inputs: dict[str, Any]) -> str:
         if "MODEL" not in inputs:
@@ -106,3 +105,8 @@ class TritonPythonModel:
         if not pb_utils.is_model_ready(name):
             raise ModelNotLoaded(f"MODEL: {name} is not loaded; load it and ask again")
         return name
+
+
+def _joined(name: str, chunks: list[dict[str, Any]]) -> Any:
+    """An output of all chunks along their time; they lose it."""
+    return pb_utils.Tensor(name, np.concatenate([c.pop(name).as_numpy() for c in chunks], axis=1))

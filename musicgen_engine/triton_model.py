@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ import numpy as np
 from musicgen_engine import triton_tensors as tensors
 from musicgen_engine.engine_process import EngineProcess
 from musicgen_engine.errors import ServiceError
+from musicgen_engine.placement import Placement
 from musicgen_engine.settings import Settings
-from musicgen_engine.song import Samples, Song
+from musicgen_engine.song import Codes, Samples, Song
 from musicgen_engine.tensors import INPUTS, OUTPUTS, STREAM
 
 
@@ -34,11 +36,13 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         logging.basicConfig(level=logging.INFO, format=f"{args['model_name']}: %(message)s")
         self._max_duration = Settings.of(os.environ).max_duration
-        parameters = json.loads(args["model_config"])["parameters"]
-        version_folder = Path(args["model_repository"]) / args["model_version"]
-        checkpoint = parameters.get("checkpoint", {}).get("string_value", "")
+        config = json.loads(args["model_config"])["parameters"]
+        parameters = {name: value["string_value"] for name, value in config.items()}
+        placement = json.dumps(asdict(Placement.of(parameters)))
+        folder = str(Path(args["model_repository"]) / args["model_version"])
         module = [sys.executable, "-m", "musicgen_engine.engine"]
-        self._engine = EngineProcess([*module, str(version_folder), checkpoint])
+        checkpoint = parameters.get("checkpoint", "")
+        self._engine = EngineProcess([*module, folder, checkpoint, placement])
 
     def execute(self, requests: list[Any]) -> None:
         for request in requests:
@@ -68,7 +72,9 @@ class Reply:
         self._sender = request.get_response_sender()
         self._song = song
         self._stream = stream
-        self._audio: list[Samples] = []  # held back until the end unless the client streams
+        # Held back until the end unless the client streams.
+        self._audio: list[Samples] = []
+        self._codes: list[Codes] = []
         self._ended = False
         self._lock = threading.Lock()
 
@@ -81,17 +87,22 @@ class Reply:
         if self._stream:
             self._send({"STATUS": status}, last=False)
 
-    def chunk(self, audio: Samples, sample_rate: int, status: dict[str, Any], last: bool) -> None:
+    def chunk(
+        self, audio: Samples, codes: Codes, sample_rate: int, status: dict[str, Any], last: bool
+    ) -> None:
         self._audio.append(audio)
+        self._codes.append(codes)
         if self._stream or last:
             outputs = {
                 "AUDIO": np.concatenate(self._audio, axis=1),
+                "CODES": np.concatenate(self._codes, axis=1),
                 "SAMPLE_RATE": sample_rate,
                 "FRAMES": self._song.frames,
                 "SEED": self._song.seed,
                 "STATUS": status,
             }
             self._audio.clear()
+            self._codes.clear()
             self._send(outputs, last)
 
     def error(self, error: ServiceError) -> None:

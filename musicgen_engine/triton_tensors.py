@@ -9,12 +9,13 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from musicgen_engine.errors import ServiceError
-from musicgen_engine.tensors import OUTPUTS, Tensor
+from musicgen_engine.tensors import INPUTS, OUTPUTS, Tensor
 
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 NUMPY_TYPES = {
     output["name"]: pb_utils.triton_string_to_numpy(output["data_type"]) for output in OUTPUTS
 }
+ARRAYS = {tensor["name"] for tensor in INPUTS if tensor["dims"] != [1]}
 
 
 def declare(config: Any, inputs: list[Tensor], outputs: list[Tensor]) -> None:
@@ -27,8 +28,10 @@ def declare(config: Any, inputs: list[Tensor], outputs: list[Tensor]) -> None:
 
 
 def values(request: Any) -> dict[str, Any]:
-    """The inputs that the request has, each by its one value (a numpy scalar; text as bytes)."""
-    return {tensor.name(): tensor.as_numpy()[0] for tensor in request.inputs()}
+    """The inputs that the request has: arrays, and the others by their one value (a numpy scalar;
+    text as bytes). An array is of use only as long as the request."""
+    arrays = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+    return {name: array if name in ARRAYS else array[0] for name, array in arrays.items()}
 
 
 def send(sender: Any, outputs: dict[str, Any], last: bool) -> None:

@@ -48,11 +48,13 @@ def test_every_route_is_documented() -> None:
         assert f"`{route.method} {route.path}`" in text("docs/http.md")
 
 
-@pytest.mark.parametrize("folder", ["gateway", "musicgen_engine", "supervisor"])
+@pytest.mark.parametrize(
+    "folder", ["gateway", "musicgen_engine", "musicgen_engine/engine", "supervisor"]
+)
 def test_every_module_has_its_phrase_in_the_readme(folder: str) -> None:
     tree = text("README.md").partition(f"\n{folder}/")[2].partition("\n\n")[0]
     listed = set(re.findall(r"^  (\w+\.py) +\S", tree, re.MULTILINE))
-    assert listed == {path.name for path in (ROOT / folder).glob("[!_]*.py")}
+    assert listed - {"__main__.py"} == {path.name for path in (ROOT / folder).glob("[!_]*.py")}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

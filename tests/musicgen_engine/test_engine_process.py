@@ -1,7 +1,8 @@
 """The engine process dies and comes back; nobody waits for ever.
 
 The engine is a real child process that speaks the real channel: this file itself, run as a script.
-What it does is the prompt of the song.
+What it does is the prompt of the song; what it plays is as long as START, and its codes are those
+that it was given.
 """
 
 import os
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from musicgen_engine.errors import (
     ServiceError,
     WeightsMissing,
 )
-from musicgen_engine.song import Song
+from musicgen_engine.song import Codes, Samples, Song
 from tests.conftest import descendants, until
 
 
@@ -38,7 +40,7 @@ def engine(mode: str, socket: str) -> None:
     channel.send({"kind": "state", "state": "ready", "pid": os.getpid()})
     while True:
         try:
-            message, _ = channel.receive()
+            message, payload = channel.receive()
         except EOFError:
             return
         id = message["id"]
@@ -48,8 +50,14 @@ def engine(mode: str, socket: str) -> None:
             os.abort()
         elif message["song"]["prompt"] == "play":
             channel.send({"kind": "status", "id": id, "status": {"state": "generating"}})
-            chunk = {"kind": "chunk", "id": id, "channels": 2, "sample_rate": 32000, "last": True}
-            channel.send({**chunk, "status": {}}, np.ones((2, 640), np.float32).tobytes())
+            audio = np.ones((2, message["song"]["start"]), np.float32)
+            sizes = {
+                "channels": 2,
+                "samples": audio.shape[1],
+                "codebooks": message["codebooks"] or 4,
+            }
+            chunk = {"kind": "chunk", "id": id, **sizes, "sample_rate": 32000, "last": True}
+            channel.send({**chunk, "status": {}}, audio.tobytes() + payload)
             channel.send({"kind": "status", "id": id, "status": {"state": "too late"}})
 
 
@@ -59,7 +67,8 @@ class Recorder:
     def __init__(self) -> None:
         self.cancelled = False
         self.statuses: list[dict[str, Any]] = []
-        self.audio: np.ndarray | None = None
+        self.audio: Samples | None = None
+        self.codes: Codes | None = None
         self.failure: ServiceError | None = None
         self.ended = threading.Event()
 
@@ -67,9 +76,9 @@ class Recorder:
         self.statuses.append(status)
 
     def chunk(
-        self, audio: np.ndarray, sample_rate: int, status: dict[str, Any], last: bool
+        self, audio: Samples, codes: Codes, sample_rate: int, status: dict[str, Any], last: bool
     ) -> None:
-        self.audio = audio
+        self.audio, self.codes = audio, codes
         self.ended.set()
 
     def error(self, error: ServiceError) -> None:
@@ -92,7 +101,8 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], EnginePro
 
 
 def song(prompt: str) -> Song:
-    return Song(prompt=prompt, frames=1, seed=0)
+    codes = np.arange(12, dtype=np.int32).reshape(4, 3)
+    return Song(prompt=prompt, frames=5, seed=0, codes=codes, start=1280)
 
 
 def play(process: EngineProcess, prompt: str) -> Recorder:
@@ -107,9 +117,21 @@ Start = Callable[[str], EngineProcess]
 def test_a_song_comes_back_whole(start: Start) -> None:
     recorder = play(start("serve"), "play")
     assert recorder.ended.wait(20)
-    assert recorder.audio is not None
-    assert recorder.audio.shape == (2, 640)
+    assert recorder.audio is not None and recorder.codes is not None
+    assert np.array_equal(recorder.audio, np.ones((2, 1280)))
+    assert np.array_equal(recorder.codes, np.arange(12).reshape(4, 3))
+    assert recorder.audio.dtype == np.float32 and recorder.codes.dtype == np.int32
     assert recorder.statuses == [{"state": "generating"}]
+
+
+@pytest.mark.parametrize(("held", "samples"), [(0, 0), (0, 640), (3, 0)])
+def test_audio_and_codes_may_each_be_empty(start: Start, held: int, samples: int) -> None:
+    codes = np.ones((4, held), np.int32) if held else None
+    recorder = Recorder()
+    start("serve").submit(replace(song("play"), codes=codes, start=samples), recorder)
+    assert recorder.ended.wait(20)
+    assert recorder.audio is not None and recorder.audio.shape == (2, samples)
+    assert recorder.codes is not None and recorder.codes.shape == (4, held)
 
 
 def test_a_death_tells_everyone_in_flight_at_once_and_the_next_song_is_served(

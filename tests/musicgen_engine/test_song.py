@@ -6,20 +6,26 @@ import numpy as np
 import pytest
 
 from musicgen_engine.errors import InvalidInput
-from musicgen_engine.song import Song
+from musicgen_engine.song import Codes, Song
 
 
 def inputs(**values: Any) -> dict[str, Any]:
     """Inputs as they come from Triton: numpy scalars and bytes."""
-    types = {"SEED": np.int64, "TOP_K": np.int32}
+    types = {"SEED": np.int64, "TOP_K": np.int32, "START": np.int64}
     return {
         "PROMPT": b"soft piano",
         "DURATION": np.float32(2),
         **{
-            name: value if isinstance(value, bytes) else types.get(name, np.float32)(value)
+            name: value
+            if isinstance(value, bytes | np.ndarray)
+            else types.get(name, np.float32)(value)
             for name, value in values.items()
         },
     }
+
+
+def codes(frames: int, codebooks: int = 4) -> Codes:
+    return np.zeros((codebooks, frames), np.int32)
 
 
 def test_defaults_are_audiocrafts() -> None:
@@ -67,9 +73,23 @@ def test_any_text_is_a_prompt(prompt: str) -> None:
         ("TEMPERATURE", -0.1),
         ("TEMPERATURE", 0.001),
         ("TEMPERATURE", float("nan")),
+        ("TEMPERATURE", float("inf")),
         ("TOP_K", -1),
+        ("TOP_K", 1_000_001),
         ("TOP_P", 1.1),
+        ("TOP_P", -0.1),
+        ("TOP_P", float("nan")),
+        ("CFG_COEF", -1),
+        ("CFG_COEF", float("nan")),
         ("CFG_COEF", float("inf")),
+        ("CODES", codes(100)[0]),
+        ("CODES", codes(100)[None]),
+        ("CODES", codes(0, codebooks=0)),
+        ("CODES", codes(10, codebooks=0)),
+        ("CODES", codes(101)),
+        ("CODES", codes(10) - 1),
+        ("START", -1),
+        ("START", 1),
     ],
 )
 def test_what_is_out_of_range_is_named(field: str, value: Any) -> None:
@@ -84,3 +104,57 @@ def test_what_is_missing_is_named(field: str) -> None:
     del given[field]
     with pytest.raises(InvalidInput, match=f"{field}: missing"):
         Song.parse(given, 300)
+
+
+@pytest.mark.parametrize("setting", ["TEMPERATURE", "TOP_K", "TOP_P"])
+def test_zero_turns_a_setting_off(setting: str) -> None:
+    song = Song.parse(inputs(**{setting: 0}), 300)
+    assert getattr(song, setting.lower()) == 0
+
+
+@pytest.mark.parametrize("temperature", [0.01, 1, 100])
+def test_temperature_may_be_at_either_end_of_its_range(temperature: float) -> None:
+    song = Song.parse(inputs(TEMPERATURE=temperature), 300)
+    assert song.temperature == np.float32(temperature)
+
+
+@pytest.mark.parametrize("guidance", [0, 1, 20, 100])
+def test_guidance_may_be_none_plain_or_strong(guidance: float) -> None:
+    assert Song.parse(inputs(CFG_COEF=guidance), 300).cfg_coef == guidance
+
+
+def test_a_song_from_its_beginning_holds_nothing() -> None:
+    song = Song.parse(inputs(), 300)
+    assert song.codes is None and song.start == 0
+
+
+@pytest.mark.parametrize("held", [1, 60, 100])
+@pytest.mark.parametrize("share", [0, 0.5, 1])
+def test_a_song_goes_on_from_any_sample_of_the_frames_held(held: int, share: float) -> None:
+    start = int(share * held * 640)
+    song = Song.parse(inputs(CODES=codes(held), START=start), 300)
+    assert song.codes is not None and song.codes.shape == (4, held)
+    assert (song.frames, song.start) == (100, start)
+
+
+def test_codes_of_no_frame_hold_nothing() -> None:
+    song = Song.parse(inputs(CODES=codes(0), START=0), 300)
+    assert song.codes is None
+
+
+def test_no_sample_can_have_been_had_beyond_the_codes() -> None:
+    with pytest.raises(InvalidInput, match="START: 6401 is out of range; give 0 to 6400"):
+        Song.parse(inputs(CODES=codes(10), START=6401), 300)
+
+
+def test_codes_are_those_of_the_model() -> None:
+    song = Song.parse(inputs(CODES=codes(10) + 2047), 300)
+    song.check(codebooks=4, card=2048)
+    with pytest.raises(InvalidInput, match=r"\] CODES: 4 codebooks; this model has 8$"):
+        song.check(codebooks=8, card=2048)
+    with pytest.raises(InvalidInput, match=r"\] CODES: 2047 is out of range; give 0 to 1023$"):
+        song.check(codebooks=4, card=1024)
+
+
+def test_a_song_without_codes_is_for_any_model() -> None:
+    Song.parse(inputs(), 300).check(codebooks=8, card=1)

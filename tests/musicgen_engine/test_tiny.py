@@ -8,9 +8,11 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-from tests.conftest import ROOT
+from musicgen_engine.song import Song
+from tests.musicgen_engine.engine.conftest import TINY
+from tests.musicgen_engine.engine.conftest import load as load_model
+from tests.musicgen_engine.engine.studio import play
 
-TINY = ROOT / "model_repository" / "musicgen-tiny" / "1"
 FILES = ["state_dict.bin", "compression_state_dict.bin"]
 
 
@@ -65,11 +67,7 @@ def test_the_script_makes_the_same_weights_again(stereo_checkpoint: Path) -> Non
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_it_is_heard_and_does_not_clip(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from musicgen_engine.musicgen import MusicGen
-    from musicgen_engine.song import Song
-
-    monkeypatch.chdir(TINY)  # restores the working directory, which load changes
-    samples = MusicGen.load(TINY, "cpu").generate(Song("happy", 250, seed), lambda frames: None)
+def test_it_is_heard_and_does_not_clip(seed: int) -> None:
+    samples = play(load_model(TINY), Song("happy", 250, seed)).audio
     assert 0.05 < samples.std() < 0.2
     assert abs(samples).max() < 1

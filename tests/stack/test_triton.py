@@ -3,11 +3,14 @@
 import asyncio
 import itertools
 import json
+import math
+import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -19,7 +22,7 @@ import tritonclient.grpc.aio as triton_aio
 import tritonclient.http as triton_http
 from tritonclient.utils import InferenceServerException
 
-from tests.conftest import Stack, until
+from tests.conftest import ROOT, START_TIMEOUT, Stack, until
 
 TYPES = {
     "MODEL": "BYTES",
@@ -30,6 +33,8 @@ TYPES = {
     "TOP_K": "INT32",
     "TOP_P": "FP32",
     "CFG_COEF": "FP32",
+    "CODES": "INT32",
+    "START": "INT64",
     "STREAM": "BOOL",
 }
 NUMPY = {
@@ -46,8 +51,9 @@ def tensors(client: Any, values: dict[str, Any]) -> list[Any]:
     made = []
     for name, value in values.items():
         value = value.encode() if isinstance(value, str) else value
-        made.append(client.InferInput(name, [1], TYPES[name]))
-        made[-1].set_data_from_numpy(np.array([value], dtype=NUMPY[TYPES[name]]))
+        array = np.array(value if name == "CODES" else [value], NUMPY[TYPES[name]])
+        made.append(client.InferInput(name, list(array.shape), TYPES[name]))
+        made[-1].set_data_from_numpy(array)
     return made
 
 
@@ -74,26 +80,92 @@ def status(answer: Any) -> dict[str, Any]:
     return found
 
 
+def chunks(answers: Sequence[Any]) -> list[Any]:
+    """Those of a stream's answers that hold more than a status."""
+    return [answer for answer in answers if answer.as_numpy("AUDIO") is not None]
+
+
+def joined(answers: Sequence[Any], name: str) -> Any:
+    """An output of all chunks along their time."""
+    return np.concatenate([answer.as_numpy(name) for answer in answers], axis=1)
+
+
+def front(stack: Stack, values: dict[str, Any]) -> Any:
+    """The response of `musicgen` to a plain HTTP infer."""
+    with triton_http.InferenceServerClient(f"127.0.0.1:{stack.triton_http}") as client:
+        inputs = tensors(triton_http, {"MODEL": "musicgen-tiny", **values})
+        return client.infer("musicgen", inputs)
+
+
 SONG = {"PROMPT": "slow piano", "DURATION": 2.5, "SEED": 7}
 
 
 def test_a_plain_request_gets_one_response_with_everything(stack: Stack) -> None:
     (answer,) = stream(stack, "musicgen-tiny", SONG)
     assert answer.as_numpy("AUDIO").shape == (1, 125 * 640)
+    assert answer.as_numpy("CODES").shape == (4, 125)
     assert answer.as_numpy("SAMPLE_RATE").tolist() == [32_000]
     assert answer.as_numpy("FRAMES").tolist() == [125]
     assert answer.as_numpy("SEED").tolist() == [7]
     assert status(answer) == {"state": "done", "frames": 125, "total_frames": 125}
 
 
-def test_a_stream_is_the_same_song_in_chunks_of_a_second(stack: Stack) -> None:
+def test_a_stream_is_the_same_song_in_chunks_of_a_second_after_half_a_one(stack: Stack) -> None:
     (whole,) = stream(stack, "musicgen-tiny", SONG)
     answers = stream(stack, "musicgen-tiny", {**SONG, "STREAM": True})
-    chunks = [a.as_numpy("AUDIO") for a in answers if a.as_numpy("AUDIO") is not None]
-    assert [chunk.shape[1] for chunk in chunks] == [32_000, 32_000, 16_000]
-    assert np.array_equal(np.concatenate(chunks, axis=1), whole.as_numpy("AUDIO"))
+    pieces = chunks(answers)
+    assert [piece.as_numpy("AUDIO").shape[1] for piece in pieces] == [16_000, 32_000, 32_000]
+    for name in ("AUDIO", "CODES"):
+        assert np.array_equal(joined(pieces, name), whole.as_numpy(name))
     states = [status(answer)["state"] for answer in answers]
     assert states[0] in ("queued", "generating") and states[-1] == "done"
+
+
+def test_codes_run_ahead_of_their_audio_until_the_end(stack: Stack) -> None:
+    pieces = chunks(stream(stack, "musicgen-tiny", {**SONG, "STREAM": True}))
+    samples = np.cumsum([piece.as_numpy("AUDIO").shape[1] for piece in pieces])
+    frames = np.cumsum([piece.as_numpy("CODES").shape[1] for piece in pieces])
+    assert (frames[:-1] * 640 > samples[:-1]).all()
+    assert (frames[-1], samples[-1]) == (125, 125 * 640)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("had", [1, 2])
+def test_a_song_goes_on_where_its_stream_broke_off(stack: Stack, had: int, streamed: bool) -> None:
+    pieces = chunks(stream(stack, "musicgen-tiny", {**SONG, "STREAM": True}))
+    codes, start = joined(pieces[:had], "CODES"), joined(pieces[:had], "AUDIO").shape[1]
+    held = {**SONG, "CODES": codes, "START": start, "STREAM": streamed}
+    rest = chunks(stream(stack, "musicgen-tiny", held))
+    assert np.array_equal(joined(rest, "CODES"), joined(pieces[had:], "CODES"))
+    assert np.allclose(joined(rest, "AUDIO"), joined(pieces[had:], "AUDIO"), rtol=0, atol=1e-4)
+    assert rest[-1].as_numpy("FRAMES").tolist() == [125]  # of the whole song
+    assert status(rest[-1]) == {"state": "done", "frames": 125, "total_frames": 125}
+
+
+@pytest.mark.parametrize(
+    ("held", "start"),
+    [
+        (0, 0),  # nothing
+        (60, 0),
+        (60, 12_345),  # amid a frame
+        (60, 60 * 640),
+        (125, 0),  # all codes: the rest has none
+        (125, 70_001),
+        (125, 125 * 640),  # and no audio either
+    ],
+)
+def test_nothing_is_repeated_or_lost_wherever_a_song_goes_on(
+    stack: Stack, held: int, start: int
+) -> None:
+    (whole,) = stream(stack, "musicgen-tiny", SONG)
+    codes, audio = whole.as_numpy("CODES"), whole.as_numpy("AUDIO")
+    again = {**SONG, "CODES": codes[:, :held], "START": start}
+    for rest in (*stream(stack, "musicgen-tiny", again), front(stack, again)):
+        assert np.array_equal(rest.as_numpy("CODES"), codes[:, held:])
+        assert rest.as_numpy("AUDIO").shape == audio[:, start:].shape
+        assert np.allclose(rest.as_numpy("AUDIO"), audio[:, start:], rtol=0, atol=1e-4)
+        assert rest.as_numpy("FRAMES").tolist() == [125]
+        assert status(rest)["state"] == "done"
 
 
 def test_a_stream_is_never_silent_for_two_seconds(stack: Stack) -> None:
@@ -143,30 +215,99 @@ def test_a_song_without_a_seed_tells_the_one_it_used(stack: Stack) -> None:
 def test_an_empty_request_asks_how_the_model_is(stack: Stack) -> None:
     (answer,) = stream(stack, "musicgen-tiny", {})
     told = status(answer)
-    assert (told["state"], told["channels"], told["sample_rate"]) == ("ready", 1, 32_000)
+    assert (told["state"], told["device"], told["precision"]) == ("ready", "cpu", "float32")
+    assert (told["channels"], told["codebooks"], told["sample_rate"]) == (1, 4, 32_000)
+    assert told["slots"] >= 1
+
+
+def zeros(codebooks: int, frames: int) -> Any:
+    return np.zeros((codebooks, frames), np.int32)
+
+
+OUT_OF_RANGE: dict[str, list[float]] = {
+    "DURATION": [-1, 0, math.nan, math.inf],
+    "SEED": [-1],
+    "TEMPERATURE": [-1, 0.001, 101, math.nan, math.inf, -math.inf],
+    "TOP_K": [-1, 1_000_001],
+    "TOP_P": [-0.1, 1.1, math.nan, math.inf],
+    "CFG_COEF": [-1, 101, math.nan, math.inf, -math.inf],
+}
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"DURATION": 1.0}, "PROMPT: missing"),
+    ({"PROMPT": "x"}, "DURATION: missing"),
+    *(
+        ({**SONG, name: value}, f"{name}: ")
+        for name, values in OUT_OF_RANGE.items()
+        for value in values
+    ),
+    ({**SONG, "CODES": zeros(8, 10)}, "CODES: 8 codebooks; this model has 4"),
+    ({**SONG, "CODES": zeros(0, 10)}, "CODES: of shape [0, 10]; give [codebooks, frames]"),
+    ({**SONG, "CODES": zeros(4, 126)}, "CODES: 126 frames; the song has 125"),
+    ({**SONG, "CODES": zeros(4, 10) - 1}, "CODES: -1 is out of range; give 0 "),
+    ({**SONG, "CODES": zeros(4, 10) + 2048}, "CODES: 2048 is out of range; give 0 to 2047"),
+    ({**SONG, "START": 1}, "START: 1 is out of range; give 0 to 0"),
+    ({**SONG, "CODES": zeros(4, 10), "START": 6401}, "START: 6401 is out of range; give 0 to 6400"),
+    ({**SONG, "CODES": zeros(4, 10), "START": -1}, "START: -1 is out of range; give 0 to 6400"),
+]
+
+
+def test_bad_inputs_are_named_and_disturb_no_song_under_way(stack: Stack) -> None:
+    song = {**SONG, "DURATION": 10}
+    (alone,) = stream(stack, "musicgen-tiny", song)
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(stream, stack, "musicgen-tiny", song)
+        for values, text in BAD:
+            (error,) = stream(stack, "musicgen-tiny", values)
+            assert isinstance(error, InferenceServerException), values
+            assert error.message().startswith(f"[invalid_input] {text}"), values
+        (answer,) = under_way.result()
+    assert np.array_equal(answer.as_numpy("AUDIO"), alone.as_numpy("AUDIO"))
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 4, 10)])
+def test_codes_of_another_rank_are_refused_by_triton(stack: Stack, shape: tuple[int, ...]) -> None:
+    (error,) = stream(stack, "musicgen-tiny", {**SONG, "CODES": np.zeros(shape, np.int32)})
+    assert isinstance(error, InferenceServerException)
+    assert "'CODES'" in error.message()
 
 
 @pytest.mark.parametrize(
-    ("values", "code"),
+    ("setting", "value"),
     [
-        ({"DURATION": 1.0}, "[invalid_input] PROMPT: "),
-        ({"PROMPT": "x"}, "[invalid_input] DURATION: "),
-        ({**SONG, "DURATION": -1}, "[invalid_input] DURATION: "),
-        ({**SONG, "TOP_P": 2}, "[invalid_input] TOP_P: "),
+        ("TEMPERATURE", 0),
+        ("TEMPERATURE", 0.01),
+        ("TEMPERATURE", 100),
+        ("TOP_K", 0),
+        ("TOP_K", 1),
+        ("TOP_P", 0.001),
+        ("TOP_P", 1),
+        ("CFG_COEF", 0),
+        ("CFG_COEF", 1),
+        ("CFG_COEF", 20),
+        ("CFG_COEF", 100),
     ],
 )
-def test_bad_inputs_are_named(stack: Stack, values: dict[str, Any], code: str) -> None:
-    (error,) = stream(stack, "musicgen-tiny", values)
-    assert isinstance(error, InferenceServerException)
-    assert error.message().startswith(code)
+def test_settings_make_music_at_their_ends(stack: Stack, setting: str, value: float) -> None:
+    (answer,) = stream(stack, "musicgen-tiny", {**SONG, "DURATION": 0.5, setting: value})
+    audio, codes = answer.as_numpy("AUDIO"), answer.as_numpy("CODES")
+    assert audio.shape == (1, 16_000) and np.isfinite(audio).all()
+    assert codes.shape == (4, 25) and codes.min() >= 0 and codes.max() < 2048
+
+
+def test_top_k_beyond_the_card_keeps_every_token(stack: Stack) -> None:
+    def codes(top_k: int) -> Any:
+        song = {**SONG, "DURATION": 0.5, "TOP_K": top_k}
+        return stream(stack, "musicgen-tiny", song)[0].as_numpy("CODES")
+
+    for top_k in (2048, 2049, 1_000_000):
+        assert np.array_equal(codes(top_k), codes(0))
 
 
 def test_plain_http_infer_makes_a_song(stack: Stack) -> None:
-    with triton_http.InferenceServerClient(f"127.0.0.1:{stack.triton_http}") as client:
-        inputs = tensors(triton_http, {"MODEL": "musicgen-tiny", **SONG})
-        answer = client.infer("musicgen", inputs)
+    answer = front(stack, SONG)
     (streamed,) = stream(stack, "musicgen-tiny", SONG)
-    assert np.array_equal(answer.as_numpy("AUDIO"), streamed.as_numpy("AUDIO"))
+    for name in ("AUDIO", "CODES"):
+        assert np.array_equal(answer.as_numpy(name), streamed.as_numpy(name))
     assert answer.as_numpy("FRAMES").tolist() == [125]
     assert status(answer)["state"] == "done"
 
@@ -202,6 +343,11 @@ def test_plain_asyncio_infer_makes_a_song(stack: Stack) -> None:
         ({**SONG, "MODEL": "../musicgen-tiny"}, "NOT_FOUND", "[unknown_model]"),
         ({**SONG, "MODEL": "musicgen-small"}, "UNAVAILABLE", "[model_not_loaded] MODEL: "),
         ({"MODEL": "musicgen-tiny", "PROMPT": ""}, "INVALID_ARGUMENT", "[invalid_input] DURATION"),
+        (
+            {"MODEL": "musicgen-tiny", **SONG, "CODES": zeros(8, 10)},
+            "INVALID_ARGUMENT",
+            "[invalid_input] CODES: 8 codebooks",
+        ),
     ],
 )
 def test_plain_infer_errors_have_their_code(
@@ -219,6 +365,7 @@ def test_http_generate_stream_speaks_json(stack: Stack) -> None:
     with urllib.request.urlopen(urllib.request.Request(url, body), timeout=30) as response:
         event = json.loads(response.read().decode().removeprefix("data: "))
     assert (event["FRAMES"], event["SEED"], len(event["AUDIO"])) == (1, 3, 640)
+    assert len(event["CODES"]) == 4
 
 
 def test_http_generate_on_the_front_answers_once(stack: Stack) -> None:
@@ -243,7 +390,7 @@ def test_a_cancelled_stream_stops_the_song(stack: Stack) -> None:
         async with triton_aio.InferenceServerClient(f"127.0.0.1:{stack.triton_grpc}") as client:
 
             async def requests() -> AsyncIterator[dict[str, Any]]:
-                song = {"PROMPT": "long", "DURATION": 120, "STREAM": True}
+                song = {"PROMPT": "long", "DURATION": 300, "STREAM": True}
                 yield {"model_name": "musicgen-tiny", "inputs": tensors(triton_aio, song)}
 
             answers = client.stream_infer(requests(), stream_timeout=60)
@@ -252,11 +399,11 @@ def test_a_cancelled_stream_stops_the_song(stack: Stack) -> None:
                     answers.cancel()
                     return
 
+    def running() -> int:
+        return int(status(stream(stack, "musicgen-tiny", {})[0])["running"])
+
     asyncio.run(begin_and_leave())
-    left = time.monotonic()
-    (quick,) = stream(stack, "musicgen-tiny", {"PROMPT": "next", "DURATION": 0.02})
-    assert quick.as_numpy("AUDIO").shape == (1, 640)
-    assert time.monotonic() - left < 5  # the long song would take many times that
+    until(lambda: not running(), 3)  # the long song would take many times that
 
 
 def test_the_model_declares_what_the_documents_say(stack: Stack) -> None:
@@ -266,7 +413,7 @@ def test_the_model_declares_what_the_documents_say(stack: Stack) -> None:
     shapes = {tensor["name"]: tensor["datatype"] for tensor in variant["inputs"]}
     assert shapes == {name: kind for name, kind in TYPES.items() if name != "MODEL"}
     assert {t["name"] for t in front["inputs"]} == TYPES.keys() - {"STREAM"}
-    outputs = ["AUDIO", "SAMPLE_RATE", "FRAMES", "SEED", "STATUS"]
+    outputs = ["AUDIO", "CODES", "SAMPLE_RATE", "FRAMES", "SEED", "STATUS"]
     assert [tensor["name"] for tensor in variant["outputs"]] == outputs
     assert front["outputs"] == variant["outputs"]
     document = (Path(__file__).parents[2] / "docs" / "triton.md").read_text()
@@ -279,6 +426,66 @@ def test_the_stub_never_imports_torch(stack: Stack) -> None:
     engine = until(lambda: stack.pid("musicgen_engine.engine", "musicgen-tiny"))
     assert "libtorch" not in Path(f"/proc/{stub}/maps").read_text()
     assert "libtorch" in Path(f"/proc/{engine}/maps").read_text()
+
+
+@contextmanager
+def variant(stack: Stack, name: str, parameter: str, value: str) -> Iterator[Any]:
+    """musicgen-tiny under another name, with one more parameter; gives a client to load it with."""
+    folder, tiny = stack.repository / name, ROOT / "model_repository" / "musicgen-tiny"
+    folder.mkdir()
+    (folder / "1").symlink_to(tiny / "1")
+    line = f'parameters {{ key: "{parameter}" value {{ string_value: "{value}" }} }}\n'
+    (folder / "config.pbtxt").write_text((tiny / "config.pbtxt").read_text() + line)
+    with triton_http.InferenceServerClient(f"127.0.0.1:{stack.triton_http}") as client:
+        try:
+            yield client
+        finally:
+            client.unload_model(name)
+            shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "text"),
+    [
+        (
+            "device",
+            "gpu",
+            "device of config.pbtxt, 'gpu', is wrong: give auto, cpu, cuda or cuda:N",
+        ),
+        (
+            "devise",
+            "cpu",
+            "config.pbtxt has no parameter 'devise'; there are checkpoint, license, ",
+        ),
+    ],
+)
+def test_a_wrong_parameter_is_named_when_the_model_is_loaded(
+    stack: Stack, parameter: str, value: str, text: str
+) -> None:
+    with variant(stack, "misplaced", parameter, value) as client:
+        with pytest.raises(InferenceServerException) as caught:
+            client.load_model("misplaced")
+        assert text in caught.value.message()
+
+
+def test_a_model_for_which_there_is_no_room_says_so(stack: Stack) -> None:
+    with variant(stack, "homeless", "memory", "0.000001") as client:
+        client.load_model("homeless")
+
+        def told() -> dict[str, Any]:
+            return status(stream(stack, "homeless", {})[0])
+
+        until(lambda: told()["state"] == "failed", START_TIMEOUT)
+        assert told()["code"] == "engine_unavailable"
+        assert "raise `memory` in its config.pbtxt" in told()["message"]
+        (refused,) = stream(stack, "homeless", SONG)
+        assert refused.message().startswith("[engine_unavailable] ")
+
+
+def test_parameters_of_tritons_own_are_left_alone(stack: Stack) -> None:
+    with variant(stack, "plain", "FORCE_CPU_ONLY_INPUT_TENSORS", "yes") as client:
+        client.load_model("plain")
+        assert status(stream(stack, "plain", {})[0])["state"] in ("loading", "ready")
 
 
 def test_triton_says_what_it_does_not_know(stack: Stack) -> None:

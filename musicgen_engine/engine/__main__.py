@@ -1,0 +1,154 @@
+"""The engine process of one variant.
+
+    python -m musicgen_engine.engine FOLDER CHECKPOINT PLACEMENT SOCKET
+
+Songs come in over the channel, audio and codes go back. The main thread loads the weights and makes
+music; one thread listens, one says every second how each song fares. The process ends with its
+stub: when the channel closes, nobody is left to play for.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from musicgen_engine.channel import Channel
+from musicgen_engine.engine.scheduler import Scheduler, Task
+from musicgen_engine.errors import Cancelled, EngineUnavailable, ServiceError
+from musicgen_engine.placement import Placement
+from musicgen_engine.settings import Settings
+from musicgen_engine.song import SAMPLE_RATE, Song
+from musicgen_engine.weights import fetch, resolve
+
+if TYPE_CHECKING:
+    from musicgen_engine.engine.model import Model
+    from musicgen_engine.engine.track import Chunk
+
+BEAT = 1.0  # seconds between two statuses
+
+log = logging.getLogger("engine")
+
+
+class Session:
+    """Between the channel and the engine, from the loading of the weights on."""
+
+    def __init__(self, channel: Channel, max_queue: int) -> None:
+        self._channel = channel
+        self._scheduler = Scheduler(max_queue)
+        self._state: dict[str, Any] = {"state": "loading", "bytes": 0, "total_bytes": None}
+
+    def run(self, folder: Path, checkpoint: str | None, placement: Placement) -> None:
+        """Returns when the model cannot be loaded, after saying why."""
+        threading.Thread(target=self._listen, daemon=True).start()
+        threading.Thread(target=self._beat, daemon=True).start()
+        try:
+            model = self._load(folder, checkpoint, placement)
+        except ServiceError as error:
+            self._state = {"state": "failed", "code": error.code, "message": error.message}
+            self._report()
+            return
+        from musicgen_engine.engine.engine import Engine
+
+        engine = Engine(model, self._scheduler, self)
+        self._state = {
+            "state": "ready",
+            "device": str(model.device),
+            "precision": str(model.precision).removeprefix("torch."),
+            "slots": model.slots,
+            "channels": model.codec.channels,
+            "codebooks": model.layout.codebooks,
+            "sample_rate": SAMPLE_RATE,
+        }
+        self._report()
+        engine.run()
+
+    def _load(self, folder: Path, checkpoint: str | None, placement: Placement) -> Model:
+        weights = fetch(resolve(checkpoint, folder), self._downloaded)
+        try:
+            # Here, for what weights are missing is known before the seconds that this import takes.
+            from musicgen_engine.engine.model import Model
+
+            return Model.load(weights, placement)
+        except ServiceError:
+            raise
+        except Exception as error:
+            log.exception("the checkpoint could not be loaded")
+            raise EngineUnavailable("the checkpoint could not be loaded; see the log") from error
+
+    def _downloaded(self, done: int, total: int | None) -> None:
+        self._state = {"state": "loading", "bytes": done, "total_bytes": total}
+
+    def chunk(self, task: Task, chunk: Chunk) -> None:
+        message = {
+            "kind": "chunk",
+            "id": task.id,
+            "channels": len(chunk.audio),
+            "samples": chunk.audio.shape[1],
+            "sample_rate": SAMPLE_RATE,
+            "codebooks": len(chunk.codes),
+            "last": chunk.last,
+            "status": task.status("done" if chunk.last else "generating"),
+        }
+        self._channel.send(message, chunk.audio.tobytes() + chunk.codes.tobytes())
+
+    def error(self, task: Task, error: ServiceError) -> None:
+        message = {"kind": "error", "id": task.id, "code": error.code, "message": error.message}
+        self._channel.send(message)
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                self._hear(*self._channel.receive())
+                self._report()
+        except EOFError:
+            os._exit(0)  # the stub is gone, and a step may be running
+
+    def _hear(self, message: dict[str, Any], payload: bytes) -> None:
+        if message["kind"] == "cancel":
+            if dropped := self._scheduler.cancel(message["id"]):
+                self.error(dropped, Cancelled("the request was cancelled"))
+            return
+        codes = None
+        if message["codebooks"]:
+            codes = np.frombuffer(payload, np.int32).reshape(message["codebooks"], -1)
+        task = Task(message["id"], Song(**message["song"], codes=codes))
+        try:
+            self._scheduler.submit(task)
+        except ServiceError as error:
+            self.error(task, error)
+
+    def _beat(self) -> None:
+        while True:
+            time.sleep(BEAT)
+            self._report()
+
+    def _report(self) -> None:
+        """Says how the engine is, and how each song fares."""
+        self._channel.send({"kind": "state", **self._state, **self._scheduler.counts()})
+        loading = self._state["state"] == "loading"
+        for id, status in self._scheduler.statuses().items():
+            status = self._state if loading else status
+            self._channel.send({"kind": "status", "id": id, "status": status})
+
+
+def main() -> None:
+    folder, checkpoint, placement, socket = sys.argv[1:]
+    name = Path(folder).parent.name
+    logging.basicConfig(level=logging.INFO, format=f"{name}: %(message)s")
+    for chatty in ("audiocraft", "httpx"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    session = Session(Channel(Connection(int(socket))), Settings.of(os.environ).max_queue)
+    session.run(Path(folder), checkpoint or None, Placement(**json.loads(placement)))
+
+
+if __name__ == "__main__":
+    main()

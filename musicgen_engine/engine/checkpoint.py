@@ -1,0 +1,246 @@
+"""A checkpoint in audiocraft's format, taken apart: the one module that touches audiocraft."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from musicgen_engine.engine import torchaudio_shim
+from musicgen_engine.engine.codec import Codec
+from musicgen_engine.engine.decoder import LayerWeights, Shape, Weights
+from musicgen_engine.engine.window import Layout
+from musicgen_engine.song import FRAME_RATE, SAMPLE_RATE
+
+# Loading a checkpoint must not run code from it, whatever the environment says: the first variable
+# would allow it, the second forbids it to every caller.
+os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
+os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+
+torchaudio_shim.install()
+# audiocraft and the libraries it pulls in warn about each other's versions and about training.
+logging.getLogger("xformers").setLevel(logging.ERROR)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import huggingface_hub.constants
+    import torch
+    import transformers.utils.logging
+    from audiocraft.models import loaders
+    from audiocraft.models.builders import get_wrapped_compression_model
+    from audiocraft.models.encodec import (
+        EncodecModel,
+        HFEncodecCompressionModel,
+        InterleaveStereoCompressionModel,
+    )
+    from audiocraft.modules.codebooks_patterns import DelayedPatternProvider
+    from audiocraft.modules.conditioners import ConditioningAttributes
+    from audiocraft.quantization.vq import ResidualVectorQuantizer
+    from torch import Tensor, nn
+    from torch.nn.utils import parametrize, remove_weight_norm
+
+transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+# The codec computes in float32 on a GPU too, not in TF32.
+torch.backends.cudnn.allow_tf32 = False
+
+STRIDE = 18.0  # seconds from one window's start to the next one's: audiocraft's `extend_stride`
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """`describe` encodes a prompt: float32 [tokens, dim], what the decoder is conditioned on."""
+
+    weights: Weights
+    layout: Layout
+    codec: Codec
+    describe: Callable[[str], Tensor]
+
+
+class Unsupported(ValueError):
+    """The checkpoint holds what this engine cannot play; says what."""
+
+
+def load(folder: Path, device: torch.device) -> Checkpoint:
+    """Loads state_dict.bin and compression_state_dict.bin from `folder`.
+
+    Text encoder and codec go to `device`; the decoder's weights stay on the CPU, for the Decoder
+    to place.
+
+    A text encoder in a folder of its own there (such as `t5-small`) is used rather than the hub's:
+    audiocraft asks for it by name, which finds a folder of the working directory first. So this
+    changes the working directory, which belongs to the one model of an engine process.
+
+    Raises:
+        Unsupported: naming the part of it that the engine has no counterpart for.
+    """
+    # All there is to load is on the disk by now (see weights.fetch). Without this, transformers
+    # asks the hub for news of each file, and waits long for a hub that does not answer.
+    huggingface_hub.constants.HF_HUB_OFFLINE = True
+    folder = folder.resolve()
+    os.chdir(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        lm = loaders.load_lm_model(str(folder), device="cpu")
+        codec = loaders.load_compression_model(str(folder), device="cpu")
+    codec = get_wrapped_compression_model(codec, lm.cfg)
+    layout = _layout(lm)
+    _require(codec.num_codebooks == layout.codebooks, "other codebooks in the codec than in the LM")
+    return Checkpoint(_weights(lm), layout, codec_of(codec.to(device)), _describer(lm, device))
+
+
+def _require(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise Unsupported(f"the checkpoint cannot be played: {otherwise}")
+
+
+def _layout(lm: Any) -> Layout:
+    pattern = lm.pattern_provider
+    _require(
+        type(pattern) is DelayedPatternProvider
+        and not (pattern.flatten_first or pattern.empty_initial)
+        and min(pattern.delays) == 0,
+        "its codebooks follow another pattern than delays from 0 on",
+    )
+    window = int(lm.cfg.dataset.segment_duration * FRAME_RATE)
+    stride = int(STRIDE * FRAME_RATE)
+    _require(stride < window, f"it was trained on less than {STRIDE:g} s at a time")
+    return Layout(tuple(pattern.delays), lm.card, window, stride)
+
+
+def _weights(lm: Any) -> Weights:
+    """What the Decoder computes with; `lm` loses its layers, one by one, as they are taken."""
+    transformer = lm.transformer
+    _require(transformer.positional_embedding == "sin", "its positions are not sinusoidal")
+    _require(transformer.positional_scale == 1, "its positions are scaled")
+    _require(transformer.max_period == 10_000, "its positions have another period")
+    _require(lm.out_norm is not None, "it normalises behind the layers")
+    _require(not any(linear.bias is not None for linear in lm.linears), "its heads have biases")
+    embeddings = torch.stack([embedding.weight for embedding in lm.emb])
+    first = transformer.layers[0]
+    codebooks, tokens, dim = embeddings.shape
+    shape = Shape(
+        layers=len(transformer.layers),
+        dim=dim,
+        heads=first.self_attn.num_heads,
+        feed=first.linear1.out_features,
+        codebooks=codebooks,
+        card=tokens - 1,
+    )
+    heads = torch.cat([linear.weight for linear in lm.linears])
+    return Weights(shape, embeddings, _layers(transformer.layers), _norm(lm.out_norm), heads)
+
+
+def _layers(layers: nn.ModuleList) -> Iterator[LayerWeights]:
+    while layers:
+        yield _layer(layers.pop(0))
+
+
+def _layer(layer: Any) -> LayerWeights:
+    _require(layer.norm_first, "it normalises behind the layers")
+    _require(layer.cross_attention is not None, "it does not attend to a text")
+    _require(isinstance(layer.layer_scale_1, nn.Identity), "its layers are scaled")
+    _require(layer.activation is nn.functional.gelu, "its activation is not GELU")
+    _require(layer.linear1.bias is None and layer.linear2.bias is None, "its layers have biases")
+    self_in, self_out = _attention(layer.self_attn)
+    cross_in, cross_out = _attention(layer.cross_attention)
+    return LayerWeights(
+        norm_self=_norm(layer.norm1),
+        self_in=self_in,
+        self_out=self_out,
+        norm_cross=_norm(layer.norm_cross),
+        cross_in=cross_in,
+        cross_out=cross_out,
+        norm_feed=_norm(layer.norm2),
+        feed_in=layer.linear1.weight,
+        feed_out=layer.linear2.weight,
+    )
+
+
+def _attention(attention: Any) -> tuple[Tensor, Tensor]:
+    """Its matrix from the input to queries, keys and values, and the one to the output."""
+    _require(not attention.qk_layer_norm, "its queries and keys are normalised")
+    _require(attention.kv_repeat == 1, "its heads share keys")
+    _require(attention.past_context is None, "its attention has a limited reach")
+    inner = attention if attention.custom else attention.mha
+    _require(inner.in_proj_bias is None, "its attention has biases")
+    return inner.in_proj_weight, inner.out_proj.weight
+
+
+def _norm(norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
+    _require(norm.eps == 1e-5, "its norms have another epsilon")
+    return norm.weight, norm.bias
+
+
+def _describer(lm: Any, device: torch.device) -> Callable[[str], Tensor]:
+    fuser, conditioners = lm.fuser, lm.condition_provider.conditioners
+    others = [way for way, names in fuser.fuse2cond.items() if names and way != "cross"]
+    _require(
+        list(conditioners) == ["description"] and not (others or fuser.cross_attention_pos_emb),
+        f"it is conditioned on more than a text ({', '.join(conditioners)})",
+    )
+    encoder = conditioners["description"]
+    encoder.t5.to(device)
+    encoder.output_proj.to(device)
+    encoder.device = device
+
+    @torch.inference_mode()
+    def describe(prompt: str) -> Tensor:
+        texts = lm.condition_provider.tokenize(
+            [ConditioningAttributes(text={"description": prompt})]
+        )
+        embeddings: Tensor
+        embeddings, _mask = lm.condition_provider(texts)["description"]
+        return embeddings[0]
+
+    return describe
+
+
+def codec_of(model: Any) -> Codec:
+    """Decoder and quantizer of a compression model, which is changed by it."""
+    channels = 1
+    if isinstance(model, InterleaveStereoCompressionModel):
+        _require(not model.per_timestep, "its channels alternate by frames")
+        model, channels = model.model, model.channels
+    _require(model.sample_rate == SAMPLE_RATE, f"its codec is for {model.sample_rate} Hz")
+    _require(model.channels == 1, "its codec mixes channels")
+    if isinstance(model, HFEncodecCompressionModel):
+        inner = model.model  # transformers' EncodecModel
+        config = inner.config
+        _require(not config.normalize, "its codec changes the loudness")
+        _require(config.chunk_length_s is None, "its codec fades segments into each other")
+        layers, quantizer = inner.decoder.layers, inner.quantizer
+
+        def dequantize(codes: Tensor) -> Tensor:
+            return quantizer.decode(codes.transpose(0, 1))
+
+    else:
+        _require(isinstance(model, EncodecModel), f"its codec is a {type(model).__name__}")
+        _require(not model.renormalize, "its codec changes the loudness")
+        layers, quantizer = model.decoder.model, model.quantizer
+        _require(isinstance(quantizer, ResidualVectorQuantizer), "its codec has no codes")
+        dequantize = quantizer.decode
+    lstm: Any = getattr(layers[1], "lstm", None)  # in audiocraft's layer and in transformers'
+    _require(isinstance(lstm, nn.LSTM), "its codec has no LSTM")
+    _require(getattr(layers[1], "skip", True), "its codec's LSTM has no skip connection")
+    _require(not layers[0].causal, "its codec is causal")
+    for module in (quantizer, layers):
+        module.float()
+        _bake_weight_norm(module)
+    try:
+        return Codec(dequantize, layers[0], lstm, nn.Sequential(*layers[2:]), channels)
+    except ValueError as error:
+        raise Unsupported(f"the checkpoint cannot be played: {error}") from error
+
+
+def _bake_weight_norm(module: nn.Module) -> None:
+    """Weights as they are, rather than computed from norms and directions at every call."""
+    for layer in module.modules():
+        if hasattr(layer, "weight_g"):  # torch's older way, audiocraft's
+            remove_weight_norm(layer)
+        elif parametrize.is_parametrized(layer, "weight"):
+            parametrize.remove_parametrizations(layer, "weight")

@@ -1,0 +1,118 @@
+"""The hot loop: everybody's songs, one step at a time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from musicgen_engine.engine.model import Model
+from musicgen_engine.engine.scheduler import Scheduler, Task
+from musicgen_engine.engine.track import Chunk, Track
+from musicgen_engine.errors import Cancelled, GenerationFailed, ServiceError
+
+# Columns of a prompt that are prefilled in one step. On a CPU a column costs the others time, of
+# which a long prompt must not take more than they need themselves.
+PIECE_AMONG_OTHERS = {"cpu": 8, "cuda": 64}
+PIECE_ALONE = 64
+
+log = logging.getLogger("engine")
+
+
+class Listener(Protocol):
+    """Who gets the songs. A task's last chunk or its error is the end of it."""
+
+    def chunk(self, task: Task, chunk: Chunk) -> None: ...
+
+    def error(self, task: Task, error: ServiceError) -> None: ...
+
+
+class Engine:
+    def __init__(self, model: Model, scheduler: Scheduler, listener: Listener) -> None:
+        self._model = model
+        self._scheduler = scheduler
+        self._listener = listener
+        self._tracks: list[Track] = []
+        scheduler.open(model.slots)
+
+    def run(self) -> None:
+        """For ever. Raises what the device raises: then nothing can be played any more."""
+        while True:
+            self._scheduler.wait()
+            self.round()
+
+    def round(self) -> None:
+        """Each song that plays gets one column further. All else is done in pieces, one a round,
+        so that nobody waits long for somebody else's text, prompt or audio."""
+        self._drop_cancelled()
+        self._admit()
+        self._decode()
+        self._play()
+
+    def _drop_cancelled(self) -> None:
+        for track in [track for track in self._tracks if track.task.cancelled.is_set()]:
+            self._tracks.remove(track)
+            self._end(track.task, Cancelled("the request was cancelled"))
+
+    def _admit(self) -> None:
+        if task := self._scheduler.admit():
+            with self._alone(task):
+                model, song = self._model, task.song
+                song.check(model.layout.codebooks, model.layout.special)
+                track = Track(task, model.layout, model.codec)
+                model.decoder.condition(task.slot, model.describe(song.prompt))
+                model.sampler.put(task.slot, song)
+                self._tracks.append(track)
+
+    def _decode(self) -> None:
+        playing = [track for track in self._tracks if not (track.prefilling or track.drawn)]
+        pieces = [track.piece(1) for track in playing]
+        prefilling = next((track for track in self._tracks if track.prefilling), None)
+        if prefilling:
+            limit = PIECE_AMONG_OTHERS[self._model.device.type] if playing else PIECE_ALONE
+            pieces.append(prefilling.piece(limit))
+            prefilling.prefilled(pieces[-1].tokens.shape[1])
+        if not pieces:
+            return
+        logits = self._model.decoder.step(pieces)
+        if playing:
+            slots = [track.task.slot for track in playing]
+            frames = torch.from_numpy(np.stack([track.next_frames() for track in playing]))
+            codes = self._model.sampler.draw(logits[:, : len(playing)], slots, frames)
+            for track, column in zip(playing, codes.cpu().numpy(), strict=True):
+                track.write(column)
+
+    def _play(self) -> None:
+        track = next((track for track in self._tracks if track.due), None)
+        if not track:
+            return
+        self._tracks.remove(track)
+        with self._alone(track.task):
+            chunk = track.play()
+            if chunk:
+                self._listener.chunk(track.task, chunk)
+            if track.ended:
+                self._scheduler.retire(track.task)
+            else:
+                self._tracks.append(track)  # behind the others: it is their turn
+
+    @contextmanager
+    def _alone(self, task: Task) -> Iterator[None]:
+        """An error in here is that of one song, and ends no other."""
+        try:
+            yield
+        except torch.AcceleratorError:  # of the device, which is of no use from now on
+            raise
+        except ServiceError as error:
+            self._end(task, error)
+        except Exception:
+            log.exception("song %d failed", task.id)
+            self._end(task, GenerationFailed("the model failed on this song; see the log"))
+
+    def _end(self, task: Task, error: ServiceError) -> None:
+        self._scheduler.retire(task)
+        self._listener.error(task, error)

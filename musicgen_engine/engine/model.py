@@ -1,0 +1,85 @@
+"""A checkpoint on its device, with as many slots as there is room for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from musicgen_engine.engine import checkpoint
+from musicgen_engine.engine.checkpoint import Checkpoint
+from musicgen_engine.engine.codec import Codec
+from musicgen_engine.engine.decoder import Decoder
+from musicgen_engine.engine.memory import slots_that_fit
+from musicgen_engine.engine.sampler import Sampler
+from musicgen_engine.engine.window import Layout
+from musicgen_engine.errors import EngineUnavailable
+from musicgen_engine.placement import Placement
+
+TOKENS = 512  # of text that room is kept for in each slot; the text encoder was trained on so many
+SMALL = 20_000_000  # parameters; threads would wait for one another longer than they work
+
+log = logging.getLogger("engine")
+
+
+@dataclass(frozen=True)
+class Model:
+    """`describe`: prompt → what the decoder is conditioned on, float32 [tokens, dim]."""
+
+    device: torch.device
+    precision: torch.dtype
+    slots: int
+    layout: Layout
+    describe: Callable[[str], Tensor]
+    decoder: Decoder
+    sampler: Sampler
+    codec: Codec
+
+    @classmethod
+    def load(cls, folder: Path, placement: Placement) -> Model:
+        """Raises EngineUnavailable: why it cannot be played here."""
+        device = _device(placement.device)
+        precision = _precision(placement.precision, device)
+        try:
+            return cls._placed(checkpoint.load(folder, device), device, precision, placement)
+        except checkpoint.Unsupported as error:
+            raise EngineUnavailable(str(error)) from error
+
+    @classmethod
+    def _placed(
+        cls, parts: Checkpoint, device: torch.device, precision: torch.dtype, placement: Placement
+    ) -> Model:
+        shape, layout = parts.weights.shape, parts.layout
+        slots = slots_that_fit(
+            placement.memory,
+            device,
+            weights=shape.parameters * precision.itemsize,
+            slot=shape.cached(layout.columns, TOKENS) * precision.itemsize,
+        )
+        if shape.parameters < SMALL:
+            torch.set_num_threads(1)
+        decoder = Decoder(parts.weights, slots, layout.columns, device, precision, placement.packed)
+        sampler = Sampler(slots, layout.codebooks, shape.card, device)
+        log.info("%d slots on %s in %s", slots, device, precision)
+        return cls(device, precision, slots, layout, parts.describe, decoder, sampler, parts.codec)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        there = torch.cuda.device_count()
+        raise EngineUnavailable(f"device: {name} is not there ({there} GPUs are); name another")
+    return device
+
+
+def _precision(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.float16
+    precision: torch.dtype = getattr(torch, name)
+    return precision

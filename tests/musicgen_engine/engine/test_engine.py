@@ -1,0 +1,247 @@
+"""Everybody's songs in one batch: exactly audiocraft's, and as if each were alone."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from musicgen_engine.engine.decoder import Piece
+from musicgen_engine.engine.model import Model
+from musicgen_engine.errors import Cancelled, GenerationFailed, InvalidInput, QueueFull
+from musicgen_engine.song import Song
+from tests.musicgen_engine.engine.conftest import TINY
+from tests.musicgen_engine.engine.reference import Reference
+from tests.musicgen_engine.engine.studio import Studio, Take, play, play_together
+
+GREEDY = Song("a calm piano melody", frames=50, seed=0, temperature=0)
+SAMPLED = Song("a calm piano melody", frames=120, seed=7)
+
+
+@pytest.fixture(scope="module")
+def audiocraft(tiny: Model) -> Reference:
+    return Reference(TINY)
+
+
+@pytest.fixture(scope="module")
+def audiocraft_stereo(stereo: Model, stereo_checkpoint: Path) -> Reference:
+    return Reference(stereo_checkpoint)
+
+
+def others(frames: int) -> dict[int, Song]:
+    """Seven songs of all kinds, by the round in which they join."""
+    held = np.random.default_rng(1).integers(0, 2048, (4, 40), np.int32)
+    return {
+        0: Song("drums", frames, seed=1),
+        1: Song("", frames // 2, seed=2, top_p=0.8),
+        4: Song("strings " * 60, frames, seed=3, cfg_coef=1.0),
+        9: Song("guitar", frames + 40, seed=4, codes=held, start=31 * 640),
+        10: Song("flute", 3, seed=5, temperature=0),
+        25: Song("bass", frames, seed=6, top_k=1),
+        40: Song("Музыка", frames // 3, seed=7, temperature=2.0, top_k=0),
+    }
+
+
+def same(one: Take, other: Take) -> bool:
+    """To the bit, chunk by chunk."""
+    return len(one.chunks) == len(other.chunks) and all(
+        np.array_equal(a.audio, b.audio) and np.array_equal(a.codes, b.codes)
+        for a, b in zip(one.chunks, other.chunks, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    "song",
+    [
+        GREEDY,
+        replace(GREEDY, frames=1),
+        replace(GREEDY, cfg_coef=1.0),
+        replace(GREEDY, cfg_coef=0.0),
+        replace(GREEDY, cfg_coef=20.0),
+        replace(GREEDY, prompt=""),
+        replace(GREEDY, prompt="rock"),
+        replace(GREEDY, prompt="an anthem for a stadium, with choirs, " * 40),
+        replace(GREEDY, prompt="Музыка 音楽 🎵"),
+    ],
+    ids=lambda song: f"{song.prompt[:12]!r}, {song.frames} frames, cfg {song.cfg_coef:g}",
+)
+def test_greedy_codes_are_audiocrafts_to_the_last(
+    tiny: Model, audiocraft: Reference, song: Song
+) -> None:
+    take = play(tiny, song)
+    assert np.array_equal(take.codes, audiocraft.codes(song))
+    assert np.allclose(take.audio, audiocraft.audio(take.codes), rtol=0, atol=1e-5)
+
+
+def test_greedy_codes_are_audiocrafts_over_three_windows_whatever_else_plays(
+    tiny: Model, audiocraft: Reference
+) -> None:
+    song = replace(GREEDY, frames=2420)
+    *_, take = play_together(tiny, {**others(100), 55: song})
+    assert np.array_equal(take.codes, audiocraft.codes(song))
+
+
+@pytest.mark.parametrize("frames", [50, 1520])
+def test_greedy_stereo_codes_are_audiocrafts(
+    stereo: Model, audiocraft_stereo: Reference, frames: int
+) -> None:
+    song = replace(GREEDY, frames=frames)
+    take = play(stereo, song)
+    assert np.array_equal(take.codes, audiocraft_stereo.codes(song))
+    assert np.allclose(take.audio, audiocraft_stereo.audio(take.codes), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("held", [1, 33, 49])
+def test_a_greedy_continuation_is_audiocrafts(
+    tiny: Model, audiocraft: Reference, held: int
+) -> None:
+    codes = np.random.default_rng(0).integers(0, 2048, (4, held), np.int32)
+    song = replace(GREEDY, codes=codes)
+    expected = audiocraft.codes(song)
+    assert np.array_equal(expected[:, :held], codes)
+    assert np.array_equal(play(tiny, song).codes, expected[:, held:])
+
+
+def test_a_song_is_the_same_to_the_bit_alone_and_among_seven_that_come_and_go(
+    tiny: Model,
+) -> None:
+    songs = others(90)
+    alone = {round: play(tiny, song) for round, song in songs.items()}
+    together = play_together(tiny, {**songs, 12: SAMPLED})
+    for take, round in zip(together, sorted([*songs, 12]), strict=True):
+        assert same(take, play(tiny, SAMPLED) if round == 12 else alone[round])
+
+
+def test_a_seed_is_a_song_and_another_seed_another(tiny: Model) -> None:
+    take = play(tiny, SAMPLED)
+    assert same(take, play(tiny, SAMPLED))
+    assert not np.array_equal(take.codes, play(tiny, replace(SAMPLED, seed=8)).codes)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 24, 25, 29, 30, 78, 79, 80, 1501])
+def test_a_song_has_exactly_its_frames(tiny: Model, frames: int) -> None:
+    take = play(tiny, Song("jazz", frames, seed=1))
+    assert take.codes.shape == (4, frames)
+    assert take.audio.shape == (1, frames * 640)
+    assert take.task.frames_done == frames
+
+
+def test_audio_goes_out_while_the_song_is_made(tiny: Model) -> None:
+    """Half a second first, as soon as the codec's four frames of look-ahead are there."""
+    studio = Studio(tiny)
+    take = studio.submit(replace(SAMPLED, frames=200))
+    while not take.chunks:
+        studio.engine.round()
+    assert take.task.frames_done == 29
+    studio.finish()
+    assert [chunk.audio.shape[1] // 640 for chunk in take.chunks] == [25, 50, 50, 50, 25]
+    assert [chunk.codes.shape[1] for chunk in take.chunks] == [29, 50, 50, 50, 21]
+
+
+@pytest.mark.parametrize(("held", "start"), [(29, 16_000), (60, 0), (60, 60 * 640), (61, 12_345)])
+def test_a_song_that_goes_on_from_its_codes_is_the_rest_of_the_uninterrupted_one(
+    tiny: Model, held: int, start: int
+) -> None:
+    whole = play(tiny, SAMPLED)
+    rest = play(tiny, replace(SAMPLED, codes=whole.codes[:, :held], start=start))
+    assert np.array_equal(rest.codes, whole.codes[:, held:])
+    assert np.allclose(rest.audio, whole.audio[:, start:], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("held", [1499, 1500, 1700])
+def test_a_song_goes_on_in_the_window_where_it_broke_off(tiny: Model, held: int) -> None:
+    song = replace(SAMPLED, frames=1720)
+    whole = play(tiny, song)
+    rest = play(tiny, replace(song, codes=whole.codes[:, :held], start=(held - 10) * 640))
+    assert np.array_equal(rest.codes, whole.codes[:, held:])
+    assert np.allclose(rest.audio, whole.audio[:, (held - 10) * 640 :], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("start", [0, 100 * 640 + 1, 120 * 640])
+def test_a_song_whose_codes_are_all_there_is_only_played(tiny: Model, start: int) -> None:
+    whole = play(tiny, SAMPLED)
+    rest = play(tiny, replace(SAMPLED, codes=whole.codes, start=start))
+    assert rest.codes.shape == (4, 0)
+    assert np.allclose(rest.audio, whole.audio[:, start:], rtol=0, atol=1e-5)
+
+
+def test_a_cancelled_song_ends_before_the_next_step_and_the_others_go_on(tiny: Model) -> None:
+    studio = Studio(tiny)
+    left, stays = studio.submit(replace(SAMPLED, seed=9)), studio.submit(SAMPLED)
+    for _ in range(10):
+        studio.engine.round()
+    done = left.task.frames_done
+    studio.scheduler.cancel(left.task.id)
+    studio.engine.round()
+    assert isinstance(left.error, Cancelled) and left.task.frames_done == done
+    studio.finish()
+    assert same(stays, play(tiny, SAMPLED))
+
+
+@pytest.mark.parametrize(
+    ("codes", "complaint"),
+    [
+        (np.zeros((8, 10), np.int32), "CODES: 8 codebooks"),
+        (np.full((4, 10), 2048, np.int32), "CODES: 2048"),
+    ],
+)
+def test_codes_of_another_model_are_an_error_of_that_song_alone(
+    tiny: Model, codes: np.ndarray, complaint: str
+) -> None:
+    *_, good, bad = play_together(tiny, {0: SAMPLED, 2: replace(SAMPLED, codes=codes)})
+    assert isinstance(bad.error, InvalidInput) and bad.error.message.startswith(complaint)
+    assert same(good, play(tiny, SAMPLED))
+
+
+def test_an_encoder_that_fails_on_a_text_fails_that_song_alone(tiny: Model) -> None:
+    def describe(prompt: str) -> Tensor:
+        if prompt == "bad":
+            raise RuntimeError("no such text")
+        return tiny.describe(prompt)
+
+    model = replace(tiny, describe=describe)
+    good, bad = play_together(model, {0: SAMPLED, 2: replace(SAMPLED, prompt="bad")})
+    assert isinstance(bad.error, GenerationFailed) and "no such text" not in str(bad.error)
+    assert same(good, play(tiny, SAMPLED))
+
+
+def test_an_error_of_the_device_ends_the_engine(tiny: Model) -> None:
+    class Broken:
+        def condition(self, slot: int, text: Tensor) -> None:
+            raise torch.AcceleratorError("the device is gone")
+
+    studio = Studio(replace(tiny, decoder=Broken()))  # type: ignore[arg-type]
+    studio.submit(SAMPLED)
+    with pytest.raises(torch.AcceleratorError):
+        studio.engine.run()
+
+
+def test_a_long_prompt_is_prefilled_in_pieces_small_enough_for_the_others(tiny: Model) -> None:
+    steps: list[list[int]] = []
+
+    class Watched:
+        condition = staticmethod(tiny.decoder.condition)
+
+        def step(self, pieces: Sequence[Piece]) -> Tensor:
+            steps.append([piece.tokens.shape[1] for piece in pieces])
+            return tiny.decoder.step(pieces)
+
+    codes = np.random.default_rng(0).integers(0, 2048, (4, 300), np.int32)
+    long = Song("", frames=310, seed=1, codes=codes)
+    play_together(replace(tiny, decoder=Watched()), {0: SAMPLED, 1: long})  # type: ignore[arg-type]
+    assert [1, 8] in steps and max(max(step) for step in steps if len(step) > 1) == 8
+    steps.clear()
+    play(replace(tiny, decoder=Watched()), long)  # type: ignore[arg-type]
+    assert steps[:5] == [[64]] * 4 + [[44]]  # nobody waits
+
+
+def test_more_songs_than_slots_wait_their_turn_in_order(tiny: Model) -> None:
+    studio = Studio(tiny, max_queue=2)
+    takes = [studio.submit(Song("x", 5, seed=n)) for n in range(tiny.slots + 2)]
+    with pytest.raises(QueueFull):
+        studio.submit(Song("x", 5, seed=99))
+    studio.finish()
+    assert all(take.audio.shape == (1, 3200) for take in takes)

@@ -1,0 +1,108 @@
+"""First come, first served: a fixed number of slots behind a bounded queue."""
+
+import threading
+
+import pytest
+
+from musicgen_engine.engine.scheduler import Scheduler, Task
+from musicgen_engine.errors import QueueFull
+from musicgen_engine.song import Song
+
+
+def task(id: int) -> Task:
+    return Task(id, Song(prompt="", frames=50, seed=0))
+
+
+def scheduler(slots: int, max_queue: int, *ids: int) -> Scheduler:
+    made = Scheduler(max_queue)
+    made.open(slots)
+    for id in ids:
+        made.submit(task(id))
+    return made
+
+
+def admitted(scheduler: Scheduler) -> list[int]:
+    return [task.id for task in iter(scheduler.admit, None)]
+
+
+def test_songs_are_admitted_in_the_order_they_came_while_there_are_slots() -> None:
+    full = scheduler(2, 3, 1, 2, 3)
+    assert admitted(full) == [1, 2]
+    assert full.counts() == {"queued": 1, "running": 2}
+
+
+def test_songs_that_play_have_slots_of_their_own_and_hand_them_on() -> None:
+    full = scheduler(2, 3, 1, 2, 3)
+    first, second = full.admit(), full.admit()
+    assert first and second and {first.slot, second.slot} == {0, 1}
+    full.retire(first)
+    third = full.admit()
+    assert third and third.slot == first.slot
+
+
+def test_a_full_queue_refuses_and_keeps_what_it_has() -> None:
+    full = scheduler(1, 1, 1, 2)
+    with pytest.raises(QueueFull):
+        full.submit(task(3))
+    assert admitted(full) == [1]
+    with pytest.raises(QueueFull):
+        full.submit(task(3))
+
+
+def test_before_the_model_is_loaded_songs_wait() -> None:
+    early = Scheduler(max_queue=1)
+    early.submit(task(1))
+    assert early.admit() is None
+    with pytest.raises(QueueFull):
+        early.submit(task(2))
+    early.open(1)
+    assert admitted(early) == [1]
+
+
+def test_a_waiting_song_that_is_cancelled_leaves_the_queue() -> None:
+    full = scheduler(1, 2, 1, 2)
+    dropped = full.cancel(1)
+    assert dropped and dropped.id == 1
+    assert admitted(full) == [2]
+
+
+def test_a_song_that_plays_is_told_to_stop() -> None:
+    full = scheduler(1, 1, 1)
+    playing = full.admit()
+    assert playing and full.cancel(1) is None
+    assert playing.cancelled.is_set()
+
+
+def test_cancelling_what_has_ended_harms_nobody() -> None:
+    full = scheduler(1, 1, 1, 2)
+    first = full.admit()
+    assert first
+    full.retire(first)
+    assert full.cancel(1) is None
+    second = full.admit()
+    assert second and not second.cancelled.is_set()
+
+
+def test_positions_move_up() -> None:
+    full = scheduler(1, 3, 1, 2, 3)
+    playing = full.admit()
+    assert playing
+    playing.frames_done = 7
+    assert full.statuses() == {
+        1: {"state": "generating", "frames": 7, "total_frames": 50},
+        2: {"state": "queued", "position": 1},
+        3: {"state": "queued", "position": 2},
+    }
+
+
+def test_an_idle_engine_waits_for_a_song() -> None:
+    idle = scheduler(1, 1)
+    threading.Timer(0.1, lambda: idle.submit(task(1))).start()
+    idle.wait()
+    assert admitted(idle) == [1]
+
+
+def test_an_engine_with_songs_does_not_wait() -> None:
+    busy = scheduler(1, 1, 1)
+    busy.admit()
+    busy.wait()

@@ -1,0 +1,152 @@
+"""What all MusicGen checkpoints have in common, and the sizes in which they differ."""
+
+from dataclasses import dataclass
+from typing import Any
+
+SAMPLE_RATE = 32_000
+CODEBOOKS = 4
+CODES = 2_048
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """audiocraft's T5Conditioner knows the names of the public T5 models only, and their widths:
+    `text_dim` is `text_encoder`'s.
+
+    The last two, factors on what random initialisation gives, say how much the model minds the text
+    and the codes before. With a strong text and weak codes it repeats itself for ever.
+    """
+
+    layers: int
+    dim: int
+    heads: int
+    text_encoder: str
+    text_layers: int
+    text_dim: int
+    text_heads: int
+    text_head_dim: int
+    text_hidden: int
+    codec_dim: int
+    codec_filters: int
+    text_strength: float
+    code_strength: float
+
+
+def codec_config(structure: Structure) -> Config:
+    """EnCodec at 32 kHz and 50 frames a second, as facebook/encodec_32khz."""
+    return {
+        "device": "cpu",
+        "compression_model": "encodec",
+        "sample_rate": SAMPLE_RATE,
+        "channels": 1,
+        "encodec": {
+            "autoencoder": "seanet",
+            "quantizer": "rvq",
+            "sample_rate": SAMPLE_RATE,
+            "channels": 1,
+            "causal": False,
+            "renormalize": False,
+        },
+        "seanet": {
+            "dimension": structure.codec_dim,
+            "channels": 1,
+            "causal": False,
+            "n_filters": structure.codec_filters,
+            "n_residual_layers": 1,
+            "ratios": [8, 5, 4, 4],
+            "activation": "ELU",
+            "activation_params": {"alpha": 1.0},
+            "norm": "weight_norm",
+            "norm_params": {},
+            "kernel_size": 7,
+            "residual_kernel_size": 3,
+            "last_kernel_size": 7,
+            "dilation_base": 2,
+            "pad_mode": "constant",
+            "true_skip": True,
+            "compress": 2,
+            "lstm": 2,
+            "disable_norm_outer_blocks": 0,
+            "encoder": {},
+            "decoder": {"trim_right_ratio": 1.0, "final_activation": None},
+        },
+        "rvq": {"n_q": CODEBOOKS, "q_dropout": False, "bins": CODES, "kmeans_init": False},
+    }
+
+
+def lm_config(structure: Structure, channels: int) -> Config:
+    """The transformer, as facebook/musicgen-small or, with 2 channels, musicgen-stereo-small."""
+    delays = [delay for delay in range(CODEBOOKS) for _ in range(channels)]
+    return {
+        "device": "cpu",
+        "dtype": "float32",
+        "solver": "musicgen",
+        "sample_rate": SAMPLE_RATE,
+        "channels": channels,
+        "compression_model_n_q": None,
+        "interleave_stereo_codebooks": {"use": channels == 2, "per_timestep": False},
+        "dataset": {"segment_duration": 30},
+        "lm_model": "transformer_lm",
+        "transformer_lm": {
+            "n_q": len(delays),
+            "card": CODES,
+            "dim": structure.dim,
+            "num_heads": structure.heads,
+            "num_layers": structure.layers,
+            "hidden_scale": 4,
+            "dropout": 0.0,
+            "emb_lr": None,
+            "activation": "gelu",
+            "norm": "layer_norm",
+            "norm_first": True,
+            "bias_ff": False,
+            "bias_attn": False,
+            "bias_proj": False,
+            "past_context": None,
+            "causal": True,
+            "custom": False,
+            "memory_efficient": True,
+            "attention_as_float32": False,
+            "layer_scale": None,
+            "positional_embedding": "sin",
+            "xpos": False,
+            "checkpointing": "none",
+            "weight_init": "gaussian",
+            "depthwise_init": "current",
+            "zero_bias_init": True,
+            "cross_attention": False,
+            "qk_layer_norm": False,
+            "qk_layer_norm_cross": False,
+            "attention_dropout": None,
+            "kv_repeat": 1,
+            "two_step_cfg": False,
+        },
+        "codebooks_pattern": {
+            "modeling": "delay",
+            "delay": {"delays": delays, "flatten_first": 0, "empty_initial": 0},
+        },
+        "fuser": {
+            "cross_attention_pos_emb": False,
+            "cross_attention_pos_emb_scale": 1,
+            "sum": [],
+            "prepend": [],
+            "cross": ["description"],
+            "input_interpolate": [],
+        },
+        "conditioners": {
+            "args": {},
+            "description": {
+                "model": "t5",
+                "t5": {
+                    "name": structure.text_encoder,
+                    "finetune": False,
+                    "word_dropout": 0.0,
+                    "normalize_text": False,
+                },
+            },
+        },
+        "classifier_free_guidance": {"training_dropout": 0.3, "inference_coef": 3.0},
+        "attribute_dropout": {},
+    }
