@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from c_python_backend_utils import ResponseIterator  # type: ignore[import-not-found]
 
 from musicgen_engine import triton_tensors as tensors
 from musicgen_engine.errors import (
@@ -30,6 +31,10 @@ from musicgen_engine.repository import Repository
 from musicgen_engine.tensors import INPUTS, MODEL, OUTPUTS
 
 MAX_REQUESTS = 64  # relayed at once; each waits in a thread of its own
+# A cancelled request is seen between the responses of a stream. That is of no use before Triton
+# 25.04, which can then stop the song, and of harm before 25.02, where an error that is not a
+# stream's first response never arrives here, and we would wait for ever.
+STREAM = hasattr(ResponseIterator, "cancel")
 
 log = logging.getLogger("musicgen")
 
@@ -75,19 +80,19 @@ class TritonPythonModel:
             self._places.release()
 
     def _relay(self, request: Any, inputs: dict[str, Any]) -> list[Any]:
-        """The whole song. It is streamed from the variant, to see a cancelled request in time."""
+        """The whole song."""
         relayed = [t for t in request.inputs() if t.name() != "MODEL"]
         responses = pb_utils.InferenceRequest(
             model_name=self._variant(inputs),
             requested_output_names=[output["name"] for output in OUTPUTS],
-            inputs=[*relayed, pb_utils.Tensor("STREAM", np.array([True]))],
+            inputs=[*relayed, pb_utils.Tensor("STREAM", np.array([STREAM]))],
         ).exec(decoupled=True)
         chunks = []
         for response in responses:
             if response.has_error():
                 raise ServiceError.parse(response.error().message())
             if request.is_cancelled():
-                if hasattr(responses, "cancel"):  # Triton 25.04 and later
+                if STREAM:
                     responses.cancel()
                 raise Cancelled("the request was cancelled")
             outputs = {tensor.name(): tensor for tensor in response.output_tensors()}

@@ -4,7 +4,9 @@ import asyncio
 import itertools
 import json
 import math
+import os
 import shutil
+import signal
 import time
 import urllib.error
 import urllib.request
@@ -357,6 +359,22 @@ def test_plain_infer_errors_have_their_code(
         asyncio.run(infer(stack, values))
     assert caught.value.status() == f"StatusCode.{status}"
     assert caught.value.message().startswith(text)
+
+
+def test_an_engine_that_dies_amid_a_song_is_told_to_a_plain_infer(stack: Stack) -> None:
+    def state() -> dict[str, Any]:
+        return status(stream(stack, "musicgen-tiny", {})[0])
+
+    song = {"MODEL": "musicgen-tiny", "PROMPT": "long", "DURATION": 300}
+    with ThreadPoolExecutor(1) as pool:
+        lost = pool.submit(asyncio.run, infer(stack, song))
+        until(lambda: state()["running"])
+        os.kill(until(lambda: stack.pid("musicgen_engine.engine", "musicgen-tiny")), signal.SIGKILL)
+        error = lost.exception(timeout=5)
+    assert isinstance(error, InferenceServerException)
+    assert error.status() == "StatusCode.UNAVAILABLE"
+    assert error.message().startswith("[engine_unavailable] ")
+    until(lambda: state()["state"] == "ready", START_TIMEOUT)
 
 
 def test_http_generate_stream_speaks_json(stack: Stack) -> None:
