@@ -30,11 +30,13 @@ from musicgen_engine.errors import (
 from musicgen_engine.repository import Repository
 from musicgen_engine.tensors import INPUTS, MODEL, OUTPUTS
 
-MAX_REQUESTS = 64  # relayed at once; each waits in a thread of its own
 # A cancelled request is seen between the responses of a stream. That is of no use before Triton
 # 25.04, which can then stop the song, and of harm before 25.02, where an error that is not a
 # stream's first response never arrives here, and we would wait for ever.
 STREAM = hasattr(ResponseIterator, "cancel")
+# Relayed at once; each waits in a thread of its own, and until the first response in one of the 32
+# threads in which Triton carries all that this model sends.
+MAX_REQUESTS = 64 if STREAM else 24
 
 log = logging.getLogger("musicgen")
 

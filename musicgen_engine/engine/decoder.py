@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from musicgen_engine.engine.attention import attend_to_past, attend_to_text
 from musicgen_engine.engine.linear import Linear
+from musicgen_engine.engine.transfer import sent
 from musicgen_engine.engine.window import Frames
 
 ROWS = 2  # of a song: conditional, unconditional
@@ -146,11 +147,12 @@ class Decoder:
         ends = list(accumulate(piece.tokens.shape[1] for piece in pieces))
         spans = [_span(piece, end) for piece, end in zip(pieces, ends, strict=True)]
         positions = torch.cat([self._positions[span.keys] for span in spans])  # [columns, dim]
-        x = self._embed(tokens.to(self._device, non_blocking=True)) + positions
+        x = self._embed(sent(tokens, self._device)) + positions
         x = x.repeat(ROWS, 1)  # [ROWS * columns, dim]
         for layer in self._layers:
             x = layer(x, spans)
-        last = x.view(ROWS, -1, self._shape.dim)[:, [end - 1 for end in ends]].flatten(0, 1)
+        columns = x.view(ROWS, -1, self._shape.dim).unbind(1)
+        last = torch.stack([columns[end - 1] for end in ends], dim=1).flatten(0, 1)
         logits = self._heads(self._norm_out(last)).float()
         return logits.view(ROWS, len(pieces), self._shape.codebooks, self._shape.card)
 

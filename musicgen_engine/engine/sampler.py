@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from musicgen_engine.engine.noise import exponential
+from musicgen_engine.engine.transfer import sent
 from musicgen_engine.song import Song
 
 
@@ -70,7 +71,7 @@ class Sampler:
             int64 [n, K].
         """
         filters = [self._filters[slot] for slot in slots]
-        rows, frames = _sent(torch.tensor(slots), logits.device), _sent(frames, logits.device)
+        rows, frames = sent(torch.tensor(slots), logits.device), sent(frames, logits.device)
         with_text, without = logits[0], logits[1]
         guided = without + (with_text - without) * self._cfg_coef[rows]  # [n, K, card]
         if all(filter.greedy for filter in filters):
@@ -87,11 +88,6 @@ class Sampler:
         if any(filter.greedy for filter in filters):  # whose chances are not numbers
             return torch.where(temperature[..., 0] == 0, guided.argmax(-1), drawn)
         return drawn
-
-
-def _sent(host: Tensor, device: torch.device) -> Tensor:
-    """From memory that is not pinned, a copy would wait for all that the device has to do."""
-    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host
 
 
 def _keep_top_k(chances: Tensor, top_k: Tensor, most: int) -> Tensor:

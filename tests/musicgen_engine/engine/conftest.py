@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from tests.conftest import ROOT
 TINY = ROOT / "model_repository" / "musicgen-tiny" / "1"
 
 
-def load(folder: Path, **placement: object) -> Model:
+def load(folder: Path, **placement: Any) -> Model:
     """Loading changes the working directory: the engine is a process of its own, we are not."""
     home = Path.cwd()
     try:
