@@ -30,14 +30,16 @@ from statistics import median
 import numpy as np
 import torch
 
-from bench.audience import GAP, perform
+from bench.audience import GAP, Audience, perform
 from bench.rivals import Audiocraft, Rival, Transformers
 from bench.small import SMALL, write_small
 from bench.table import Record, Table
 from musicgen_engine.engine.decoder import ROWS, Piece
+from musicgen_engine.engine.engine import Engine
 from musicgen_engine.engine.model import Model
+from musicgen_engine.engine.scheduler import Scheduler, Task
 from musicgen_engine.placement import Placement
-from musicgen_engine.song import FRAME_RATE, Song
+from musicgen_engine.song import FRAME_RATE, SAMPLES_PER_FRAME, Song
 from training.structure import CODEBOOKS, CODES
 
 PROMPT = "a calm piano melody over slow strings, warm and nostalgic"
@@ -138,6 +140,27 @@ def engine(model: Model, quick: bool) -> list[Record]:
     return table.rows
 
 
+def beside(model: Model, quick: bool) -> list[Record]:
+    """What those who play notice of a song that goes on from far: its prompt and codec's past."""
+    table = Table("A round, in ms: ordinary; while another song is brought where it goes on")
+    codes = np.random.default_rng(0).integers(CODES, size=(CODEBOOKS, 1400), dtype=np.int32)
+    far = Song(PROMPT, frames=1500, seed=0, codes=codes, start=1400 * SAMPLES_PER_FRAME)
+    for count in (1,) if quick else (1, 4, 8):
+        scheduler = Scheduler(max_queue=count)
+        engine = Engine(model, scheduler, Audience())
+        for id in range(count):
+            scheduler.submit(Task(id, Song(PROMPT, frames=500, seed=id)))
+            engine.round()
+        ordinary = median(seconds(engine.round) for _ in range(15))
+        scheduler.submit(Task(count, far))
+        admission = seconds(engine.round)
+        more = median(seconds(engine.round) for _ in range(15))
+        times = {"ordinary": ordinary, "with text": admission, "with prompt": more}
+        row = {name: round(1000 * time) for name, time in times.items()}
+        table.add({"songs": count} | row | {"ratio": round(more / ordinary, 2)})
+    return table.rows
+
+
 def codec_seconds(model: Model) -> float:
     """What a second of audio takes, decoded second by second."""
     stream = model.codec.stream()
@@ -185,7 +208,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", type=Path, help="where the checkpoint is, or is to stay")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--only", choices=("steps", "engine", "parity"))
+    parser.add_argument("--only", choices=("steps", "engine", "beside", "parity"))
     parser.add_argument("--quick", action="store_true", help="less of each, and less exactly")
     arguments = parser.parse_args()
     only, quick = arguments.only, arguments.quick
@@ -200,6 +223,8 @@ def main() -> None:
             results["steps"] = steps(model, folder, results["machine"], quick)
         if only in (None, "engine"):
             results["engine"] = engine(model, quick)
+        if only in (None, "beside"):
+            results["beside"] = beside(model, quick)
         if only in (None, "parity"):
             results["parity"] = parity(model, folder, quick)
     print("\n" + json.dumps(results))

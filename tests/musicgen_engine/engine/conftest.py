@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from musicgen_engine.engine.model import Model
 from musicgen_engine.placement import Placement
 from tests.conftest import ROOT
+from training.tiny import TINY as STRUCTURE
 
 TINY = ROOT / "model_repository" / "musicgen-tiny" / "1"
 
@@ -22,8 +24,32 @@ def load(folder: Path, **placement: Any) -> Model:
 
 
 @pytest.fixture(scope="session")
-def tiny() -> Model:
-    return load(TINY)
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return rich_checkpoint(tmp_path_factory.mktemp("mono"), channels=1)
+
+
+@pytest.fixture(scope="session")
+def stereo_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return rich_checkpoint(tmp_path_factory.mktemp("stereo"), channels=2)
+
+
+def rich_checkpoint(folder: Path, channels: int) -> Path:
+    """As musicgen-tiny, but one that hears its own codes: greedy, it does not repeat itself."""
+    from training.checkpoint import write_checkpoint
+
+    home = Path.cwd()
+    try:
+        write_checkpoint(
+            folder, replace(STRUCTURE, text_strength=0.2, code_strength=16.0), channels
+        )
+    finally:
+        os.chdir(home)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_checkpoint: Path) -> Model:
+    return load(tiny_checkpoint)
 
 
 @pytest.fixture(scope="session")

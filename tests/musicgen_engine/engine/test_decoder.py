@@ -1,6 +1,7 @@
 """A step of the transformer, and what must not change its result."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from musicgen_engine.engine.decoder import Piece
 from musicgen_engine.engine.model import Model
-from tests.musicgen_engine.engine.conftest import TINY, load
+from tests.musicgen_engine.engine.conftest import load
 
 RANDOM = np.random.default_rng(0)
 TOKENS = RANDOM.integers(0, 2049, (4, 80))
@@ -37,14 +38,18 @@ def test_a_slot_keeps_nothing_of_the_song_before(tiny: Model) -> None:
     assert torch.equal(run(tiny, 2, [80]), before)
 
 
-def test_packed_weights_change_nothing_but_the_last_bits(tiny: Model) -> None:
-    plain = load(TINY, packed=False)
+def test_packed_weights_change_nothing_but_the_last_bits(
+    tiny: Model, tiny_checkpoint: Path
+) -> None:
+    plain = load(tiny_checkpoint, packed=False)
     assert torch.allclose(run(plain, 0, [80]), run(tiny, 0, [80]), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_a_lower_precision_is_near_the_full_one(tiny: Model, precision: str) -> None:
-    low = load(TINY, precision=precision)
+def test_a_lower_precision_is_near_the_full_one(
+    tiny: Model, tiny_checkpoint: Path, precision: str
+) -> None:
+    low = load(tiny_checkpoint, precision=precision)
     full = run(tiny, 0, [80])
     difference = (run(low, 0, [80]) - full).abs().max()
     assert 0 < difference < 0.05 * full.abs().max()

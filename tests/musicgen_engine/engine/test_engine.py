@@ -13,7 +13,6 @@ from musicgen_engine.engine.decoder import Piece
 from musicgen_engine.engine.model import Model
 from musicgen_engine.errors import Cancelled, GenerationFailed, InvalidInput, QueueFull
 from musicgen_engine.song import Song
-from tests.musicgen_engine.engine.conftest import TINY
 from tests.musicgen_engine.engine.reference import Reference
 from tests.musicgen_engine.engine.studio import Studio, Take, play, play_together
 
@@ -22,8 +21,8 @@ SAMPLED = Song("a calm piano melody", frames=120, seed=7)
 
 
 @pytest.fixture(scope="module")
-def audiocraft(tiny: Model) -> Reference:
-    return Reference(TINY)
+def audiocraft(tiny: Model, tiny_checkpoint: Path) -> Reference:
+    return Reference(tiny_checkpoint)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +71,7 @@ def test_greedy_codes_are_audiocrafts_to_the_last(
     tiny: Model, audiocraft: Reference, song: Song
 ) -> None:
     take = play(tiny, song)
+    assert len(np.unique(take.codes)) > take.codes.size / 2  # a song that repeats proves little
     assert np.array_equal(take.codes, audiocraft.codes(song))
     assert np.allclose(take.audio, audiocraft.audio(take.codes), rtol=0, atol=1e-5)
 
@@ -121,7 +121,7 @@ def test_a_seed_is_a_song_and_another_seed_another(tiny: Model) -> None:
     assert not np.array_equal(take.codes, play(tiny, replace(SAMPLED, seed=8)).codes)
 
 
-@pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 24, 25, 29, 30, 78, 79, 80, 1501])
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 24, 25, 29, 30, 78, 79, 80])
 def test_a_song_has_exactly_its_frames(tiny: Model, frames: int) -> None:
     take = play(tiny, Song("jazz", frames, seed=1))
     assert take.codes.shape == (4, frames)
@@ -151,13 +151,21 @@ def test_a_song_that_goes_on_from_its_codes_is_the_rest_of_the_uninterrupted_one
     assert np.allclose(rest.audio, whole.audio[:, start:], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("held", [1499, 1500, 1700])
-def test_a_song_goes_on_in_the_window_where_it_broke_off(tiny: Model, held: int) -> None:
+def test_a_stereo_song_goes_on_from_its_codes(stereo: Model) -> None:
+    whole = play(stereo, SAMPLED)
+    rest = play(stereo, replace(SAMPLED, codes=whole.codes[:, :70], start=60 * 640))
+    assert np.array_equal(rest.codes, whole.codes[:, 70:])
+    assert np.allclose(rest.audio, whole.audio[:, 60 * 640 :], rtol=0, atol=1e-5)
+
+
+def test_a_song_goes_on_in_the_window_where_it_broke_off(tiny: Model) -> None:
     song = replace(SAMPLED, frames=1720)
     whole = play(tiny, song)
-    rest = play(tiny, replace(song, codes=whole.codes[:, :held], start=(held - 10) * 640))
-    assert np.array_equal(rest.codes, whole.codes[:, held:])
-    assert np.allclose(rest.audio, whole.audio[:, (held - 10) * 640 :], rtol=0, atol=1e-5)
+    for held in (1499, 1500, 1700):
+        start = (held - 10) * 640
+        rest = play(tiny, replace(song, codes=whole.codes[:, :held], start=start))
+        assert np.array_equal(rest.codes, whole.codes[:, held:])
+        assert np.allclose(rest.audio, whole.audio[:, start:], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("start", [0, 100 * 640 + 1, 120 * 640])
