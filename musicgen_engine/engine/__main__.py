@@ -45,6 +45,7 @@ class Session:
         self._channel = channel
         self._scheduler = Scheduler(max_queue)
         self._state: dict[str, Any] = {"state": "loading", "bytes": 0, "total_bytes": None}
+        self._reporting = threading.Lock()  # a state must not overtake a later one
 
     def run(self, folder: Path, checkpoint: str | None, placement: Placement) -> None:
         """Returns when the model cannot be loaded, after saying why."""
@@ -69,7 +70,11 @@ class Session:
             "sample_rate": SAMPLE_RATE,
         }
         self._report()
-        engine.run()
+        try:
+            engine.run()
+        except Exception:
+            log.exception("the engine cannot go on")
+            os._exit(1)  # at once, for all listeners wait; a broken device may not let go
 
     def _load(self, folder: Path, checkpoint: str | None, placement: Placement) -> Model:
         weights = fetch(resolve(checkpoint, folder), self._downloaded)
@@ -109,7 +114,7 @@ class Session:
             while True:
                 self._hear(*self._channel.receive())
                 self._report()
-        except EOFError:
+        except (EOFError, OSError):
             os._exit(0)  # the stub is gone, and a step may be running
 
     def _hear(self, message: dict[str, Any], payload: bytes) -> None:
@@ -133,11 +138,12 @@ class Session:
 
     def _report(self) -> None:
         """Says how the engine is, and how each song fares."""
-        self._channel.send({"kind": "state", **self._state, **self._scheduler.counts()})
-        loading = self._state["state"] == "loading"
-        for id, status in self._scheduler.statuses().items():
-            status = self._state if loading else status
-            self._channel.send({"kind": "status", "id": id, "status": status})
+        with self._reporting:
+            state = self._state
+            self._channel.send({"kind": "state", **state, **self._scheduler.counts()})
+            for id, status in self._scheduler.statuses().items():
+                status = state if state["state"] == "loading" else status
+                self._channel.send({"kind": "status", "id": id, "status": status})
 
 
 def main() -> None:

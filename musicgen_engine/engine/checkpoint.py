@@ -13,8 +13,11 @@ from typing import Any
 from musicgen_engine.engine import torchaudio_shim
 from musicgen_engine.engine.codec import Codec
 from musicgen_engine.engine.decoder import LayerWeights, Shape, Weights
+from musicgen_engine.engine.memory import GB, host_room
 from musicgen_engine.engine.window import Layout
+from musicgen_engine.errors import EngineUnavailable
 from musicgen_engine.song import FRAME_RATE, SAMPLE_RATE
+from musicgen_engine.weights import LM
 
 # Loading a checkpoint must not run code from it, whatever the environment says: the first variable
 # would allow it, the second forbids it to every caller.
@@ -39,6 +42,7 @@ with warnings.catch_warnings():
     from audiocraft.modules.codebooks_patterns import DelayedPatternProvider
     from audiocraft.modules.conditioners import ConditioningAttributes
     from audiocraft.quantization.vq import ResidualVectorQuantizer
+    from omegaconf import OmegaConf
     from torch import Tensor, nn
     from torch.nn.utils import parametrize, remove_weight_norm
 
@@ -85,12 +89,41 @@ def load(folder: Path, device: torch.device) -> Checkpoint:
     os.chdir(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        _check(torch.load(folder / LM, weights_only=True, mmap=True))  # before much is read
         lm = loaders.load_lm_model(str(folder), device="cpu")
         codec = loaders.load_compression_model(str(folder), device="cpu")
     codec = get_wrapped_compression_model(codec, lm.cfg)
     layout = _layout(lm)
-    _require(codec.num_codebooks == layout.codebooks, "other codebooks in the codec than in the LM")
-    return Checkpoint(_weights(lm), layout, codec_of(codec.to(device)), _describer(lm, device))
+    _require(
+        (codec.num_codebooks, codec.cardinality) == (layout.codebooks, layout.special),
+        "its codec has other codebooks",
+    )
+    audio = codec_of(codec)
+    codec.to(device)
+    return Checkpoint(_weights(lm), layout, audio, _describer(lm, device))
+
+
+def _check(package: Any) -> None:
+    """What audiocraft would stumble over while it builds the model, or not notice at all.
+
+    Raises:
+        Unsupported: the model is of another kind.
+        EngineUnavailable: the host has no room for it.
+    """
+    config = OmegaConf.create(package["xp.cfg"])
+    kinds = {name: kind.model for name, kind in config.conditioners.items() if name != "args"}
+    _require(config.lm_model == "transformer_lm", f"it is a {config.lm_model}")
+    _require(kinds == {"description": "t5"}, f"it is conditioned on {', '.join(kinds)}")
+    _require(config.transformer_lm.positional_embedding == "sin", "its positions are no sinusoids")
+    _require(config.transformer_lm.causal, "it is not causal")
+    # audiocraft loads the file beside the model, which is float32 on a CPU.
+    tensors = package["best_state"].values()
+    needed = sum(tensor.numel() * (tensor.itemsize + 4) for tensor in tensors)
+    if needed > (room := host_room()).free:
+        raise EngineUnavailable(
+            f"the model needs {needed / GB:.1f} GB of the host's memory while it loads: {room}; "
+            "make room"
+        )
 
 
 def _require(condition: bool, otherwise: str) -> None:
@@ -115,7 +148,6 @@ def _layout(lm: Any) -> Layout:
 def _weights(lm: Any) -> Weights:
     """What the Decoder computes with; `lm` loses its layers, one by one, as they are taken."""
     transformer = lm.transformer
-    _require(transformer.positional_embedding == "sin", "its positions are not sinusoidal")
     _require(transformer.positional_scale == 1, "its positions are scaled")
     _require(transformer.max_period == 10_000, "its positions have another period")
     _require(lm.out_norm is not None, "it normalises behind the layers")
@@ -177,13 +209,13 @@ def _norm(norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
 
 
 def _describer(lm: Any, device: torch.device) -> Callable[[str], Tensor]:
-    fuser, conditioners = lm.fuser, lm.condition_provider.conditioners
+    provider, fuser = lm.condition_provider, lm.fuser  # not `lm` itself, which is to go
     others = [way for way, names in fuser.fuse2cond.items() if names and way != "cross"]
     _require(
-        list(conditioners) == ["description"] and not (others or fuser.cross_attention_pos_emb),
-        f"it is conditioned on more than a text ({', '.join(conditioners)})",
+        not (others or fuser.cross_attention_pos_emb),
+        "its text is not for the cross-attention alone",
     )
-    encoder = conditioners["description"]
+    encoder = provider.conditioners["description"]
     encoder.t5.to(device)
     encoder.output_proj.to(device)
     encoder.device = device
@@ -194,7 +226,7 @@ def _describer(lm: Any, device: torch.device) -> Callable[[str], Tensor]:
             [ConditioningAttributes(text={"description": prompt})]
         )
         embeddings: Tensor
-        embeddings, _mask = lm.condition_provider(texts)["description"]
+        embeddings, _mask = provider(texts)["description"]
         return embeddings[0]
 
     return describe

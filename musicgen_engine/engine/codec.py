@@ -23,6 +23,8 @@ FARTHEST = 4  # frames; EnCodec at 32 kHz reaches 3 before the LSTM and 1 behind
 class Codec:
     """All that streams share. Full scale of the samples is 1; everything is computed in float32.
 
+    Made of modules on the CPU, where their reach is exact to tell; they may be moved afterwards.
+
     Args:
         dequantize: int64 codes [channels, codebooks of a channel, n] → [channels, features, n].
         before: [channels, features, n] → [channels, lstm.input_size, n].
@@ -48,12 +50,14 @@ class Codec:
         self.dequantize = dequantize
         self.lstm = lstm
         self.channels = channels
-        self.device = next(lstm.parameters()).device
-        code = torch.zeros(1, 1, 1, dtype=torch.int64, device=self.device)
-        features = dequantize(code).shape[1]
-        self.before = Convolutions(before, features, 1, self.device)
-        self.after = Convolutions(after, lstm.hidden_size, SAMPLES_PER_FRAME, self.device)
+        features = dequantize(torch.zeros(1, 1, 1, dtype=torch.int64)).shape[1]
+        self.before = Convolutions(before, features, 1)
+        self.after = Convolutions(after, lstm.hidden_size, SAMPLES_PER_FRAME)
         self.reach = self.before.reach + self.after.reach  # frames that a frame's samples wait for
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.lstm.parameters()).device
 
     def stream(self, first: int = 0) -> CodecStream:
         """A new song, of which samples from frame `first` on are wanted."""
@@ -103,13 +107,13 @@ class Convolutions:
         ValueError: another hop, or farther reach than FARTHEST.
     """
 
-    def __init__(self, module: nn.Module, features: int, hop: int, device: torch.device) -> None:
+    def __init__(self, module: nn.Module, features: int, hop: int) -> None:
         self.module = module
         self.hop = hop
         frames = 2 * FARTHEST + 1
         # Item i has a NaN at frame i: it turns all that depends on this frame into NaN, the edges
         # with their padding included.
-        probe = torch.zeros(frames, features, frames, device=device)
+        probe = torch.zeros(frames, features, frames)
         probe.diagonal(dim1=0, dim2=2).fill_(math.nan)
         with torch.inference_mode():
             output: Tensor = module(probe)

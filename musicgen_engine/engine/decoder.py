@@ -3,8 +3,9 @@
 A song has a slot: a place in the cache for two rows, one conditioned on its text and one not
 (classifier-free guidance). A step takes a piece of each song, one column or more, and runs all
 columns through the matrices together. Only attention is done song by song, each over its own past.
-So neither the number of the others nor their length changes a song: on a CPU every column is
-computed by the same kernels whatever shares its step, and comes out the same to the bit.
+So neither the number of the others nor their length changes a song: on a CPU, in float32 and with
+packed weights, every column is computed by the same kernels whatever shares its step, and comes out
+the same to the bit.
 
 Source: audiocraft `models/lm.py` and `modules/transformer.py`.
 """

@@ -15,10 +15,10 @@ from musicgen_engine.engine.scheduler import Scheduler, Task
 from musicgen_engine.engine.track import Chunk, Track
 from musicgen_engine.errors import Cancelled, GenerationFailed, ServiceError
 
-# Columns of a prompt that are prefilled in one step. On a CPU a column costs the others time, of
-# which a long prompt must not take more than they need themselves.
-PIECE_AMONG_OTHERS = {"cpu": 8, "cuda": 64}
-PIECE_ALONE = 64
+# Columns of a prompt that are prefilled in one step: alone, or beside others on a CPU. There a
+# column takes time from those who play, of which it must cost no more than two of their steps.
+PIECE = 64
+PIECE_BESIDE_OTHERS = 8
 
 log = logging.getLogger("engine")
 
@@ -73,8 +73,7 @@ class Engine:
         pieces = [track.piece(1) for track in playing]
         prefilling = next((track for track in self._tracks if track.prefilling), None)
         if prefilling:
-            limit = PIECE_AMONG_OTHERS[self._model.device.type] if playing else PIECE_ALONE
-            pieces.append(prefilling.piece(limit))
+            pieces.append(prefilling.piece(self._prefill_limit(len(playing))))
             prefilling.prefilled(pieces[-1].tokens.shape[1])
         if not pieces:
             return
@@ -85,6 +84,12 @@ class Engine:
             codes = self._model.sampler.draw(logits[:, : len(playing)], slots, frames)
             for track, column in zip(playing, codes.cpu().numpy(), strict=True):
                 track.write(column)
+
+    def _prefill_limit(self, playing: int) -> int:
+        if not playing or self._model.device.type != "cpu":
+            return PIECE
+        # Twice as many rows take, at worst, twice the time; few rows take less.
+        return min(PIECE, max(PIECE_BESIDE_OTHERS, 2 * playing))
 
     def _play(self) -> None:
         track = next((track for track in self._tracks if track.due), None)

@@ -19,8 +19,9 @@ from musicgen_engine.engine.sampler import Sampler
 from musicgen_engine.engine.window import Layout
 from musicgen_engine.errors import EngineUnavailable
 from musicgen_engine.placement import Placement
+from musicgen_engine.song import MAX_PROMPT
 
-TOKENS = 512  # of text that room is kept for in each slot; the text encoder was trained on so many
+TOKENS = MAX_PROMPT + 2  # of text that there is room for in each slot: one a character, at most
 SMALL = 20_000_000  # parameters; threads would wait for one another longer than they work
 
 log = logging.getLogger("engine")

@@ -16,8 +16,12 @@ class Reference:
     def __init__(self, folder: Path) -> None:
         from audiocraft.models.musicgen import MusicGen  # once torchaudio can be imported
 
+        home = Path.cwd()
         os.chdir(folder)
-        self._model = MusicGen.get_pretrained(str(folder), device="cpu")
+        try:
+            self._model = MusicGen.get_pretrained(str(folder), device="cpu")
+        finally:
+            os.chdir(home)
 
     def codes(self, song: Song) -> Codes:
         """Greedy: what it makes of `song`, all of it."""

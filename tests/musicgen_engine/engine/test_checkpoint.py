@@ -65,6 +65,18 @@ def short(config: Any, weights: dict[str, torch.Tensor]) -> None:
     config.dataset.segment_duration = 10
 
 
+def of_a_melody(config: Any, weights: dict[str, torch.Tensor]) -> None:
+    config.conditioners.self_wav = {"model": "chroma_stem"}
+
+
+def with_rotary_positions(config: Any, weights: dict[str, torch.Tensor]) -> None:
+    config.transformer_lm.positional_embedding = "rope"
+
+
+def looking_ahead(config: Any, weights: dict[str, torch.Tensor]) -> None:
+    config.transformer_lm.causal = False
+
+
 def normalised_behind(config: Any, weights: dict[str, torch.Tensor]) -> None:
     config.transformer_lm.norm_first = False
     del weights["out_norm.weight"], weights["out_norm.bias"]
@@ -74,7 +86,10 @@ def normalised_behind(config: Any, weights: dict[str, torch.Tensor]) -> None:
     ("change", "complaint"),
     [
         (with_biases, "biases"),
-        (with_position_in_the_text, "more than a text"),
+        (with_position_in_the_text, "cross-attention alone"),
+        (of_a_melody, "self_wav"),
+        (with_rotary_positions, "sinusoids"),
+        (looking_ahead, "causal"),
         (flattened, "pattern"),
         (short, "18 s"),
         (normalised_behind, "behind the layers"),
@@ -90,6 +105,19 @@ def test_a_structure_without_counterpart_is_named_at_load(
 def causal(config: Any, weights: dict[str, torch.Tensor]) -> None:
     config.encodec.causal = True
     config.seanet.causal = True
+
+
+def with_fewer_codes(config: Any, weights: dict[str, torch.Tensor]) -> None:
+    config.rvq.bins = 1024
+    for name in [name for name in weights if name.endswith(("._codebook.embed", ".embed_avg"))]:
+        weights[name] = weights[name][:1024]
+    for name in [name for name in weights if name.endswith(".cluster_size")]:
+        weights[name] = weights[name][:1024]
+
+
+def test_a_codec_with_other_codebooks_than_the_model_is_named_at_load(tmp_path: Path) -> None:
+    with pytest.raises(EngineUnavailable, match="other codebooks"):
+        load(changed(tmp_path, "compression_state_dict.bin", with_fewer_codes))
 
 
 def test_a_codec_without_counterpart_is_named_at_load(tmp_path: Path) -> None:

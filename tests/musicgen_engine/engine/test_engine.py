@@ -79,9 +79,12 @@ def test_greedy_codes_are_audiocrafts_to_the_last(
 def test_greedy_codes_are_audiocrafts_over_three_windows_whatever_else_plays(
     tiny: Model, audiocraft: Reference
 ) -> None:
+    """Others come when it begins, and when its second and third window are prefilled."""
     song = replace(GREEDY, frames=2420)
-    *_, take = play_together(tiny, {**others(100), 55: song})
-    assert np.array_equal(take.codes, audiocraft.codes(song))
+    later = {1550: Song("drums", 120, seed=1), 2530: Song("bass", 100, seed=2)}
+    takes = play_together(tiny, {**others(100), 55: song, **later})
+    assert np.array_equal(takes[7].codes, audiocraft.codes(song))
+    assert all(take.error is None for take in takes)
 
 
 @pytest.mark.parametrize("frames", [50, 1520])
