@@ -101,10 +101,12 @@ def test_what_came_from_the_hub_makes_music_without_it(tmp_path: Path) -> None:
     with hub() as there:
         folder = fetch(there.environment(tmp_path)).folder
     script = (
-        "import sys; from pathlib import Path; from musicgen_engine.musicgen import MusicGen;"
+        "import sys; from pathlib import Path; from musicgen_engine.engine.model import Model;"
+        "from musicgen_engine.placement import Placement;"
         "from musicgen_engine.song import Song;"
-        "model = MusicGen.load(Path(sys.argv[1]), 'cpu');"
-        "print(model.generate(Song('jazz', 5, 1), lambda frames: None).shape)"
+        "from tests.musicgen_engine.engine.studio import play;"
+        "model = Model.load(Path(sys.argv[1]), Placement(device='cpu'));"
+        "print(play(model, Song('jazz', 5, 1)).audio.shape)"
     )
     command = [sys.executable, "-c", script, str(folder)]
     variables = {**os.environ, **environment(refused(), tmp_path), "PYTHONPATH": str(ROOT)}
