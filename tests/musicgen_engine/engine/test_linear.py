@@ -15,7 +15,7 @@ def test_a_row_is_the_same_to_the_bit_in_any_company(
     linear = Linear(torch.randn(outputs, inputs))
     x = torch.randn(128, inputs)
     alone = torch.cat([linear(row[None]) for row in x])
-    for rows in (*range(1, 34), 48, 63, 64, 65, 96, 127, 128):
+    for rows in (1, 2, 3, 4, 6, 8, 12, 16, 17, 31, 32, 33, 48, 64, 65, 127, 128):
         assert torch.equal(linear(x[:rows].contiguous()), alone[:rows])
         assert torch.equal(linear(x[-rows:].contiguous()), alone[-rows:])
 
