@@ -60,7 +60,6 @@ class Transformers:
     def __init__(self) -> None:
         import transformers
 
-        transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         decoder = transformers.MusicgenDecoderConfig(
             vocab_size=CODES,
             num_hidden_layers=SMALL.layers,

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from c_python_backend_utils import ResponseIterator  # type: ignore[import-not-found]
+from c_python_backend_utils import ResponseIterator
 
 from musicgen_engine import triton_tensors as tensors
 from musicgen_engine.errors import (

@@ -173,7 +173,6 @@ def _layers(layers: nn.ModuleList) -> Iterator[LayerWeights]:
 
 
 def _layer(layer: Any) -> LayerWeights:
-    _require(layer.norm_first, "it normalises behind the layers")
     _require(layer.cross_attention is not None, "it does not attend to a text")
     _require(isinstance(layer.layer_scale_1, nn.Identity), "its layers are scaled")
     _require(layer.activation is nn.functional.gelu, "its activation is not GELU")
@@ -222,9 +221,8 @@ def _describer(lm: Any, device: torch.device) -> Callable[[str], Tensor]:
 
     @torch.inference_mode()
     def describe(prompt: str) -> Tensor:
-        texts = lm.condition_provider.tokenize(
-            [ConditioningAttributes(text={"description": prompt})]
-        )
+        attributes = ConditioningAttributes(text={"description": prompt})
+        texts = provider.tokenize([attributes])
         embeddings: Tensor
         embeddings, _mask = provider(texts)["description"]
         return embeddings[0]
