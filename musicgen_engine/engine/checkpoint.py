@@ -89,7 +89,7 @@ def load(folder: Path, device: torch.device) -> Checkpoint:
     os.chdir(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        _check(torch.load(folder / LM, weights_only=True, mmap=True))  # before much is read
+        check(torch.load(folder / LM, weights_only=True, mmap=True))  # before much is read
         lm = loaders.load_lm_model(str(folder), device="cpu")
         codec = loaders.load_compression_model(str(folder), device="cpu")
     codec = get_wrapped_compression_model(codec, lm.cfg)
@@ -103,7 +103,7 @@ def load(folder: Path, device: torch.device) -> Checkpoint:
     return Checkpoint(_weights(lm), layout, audio, _describer(lm, device))
 
 
-def _check(package: Any) -> None:
+def check(package: Any) -> None:
     """What audiocraft would stumble over while it builds the model, or not notice at all.
 
     Raises:

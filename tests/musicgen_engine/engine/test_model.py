@@ -1,8 +1,11 @@
 """A model is placed where its config.pbtxt says, or says why it cannot be."""
 
+import gc
+
 import pytest
 import torch
 
+from musicgen_engine.engine.checkpoint import check
 from musicgen_engine.engine.model import Model
 from musicgen_engine.errors import EngineUnavailable
 from musicgen_engine.placement import Placement
@@ -21,6 +24,28 @@ def test_a_device_that_is_not_there_is_named() -> None:
 def test_a_model_without_room_for_one_song_says_so() -> None:
     with pytest.raises(EngineUnavailable, match="raise `memory`"):
         load(TINY, memory=1e-6)
+
+
+def test_nothing_is_kept_of_audiocrafts_own_model() -> None:
+    from audiocraft.models.lm import LMModel
+
+    def alive() -> int:
+        gc.collect()
+        return sum(type(thing) is LMModel for thing in gc.get_objects())
+
+    before = alive()
+    model = load(TINY)
+    assert alive() == before
+    assert len(model.describe("slow piano"))
+
+
+def test_a_model_too_large_to_load_is_named_before_it_is_read() -> None:
+    package = {
+        "xp.cfg": torch.load(TINY / "state_dict.bin", weights_only=True)["xp.cfg"],
+        "best_state": {"weight": torch.empty(10**13, device="meta")},
+    }
+    with pytest.raises(EngineUnavailable, match=r"80000\.0 GB of the host's memory"):
+        check(package)
 
 
 def test_a_small_model_leaves_the_other_cores_alone() -> None:
