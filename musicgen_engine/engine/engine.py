@@ -80,10 +80,12 @@ class Engine:
         logits = self._model.decoder.step(pieces)
         if playing:
             slots = [track.task.slot for track in playing]
-            frames = torch.from_numpy(np.stack([track.next_frames() for track in playing]))
-            codes = self._model.sampler.draw(logits[:, : len(playing)], slots, frames)
-            for track, column in zip(playing, codes.cpu().numpy(), strict=True):
-                track.write(column)
+            frames = np.stack([track.next_frames() for track in playing])
+            drawn = self._model.sampler.draw(
+                logits[:, : len(playing)], slots, torch.from_numpy(frames)
+            )
+            for track, at, codes in zip(playing, frames, drawn.cpu().numpy(), strict=True):
+                track.write(at, codes)
 
     def _prefill_limit(self, playing: int) -> int:
         if not playing or self._model.device.type != "cpu":

@@ -71,11 +71,11 @@ class Track:
 
     def next_frames(self) -> Frames:
         """[codebooks]: the frames of the codes that the next column gives."""
-        return self._window.drawn(self._column)[0]
+        return self._window.frames(self._column)
 
-    def write(self, codes: Codes) -> None:
-        """What the model made of the next column: [codebooks]."""
-        frames, new = self._window.drawn(self._column)
+    def write(self, frames: Frames, codes: Codes) -> None:
+        """What the model made of the next column, and for which frames: [codebooks]."""
+        new = self._window.missing(frames)
         self._codes[new, frames[new]] = codes[new]
         self._column += 1
         self._complete = self._window.complete(self._column)

@@ -73,13 +73,13 @@ class Window:
         tokens = np.take_along_axis(codes, self.start + np.where(inside, frames, 0), axis=1)
         return np.where(inside, tokens, self.layout.special)
 
-    def drawn(self, column: int) -> tuple[Frames, npt.NDArray[np.bool_]]:
-        """Of the codes that `column` gives: their frames in the song, and which of them are new.
+    def frames(self, column: int) -> Frames:
+        """Where in the song the codes belong that the model makes of `column`: [codebooks]."""
+        return self.start + column - self._delays[:, 0]
 
-        The others are of the prompt, or outside the window.
-        """
-        frames = column - self._delays[:, 0]
-        return self.start + frames, (frames >= self.prompt) & (frames < self.length)
+    def missing(self, frames: Frames) -> npt.NDArray[np.bool_]:
+        """Which of them the window has to make: the others are of the prompt, or outside."""
+        return (frames >= self.start + self.prompt) & (frames < self.start + self.length)
 
     def complete(self, columns: int) -> int:
         """Frames of the song that have all their codes once so many columns have been seen."""

@@ -45,7 +45,8 @@ def test_each_missing_code_is_drawn_once_and_counted_when_all_of_its_frame_are(
     while complete < frames:
         window = layout.window_of(complete, frames)
         for column in range(window.prompt, window.end):
-            at, new = window.drawn(column)
+            at = window.frames(column)
+            new = window.missing(at)
             drawn[new, at[new]] += 1
             complete = window.complete(column + 1)
             assert drawn[:, :complete].min(initial=1) == 1
