@@ -35,7 +35,7 @@ from bench.rivals import Audiocraft, Rival, Transformers
 from bench.small import SMALL, write_small
 from bench.table import Record, Table
 from musicgen_engine.engine.decoder import ROWS, Piece
-from musicgen_engine.engine.engine import Engine
+from musicgen_engine.engine.engine import PIECE, Engine
 from musicgen_engine.engine.model import Model
 from musicgen_engine.engine.scheduler import Scheduler, Task
 from musicgen_engine.placement import Placement
@@ -46,7 +46,6 @@ PROMPT = "a calm piano melody over slow strings, warm and nostalgic"
 FLOAT = 4  # bytes
 MATRICES = SMALL.layers * 14 * SMALL.dim**2 + CODEBOOKS * CODES * SMALL.dim  # numbers a step reads
 COLUMN = SMALL.layers * 2 * ROWS * SMALL.dim  # keys and values of a song's column, in numbers
-PIECE = 64  # columns of a prompt
 
 
 class Ours:

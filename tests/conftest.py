@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,17 @@ def clean_environment() -> dict[str, str]:
     """The environment without what would change the service under test."""
     ours = re.compile("HF_|MAX_|AUDIOCRAFT_|DEFAULT_MODEL|.*_TIMEOUT$|.*_proxy$", re.IGNORECASE)
     return {name: value for name, value in os.environ.items() if not ours.match(name)}
+
+
+@contextmanager
+def staying_here() -> Iterator[None]:
+    """Loading a model changes the working directory: the engine is a process of its own, we are
+    not."""
+    home = Path.cwd()
+    try:
+        yield
+    finally:
+        os.chdir(home)
 
 
 def until(condition: Callable[[], Any], timeout: float = 30) -> Any:

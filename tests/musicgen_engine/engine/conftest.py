@@ -1,4 +1,3 @@
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,19 +7,16 @@ import torch
 
 from musicgen_engine.engine.model import Model
 from musicgen_engine.placement import Placement
-from tests.conftest import ROOT
+from tests.conftest import ROOT, staying_here
+from training.checkpoint import write_checkpoint
 from training.tiny import TINY as STRUCTURE
 
 TINY = ROOT / "model_repository" / "musicgen-tiny" / "1"
 
 
 def load(folder: Path, **placement: Any) -> Model:
-    """Loading changes the working directory: the engine is a process of its own, we are not."""
-    home = Path.cwd()
-    try:
+    with staying_here():
         return Model.load(folder, Placement(device="cpu", **placement))
-    finally:
-        os.chdir(home)
 
 
 @pytest.fixture(scope="session")
@@ -35,15 +31,8 @@ def stereo_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rich_checkpoint(folder: Path, channels: int) -> Path:
     """As musicgen-tiny, but one that hears its own codes: greedy, it does not repeat itself."""
-    from training.checkpoint import write_checkpoint
-
-    home = Path.cwd()
-    try:
-        write_checkpoint(
-            folder, replace(STRUCTURE, text_strength=0.2, code_strength=16.0), channels
-        )
-    finally:
-        os.chdir(home)
+    structure = replace(STRUCTURE, text_strength=0.2, code_strength=16.0)
+    write_checkpoint(folder, structure, channels)
     return folder
 
 

@@ -10,18 +10,16 @@ import numpy as np
 import torch
 
 from musicgen_engine.song import Codes, Samples, Song
+from tests.conftest import staying_here
 
 
 class Reference:
     def __init__(self, folder: Path) -> None:
         from audiocraft.models.musicgen import MusicGen  # once torchaudio can be imported
 
-        home = Path.cwd()
-        os.chdir(folder)
-        try:
+        with staying_here():
+            os.chdir(folder)
             self._model = MusicGen.get_pretrained(str(folder), device="cpu")
-        finally:
-            os.chdir(home)
 
     def codes(self, song: Song) -> Codes:
         """Greedy: what it makes of `song`, all of it."""
