@@ -40,11 +40,12 @@ from musicgen_engine.engine.model import Model
 from musicgen_engine.engine.scheduler import Scheduler, Task
 from musicgen_engine.placement import Placement
 from musicgen_engine.song import FRAME_RATE, SAMPLES_PER_FRAME, Song
-from training.structure import CODEBOOKS, CODES
+from training.structure import CODEBOOKS
 
 PROMPT = "a calm piano melody over slow strings, warm and nostalgic"
 FLOAT = 4  # bytes
-MATRICES = SMALL.layers * 14 * SMALL.dim**2 + CODEBOOKS * CODES * SMALL.dim  # numbers a step reads
+# Numbers that a step reads.
+MATRICES = SMALL.layers * 14 * SMALL.dim**2 + CODEBOOKS * SMALL.codes * SMALL.dim
 COLUMN = SMALL.layers * 2 * ROWS * SMALL.dim  # keys and values of a song's column, in numbers
 
 
@@ -66,7 +67,7 @@ class Ours:
         self._model.sampler.draw(logits, range(songs), frames).cpu()
 
     def _piece(self, slot: int, start: int, count: int) -> Piece:
-        tokens = np.random.default_rng(start).integers(CODES, size=(CODEBOOKS, count))
+        tokens = np.random.default_rng(start).integers(SMALL.codes, size=(CODEBOOKS, count))
         return Piece(slot, start, tokens)
 
 
@@ -142,7 +143,7 @@ def engine(model: Model, quick: bool) -> list[Record]:
 def beside(model: Model, quick: bool) -> list[Record]:
     """What those who play notice of a song that goes on from far: its prompt and codec's past."""
     table = Table("A round, in ms: ordinary; while another song is brought where it goes on")
-    codes = np.random.default_rng(0).integers(CODES, size=(CODEBOOKS, 1400), dtype=np.int32)
+    codes = np.random.default_rng(0).integers(SMALL.codes, size=(CODEBOOKS, 1400), dtype=np.int32)
     far = Song(PROMPT, frames=1500, seed=0, codes=codes, start=1400 * SAMPLES_PER_FRAME)
     for count in (1,) if quick else (1, 4, 8):
         scheduler = Scheduler(max_queue=count)
@@ -163,7 +164,9 @@ def beside(model: Model, quick: bool) -> list[Record]:
 def codec_seconds(model: Model) -> float:
     """What a second of audio takes, decoded second by second."""
     stream = model.codec.stream()
-    codes = np.random.default_rng(0).integers(CODES, size=(CODEBOOKS, FRAME_RATE), dtype=np.int32)
+    codes = np.random.default_rng(0).integers(
+        SMALL.codes, size=(CODEBOOKS, FRAME_RATE), dtype=np.int32
+    )
     stream.push(codes, last=False)
     return median(seconds(lambda: stream.push(codes, last=False)) for _ in range(5))
 

@@ -13,7 +13,7 @@ import torch
 
 from bench.small import SMALL
 from musicgen_engine.song import Codes
-from training.structure import CODEBOOKS, CODES
+from training.structure import CODEBOOKS
 
 
 class Rival(Protocol):
@@ -37,7 +37,7 @@ class Audiocraft:
 
     def generate(self, songs: int, frames: int, steps: int, between: Callable[[], None]) -> None:
         self._model.lm.generate(
-            torch.randint(CODES, (songs, CODEBOOKS, frames)),
+            torch.randint(SMALL.codes, (songs, CODEBOOKS, frames)),
             self._conditions(songs),
             max_gen_len=frames + steps,
             top_k=250,
@@ -61,7 +61,7 @@ class Transformers:
         import transformers
 
         decoder = transformers.MusicgenDecoderConfig(
-            vocab_size=CODES,
+            vocab_size=SMALL.codes,
             num_hidden_layers=SMALL.layers,
             hidden_size=SMALL.dim,
             num_attention_heads=SMALL.heads,
@@ -69,7 +69,7 @@ class Transformers:
             num_codebooks=CODEBOOKS,
         )
         text = transformers.T5Config(d_model=SMALL.text_dim, num_layers=1, d_ff=64)
-        codec = transformers.EncodecConfig(num_filters=4, codebook_size=CODES)
+        codec = transformers.EncodecConfig(num_filters=4, codebook_size=SMALL.codes)
         config = transformers.MusicgenConfig(
             text_encoder=text.to_dict(), audio_encoder=codec.to_dict(), decoder=decoder.to_dict()
         )
@@ -85,7 +85,7 @@ class Transformers:
         self._model.generate(
             input_ids=text,
             attention_mask=torch.ones_like(text),
-            decoder_input_ids=torch.randint(CODES, (songs * CODEBOOKS, frames)),
+            decoder_input_ids=torch.randint(SMALL.codes, (songs * CODEBOOKS, frames)),
             guidance_scale=3.0,
             do_sample=True,
             top_k=250,

@@ -18,16 +18,16 @@ SMALL = Structure(
     text_heads=12,
     text_head_dim=64,
     text_hidden=3072,
+    codes=2_048,
     codec_dim=128,
     codec_filters=64,
-    text_strength=0.2,
-    code_strength=16.0,
 )
 
 
 def write_small(folder: Path) -> None:
     """Writes it into `folder` unless it is there: 1.3 GB."""
     if not (folder / "state_dict.bin").exists():
-        from training.checkpoint import write_checkpoint  # imports audiocraft, which takes long
+        # Imports audiocraft, which takes long.
+        from training.random_checkpoint import write_checkpoint
 
         write_checkpoint(folder, SMALL)

@@ -173,9 +173,9 @@ def repository_with(folder: Path, *names: str) -> Path:
 
 @pytest.fixture(scope="session")
 def stereo_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint like musicgen-tiny's, in stereo."""
+    """A checkpoint smaller than musicgen-tiny's, with random weights, in stereo."""
     folder = tmp_path_factory.mktemp("stereo") / "checkpoint"
-    command = [sys.executable, "-m", "training.tiny", str(folder), "--channels", "2"]
+    command = [sys.executable, "-m", "training.random_checkpoint", str(folder), "--channels", "2"]
     subprocess.run(command, cwd=ROOT, check=True)
     return folder
 

@@ -5,7 +5,6 @@ from typing import Any
 
 SAMPLE_RATE = 32_000
 CODEBOOKS = 4
-CODES = 2_048
 
 Config = dict[str, Any]
 
@@ -14,9 +13,6 @@ Config = dict[str, Any]
 class Structure:
     """audiocraft's T5Conditioner knows the names of the public T5 models only, and their widths:
     `text_dim` is `text_encoder`'s.
-
-    The last two, factors on what random initialisation gives, say how much the model minds the text
-    and the codes before. With a strong text and weak codes it repeats itself for ever.
     """
 
     layers: int
@@ -28,10 +24,26 @@ class Structure:
     text_heads: int
     text_head_dim: int
     text_hidden: int
+    codes: int
     codec_dim: int
     codec_filters: int
-    text_strength: float
-    code_strength: float
+
+
+# musicgen-tiny.
+TINY = Structure(
+    layers=4,
+    dim=192,
+    heads=6,
+    text_encoder="t5-small",
+    text_layers=2,
+    text_dim=512,
+    text_heads=2,
+    text_head_dim=32,
+    text_hidden=128,
+    codes=1_024,
+    codec_dim=128,
+    codec_filters=16,
+)
 
 
 def codec_config(structure: Structure) -> Config:
@@ -72,7 +84,12 @@ def codec_config(structure: Structure) -> Config:
             "encoder": {},
             "decoder": {"trim_right_ratio": 1.0, "final_activation": None},
         },
-        "rvq": {"n_q": CODEBOOKS, "q_dropout": False, "bins": CODES, "kmeans_init": False},
+        "rvq": {
+            "n_q": CODEBOOKS,
+            "q_dropout": False,
+            "bins": structure.codes,
+            "kmeans_init": False,
+        },
     }
 
 
@@ -91,7 +108,7 @@ def lm_config(structure: Structure, channels: int) -> Config:
         "lm_model": "transformer_lm",
         "transformer_lm": {
             "n_q": len(delays),
-            "card": CODES,
+            "card": structure.codes,
             "dim": structure.dim,
             "num_heads": structure.heads,
             "num_layers": structure.layers,

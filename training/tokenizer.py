@@ -1,49 +1,41 @@
-"""Makes the tokenizer of musicgen-tiny's text encoder: T5's kind, with words of music captions."""
+"""Makes the tokenizer of a text encoder: T5's kind, with the words of the captions."""
 
 import io
-import itertools
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import sentencepiece
 from transformers import T5Tokenizer
+from transformers.utils import sentencepiece_model_pb2_new
 
-WORDS = """
-a an and at by for from in into like of on or over the to under with without
-music song track tune piece loop beat groove melody harmony chords bass line riff solo hook theme
-intro outro verse chorus bridge drop build break fill rhythm tempo bpm key major minor scale
-instrumental vocals choir voice humming whistling claps snaps noise silence sample vinyl tape
-piano guitar drums drum kick snare hi-hat cymbal toms percussion congas bongos tabla marimba
-vibraphone xylophone glockenspiel bells chimes harp violin viola cello strings orchestra quartet
-flute clarinet oboe bassoon saxophone trumpet trombone horn tuba brass accordion harmonica organ
-harpsichord banjo mandolin ukulele sitar koto kalimba synth synthesizer pad arpeggio lead pluck
-acoustic electric electronic distorted clean muted fingerpicked strummed bowed plucked
-rock pop jazz blues soul funk disco house techno trance dubstep drum and bass ambient lo-fi
-hip hop rap trap reggae ska punk metal folk country bluegrass gospel classical baroque romantic
-opera waltz tango samba bossa nova salsa flamenco celtic indian african arabic chinese japanese
-french latin cinematic soundtrack film game retro 80s 90s chillout lounge new age world
-happy sad calm relaxing peaceful dreamy dark bright warm cold epic heroic tense mysterious scary
-playful funny nostalgic melancholic hopeful angry aggressive energetic powerful soft gentle loud
-quiet slow fast medium steady driving bouncy heavy light deep airy lush sparse simple complex
-smooth rough catchy groovy danceable hypnotic repetitive minimal rich reverb echo delay chorus
-studio live concert club bar street rain ocean wind night morning summer winter party road trip
-"""
-ALPHABET = "".join(map(chr, range(ord("!"), ord("~") + 1))) + "àâäçéèêëîïôöùûüßñ"
-PIECES = 360
+from training.caption import describe
+from training.music import invent
+
+# Characters of words that no caption has.
+ALPHABET = sorted({chr(code).lower() for code in range(ord("!"), ord("~") + 1)})
+ALPHABET += "àâäçéèêëîïôöùûüßñ"
+CAPTIONS = 20_000
+PIECES = 400  # at most
 
 
 def write_tokenizer(folder: Path) -> int:
     """Writes `spiece.model` and `tokenizer.json`, which say the same; returns how many tokens.
 
-    A character which no caption has becomes the unknown token, so any text has an encoding.
+    Capitals and small letters are the same to it. A character outside the alphabet becomes the
+    unknown token, so any text has an encoding.
     """
+    rng = Random("captions")
+    captions = (describe(invent(rng), rng) for _ in range(CAPTIONS))
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=(" ".join(pair) for pair in itertools.pairwise(WORDS.split())),
+        sentence_iterator=captions,
         model_writer=model,
         model_type="unigram",
         vocab_size=PIECES,
-        required_chars=ALPHABET,
-        normalization_rule_name="identity",
+        hard_vocab_limit=False,
+        required_chars="".join(ALPHABET),
+        normalization_rule_name="nmt_nfkc_cf",
         num_threads=1,
         pad_id=0,
         eos_id=1,
@@ -52,8 +44,12 @@ def write_tokenizer(folder: Path) -> int:
         minloglevel=2,
     )
     (folder / "spiece.model").write_bytes(model.getvalue())
-    pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     # transformers' own reading of spiece.model needs a newer protobuf than Triton's client allows.
-    tokenizer = T5Tokenizer([(pieces.id_to_piece(i), pieces.get_score(i)) for i in range(PIECES)])
+    messages: Any = sentencepiece_model_pb2_new
+    parsed = messages.ModelProto.FromString(model.getvalue())
+    tokenizer = T5Tokenizer(
+        [(piece.piece, piece.score) for piece in parsed.pieces],
+        _spm_precompiled_charsmap=parsed.normalizer_spec.precompiled_charsmap,
+    )
     tokenizer.save_pretrained(folder)
     return len(tokenizer)

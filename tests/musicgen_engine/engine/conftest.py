@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,7 @@ import torch
 from musicgen_engine.engine.model import Model
 from musicgen_engine.placement import Placement
 from tests.conftest import ROOT, staying_here
-from training.checkpoint import write_checkpoint
-from training.tiny import TINY as STRUCTURE
+from training.random_checkpoint import MINIMAL, write_checkpoint
 
 TINY = ROOT / "model_repository" / "musicgen-tiny" / "1"
 
@@ -21,18 +19,15 @@ def load(folder: Path, **placement: Any) -> Model:
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return rich_checkpoint(tmp_path_factory.mktemp("mono"), channels=1)
+    folder = tmp_path_factory.mktemp("mono")
+    write_checkpoint(folder, MINIMAL, channels=1)
+    return folder
 
 
 @pytest.fixture(scope="session")
 def stereo_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return rich_checkpoint(tmp_path_factory.mktemp("stereo"), channels=2)
-
-
-def rich_checkpoint(folder: Path, channels: int) -> Path:
-    """As musicgen-tiny, but one that hears its own codes: greedy, it does not repeat itself."""
-    structure = replace(STRUCTURE, text_strength=0.2, code_strength=16.0)
-    write_checkpoint(folder, structure, channels)
+    folder = tmp_path_factory.mktemp("stereo")
+    write_checkpoint(folder, MINIMAL, channels=2)
     return folder
 
 

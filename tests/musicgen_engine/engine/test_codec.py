@@ -17,8 +17,8 @@ from musicgen_engine.engine import torchaudio_shim
 from musicgen_engine.engine.checkpoint import codec_of
 from musicgen_engine.engine.codec import Codec, CodecStream
 from musicgen_engine.song import SAMPLES_PER_FRAME, Codes, Samples
+from training.random_checkpoint import MINIMAL
 from training.structure import codec_config
-from training.tiny import TINY
 
 torchaudio_shim.install()
 
@@ -39,7 +39,7 @@ Model = Any  # one of audiocraft's compression models
 
 def audiocrafts(**changes: Any) -> Model:
     """audiocraft's own EnCodec; `changes` in its configuration, by section."""
-    config = codec_config(TINY)
+    config = codec_config(MINIMAL)
     for section, values in changes.items():
         config[section] |= values
     torch.manual_seed(1)

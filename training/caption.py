@@ -1,0 +1,145 @@
+"""Says in words what a piece is like, in many ways, in English and in French.
+
+The words are the vocabulary of musicgen-tiny. Each call says something else: what is left out, how
+it is put and in which order are chance.
+"""
+
+from random import Random
+from typing import NamedTuple
+
+from training.music import Instrument, Piece
+
+
+class Words(NamedTuple):
+    english: tuple[str, ...]
+    french: tuple[str, ...]
+
+
+INSTRUMENTS: dict[Instrument, Words] = {
+    "piano": Words(("piano", "piano", "keyboard", "grand piano"), ("piano", "clavier")),
+    "organ": Words(("organ", "organ", "church organ"), ("orgue",)),
+    "guitar": Words(("guitar", "guitar", "acoustic guitar"), ("guitare", "guitare acoustique")),
+    "bass": Words(("bass", "bass", "bass guitar"), ("basse",)),
+    "strings": Words(("strings", "strings", "violins", "string orchestra"), ("cordes", "violons")),
+    "brass": Words(("brass", "brass", "trumpet", "horns"), ("cuivres", "trompette")),
+    "flute": Words(("flute", "flute", "recorder"), ("flûte",)),
+    "synth": Words(("synth", "synth", "synthesizer", "electronic"), ("synthé", "synthétiseur")),
+    "drums": Words(("drums", "drums", "percussion", "beat"), ("batterie", "percussions")),
+}
+# What is said of how a piece goes. The key is what must be true of it.
+QUALITIES: dict[str, Words] = {
+    "slow": Words(("slow", "slow", "unhurried"), ("lent",)),
+    "medium tempo": Words(("medium tempo", "moderate", "walking pace"), ("modéré",)),
+    "fast": Words(("fast", "fast", "quick", "rapid"), ("rapide", "vite")),
+    "major": Words(("major", "in C major", "in a major key"), ("majeur", "en do majeur")),
+    "minor": Words(("minor", "in C minor", "in a minor key"), ("mineur", "en do mineur")),
+    "low": Words(("low", "low", "deep"), ("grave",)),
+    "high": Words(("high", "high", "high-pitched"), ("aigu",)),
+    "sparse": Words(("sparse", "simple", "minimal", "few notes"), ("simple", "épuré")),
+    "dense": Words(("dense", "busy", "many notes", "rich"), ("dense", "chargé")),
+    "soft": Words(("soft", "quiet", "gentle"), ("doux",)),
+    "loud": Words(("loud", "strong", "powerful"), ("fort", "puissant")),
+    "happy": Words(("happy", "happy", "joyful", "cheerful", "playful"), ("joyeux", "gai")),
+    "sad": Words(("sad", "sad", "melancholic", "mournful"), ("triste", "mélancolique")),
+    "calm": Words(("calm", "calm", "peaceful", "relaxing", "dreamy"), ("calme", "paisible")),
+    "epic": Words(("epic", "epic", "heroic", "cinematic", "dramatic"), ("épique",)),
+    "energetic": Words(("energetic", "lively", "driving", "upbeat"), ("énergique", "vif")),
+    "dark": Words(("dark", "gloomy", "mysterious"), ("sombre",)),
+    "bright": Words(("bright", "light", "sunny"), ("lumineux", "clair")),
+}
+MOODS = {"happy", "sad", "calm", "epic", "energetic", "dark", "bright"}
+NOUNS = Words(
+    ("music", "piece", "tune", "song", "track", "melody", "solo"), ("musique", "morceau", "mélodie")
+)
+# Around the rest, in any place: words without a meaning of their own must do no harm.
+FILLERS = Words(
+    ("a", "the", "some", "of", "for", "nice", "please", "beautiful", "instrumental", "new"),
+    ("un", "une", "le", "la", "de", "pour", "beau", "joli", "instrumental"),
+)
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def qualities(piece: Piece) -> list[str]:
+    """All that is true of it."""
+    tempo, drums_alone = piece.tempo, piece.instruments == ["drums"]
+    melodic = piece.lead is not None
+    true = {
+        tempo if tempo != "medium" else "medium tempo": True,
+        piece.mode: not drums_alone,
+        piece.register: melodic and piece.register != "middle",
+        piece.density: piece.density != "medium",
+        (piece.drums or piece.loudness) if drums_alone else piece.loudness: True,
+        "happy": piece.mode == "major" and tempo != "slow" and melodic,
+        "sad": piece.mode == "minor" and tempo == "slow" and melodic,
+        "calm": tempo == "slow" and piece.loudness == "soft" and piece.drums != "loud",
+        "epic": piece.loudness == "loud" and piece.drums == "loud" and piece.mode == "minor"
+        and melodic,
+        "energetic": tempo == "fast" and piece.density != "sparse",
+        "dark": piece.mode == "minor" and piece.register == "low" and melodic,
+        "bright": piece.mode == "major" and piece.register == "high" and melodic,
+    }  # fmt: skip
+    return [name for name, holds in true.items() if holds]
+
+
+def describe(piece: Piece, rng: Random) -> str:
+    language = 0 if rng.random() < 0.8 else 1
+    true = qualities(piece)
+    said = [name for name in true if rng.random() < (0.6 if name in MOODS else 0.45)]
+    words = [rng.choice(QUALITIES[name][language]) for name in said]
+    if rng.random() < 0.2:
+        words.append(f"{_about(piece.beats_a_minute, rng)} bpm")
+    rng.shuffle(words)
+    first, *others = [_player(player, piece, language, rng) for player in piece.instruments]
+    others = [other for other in others if rng.random() < 0.95]
+    form = rng.random()
+    if form < 0.3:  # a list
+        parts = [first, *others, *words]
+        if rng.random() < 0.5:
+            rng.shuffle(parts)
+        return rng.choice([", ", " "]).join(parts)
+    cut = rng.randint(0, len(words))
+    before, after = words[:cut], words[cut:]
+    noun = rng.choice(NOUNS[language])
+    parts = rng.choices([[first], [first, noun], [noun]], weights=[12, 7, 1])[0]
+    if language == 0:
+        parts = [*before, *parts]
+        links = ("with", "and", "with", "over")
+    else:
+        parts = [*parts, *before]
+        links = ("avec", "et", "avec", "sur")
+    if others:
+        joint = (" and ", " et ")[language] if rng.random() < 0.7 else ", "
+        parts += [rng.choice(links), joint.join(others)]
+    sentence = " ".join([*parts, *after])
+    for _ in range(rng.choice((0, 0, 1, 2))):
+        sentence = _insert(sentence, rng.choice(FILLERS[language]), rng)
+    return sentence
+
+
+def disturb(caption: str, rng: Random) -> str:
+    """Now and then with a word that nobody knows."""
+    if rng.random() < 0.9:
+        return caption
+    return _insert(caption, "".join(rng.choices(LETTERS, k=rng.randint(2, 9))), rng)
+
+
+def _player(player: Instrument, piece: Piece, language: int, rng: Random) -> str:
+    """Says of drums how loud they are, where the others may be otherwise."""
+    name = rng.choice(INSTRUMENTS[player][language])
+    if player != "drums" or piece.drums is None or len(piece.instruments) == 1:
+        return name
+    if rng.random() < (0.8 if piece.drums != piece.loudness else 0.3):
+        loudness = rng.choice(QUALITIES[piece.drums][language])
+        return f"{loudness} {name}" if language == 0 else f"{name} {loudness}"
+    return name
+
+
+def _about(beats: float, rng: Random) -> int:
+    """A whole number nearer to this tempo than to the next one."""
+    return round(beats * rng.uniform(0.96, 1.04))
+
+
+def _insert(sentence: str, word: str, rng: Random) -> str:
+    words = sentence.split(" ")
+    words.insert(rng.randint(0, len(words)), word)
+    return " ".join(words)

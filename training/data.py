@@ -1,0 +1,51 @@
+"""The songs that musicgen-tiny learns from: composed, played and written down in codes."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from random import Random
+
+import torch
+from torch import Tensor
+
+from training import sound
+from training.music import Piece, compose, invent
+from training.quantizer import quantise
+from training.sound import SAMPLE_RATE as SAMPLE_RATE
+from training.transform import Transform
+
+SONGS = 4_200
+FRAMES = 1_800  # of each song: a window of 30 s can begin at its start or later
+
+
+def song(number: int) -> Piece:
+    return invent(Random(f"piece {number}"))
+
+
+def audio(number: int, frames: int = FRAMES) -> Tensor:
+    """float32 [frames * 640]"""
+    notes = compose(song(number), frames, Random(f"notes {number}"))
+    return torch.from_numpy(sound.play(notes, frames))
+
+
+def codes(count: int, transform: Transform, books: Tensor) -> Iterator[Tensor]:
+    """int16 [codebooks, frames] of songs 0 to `count`, made on all cores."""
+    with ProcessPoolExecutor(
+        os.cpu_count(), get_context("spawn"), _prepare, (transform, books)
+    ) as pool:
+        yield from pool.map(_encode, range(count), chunksize=16)
+
+
+_codec: tuple[Transform, Tensor]
+
+
+def _prepare(transform: Transform, books: Tensor) -> None:
+    global _codec
+    _codec = transform, books
+    torch.set_num_threads(1)
+
+
+def _encode(number: int) -> Tensor:
+    transform, books = _codec
+    return quantise(transform(audio(number)), books).short()

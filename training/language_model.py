@@ -1,0 +1,235 @@
+"""Trains musicgen-tiny's language model and its text encoder, both audiocraft's own, on codes."""
+
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+from torch.multiprocessing.spawn import spawn
+from torch.nn import functional as F
+
+from training import data
+from training.caption import describe, disturb
+from training.checkpoint import build_lm
+from training.structure import TINY, lm_config
+
+# Steps: first at a constant learning rate; then guided, which is the loss of the logits as
+# classifier-free guidance changes them at generation, at a falling one.
+STEPS, GUIDED_STEPS = 2_400, 900
+WARMUP = 200
+PEAK, LAST = 1.5e-3, 5e-5  # learning rates
+LOUDER = 10.0  # embeddings than audiocraft's initialisation has them
+# Excerpts in a step, and their frames: short ones, where the text counts, and whole windows.
+SHAPES = ((8, 500), (8, 500), (4, 1_500))
+HELD_OUT = 200  # the last songs
+UNCONDITIONAL = 0.15  # of the excerpts have no text
+DISTURBED = 0.05  # of the codes that the model hears are wrong, as its own will be
+OPENING = 50  # frames, which the text alone decides: they count OPENING_WEIGHT times
+OPENING_WEIGHT = 4.0
+GUIDANCE = (1.0, 4.0)  # factors of guidance that are trained for
+REPORT, SAVE = 20, 100  # steps
+
+
+def train(codes: Tensor, folder: Path, state: Path) -> None:
+    """Goes on from the file `state` if it is there, and leaves the trained weights there.
+
+    `codes` int16 [songs, codebooks, frames] are those of the songs 0 to `songs`. One process for
+    each core, or the one GPU.
+    """
+    workers = 1 if torch.cuda.is_available() else os.cpu_count() or 1
+    with tempfile.TemporaryDirectory() as meeting:
+        spawn(_work, (workers, meeting, codes, folder, state), workers)  # type: ignore[no-untyped-call]
+
+
+def _work(rank: int, workers: int, meeting: str, codes: Tensor, folder: Path, state: Path) -> None:
+    distributed.init_process_group(
+        "gloo", f"file://{meeting}/meeting", rank=rank, world_size=workers
+    )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    lm = build(folder, device)
+    optimizer = torch.optim.AdamW(lm.parameters(), betas=(0.9, 0.95), weight_decay=0.01)
+    begin = 0
+    if state.exists():
+        saved = torch.load(state, weights_only=True, map_location=device)
+        lm.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        begin = saved["step"]
+    learnt, held_out = codes[:-HELD_OUT], codes[-HELD_OUT:]
+    mean, since = 0.0, time.monotonic()
+    for step in range(begin, STEPS + GUIDED_STEPS):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step)
+        rng = Random(f"{step} {rank}")
+        torch.manual_seed(step * workers + rank)
+        songs, frames = SHAPES[step % len(SHAPES)]
+        excerpts, captions = batch(learnt, songs // workers, frames, rng)
+        loss = (guided_loss if step >= STEPS else plain_loss)(
+            lm, excerpts.to(device), captions, rng
+        )
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        _average(lm, workers)
+        torch.nn.utils.clip_grad_norm_(lm.parameters(), 1.0)
+        optimizer.step()
+        mean += loss.item() / REPORT
+        if rank == 0 and (step + 1) % REPORT == 0:
+            seconds = (time.monotonic() - since) / REPORT
+            left = (STEPS + GUIDED_STEPS - step - 1) * seconds / 60
+            print(
+                f"language model: step {step + 1} of {STEPS + GUIDED_STEPS}, loss {mean:.3f}, "
+                f"{seconds:.2f} s a step, {left:.0f} min left",
+                flush=True,
+            )
+            mean, since = 0.0, time.monotonic()
+        if rank == 0 and ((step + 1) % SAVE == 0 or step + 1 == STEPS + GUIDED_STEPS):
+            saved = {
+                "step": step + 1,
+                "model": lm.state_dict(),
+                "optimizer": optimizer.state_dict(),
+            }
+            torch.save(saved, state.with_suffix(".new"))
+            state.with_suffix(".new").rename(state)
+            print(
+                f"language model: held out {json.dumps(evaluate(lm, held_out, device))}", flush=True
+            )
+            since = time.monotonic()
+    distributed.destroy_process_group()
+
+
+def build(folder: Path, device: torch.device) -> Any:
+    """audiocraft's model as training begins, with a text encoder that learns too."""
+    config = lm_config(TINY, channels=1)
+    config["device"] = str(device)
+    config["conditioners"]["description"]["t5"]["finetune"] = True
+    lm = build_lm(config, folder).train()
+    with torch.no_grad():
+        for embedding in lm.emb:  # otherwise the sinusoids of the positions drown the codes
+            embedding.weight *= LOUDER
+    return lm
+
+
+def load(folder: Path, state: Path) -> Any:
+    """The trained model, on the CPU."""
+    lm = build(folder, torch.device("cpu"))
+    lm.load_state_dict(torch.load(state, weights_only=True, map_location="cpu")["model"])
+    return lm
+
+
+def _average(lm: torch.nn.Module, workers: int) -> None:
+    """Gradients over all workers."""
+    gradients = [p.grad for p in lm.parameters() if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    if workers > 1:
+        distributed.all_reduce(flat)
+    parts = torch.split(flat, [gradient.numel() for gradient in gradients])
+    for gradient, mean in zip(gradients, parts, strict=True):
+        gradient.copy_(mean.view_as(gradient) / workers)
+
+
+def learning_rate(step: int) -> float:
+    if step < STEPS:
+        return PEAK * min(1, (step + 1) / WARMUP)
+    done = (step - STEPS) / GUIDED_STEPS
+    return LAST + (PEAK - LAST) * (1 + math.cos(math.pi * done)) / 2
+
+
+def batch(codes: Tensor, songs: int, frames: int, rng: Random) -> tuple[Tensor, list[str]]:
+    """Every other excerpt is the beginning of its song."""
+    numbers = [rng.randrange(len(codes)) for _ in range(songs)]
+    latest = codes.shape[-1] - frames
+    starts = [rng.choice((0, rng.randint(0, latest))) for _ in numbers]
+    excerpts = [codes[n, :, at : at + frames] for n, at in zip(numbers, starts, strict=True)]
+    captions = [disturb(describe(data.song(n), rng), rng) for n in numbers]
+    return torch.stack(excerpts).long(), captions
+
+
+def plain_loss(lm: Any, excerpts: Tensor, captions: list[str], rng: Random) -> Tensor:
+    captions = [caption if rng.random() > UNCONDITIONAL else "" for caption in captions]
+    pattern = delayed(excerpts, lm.special_token_id)
+    return weighed(lm(_disturbed(pattern, lm), [], texts(lm, captions)), pattern)
+
+
+def guided_loss(lm: Any, excerpts: Tensor, captions: list[str], rng: Random) -> Tensor:
+    pattern = delayed(excerpts, lm.special_token_id)
+    heard = _disturbed(pattern, lm).repeat(2, 1, 1)
+    both = lm(heard, [], texts(lm, [*captions, *[""] * len(captions)]))
+    conditional, unconditional = both.chunk(2)
+    factor = torch.tensor([rng.uniform(*GUIDANCE) for _ in captions], device=both.device)
+    step = factor.view(-1, 1, 1, 1) * (conditional - unconditional)
+    return weighed(unconditional + step, pattern)
+
+
+def delayed(codes: Tensor, special: int) -> Tensor:
+    """[songs, codebooks, frames] -> [songs, codebooks, 1 + frames]: the pattern that is predicted.
+
+    Codebook k comes k steps late; what does not fit is left out. Begins with special tokens.
+    """
+    songs, codebooks, frames = codes.shape
+    pattern = codes.new_full((songs, codebooks, frames + 1), special)
+    for k in range(codebooks):
+        pattern[:, k, k + 1 :] = codes[:, k, : frames - k]
+    return pattern
+
+
+def _disturbed(pattern: Tensor, lm: Any) -> Tensor:
+    """What the model hears while it predicts `pattern`."""
+    heard = pattern[..., :-1]
+    wrong = (torch.rand(heard.shape, device=heard.device) < DISTURBED) & (
+        heard != lm.special_token_id
+    )
+    return torch.where(wrong, torch.randint_like(heard, lm.special_token_id), heard)
+
+
+def texts(lm: Any, captions: Sequence[str]) -> dict[str, tuple[Tensor, Tensor]]:
+    """What `lm` attends to. An empty caption is all zeros, as audiocraft's unconditional text.
+
+    A shorter text is repeated, which changes nothing to attention; zeros behind it would be heard.
+    """
+    encoder = lm.condition_provider.conditioners["description"]
+    embeddings, mask = encoder(encoder.tokenize(list(captions)))
+    lengths = mask.sum(1, keepdim=True).clamp(min=1)
+    order = torch.arange(mask.shape[1], device=mask.device)[None] % lengths
+    embeddings = embeddings.gather(1, order[..., None].expand_as(embeddings))
+    return {"description": (embeddings, torch.ones_like(mask))}
+
+
+def weighed(logits: Tensor, pattern: Tensor) -> Tensor:
+    """Cross-entropy of `logits` [songs, codebooks, frames, codes]; the opening counts more."""
+    each, valid = cross_entropy(logits, pattern)
+    weight = valid.float()
+    weight[..., :OPENING] *= OPENING_WEIGHT
+    return (each * weight).sum() / weight.sum()
+
+
+def cross_entropy(logits: Tensor, pattern: Tensor) -> tuple[Tensor, Tensor]:
+    """[songs, codebooks, frames], and where there is something to predict."""
+    target, codes = pattern[..., 1:], logits.shape[-1]
+    valid = target != codes
+    each = F.cross_entropy(
+        logits.flatten(0, 2), target.flatten().clamp(max=codes - 1), reduction="none"
+    )
+    return each.view_as(target), valid
+
+
+@torch.inference_mode()
+def evaluate(lm: Any, codes: Tensor, device: torch.device) -> dict[str, Any]:
+    """Nats a code in the first 10 s of 32 held-out songs, and what the text is worth in 1 s."""
+    rng = Random("held out")
+    songs = codes[:32, :, :500].long().to(device)
+    first = int(data.SONGS - len(codes))
+    captions = [describe(data.song(first + i), rng) for i in range(len(songs))]
+    pattern = delayed(songs, lm.special_token_id)
+    told, valid = cross_entropy(lm(pattern[..., :-1], [], texts(lm, captions)), pattern)
+    untold, _ = cross_entropy(lm(pattern[..., :-1], [], texts(lm, [""] * len(captions))), pattern)
+    each = [told[:, k][valid[:, k]].mean().item() for k in range(told.shape[1])]
+    worth = (untold - told)[..., :50].mean().item() * valid.shape[1] * 50
+    return {"codebooks": [round(value, 3) for value in each], "text": round(worth, 2)}

@@ -1,0 +1,139 @@
+"""Nine synthesised instruments, tuned so that a small codec can write them down.
+
+Frequencies are in just intonation on C = 250 Hz (A = 417 Hz, as in the baroque): simple multiples
+of the codec's 50 frames a second. A held note then looks the same every few frames, C in every one,
+D in every eighth, and so does a chord; in equal temperament no two frames are alike. Harmonics are
+exact multiples, noise is the same at each stroke.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.music import CLOSED_HAT, KICK, SNARE, Instrument, Note
+
+SAMPLE_RATE = 32_000
+FRAME = 640  # samples
+C4 = 250.0  # Hz
+MIDDLE_C = 60  # MIDI
+RATIOS = (1, 16 / 15, 9 / 8, 6 / 5, 5 / 4, 4 / 3, 45 / 32, 3 / 2, 8 / 5, 5 / 3, 9 / 5, 15 / 8)
+HIGHEST = 9_000  # Hz: no harmonic lies above
+CLICK = 0.002  # seconds in which the fastest attack rises
+MASTER = 0.6  # leaves a full band headroom
+
+Audio = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Timbre:
+    """How the harmonics of a tone begin, ring and end."""
+
+    harmonics: Sequence[float]  # amplitudes, from the fundamental up
+    attack: float  # seconds until the fundamental is there
+    brightening: float  # by how many more seconds each higher harmonic comes later
+    decay: float  # per second, of the fundamental; 0 is held
+    damping: float  # per second, by how much faster each higher harmonic fades
+    release: float  # seconds
+    gain: float
+
+
+def _rolloff(count: int, slope: float, plucked: float | None = None) -> list[float]:
+    """Amplitudes falling as 1 / n^slope; a string plucked at a part of its length lacks some."""
+    amplitudes = [n**-slope for n in range(1, count + 1)]
+    if plucked is not None:
+        amplitudes = [
+            a * abs(float(np.sin(np.pi * n * plucked))) for n, a in enumerate(amplitudes, 1)
+        ]
+    return amplitudes
+
+
+def _square(count: int, slope: float) -> list[float]:
+    """The odd harmonics alone."""
+    return [n**-slope if n % 2 else 0.0 for n in range(1, count + 1)]
+
+
+def _formant(count: int, centre: float, width: float) -> list[float]:
+    """Amplitudes around one harmonic, as a horn's."""
+    return [float(np.exp(-(((n - centre) / width) ** 2) / 2)) for n in range(1, count + 1)]
+
+
+TIMBRES: dict[Instrument, Timbre] = {
+    "piano": Timbre(_rolloff(16, 1.2, 1 / 8), 0.004, 0.0, 1.2, 0.5, 0.12, 0.36),
+    "guitar": Timbre(_rolloff(24, 0.7, 1 / 5), CLICK, 0.0, 2.5, 0.9, 0.08, 0.25),
+    "organ": Timbre((1.0, 0.9, 0.5, 0.6, 0, 0.4, 0, 0.4), 0.015, 0.0, 0.0, 0.0, 0.05, 0.073),
+    "strings": Timbre(_rolloff(28, 0.9), 0.14, 0.004, 0.0, 0.0, 0.2, 0.093),
+    "brass": Timbre(_formant(22, 4, 4.5), 0.03, 0.008, 0.0, 0.0, 0.06, 0.055),
+    "flute": Timbre((1.0, 0.25, 0.06, 0.02), 0.06, 0.0, 0.0, 0.0, 0.08, 0.137),
+    "synth": Timbre(_square(31, 0.8), CLICK, 0.0, 0.8, 0.25, 0.05, 0.137),
+    "bass": Timbre(_rolloff(10, 1.4, 1 / 3.3), 0.006, 0.0, 1.0, 0.7, 0.06, 0.25),
+}  # fmt: skip
+
+
+def frequency(pitch: int) -> float:
+    """Of a MIDI pitch, in Hz."""
+    octave, degree = divmod(pitch - MIDDLE_C, 12)
+    return C4 * 2.0**octave * RATIOS[degree]
+
+
+def play(notes: Sequence[Note], frames: int) -> Audio:
+    """float32 [frames * 640] at 32 kHz."""
+    audio = np.zeros(frames * FRAME, np.float32)
+    for note in notes:
+        start = note.start * FRAME
+        sound = _sound(note.instrument, note.pitch, note.frames)[: len(audio) - start]
+        audio[start : start + len(sound)] += np.float32(note.gain) * sound
+    return np.float32(MASTER) * audio
+
+
+@lru_cache(maxsize=8_192)
+def _sound(player: Instrument, pitch: int, frames: int) -> Audio:
+    """One note by itself, from silence to silence."""
+    if player == "drums":
+        return DRUMS[pitch]
+    return tone(TIMBRES[player], frequency(pitch), frames * FRAME / SAMPLE_RATE)
+
+
+def tone(timbre: Timbre, fundamental: float, seconds: float) -> Audio:
+    """Each harmonic rises, fades on its own, and ends with the note."""
+    count = round((seconds + timbre.release) * SAMPLE_RATE)
+    time = np.arange(count) / SAMPLE_RATE
+    audio = np.zeros(count)
+    for n, amplitude in enumerate(timbre.harmonics):
+        hertz = (n + 1) * fundamental
+        if amplitude == 0 or hertz > HIGHEST:
+            continue
+        rise = np.minimum(time / (timbre.attack + n * timbre.brightening), 1)
+        fade = np.exp(-time * (timbre.decay + n * timbre.damping) * (fundamental / C4) ** 0.5)
+        phase = 2.4 * n * n  # spread, so that the harmonics do not peak together
+        audio += amplitude * rise * fade * np.sin(2 * np.pi * hertz * time + phase)
+    end = np.clip((seconds + timbre.release - time) / timbre.release, 0, 1)
+    return (timbre.gain * audio * end).astype(np.float32)
+
+
+def _drum(
+    gain: float, seconds: float, skin: tuple[float, float], noise: float, band: tuple[float, float]
+) -> Audio:
+    """A skin whose pitch falls (Hz), and a share of noise in one band (Hz), always the same."""
+    count = round(seconds * SAMPLE_RATE)
+    time = np.arange(count) / SAMPLE_RATE
+    high, low = skin
+    sweep = low * time + (high - low) * 0.03 * (1 - np.exp(-time / 0.03))
+    tone = np.sin(2 * np.pi * sweep) * np.exp(-time * 5 / seconds)
+    spectrum = np.fft.rfft(np.random.default_rng(1).standard_normal(count))
+    hertz = np.fft.rfftfreq(count, 1 / SAMPLE_RATE)
+    spectrum[(hertz < band[0]) | (hertz > band[1])] = 0
+    hiss = np.fft.irfft(spectrum, count)
+    hiss *= np.exp(-time * 7 / seconds) / np.abs(hiss).max()
+    fade = np.clip((seconds - time) / 0.01, 0, 1)
+    stroke: Audio = (gain * ((1 - noise) * tone + noise * hiss) * fade).astype(np.float32)
+    return stroke
+
+
+DRUMS: dict[int, Audio] = {
+    KICK: _drum(0.9, 0.24, (160, 50), 0.03, (1_000, 5_000)),
+    SNARE: _drum(0.6, 0.20, (260, 180), 0.75, (1_000, 8_000)),
+    CLOSED_HAT: _drum(0.3, 0.06, (0, 0), 1.0, (6_000, 14_000)),
+}
