@@ -1,6 +1,7 @@
 # make serve   installs what is missing into .venv, then runs the service until Ctrl-C
 # make test    the same, with test tools and a browser, then runs the tests (ARGS="-k streaming")
 # make check   linter, formatter and type checker
+# make train   makes musicgen-tiny from nothing, in build/musicgen-tiny: hours; goes on if stopped
 # make lock    resolves requirements/*.in into *.txt, keeping pins that still fit (ARGS=--upgrade)
 # make clean   removes .venv and caches
 
@@ -13,7 +14,7 @@ PIP := .venv/bin/python -m pip install -qq --no-warn-conflicts
 LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile -q --universal \
 	--python-version 3.10 --fork-strategy fewest --no-annotate
 
-.PHONY: serve test check lock clean
+.PHONY: serve test check train lock clean
 
 serve: .venv/service
 	@exec .venv/bin/python -m supervisor
@@ -26,6 +27,9 @@ check: .venv/dev
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+
+train: .venv/service
+	@.venv/bin/python -m training build/musicgen-tiny
 
 lock: .venv/dev
 	$(LOCK) $(ARGS) requirements/triton.in -o requirements/triton.txt

@@ -49,7 +49,7 @@ def test_every_route_is_documented() -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", ["gateway", "musicgen_engine", "musicgen_engine/engine", "supervisor"]
+    "folder", ["gateway", "musicgen_engine", "musicgen_engine/engine", "supervisor", "training"]
 )
 def test_every_module_has_its_phrase_in_the_readme(folder: str) -> None:
     tree = text("README.md").partition(f"\n{folder}/")[2].partition("\n\n")[0]

@@ -68,12 +68,11 @@ def qualities(piece: Piece) -> list[str]:
         piece.mode: not drums_alone,
         piece.register: melodic and piece.register != "middle",
         piece.density: piece.density != "medium",
-        (piece.drums or piece.loudness) if drums_alone else piece.loudness: True,
+        piece.drums or "": drums_alone,
         "happy": piece.mode == "major" and tempo != "slow" and melodic,
         "sad": piece.mode == "minor" and tempo == "slow" and melodic,
-        "calm": tempo == "slow" and piece.loudness == "soft" and piece.drums != "loud",
-        "epic": piece.loudness == "loud" and piece.drums == "loud" and piece.mode == "minor"
-        and melodic,
+        "calm": tempo == "slow" and piece.density != "dense" and piece.drums != "loud",
+        "epic": piece.mode == "minor" and piece.drums == "loud" and melodic,
         "energetic": tempo == "fast" and piece.density != "sparse",
         "dark": piece.mode == "minor" and piece.register == "low" and melodic,
         "bright": piece.mode == "major" and piece.register == "high" and melodic,
@@ -124,11 +123,11 @@ def disturb(caption: str, rng: Random) -> str:
 
 
 def _player(player: Instrument, piece: Piece, language: int, rng: Random) -> str:
-    """Says of drums how loud they are, where the others may be otherwise."""
+    """Says of drums beside others how loud they are."""
     name = rng.choice(INSTRUMENTS[player][language])
     if player != "drums" or piece.drums is None or len(piece.instruments) == 1:
         return name
-    if rng.random() < (0.8 if piece.drums != piece.loudness else 0.3):
+    if rng.random() < 0.6:
         loudness = rng.choice(QUALITIES[piece.drums][language])
         return f"{loudness} {name}" if language == 0 else f"{name} {loudness}"
     return name

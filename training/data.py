@@ -15,7 +15,7 @@ from training.quantizer import quantise
 from training.sound import SAMPLE_RATE as SAMPLE_RATE
 from training.transform import Transform
 
-SONGS = 4_200
+SONGS = 3_200
 FRAMES = 1_800  # of each song: a window of 30 s can begin at its start or later
 
 

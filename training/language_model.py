@@ -22,15 +22,15 @@ from training.structure import TINY, lm_config
 
 # Steps: first at a constant learning rate; then guided, which is the loss of the logits as
 # classifier-free guidance changes them at generation, at a falling one.
-STEPS, GUIDED_STEPS = 2_400, 900
+STEPS, GUIDED_STEPS = 1_400, 450
 WARMUP = 200
-PEAK, LAST = 1.5e-3, 5e-5  # learning rates
+PEAK, LAST = 2e-3, 5e-5  # learning rates
 LOUDER = 10.0  # embeddings than audiocraft's initialisation has them
 # Excerpts in a step, and their frames: short ones, where the text counts, and whole windows.
 SHAPES = ((8, 500), (8, 500), (4, 1_500))
 HELD_OUT = 200  # the last songs
 UNCONDITIONAL = 0.15  # of the excerpts have no text
-DISTURBED = 0.05  # of the codes that the model hears are wrong, as its own will be
+DISTURBED = 0.03  # of the codes that the model hears are wrong, as its own will be
 OPENING = 50  # frames, which the text alone decides: they count OPENING_WEIGHT times
 OPENING_WEIGHT = 4.0
 GUIDANCE = (1.0, 4.0)  # factors of guidance that are trained for

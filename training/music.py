@@ -39,8 +39,9 @@ PROGRESSIONS: dict[Mode, tuple[tuple[int, ...], ...]] = {
     "major": ((0, 4, 5, 3), (0, 3, 4, 0), (0, 5, 3, 4), (0, 3, 0, 4)),
     "minor": ((0, 5, 2, 6), (0, 3, 4, 0), (0, 5, 3, 4), (0, 3, 0, 4)),
 }
-# Few levels, halves of each other: a codec has codes of its own for each.
-GAIN: dict[Loudness, float] = {"soft": 0.5, "loud": 1.0}
+# Few levels: a codec has codes of its own for each.
+DRUMS_GAIN: dict[Loudness, float] = {"soft": 0.4, "loud": 1.0}
+HARMONY_GAIN = 0.5
 CENTRE: dict[Register, int] = {"low": 55, "middle": 67, "high": 79}  # MIDI pitch of a melody
 
 # What can carry a melody, what can carry chords, and which of both can do it alone.
@@ -57,8 +58,8 @@ MELODY_RHYTHMS: dict[Density, tuple[tuple[int, ...], ...]] = {
 }
 CHORD_RHYTHMS: dict[Density, tuple[tuple[int, ...], ...]] = {
     "sparse": ((0,),),
-    "medium": ((0, 8), (0, 4, 8, 12)),
-    "dense": ((0, 4, 8, 12), (0, 2, 4, 6, 8, 10, 12, 14)),
+    "medium": ((0,), (0, 8)),
+    "dense": ((0, 8), (0, 4, 8, 12)),
 }
 BASS_RHYTHMS: dict[Density, tuple[tuple[int, ...], ...]] = {
     "sparse": ((0,), (0, 8)),
@@ -92,7 +93,7 @@ class Note(NamedTuple):
 class Piece:
     """What a caption can say of a piece. At least one of `lead`, `bass` and `drums` plays.
 
-    A `harmony` that is the lead itself is one player's two hands.
+    A `harmony` that is the lead itself is one player's two hands, or one who breaks chords.
     """
 
     mode: Mode
@@ -103,7 +104,6 @@ class Piece:
     drums: Loudness | None
     register: Register
     density: Density
-    loudness: Loudness
 
     @property
     def tempo(self) -> Tempo:
@@ -125,28 +125,25 @@ class Piece:
 
 
 def invent(rng: Random) -> Piece:
-    """A piece of which nothing is fixed: one player in two of five, a band in one of five."""
+    """Any piece: half of them for one player, the others for two or three."""
     tempo = rng.choice(list(FRAMES_A_STEP))
     density: Density = rng.choice(["sparse", "medium", "dense"])
-    loudness: Loudness = rng.choice(["soft", "loud"])
     lead = rng.choice(LEADS)
     others = [player for player in HARMONIES if player != lead]
     alone = rng.choice([lead, None]) if lead in HARMONIES else None
-    harmony = rng.choice([*others, alone])
     drums: Loudness = rng.choice(["soft", "loud"])
     players: tuple[Instrument | None, Instrument | None, bool, Loudness | None] = rng.choices(
         [
             (lead, alone, False, None),
             (None, None, True, None),
             (None, None, False, drums),
-            (lead, alone, False, drums),
+            (lead, None, False, drums),
             (lead, None, True, None),
             (lead, rng.choice(others), False, None),
             (None, None, True, drums),
-            (lead, alone, True, drums),
-            (lead, harmony, True, drums),
+            (lead, None, True, drums),
         ],
-        weights=[30, 6, 7, 12, 6, 14, 4, 8, 13],
+        weights=[38, 6, 7, 17, 8, 10, 5, 9],
     )[0]
     return Piece(
         mode=rng.choice(["major", "minor"]),
@@ -157,7 +154,6 @@ def invent(rng: Random) -> Piece:
         drums=players[3],
         register=rng.choice(["low", "middle", "middle", "high"]),
         density=density,
-        loudness=loudness,
     )
 
 
@@ -172,7 +168,8 @@ def compose(piece: Piece, frames: int, rng: Random) -> list[Note]:
     walk = [[rng.choice((-2, -1, -1, 0, 1, 1, 2)) for _ in rhythm] for rhythm in figure]
     endings = [rng.choice(MELODY_RHYTHMS["sparse"]) for _ in range(2)]
     chords = rng.choice(CHORD_RHYTHMS[piece.density])
-    broken = piece.harmony == piece.lead and rng.random() < 0.5
+    both_hands = piece.harmony is not None and piece.harmony == piece.lead
+    broken = both_hands and rng.random() < 0.5
     bass = rng.choice(BASS_RHYTHMS[piece.density])
     fifths = rng.random() < 0.4
     kicks = rng.choice(KICKS[piece.density])
@@ -180,13 +177,14 @@ def compose(piece: Piece, frames: int, rng: Random) -> list[Note]:
     place = piece.step * STEPS
     for bar in range(-(-frames // place)):
         part, start = parts[bar % 4], bar * place
-        if piece.lead:
+        if piece.lead and not broken:
             last = bar % 4 == 3
             rhythm = endings[bar // 4 % 2] if last else figure[bar % 2]
             steps = [0] * len(rhythm) if last else walk[bar % 2]
             notes += part.melody(start, rhythm, steps)
         if piece.harmony:
-            notes += part.arpeggio(start) if broken else part.chords(start, chords)
+            held = CHORD_RHYTHMS["sparse"][0] if both_hands else chords
+            notes += part.arpeggio(start) if broken else part.chords(start, held)
         if piece.bass:
             notes += part.bass(start, bass, fifths)
         if piece.drums:
@@ -199,7 +197,6 @@ class _Part:
 
     def __init__(self, piece: Piece, degree: int) -> None:
         self.piece = piece
-        self.gain = GAIN[piece.loudness]
         self.scale = SCALES[piece.mode]
         self.chord = [self.scale[(degree + third) % 7] for third in (0, 2, 4)]
 
@@ -213,12 +210,12 @@ class _Part:
             pitch = _moved(pitch, move, classes)
             if at % 4 == 0:
                 pitch = _nearest(pitch, set(self.chord))
-            notes.append(self._note(self.piece.lead, pitch, start, at, until - at, self.gain))
+            notes.append(self._note(self.piece.lead, pitch, start, at, until - at))
         return notes
 
     def chords(self, start: int, rhythm: tuple[int, ...]) -> list[Note]:
         return [
-            self._note(self._harmony, pitch, start, at, until - at, 0.5 * self.gain)
+            self._note(self._harmony, pitch, start, at, until - at, HARMONY_GAIN)
             for at, until in zip(rhythm, [*rhythm[1:], STEPS], strict=True)
             for pitch in self._voicing
         ]
@@ -228,7 +225,7 @@ class _Part:
         low, middle, high = self._voicing
         order = (low, middle, high, middle)
         return [
-            self._note(self._harmony, order[i % 4], start, at, length, 0.5 * self.gain)
+            self._note(self._harmony, order[i % 4], start, at, length)
             for i, at in enumerate(range(0, STEPS, length))
         ]
 
@@ -236,9 +233,7 @@ class _Part:
         root = 28 + (self.chord[0] - 28) % 12
         fifth = root + 7 if root < 33 else root - 5
         return [
-            self._note(
-                "bass", fifth if fifths and i % 2 else root, start, at, until - at, self.gain
-            )
+            self._note("bass", fifth if fifths and i % 2 else root, start, at, until - at)
             for i, (at, until) in enumerate(zip(rhythm, [*rhythm[1:], STEPS], strict=True))
         ]
 
@@ -254,7 +249,7 @@ class _Part:
         return sorted(lowest + (pitch - lowest) % 12 for pitch in self.chord)
 
     def _note(
-        self, player: Instrument, pitch: int, start: int, at: int, steps: int, gain: float
+        self, player: Instrument, pitch: int, start: int, at: int, steps: int, gain: float = 1.0
     ) -> Note:
         step = self.piece.step
         return Note(player, pitch, start + at * step, steps * step, gain)
@@ -262,7 +257,7 @@ class _Part:
 
 def _drums(piece: Piece, start: int, kicks: tuple[int, ...]) -> list[Note]:
     assert piece.drums
-    gain = GAIN[piece.drums]
+    gain = DRUMS_GAIN[piece.drums]
     hits = [(KICK, at) for at in kicks] + [(SNARE, at) for at in SNARES]
     hits += [(CLOSED_HAT, at) for at in HATS[piece.density]]
     return [Note("drums", key, start + at * piece.step, piece.step, gain) for key, at in hits]

@@ -37,10 +37,10 @@ def train(codec: Any, codes: Tensor, books: Tensor, state: Path, device: torch.d
     if state.exists():
         saved = torch.load(state, weights_only=True, map_location=device)
         decoder.load_state_dict(saved["decoder"])
+        if saved["step"] == STEPS:
+            return
         optimizer.load_state_dict(saved["optimizer"])
         begin = saved["step"]
-    if begin == STEPS:
-        return
     songs = torch.stack([data.audio(number).half() for number in range(SONGS)])
     mean, since = 0.0, time.monotonic()
     for step in range(begin, STEPS):

@@ -21,6 +21,8 @@ C4 = 250.0  # Hz
 MIDDLE_C = 60  # MIDI
 RATIOS = (1, 16 / 15, 9 / 8, 6 / 5, 5 / 4, 4 / 3, 45 / 32, 3 / 2, 8 / 5, 5 / 3, 9 / 5, 15 / 8)
 HIGHEST = 9_000  # Hz: no harmonic lies above
+STAIR = 0.16  # seconds: tones fade in steps, within which their frames are alike
+STAIR_SLOPE = 0.02
 CLICK = 0.002  # seconds in which the fastest attack rises
 MASTER = 0.6  # leaves a full band headroom
 
@@ -61,14 +63,14 @@ def _formant(count: int, centre: float, width: float) -> list[float]:
 
 
 TIMBRES: dict[Instrument, Timbre] = {
-    "piano": Timbre(_rolloff(16, 1.2, 1 / 8), 0.004, 0.0, 1.2, 0.5, 0.12, 0.36),
-    "guitar": Timbre(_rolloff(24, 0.7, 1 / 5), CLICK, 0.0, 2.5, 0.9, 0.08, 0.25),
-    "organ": Timbre((1.0, 0.9, 0.5, 0.6, 0, 0.4, 0, 0.4), 0.015, 0.0, 0.0, 0.0, 0.05, 0.073),
-    "strings": Timbre(_rolloff(28, 0.9), 0.14, 0.004, 0.0, 0.0, 0.2, 0.093),
-    "brass": Timbre(_formant(22, 4, 4.5), 0.03, 0.008, 0.0, 0.0, 0.06, 0.055),
-    "flute": Timbre((1.0, 0.25, 0.06, 0.02), 0.06, 0.0, 0.0, 0.0, 0.08, 0.137),
-    "synth": Timbre(_square(31, 0.8), CLICK, 0.0, 0.8, 0.25, 0.05, 0.137),
-    "bass": Timbre(_rolloff(10, 1.4, 1 / 3.3), 0.006, 0.0, 1.0, 0.7, 0.06, 0.25),
+    "piano": Timbre(_rolloff(16, 1.2, 1 / 8), 0.004, 0.0, 1.2, 0.5, 0.04, 0.36),
+    "guitar": Timbre(_rolloff(24, 0.7, 1 / 5), CLICK, 0.0, 2.5, 0.9, 0.04, 0.25),
+    "organ": Timbre((1.0, 0.9, 0.5, 0.6, 0, 0.4, 0, 0.4), 0.015, 0.0, 0.0, 0.0, 0.02, 0.073),
+    "strings": Timbre(_rolloff(28, 0.9), 0.14, 0.004, 0.0, 0.0, 0.06, 0.093),
+    "brass": Timbre(_formant(22, 4, 4.5), 0.03, 0.008, 0.0, 0.0, 0.04, 0.055),
+    "flute": Timbre((1.0, 0.25, 0.06, 0.02), 0.06, 0.0, 0.0, 0.0, 0.04, 0.137),
+    "synth": Timbre(_square(31, 0.8), CLICK, 0.0, 0.8, 0.25, 0.04, 0.137),
+    "bass": Timbre(_rolloff(10, 1.4, 1 / 3.3), 0.006, 0.0, 1.0, 0.7, 0.04, 0.25),
 }  # fmt: skip
 
 
@@ -100,13 +102,15 @@ def tone(timbre: Timbre, fundamental: float, seconds: float) -> Audio:
     """Each harmonic rises, fades on its own, and ends with the note."""
     count = round((seconds + timbre.release) * SAMPLE_RATE)
     time = np.arange(count) / SAMPLE_RATE
+    stair, since = np.divmod(time, STAIR)
+    age = STAIR * (stair - 1 + np.minimum(since / STAIR_SLOPE, 1)).clip(0)
     audio = np.zeros(count)
     for n, amplitude in enumerate(timbre.harmonics):
         hertz = (n + 1) * fundamental
         if amplitude == 0 or hertz > HIGHEST:
             continue
         rise = np.minimum(time / (timbre.attack + n * timbre.brightening), 1)
-        fade = np.exp(-time * (timbre.decay + n * timbre.damping) * (fundamental / C4) ** 0.5)
+        fade = np.exp(-age * (timbre.decay + n * timbre.damping) * (fundamental / C4) ** 0.5)
         phase = 2.4 * n * n  # spread, so that the harmonics do not peak together
         audio += amplitude * rise * fade * np.sin(2 * np.pi * hertz * time + phase)
     end = np.clip((seconds + timbre.release - time) / timbre.release, 0, 1)

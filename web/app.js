@@ -102,7 +102,7 @@ function noteOn({ id, license, weights, state: condition, reason }) {
   return [
     condition === "unavailable" && reason,
     t(license.includes("-NC-") ? "noncommercial" : "license", named),
-    id === "musicgen-tiny" && t("randomWeights"),
+    id === "musicgen-tiny" && t("tinyWords"),
     condition === "unloaded" && weights === "missing" && t("missing"),
   ].filter(Boolean).join(" ");
 }

@@ -9,7 +9,7 @@ const texts = {
   examples: ["Examples", "Exemples"],
   piano: ["Felt piano", "Piano feutré"],
   synthwave: ["Synthwave", "Synthwave"],
-  kora: ["Kora", "Kora"],
+  brass: ["Epic brass", "Cuivres épiques"],
   quartet: ["String quartet", "Quatuor à cordes"],
   model: ["Model", "Modèle"],
   unloaded: ["not loaded", "pas encore chargé"],
@@ -18,7 +18,12 @@ const texts = {
   unavailable: ["unavailable", "indisponible"],
   license: ["Weights: {license}.", "Poids : {license}."],
   noncommercial: ["Weights: {license}, non-commercial.", "Poids : {license}, non commercial."],
-  randomWeights: ["Random for now: it makes noise.", "Aléatoires encore : ce sera du bruit."],
+  tinyWords: [
+    "Small: it knows piano, organ, guitar, bass, strings, brass, flute, synth, drums; slow, fast; " +
+      "major, minor; happy, sad, calm, epic.",
+    "Petit : il connaît piano, orgue, guitare, basse, cordes, cuivres, flûte, synthé, batterie ; " +
+      "lent, rapide ; majeur, mineur ; joyeux, triste, calme, épique.",
+  ],
   missing: ["Its first use downloads them.", "La première utilisation les télécharge."],
   duration: ["Duration", "Durée"],
   fader: ["Duration, slider", "Durée, curseur"],

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from musicgen_engine.errors import EngineUnavailable
-from tests.musicgen_engine.engine.conftest import TINY, load
+from tests.musicgen_engine.engine.conftest import load
 
 
 class Trap:
@@ -32,14 +32,14 @@ def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
 Change = Callable[[Any, dict[str, torch.Tensor]], None]  # of the configuration and the weights
 
 
-def changed(folder: Path, file: str, change: Change) -> Path:
-    """A copy of musicgen-tiny with another `file`."""
+def changed(checkpoint: Path, folder: Path, file: str, change: Change) -> Path:
+    """A copy of the checkpoint with another `file`."""
     from omegaconf import OmegaConf
 
-    for path in TINY.iterdir():
-        if path.name != file and not path.name.startswith("__"):
+    for path in checkpoint.iterdir():
+        if path.name != file:
             (folder / path.name).symlink_to(path)
-    package = torch.load(TINY / file, weights_only=True)
+    package = torch.load(checkpoint / file, weights_only=True)
     config = OmegaConf.create(package["xp.cfg"])
     change(config, package["best_state"])
     torch.save({**package, "xp.cfg": OmegaConf.to_yaml(config)}, folder / file)
@@ -96,10 +96,10 @@ def normalised_behind(config: Any, weights: dict[str, torch.Tensor]) -> None:
     ],
 )
 def test_a_structure_without_counterpart_is_named_at_load(
-    tmp_path: Path, change: Change, complaint: str
+    tiny_checkpoint: Path, tmp_path: Path, change: Change, complaint: str
 ) -> None:
     with pytest.raises(EngineUnavailable, match=complaint):
-        load(changed(tmp_path, "state_dict.bin", change))
+        load(changed(tiny_checkpoint, tmp_path, "state_dict.bin", change))
 
 
 def causal(config: Any, weights: dict[str, torch.Tensor]) -> None:
@@ -115,11 +115,11 @@ def with_fewer_codes(config: Any, weights: dict[str, torch.Tensor]) -> None:
         weights[name] = weights[name][:1024]
 
 
-def test_a_codec_with_other_codebooks_than_the_model_is_named_at_load(tmp_path: Path) -> None:
-    with pytest.raises(EngineUnavailable, match="other codebooks"):
-        load(changed(tmp_path, "compression_state_dict.bin", with_fewer_codes))
-
-
-def test_a_codec_without_counterpart_is_named_at_load(tmp_path: Path) -> None:
-    with pytest.raises(EngineUnavailable, match="causal"):
-        load(changed(tmp_path, "compression_state_dict.bin", causal))
+@pytest.mark.parametrize(
+    ("change", "complaint"), [(with_fewer_codes, "other codebooks"), (causal, "causal")]
+)
+def test_a_codec_without_counterpart_is_named_at_load(
+    tiny_checkpoint: Path, tmp_path: Path, change: Change, complaint: str
+) -> None:
+    with pytest.raises(EngineUnavailable, match=complaint):
+        load(changed(tiny_checkpoint, tmp_path, "compression_state_dict.bin", change))

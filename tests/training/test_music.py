@@ -1,0 +1,55 @@
+"""Pieces keep to their key, their tempo and their players."""
+
+from random import Random
+
+import pytest
+
+from training.music import FRAMES_A_STEP, INSTRUMENTS, SCALES, Note, Piece, compose, invent
+
+FRAMES = 1_000
+PIECES = [invent(Random(number)) for number in range(200)]
+
+
+def notes_of(piece: Piece, seed: int = 0) -> list[Note]:
+    return compose(piece, FRAMES, Random(seed))
+
+
+@pytest.mark.parametrize("piece", PIECES[:50])
+def test_notes_are_in_key_and_in_time(piece: Piece) -> None:
+    for note in notes_of(piece):
+        assert note.start % piece.step == 0 and note.frames % piece.step == 0
+        assert 0 <= note.start < FRAMES and note.frames > 0
+        if note.instrument != "drums":
+            assert note.pitch % 12 in SCALES[piece.mode]
+
+
+@pytest.mark.parametrize("piece", PIECES[:50])
+def test_who_is_announced_plays_and_nobody_else(piece: Piece) -> None:
+    assert {note.instrument for note in notes_of(piece)} == set(piece.instruments)
+
+
+def test_the_mode_can_be_heard() -> None:
+    """The third above the tonic, which tells major from minor, comes in every tonal piece."""
+    for piece in PIECES:
+        if piece.lead:
+            third = 4 if piece.mode == "major" else 3
+            assert third in {note.pitch % 12 for note in notes_of(piece)}, piece
+
+
+def test_pieces_differ_in_all_that_a_caption_can_say() -> None:
+    assert {player for piece in PIECES for player in piece.instruments} == set(INSTRUMENTS)
+    assert {piece.tempo for piece in PIECES} == set(FRAMES_A_STEP)
+    assert {piece.mode for piece in PIECES} == set(SCALES)
+    assert {len(piece.instruments) for piece in PIECES} == {1, 2, 3}
+
+
+def test_tempo_is_what_the_steps_say() -> None:
+    for piece in PIECES:
+        lowest, highest = {"slow": (60, 80), "medium": (90, 110), "fast": (120, 155)}[piece.tempo]
+        assert lowest < piece.beats_a_minute < highest
+
+
+def test_a_seed_composes_the_same_again_and_another_something_else() -> None:
+    piece = next(piece for piece in PIECES if piece.lead)
+    assert notes_of(piece, 1) == notes_of(piece, 1)
+    assert len({tuple(notes_of(piece, seed)) for seed in range(20)}) > 10
