@@ -122,7 +122,7 @@ def slow_or_fast(sound: Sound) -> Literal["slow", "fast"]:
 
 
 def bass_or_flute(sound: Sound) -> Literal["bass", "flute"]:
-    return "bass" if centroid(sound) < 100 else "flute"
+    return "bass" if roll_off(sound) < 140 else "flute"
 
 
 def major_or_minor(sound: Sound) -> Literal["major", "minor"]:

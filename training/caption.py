@@ -56,7 +56,7 @@ FILLERS = Words(
     ("a", "the", "some", "of", "for", "nice", "please", "beautiful", "instrumental", "new"),
     ("un", "une", "le", "la", "de", "pour", "beau", "joli", "instrumental"),
 )
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
+LETTERS = "etaoinsrhldcumfpgwybvkxjqz"  # the most frequent first
 
 
 def qualities(piece: Piece) -> list[str]:
@@ -65,7 +65,7 @@ def qualities(piece: Piece) -> list[str]:
     melodic = piece.lead is not None
     true = {
         tempo if tempo != "medium" else "medium tempo": True,
-        piece.mode: not drums_alone,
+        piece.mode: melodic,  # a bass alone may leave it open
         piece.register: melodic and piece.register != "middle",
         piece.density: piece.density != "medium",
         piece.drums or "": drums_alone,
@@ -116,10 +116,13 @@ def describe(piece: Piece, rng: Random) -> str:
 
 
 def disturb(caption: str, rng: Random) -> str:
-    """Now and then with a word that nobody knows."""
-    if rng.random() < 0.9:
+    """Now and then among words that nobody knows."""
+    if rng.random() < 0.7:
         return caption
-    return _insert(caption, "".join(rng.choices(LETTERS, k=rng.randint(2, 9))), rng)
+    for _ in range(rng.choice((1, 1, 2, 3, 5))):
+        word = rng.choices(LETTERS, weights=range(len(LETTERS), 0, -1), k=rng.randint(2, 9))
+        caption = _insert(caption, "".join(word), rng)
+    return caption
 
 
 def _player(player: Instrument, piece: Piece, language: int, rng: Random) -> str:

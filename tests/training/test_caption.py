@@ -62,5 +62,5 @@ def test_a_piece_is_described_in_many_ways() -> None:
 def test_a_disturbed_caption_keeps_its_words() -> None:
     rng = Random(0)
     disturbed = [disturb("slow piano", rng) for _ in range(200)]
-    assert 5 < sum(caption != "slow piano" for caption in disturbed) < 50
+    assert 30 < sum(caption != "slow piano" for caption in disturbed) < 90
     assert all({"slow", "piano"} <= set(caption.split()) for caption in disturbed)
