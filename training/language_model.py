@@ -22,17 +22,19 @@ from training.structure import TINY, lm_config
 
 # Steps: first at a constant learning rate; then guided, which is the loss of the logits as
 # classifier-free guidance changes them at generation, at a falling one.
-STEPS, GUIDED_STEPS = 1_400, 450
+STEPS, GUIDED_STEPS = 1_100, 400
 WARMUP = 200
 PEAK, LAST = 2e-3, 5e-5  # learning rates
-LOUDER = 10.0  # embeddings than audiocraft's initialisation has them
+# Than audiocraft's initialisation has them. Otherwise the sinusoids of the positions drown the
+# codes, and the codes drown the text.
+LOUDER_CODES, LOUDER_TEXT = 10.0, 10.0
 # Excerpts in a step, and their frames: short ones, where the text counts, and whole windows.
 SHAPES = ((8, 500), (8, 500), (4, 1_500))
 HELD_OUT = 200  # the last songs
 UNCONDITIONAL = 0.15  # of the excerpts have no text
 DISTURBED = 0.03  # of the codes that the model hears are wrong, as its own will be
-OPENING = 50  # frames, which the text alone decides: they count OPENING_WEIGHT times
-OPENING_WEIGHT = 4.0
+# The first frames, which the text alone decides, count more: by this much, fading within as many.
+OPENING_WEIGHT, OPENING = 30.0, 10.0
 GUIDANCE = (1.0, 4.0)  # factors of guidance that are trained for
 REPORT, SAVE = 20, 100  # steps
 
@@ -43,6 +45,9 @@ def train(codes: Tensor, folder: Path, state: Path) -> None:
     `codes` int16 [songs, codebooks, frames] are those of the songs 0 to `songs`. One process for
     each core, or the one GPU.
     """
+    # Otherwise glibc gives each large tensor back to the system after use, and a seventh of the
+    # time goes into getting the pages again.
+    os.environ |= {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
     workers = 1 if torch.cuda.is_available() else os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as meeting:
         spawn(_work, (workers, meeting, codes, folder, state), workers)  # type: ignore[no-untyped-call]
@@ -112,8 +117,9 @@ def build(folder: Path, device: torch.device) -> Any:
     config["conditioners"]["description"]["t5"]["finetune"] = True
     lm = build_lm(config, folder).train()
     with torch.no_grad():
-        for embedding in lm.emb:  # otherwise the sinusoids of the positions drown the codes
-            embedding.weight *= LOUDER
+        for embedding in lm.emb:
+            embedding.weight *= LOUDER_CODES
+        lm.condition_provider.conditioners["description"].output_proj.weight *= LOUDER_TEXT
     return lm
 
 
@@ -205,8 +211,8 @@ def texts(lm: Any, captions: Sequence[str]) -> dict[str, tuple[Tensor, Tensor]]:
 def weighed(logits: Tensor, pattern: Tensor) -> Tensor:
     """Cross-entropy of `logits` [songs, codebooks, frames, codes]; the opening counts more."""
     each, valid = cross_entropy(logits, pattern)
-    weight = valid.float()
-    weight[..., :OPENING] *= OPENING_WEIGHT
+    frame = torch.arange(pattern.shape[-1] - 1, device=pattern.device)
+    weight = valid * (1 + OPENING_WEIGHT * torch.exp(-frame / OPENING))
     return (each * weight).sum() / weight.sum()
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import sentencepiece
@@ -20,30 +21,31 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tokenizer(folder: Path) -> T5Tokenizer:
+def tokenizer(folder: Path) -> Any:
     return T5Tokenizer.from_pretrained(str(folder))  # as audiocraft loads it
 
 
-def pieces(tokenizer: T5Tokenizer, text: str) -> list[str]:
-    return tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)  # type: ignore[no-any-return]
+def pieces(tokenizer: Any, text: str) -> list[str]:
+    names: list[str] = tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)
+    return names
 
 
-def test_words_of_captions_are_whole(tokenizer: T5Tokenizer) -> None:
+def test_words_of_captions_are_whole(tokenizer: Any) -> None:
     assert pieces(tokenizer, "slow sad piano, soft drums") == [
         "▁slow", "▁sad", "▁piano", ",", "▁soft", "▁drums", "</s>"
     ]  # fmt: skip
 
 
-def test_capitals_make_no_difference(tokenizer: T5Tokenizer) -> None:
+def test_capitals_make_no_difference(tokenizer: Any) -> None:
     assert pieces(tokenizer, "FLÛTE  Rapide") == pieces(tokenizer, "flûte rapide")
 
 
 @pytest.mark.parametrize("text", ["ピアノ", "🎹", "saxophone", "a" * 2_000, "%#!"])
-def test_any_text_has_an_encoding(tokenizer: T5Tokenizer, text: str) -> None:
+def test_any_text_has_an_encoding(tokenizer: Any, text: str) -> None:
     assert 2 <= len(tokenizer(text).input_ids) <= len(text) + 2
 
 
-def test_both_files_say_the_same(tokenizer: T5Tokenizer, folder: Path) -> None:
+def test_both_files_say_the_same(tokenizer: Any, folder: Path) -> None:
     other = sentencepiece.SentencePieceProcessor(model_file=str(folder / "spiece.model"))
     rng = Random(0)
     for _ in range(500):
