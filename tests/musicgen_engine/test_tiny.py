@@ -59,5 +59,6 @@ def test_a_stereo_checkpoint_has_a_codebook_for_each_side(stereo_checkpoint: Pat
 @pytest.mark.parametrize("seed", [1, 2])
 def test_it_is_heard_and_hardly_clips(seed: int) -> None:
     samples = play(load_model(TINY), Song("happy guitar and drums", 250, seed)).audio
-    assert 0.01 < samples.std() < 0.3
+    assert abs(samples).max() > 0.05
+    assert samples.std() < 0.3
     assert (abs(samples) >= 1).mean() < 1e-3
