@@ -11,20 +11,21 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from musicgen_engine.song import FRAME_RATE, SAMPLE_RATE
+from training.music import FRAMES_A_STEP
+from training.sound import C4, RATIOS
+
 Sound = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 
-SAMPLE_RATE = 32_000
 HOP = 320  # samples between short windows: 10 ms
 SHORT, LONG = 1_024, 8_192  # samples of a window: 32 ms for times, 256 ms for pitches
 
-C = 250.0  # Hz
-RATIOS = (1, 16 / 15, 9 / 8, 6 / 5, 5 / 4, 4 / 3, 45 / 32, 3 / 2, 8 / 5, 5 / 3, 9 / 5, 15 / 8)
 MAJOR, MINOR = (4, 9, 11), (3, 8, 10)  # what only one of the scales has: E, A, B, or flat
 PITCHES = (100, 1_100)  # Hz
 MISTUNED = 30  # cents that a tone may be off its pitch class
 
-STEPS = (5, 6, 7, 8, 10, 11, 12)  # codec frames of a sixteenth note, 150 to 62 beats a minute
+STEPS = sorted(sum(FRAMES_A_STEP.values(), ()))  # codec frames of a sixteenth note
 FRAME = 2  # hops in a codec frame
 BACKBEAT = 8  # sixteenth notes between two strokes of the snare drum
 SNARE = (1_500, 5_500)  # Hz: its hiss, below that of hi-hats
@@ -65,7 +66,7 @@ def tempo(sound: Sound) -> float:
         level = np.array([hiss[start::period].mean() for start in range(period)])
         return float((level - np.roll(level, period // 2)).max())
 
-    return 60 * 50 / (4 * max(STEPS, key=contrast))
+    return 60 * FRAME_RATE / (4 * max(STEPS, key=contrast))
 
 
 def centroid(sound: Sound) -> float:
@@ -108,7 +109,7 @@ def pitch_classes(sound: Sound) -> Floats:
     peak = (here > amplitudes[:, bins - 1]) & (here >= amplitudes[:, bins + 1])
     below = [np.round(bins / n).astype(int) + off for n in (3, 5) for off in (-1, 0, 1)]
     tones = np.where(peak, here - amplitudes[:, below].max(axis=1), 0).clip(0).sum(axis=0)
-    cents = 1_200 * np.log2(hertz(LONG)[bins, None] / C / RATIOS)
+    cents = 1_200 * np.log2(hertz(LONG)[bins, None] / C4 / RATIOS)
     classes = tones @ (np.abs((cents + 600) % 1_200 - 600) < MISTUNED)
     return np.asarray(classes / (classes.sum() + 1e-9))
 

@@ -18,10 +18,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from bench.adherence import sing
-from bench.hearing import SAMPLE_RATE, Sound, hertz, pitch_classes, spectrogram
+from bench.hearing import Sound, hertz, pitch_classes, spectrogram
 from musicgen_engine.engine.model import Model
 from musicgen_engine.placement import Placement
-from musicgen_engine.song import FRAME_RATE, Song
+from musicgen_engine.song import FRAME_RATE, SAMPLE_RATE, Song
 
 PROMPTS = (
     "slow sad piano with soft drums",

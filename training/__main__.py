@@ -18,6 +18,7 @@ from torch import Tensor
 
 from training import codec, data, language_model, quantizer, reconstruction, transform
 from training.checkpoint import CODEC, LM, save, write_text_encoder
+from training.files import keep
 from training.structure import TINY, lm_config
 
 SONGS_FITTED, SONGS_QUANTISED = 200, 500  # that transform and codebooks are made from
@@ -46,12 +47,6 @@ def encode(file: Path, fitted: transform.Transform, books: Tensor) -> Tensor:
         keep(torch.stack(codes), file)
     codes_: Tensor = torch.load(file, weights_only=True)
     return codes_
-
-
-def keep(what: Any, file: Path) -> None:
-    """Whole or not at all."""
-    torch.save(what, file.with_suffix(".new"))
-    file.with_suffix(".new").rename(file)
 
 
 def export(folder: Path, work: Path, trained_codec: Any) -> None:

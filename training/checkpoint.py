@@ -5,7 +5,7 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,14 @@ def build_codec(config: Config) -> Any:
     """audiocraft's EnCodec, with random weights."""
     torch.manual_seed(SEED)
     return builders.get_compression_model(OmegaConf.create(config)).eval()
+
+
+def set_codebooks(codec: Any, books: Iterable[torch.Tensor]) -> None:
+    """One [codes, dimension] for each quantizer of the codec."""
+    for layer, book in zip(codec.quantizer.vq.layers, books, strict=True):
+        layer._codebook.embed.copy_(book)
+        layer._codebook.embed_avg.copy_(book)
+        layer._codebook.cluster_size.fill_(1.0)
 
 
 def save(file: Path, config: Config, state: Mapping[str, torch.Tensor]) -> None:

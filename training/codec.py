@@ -13,7 +13,7 @@ import torch
 from audiocraft.modules.seanet import SEANetResnetBlock
 from torch import Tensor
 
-from training.checkpoint import build_codec
+from training.checkpoint import build_codec, set_codebooks
 from training.structure import TINY, Config, codec_config
 from training.transform import QUIET, Transform
 
@@ -34,10 +34,7 @@ def write(transform: Transform, books: Tensor) -> Any:
     codec = build_codec(config())
     _write_encoder(codec.encoder, transform)
     _write_decoder(codec.decoder, transform)
-    for layer, book in zip(codec.quantizer.vq.layers, books, strict=True):
-        layer._codebook.embed.copy_(book)
-        layer._codebook.embed_avg.copy_(book)
-        layer._codebook.cluster_size.fill_(1.0)
+    set_codebooks(codec, books)
     return codec
 
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from training import sound
 from training.music import Piece, compose, invent
 from training.quantizer import quantise
-from training.sound import SAMPLE_RATE as SAMPLE_RATE
 from training.transform import Transform
 
 SONGS = 3_200

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from training import data
 from training.caption import describe, disturb
 from training.checkpoint import build_lm
+from training.files import keep
 from training.structure import TINY, lm_config
 
 # Steps: first at a constant learning rate; then guided, which is the loss of the logits as
@@ -101,8 +102,7 @@ def _work(rank: int, workers: int, meeting: str, codes: Tensor, folder: Path, st
                 "model": lm.state_dict(),
                 "optimizer": optimizer.state_dict(),
             }
-            torch.save(saved, state.with_suffix(".new"))
-            state.with_suffix(".new").rename(state)
+            keep(saved, state)
             print(
                 f"language model: held out {json.dumps(evaluate(lm, held_out, device))}", flush=True
             )

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal, NamedTuple
 
-FRAME_RATE = 50
+from musicgen_engine.song import FRAME_RATE
+
 STEPS = 16  # sixteenth notes in a bar
 
 Instrument = Literal[

@@ -12,11 +12,22 @@ from pathlib import Path
 
 import torch
 
-from training.checkpoint import CODEC, LM, build_codec, build_lm, save, write_text_encoder
+from training.checkpoint import (
+    CODEC,
+    LM,
+    build_codec,
+    build_lm,
+    save,
+    set_codebooks,
+    write_text_encoder,
+)
 from training.structure import CODEBOOKS, Config, Structure, codec_config, lm_config
 
 LOUDNESS = 0.1  # rms of full scale
 SHARPNESS = 3.0  # standard deviation of the logits: the model prefers some codes to others
+# How much the model minds the text and the codes before, as factors on what random initialisation
+# gives. With a strong text and weak codes it repeats itself for ever.
+TEXT_STRENGTH, CODE_STRENGTH = 0.2, 16.0
 MINIMAL = Structure(
     layers=2,
     dim=64,
@@ -33,31 +44,19 @@ MINIMAL = Structure(
 )
 
 
-def write_checkpoint(
-    folder: Path,
-    structure: Structure,
-    channels: int = 1,
-    text_strength: float = 0.2,
-    code_strength: float = 16.0,
-) -> None:
-    """Writes the checkpoint into `folder`, which is made if need be; 1 or 2 channels of audio.
-
-    The strengths, factors on what random initialisation gives, say how much the model minds the
-    text and the codes before. With a strong text and weak codes it repeats itself for ever.
-    """
+def write_checkpoint(folder: Path, structure: Structure, channels: int = 1) -> None:
+    """Writes the checkpoint into `folder`, which is made if need be; 1 or 2 channels of audio."""
     write_text_encoder(folder, structure)
     config = codec_config(structure)
     save(folder / CODEC, config, _codec_state(config))
     config = lm_config(structure, channels)
-    save(folder / LM, config, _lm_state(config, folder, text_strength, code_strength))
+    save(folder / LM, config, _lm_state(config, folder))
 
 
 def _codec_state(config: Config) -> Mapping[str, torch.Tensor]:
     codec = build_codec(config)
-    for layer in codec.quantizer.vq.layers:
-        layer._codebook.embed.normal_()
-        layer._codebook.embed_avg.copy_(layer._codebook.embed)
-        layer._codebook.cluster_size.fill_(1.0)
+    shape = (config["rvq"]["bins"], config["seanet"]["dimension"])
+    set_codebooks(codec, [torch.randn(shape) for _ in range(CODEBOOKS)])
     with torch.no_grad():
         # Biases and a constant offset would drown what the codes say.
         for name, parameter in codec.decoder.named_parameters():
@@ -71,17 +70,15 @@ def _codec_state(config: Config) -> Mapping[str, torch.Tensor]:
     return codec.state_dict()  # type: ignore[no-any-return]
 
 
-def _lm_state(
-    config: Config, folder: Path, text_strength: float, code_strength: float
-) -> Mapping[str, torch.Tensor]:
+def _lm_state(config: Config, folder: Path) -> Mapping[str, torch.Tensor]:
     lm = build_lm(config, folder)
     with torch.no_grad():
         for linear in lm.linears:
             linear.weight *= SHARPNESS
         for embedding in lm.emb:
-            embedding.weight *= code_strength
+            embedding.weight *= CODE_STRENGTH
         text = lm.condition_provider.conditioners["description"]
-        text.output_proj.weight *= text_strength
+        text.output_proj.weight *= TEXT_STRENGTH
     return lm.state_dict()  # type: ignore[no-any-return]
 
 

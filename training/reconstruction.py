@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from musicgen_engine.song import SAMPLE_RATE
+from musicgen_engine.song import SAMPLES_PER_FRAME as HOP
 from training import data
+from training.files import keep
 from training.quantizer import dequantise
-from training.transform import HOP
 
 STEPS, WARMUP = 1_200, 100
 PEAK, LAST = 2e-4, 1e-5  # learning rates
@@ -70,8 +72,7 @@ def train(codec: Any, codes: Tensor, books: Tensor, state: Path, device: torch.d
             mean, since = 0.0, time.monotonic()
         if (step + 1) % SAVE == 0:
             saved = {"decoder": decoder.state_dict(), "optimizer": optimizer.state_dict()}
-            torch.save(saved | {"step": step + 1}, state.with_suffix(".new"))
-            state.with_suffix(".new").rename(state)
+            keep(saved | {"step": step + 1}, state)
 
 
 def learning_rate(step: int) -> float:
@@ -118,6 +119,6 @@ def evaluate(codec: Any, numbers: Sequence[int], frames: int = 500) -> dict[str,
 
 def _log_mel(audio: Tensor) -> Tensor:
     spectrum = librosa.feature.melspectrogram(
-        y=audio.numpy(), sr=data.SAMPLE_RATE, n_fft=2_048, hop_length=HOP, n_mels=64, power=1
+        y=audio.numpy(), sr=SAMPLE_RATE, n_fft=2_048, hop_length=HOP, n_mels=64, power=1
     )
     return torch.from_numpy(spectrum + 0.01).log()

@@ -13,10 +13,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from musicgen_engine.song import SAMPLE_RATE, SAMPLES_PER_FRAME
 from training.music import CLOSED_HAT, KICK, SNARE, Instrument, Note
 
-SAMPLE_RATE = 32_000
-FRAME = 640  # samples
 C4 = 250.0  # Hz
 MIDDLE_C = 60  # MIDI
 RATIOS = (1, 16 / 15, 9 / 8, 6 / 5, 5 / 4, 4 / 3, 45 / 32, 3 / 2, 8 / 5, 5 / 3, 9 / 5, 15 / 8)
@@ -82,9 +81,9 @@ def frequency(pitch: int) -> float:
 
 def play(notes: Sequence[Note], frames: int) -> Audio:
     """float32 [frames * 640] at 32 kHz."""
-    audio = np.zeros(frames * FRAME, np.float32)
+    audio = np.zeros(frames * SAMPLES_PER_FRAME, np.float32)
     for note in notes:
-        start = note.start * FRAME
+        start = note.start * SAMPLES_PER_FRAME
         sound = _sound(note.instrument, note.pitch, note.frames)[: len(audio) - start]
         audio[start : start + len(sound)] += np.float32(note.gain) * sound
     return np.float32(MASTER) * audio
@@ -95,7 +94,7 @@ def _sound(player: Instrument, pitch: int, frames: int) -> Audio:
     """One note by itself, from silence to silence."""
     if player == "drums":
         return DRUMS[pitch]
-    return tone(TIMBRES[player], frequency(pitch), frames * FRAME / SAMPLE_RATE)
+    return tone(TIMBRES[player], frequency(pitch), frames * SAMPLES_PER_FRAME / SAMPLE_RATE)
 
 
 def tone(timbre: Timbre, fundamental: float, seconds: float) -> Audio:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-SAMPLE_RATE = 32_000
+from musicgen_engine.song import SAMPLE_RATE
+
 CODEBOOKS = 4
 
 Config = dict[str, Any]

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-HOP = 640  # samples: a frame of the codec
+from musicgen_engine.song import SAMPLES_PER_FRAME as HOP
+
 WINDOW = 2 * HOP
 # Weights of the bins: loud low ones count less than their energy, soft high ones more.
 WHITENING = 0.25

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from musicgen_engine.song import SAMPLES_PER_FRAME as HOP
 from training import codec, data, quantizer, transform
 from training.structure import CODEBOOKS, TINY
-from training.transform import HOP, Transform
+from training.transform import Transform
 
 FRAMES = 100
 

@@ -5,8 +5,10 @@ from random import Random
 import numpy as np
 import pytest
 
+from musicgen_engine.song import SAMPLE_RATE
+from musicgen_engine.song import SAMPLES_PER_FRAME as FRAME
 from training.music import INSTRUMENTS, Instrument, Note, compose, invent
-from training.sound import DRUMS, FRAME, SAMPLE_RATE, frequency, play
+from training.sound import DRUMS, frequency, play
 
 HELD: tuple[Instrument, ...] = ("organ", "strings", "brass", "flute")
 
