@@ -138,7 +138,7 @@ def _player(player: Instrument, piece: Piece, language: int, rng: Random) -> str
 
 def _about(beats: float, rng: Random) -> int:
     """A whole number nearer to this tempo than to the next one."""
-    return round(beats * rng.uniform(0.96, 1.04))
+    return round(beats * rng.uniform(0.97, 1.03))
 
 
 def _insert(sentence: str, word: str, rng: Random) -> str:
