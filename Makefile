@@ -21,7 +21,7 @@ serve: .venv/service
 
 test: .venv/dev
 	@.venv/bin/python tests/browser/chromium.py --install
-	@.venv/bin/python -m pytest $(ARGS)
+	@.venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: .venv/dev
 	.venv/bin/ruff check

@@ -20,10 +20,30 @@ from typing import Any
 
 import pytest
 
+from tests.browser import chromium
 from tests.fake_hub import FakeHub
 
 ROOT = Path(__file__).parent.parent
 START_TIMEOUT = 90  # seconds
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two processes: one tests the running service, the other one its parts."""
+    service = [Path(__file__).parent / folder for folder in ("browser", "stack", "supervisor")]
+    for item in items:
+        group = "service" if any(folder in item.path.parents for folder in service) else "parts"
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    skipped = [
+        report
+        for report in terminalreporter.stats.get("skipped", [])
+        if chromium.MISSING in str(report.longrepr)
+    ]
+    if skipped:
+        terminalreporter.write_sep("!", "THE PAGE WAS NOT TESTED", red=True, bold=True)
+        terminalreporter.line(f"{len(skipped)} browser tests skipped: {chromium.MISSING}")
 
 
 def free_ports(count: int) -> list[int]:

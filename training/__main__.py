@@ -54,12 +54,8 @@ def export(folder: Path, work: Path, trained_codec: Any) -> None:
     folder.mkdir(exist_ok=True)
     save(folder / CODEC, codec.config(), trained_codec.cpu().state_dict())
     lm = language_model.load(work, work / "language_model.pt")
-    text_encoder = lm.condition_provider.conditioners["description"].t5
-    state = {name: tensor for name, tensor in lm.state_dict().items() if ".t5." not in name}
-    save(folder / LM, lm_config(TINY, channels=1), state)
+    save(folder / LM, lm_config(TINY, channels=1), lm.state_dict())
     shutil.copytree(work / TINY.text_encoder, folder / TINY.text_encoder, dirs_exist_ok=True)
-    text_encoder.save_pretrained(folder / TINY.text_encoder)
-    (folder / TINY.text_encoder / "model.safetensors").chmod(0o644)
 
 
 def main() -> None:

@@ -20,41 +20,53 @@ INSTRUMENTS: dict[Instrument, Words] = {
     "organ": Words(("organ", "organ", "church organ"), ("orgue",)),
     "guitar": Words(("guitar", "guitar", "acoustic guitar"), ("guitare", "guitare acoustique")),
     "bass": Words(("bass", "bass", "bass guitar"), ("basse",)),
-    "strings": Words(("strings", "strings", "violins", "string orchestra"), ("cordes", "violons")),
-    "brass": Words(("brass", "brass", "trumpet", "horns"), ("cuivres", "trompette")),
+    "strings": Words(
+        ("strings", "strings", "violins", "violin", "string orchestra"),
+        ("cordes", "violons", "violon"),
+    ),
+    "brass": Words(("brass", "brass", "trumpet", "horns", "horn"), ("cuivres", "trompette")),
     "flute": Words(("flute", "flute", "recorder"), ("flûte",)),
     "synth": Words(("synth", "synth", "synthesizer", "electronic"), ("synthé", "synthétiseur")),
     "drums": Words(("drums", "drums", "percussion", "beat"), ("batterie", "percussions")),
 }
 # What is said of how a piece goes. The key is what must be true of it.
 QUALITIES: dict[str, Words] = {
-    "slow": Words(("slow", "slow", "unhurried"), ("lent",)),
-    "medium tempo": Words(("medium tempo", "moderate", "walking pace"), ("modéré",)),
-    "fast": Words(("fast", "fast", "quick", "rapid"), ("rapide", "vite")),
-    "major": Words(("major", "in C major", "in a major key"), ("majeur", "en do majeur")),
-    "minor": Words(("minor", "in C minor", "in a minor key"), ("mineur", "en do mineur")),
+    "slow": Words(("slow", "slow", "slow tempo", "unhurried"), ("lent", "lente", "tempo lent")),
+    "medium tempo": Words(
+        ("medium tempo", "moderate", "walking pace"), ("modéré", "modérée", "tempo modéré")
+    ),
+    "fast": Words(
+        ("fast", "fast", "fast tempo", "quick", "rapid"), ("rapide", "vite", "tempo rapide")
+    ),
+    "major": Words(
+        ("major", "in C major", "in a major key"), ("majeur", "en do majeur", "majeure")
+    ),
+    "minor": Words(
+        ("minor", "in C minor", "in a minor key"), ("mineur", "en do mineur", "mineure")
+    ),
     "low": Words(("low", "low", "deep"), ("grave",)),
-    "high": Words(("high", "high", "high-pitched"), ("aigu",)),
-    "sparse": Words(("sparse", "simple", "minimal", "few notes"), ("simple", "épuré")),
-    "dense": Words(("dense", "busy", "many notes", "rich"), ("dense", "chargé")),
-    "soft": Words(("soft", "quiet", "gentle"), ("doux",)),
-    "loud": Words(("loud", "strong", "powerful"), ("fort", "puissant")),
-    "happy": Words(("happy", "happy", "joyful", "cheerful", "playful"), ("joyeux", "gai")),
+    "high": Words(("high", "high", "high-pitched"), ("aigu", "aiguë")),
+    "sparse": Words(("sparse", "simple", "minimal", "few notes"), ("simple", "épuré", "épurée")),
+    "dense": Words(("dense", "busy", "many notes", "rich"), ("dense", "chargé", "chargée")),
+    "soft": Words(("soft", "quiet", "gentle"), ("doux", "douce")),
+    "loud": Words(("loud", "strong", "powerful"), ("fort", "forte", "puissant", "puissante")),
+    "happy": Words(
+        ("happy", "happy", "joyful", "cheerful", "playful"), ("joyeux", "joyeuse", "gai", "gaie")
+    ),
     "sad": Words(("sad", "sad", "melancholic", "mournful"), ("triste", "mélancolique")),
     "calm": Words(("calm", "calm", "peaceful", "relaxing", "dreamy"), ("calme", "paisible")),
     "epic": Words(("epic", "epic", "heroic", "cinematic", "dramatic"), ("épique",)),
-    "energetic": Words(("energetic", "lively", "driving", "upbeat"), ("énergique", "vif")),
+    "energetic": Words(("energetic", "lively", "driving", "upbeat"), ("énergique", "vif", "vive")),
     "dark": Words(("dark", "gloomy", "mysterious"), ("sombre",)),
-    "bright": Words(("bright", "light", "sunny"), ("lumineux", "clair")),
+    "bright": Words(("bright", "light", "sunny"), ("lumineux", "lumineuse", "clair", "claire")),
 }
-MOODS = {"happy", "sad", "calm", "epic", "energetic", "dark", "bright"}
 NOUNS = Words(
     ("music", "piece", "tune", "song", "track", "melody", "solo"), ("musique", "morceau", "mélodie")
 )
 # Around the rest, in any place: words without a meaning of their own must do no harm.
 FILLERS = Words(
     ("a", "the", "some", "of", "for", "nice", "please", "beautiful", "instrumental", "new"),
-    ("un", "une", "le", "la", "de", "pour", "beau", "joli", "instrumental"),
+    ("un", "une", "le", "la", "de", "pour", "beau", "belle", "joli", "instrumental"),
 )
 LETTERS = "etaoinsrhldcumfpgwybvkxjqz"  # the most frequent first
 
@@ -83,7 +95,8 @@ def qualities(piece: Piece) -> list[str]:
 def describe(piece: Piece, rng: Random) -> str:
     language = 0 if rng.random() < 0.8 else 1
     true = qualities(piece)
-    said = [name for name in true if rng.random() < (0.6 if name in MOODS else 0.45)]
+    talkative = rng.choice((0.2, 0.6, 0.9))
+    said = [name for name in true if rng.random() < talkative]
     words = [rng.choice(QUALITIES[name][language]) for name in said]
     if rng.random() < 0.2:
         words.append(f"{_about(piece.beats_a_minute, rng)} bpm")

@@ -93,6 +93,8 @@ class Session:
         self._state = {"state": "loading", "bytes": done, "total_bytes": total}
 
     def chunk(self, task: Task, chunk: Chunk) -> None:
+        if chunk.last:
+            self._report()  # first: who knows of the end must not find the song still here
         message = {
             "kind": "chunk",
             "id": task.id,
@@ -106,6 +108,7 @@ class Session:
         self._channel.send(message, chunk.audio.tobytes() + chunk.codes.tobytes())
 
     def error(self, task: Task, error: ServiceError) -> None:
+        self._report()
         message = {"kind": "error", "id": task.id, "code": error.code, "message": error.message}
         self._channel.send(message)
 

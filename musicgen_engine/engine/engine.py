@@ -24,7 +24,8 @@ log = logging.getLogger("engine")
 
 
 class Listener(Protocol):
-    """Who gets the songs. A task's last chunk or its error is the end of it."""
+    """Who gets the songs. A task's last chunk or its error is the end of it, and its slot is free
+    by then."""
 
     def chunk(self, task: Task, chunk: Chunk) -> None: ...
 
@@ -98,14 +99,15 @@ class Engine:
         if not track:
             return
         self._tracks.remove(track)
+        chunk = None
         with self._alone(track.task):
             chunk = track.play()
-            if chunk:
-                self._listener.chunk(track.task, chunk)
             if track.ended:
                 self._scheduler.retire(track.task)
             else:
                 self._tracks.append(track)  # behind the others: it is their turn
+        if chunk:
+            self._listener.chunk(track.task, chunk)
 
     @contextmanager
     def _alone(self, task: Task) -> Iterator[None]:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+MISSING = "no Chromium found: install one, or name one with CHROMIUM=/path/to/it"
 
 
 def find() -> str | None:

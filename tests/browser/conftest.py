@@ -4,8 +4,6 @@ import pytest
 
 from tests.browser import chromium
 
-MISSING = "no Chromium found: install one, or name one with CHROMIUM=/path/to/it"
-
 
 @pytest.fixture(scope="session")
 def chromium_path() -> str:
@@ -13,17 +11,6 @@ def chromium_path() -> str:
     path = chromium.find()
     if path is None:
         if os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail(MISSING)
-        pytest.skip(MISSING)
+            pytest.fail(chromium.MISSING)
+        pytest.skip(chromium.MISSING)
     return path
-
-
-def pytest_terminal_summary(terminalreporter):
-    skipped = [
-        report
-        for report in terminalreporter.stats.get("skipped", [])
-        if MISSING in str(report.longrepr)
-    ]
-    if skipped:
-        terminalreporter.write_sep("!", "THE PAGE WAS NOT TESTED", red=True, bold=True)
-        terminalreporter.line(f"{len(skipped)} browser tests skipped: {MISSING}")

@@ -187,6 +187,14 @@ async def until_idle(stack: Stack) -> None:
     await eventually(idle, 3)  # the songs here would take many times that
 
 
+async def test_a_song_that_was_heard_to_the_end_is_not_in_the_engine_any_more(
+    stack: Stack,
+) -> None:
+    for _ in range(3):
+        await song(stack, GOOD)
+        assert await busy(stack) == 0
+
+
 async def test_a_client_that_goes_away_cancels_its_song(stack: Stack) -> None:
     long = asyncio.create_task(post(stack, {**GOOD, "duration": 300}))
     await until_busy(stack, 1)

@@ -1,0 +1,58 @@
+"""musicgen-tiny plays what the prompt says: a few of the songs of `python -m bench.adherence`."""
+
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+
+from bench.adherence import PROMPTS, Prompt, judge, sing
+from bench.hearing import bass_or_flute, drums_or_strings, major_or_minor, slow_or_fast
+from musicgen_engine.song import FRAME_RATE, Song
+from tests.musicgen_engine.engine.conftest import TINY, load
+from training.music import Piece, compose
+from training.sound import play
+
+SECONDS = 8
+# Each pair's sides, the first prompts of either.
+FEW = [
+    next(prompt for prompt in PROMPTS if prompt.side == side)
+    for side in dict.fromkeys(prompt.side for prompt in PROMPTS)
+]
+SILENT = Piece(
+    mode="major", step=8, lead=None, harmony=None, bass=False, drums=None,
+    register="middle", density="medium",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("decide", "side", "traits"),
+    [
+        (drums_or_strings, "drums", {"drums": "loud"}),
+        (drums_or_strings, "strings", {"lead": "strings"}),
+        (slow_or_fast, "slow", {"step": 11, "lead": "piano", "drums": "soft"}),
+        (slow_or_fast, "fast", {"step": 6, "lead": "piano", "drums": "soft"}),
+        (bass_or_flute, "bass", {"bass": True}),
+        (bass_or_flute, "flute", {"lead": "flute"}),
+        (major_or_minor, "major", {"lead": "guitar", "harmony": "guitar"}),
+        (major_or_minor, "minor", {"lead": "guitar", "harmony": "guitar", "mode": "minor"}),
+    ],
+)
+def test_the_judge_is_right_about_music_that_was_composed_so(
+    decide: Any, side: str, traits: dict[str, Any]
+) -> None:
+    frames = SECONDS * FRAME_RATE
+    for seed in range(3):
+        notes = compose(replace(SILENT, **traits), frames, Random(seed))
+        assert judge(Prompt("", side, decide), play(notes, frames))
+
+
+def test_the_model_plays_what_the_prompt_says() -> None:
+    torch.set_num_threads(1)
+    songs = [Song(prompt.text, SECONDS * FRAME_RATE, seed=0) for prompt in FEW]
+    sounds = sing(load(TINY), songs)
+    wrong = [
+        prompt.text for prompt, sound in zip(FEW, sounds, strict=True) if not judge(prompt, sound)
+    ]
+    assert len(FEW) == 8 and len(wrong) <= 1, wrong
