@@ -69,12 +69,6 @@ def tempo(sound: Sound) -> float:
     return 60 * FRAME_RATE / (4 * max(STEPS, key=contrast))
 
 
-def centroid(sound: Sound) -> float:
-    """Hz, by energy."""
-    energies = np.square(spectrogram(sound, SHORT, HOP)).sum(axis=0)
-    return float(energies @ hertz(SHORT) / (energies.sum() + 1e-9))
-
-
 def roll_off(sound: Sound, share: float = 0.85) -> float:
     """Hz below which this share of the energy lies."""
     energies = np.square(spectrogram(sound, SHORT, HOP)).sum(axis=0).cumsum()

@@ -73,8 +73,8 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder of the pictures")
     parser.add_argument("--folder", type=Path, default=Path("model_repository/musicgen-tiny/1"))
     arguments = parser.parse_args()
+    out: Path = arguments.out.resolve()  # loading a model changes the working directory
     model = Model.load(arguments.folder.resolve(), Placement())
-    out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     songs = [Song(prompt, SHORT * FRAME_RATE, seed=1) for prompt in PROMPTS]
     songs.append(Song(PROMPTS[0], LONG * FRAME_RATE, seed=1))

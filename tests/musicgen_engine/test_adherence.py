@@ -15,10 +15,8 @@ from training.music import Piece, compose
 from training.sound import play
 
 SECONDS = 8
-# Each pair's sides, the first prompts of either.
-FEW = [
-    next(prompt for prompt in PROMPTS if prompt.side == side)
-    for side in dict.fromkeys(prompt.side for prompt in PROMPTS)
+INSTRUMENTS = [
+    prompt for prompt in PROMPTS if prompt.decide in (drums_or_strings, bass_or_flute)
 ]
 SILENT = Piece(
     mode="major", step=8, lead=None, harmony=None, bass=False, drums=None,
@@ -48,11 +46,9 @@ def test_the_judge_is_right_about_music_that_was_composed_so(
         assert judge(Prompt("", side, decide), play(notes, frames))
 
 
-def test_the_model_plays_what_the_prompt_says() -> None:
+def test_the_instrument_is_the_one_that_the_prompt_asks_for() -> None:
     torch.set_num_threads(1)
-    songs = [Song(prompt.text, SECONDS * FRAME_RATE, seed=0) for prompt in FEW]
-    sounds = sing(load(TINY), songs)
-    wrong = [
-        prompt.text for prompt, sound in zip(FEW, sounds, strict=True) if not judge(prompt, sound)
-    ]
-    assert len(FEW) == 8 and len(wrong) <= 1, wrong
+    songs = [Song(prompt.text, SECONDS * FRAME_RATE, seed=0) for prompt in INSTRUMENTS]
+    heard = zip(INSTRUMENTS, sing(load(TINY), songs), strict=True)
+    right = [prompt.text for prompt, sound in heard if judge(prompt, sound)]
+    assert len(INSTRUMENTS) == 10 and len(right) >= 8, right
