@@ -15,9 +15,7 @@ from training.music import Piece, compose
 from training.sound import play
 
 SECONDS = 8
-INSTRUMENTS = [
-    prompt for prompt in PROMPTS if prompt.decide in (drums_or_strings, bass_or_flute)
-]
+INSTRUMENTS = [prompt for prompt in PROMPTS if prompt.decide in (drums_or_strings, bass_or_flute)]
 SILENT = Piece(
     mode="major", step=8, lead=None, harmony=None, bass=False, drums=None,
     register="middle", density="medium",
