@@ -26,7 +26,7 @@ from training.language_model import HELD_OUT
 from training.music import SCALES, Mode
 
 SECONDS = 60
-PIECE = 10 * SAMPLE_RATE  # samples
+LENGTH = 10 * SAMPLE_RATE  # samples of a piece
 # All have drums, which tell the tempo, and name their mode.
 PROMPTS: tuple[tuple[str, Mode], ...] = (
     ("slow sad piano in a minor key with soft drums", "minor"),
@@ -40,22 +40,22 @@ COMPOSED = 12  # songs
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Piece:
     tempo: float  # beats a minute
     in_key: float  # share of what sounds
     onsets: float  # a second
     level: float  # dB below full scale, of the mean energy
 
 
-def pieces(sound: Sound, mode: Mode) -> list[Stretch]:
+def pieces(sound: Sound, mode: Mode) -> list[Piece]:
     return [
-        Stretch(
+        Piece(
             round(tempo(part)),
             round(float(pitch_classes(part)[[*SCALES[mode]]].sum()), 3),
             round(onset_rate(part), 1),
             round(float(10 * np.log10(np.square(part).mean() + 1e-9)), 1),
         )
-        for part in np.split(sound[: len(sound) // PIECE * PIECE], len(sound) // PIECE)
+        for part in np.split(sound[: len(sound) // LENGTH * LENGTH], len(sound) // LENGTH)
     ]
 
 
@@ -66,7 +66,7 @@ def composed() -> list[tuple[Sound, Mode]]:
     return [(data.audio(n).numpy(), data.song(n).mode) for n in numbers]
 
 
-def summary(songs: Iterable[list[Stretch]]) -> dict[str, object]:
+def summary(songs: Iterable[list[Piece]]) -> dict[str, object]:
     """How a song's later pieces are to its first."""
     songs = list(songs)
     later = [(song[0], piece) for song in songs for piece in song[1:]]
