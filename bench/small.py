@@ -12,6 +12,7 @@ SMALL = Structure(
     layers=24,
     dim=1024,
     heads=16,
+    positions="sin",
     text_encoder="t5-base",
     text_layers=12,
     text_dim=768,

@@ -19,18 +19,21 @@ from torch import Tensor
 from training import codec, data, language_model, quantizer, reconstruction, transform
 from training.checkpoint import CODEC, LM, save, write_text_encoder
 from training.files import keep
+from training.quantizer import PARTS
 from training.structure import TINY, lm_config
 
-SONGS_FITTED, SONGS_QUANTISED = 200, 500  # that transform and codebooks are made from
+SONGS_FITTED, SONGS_QUANTISED = 200, 300  # that transform and codebooks are made from
 
 
 def fit(file: Path) -> tuple[transform.Transform, Tensor]:
     """The linear codec and its codebooks."""
     if not file.exists():
         print(f"codec: composes {SONGS_QUANTISED} songs and fits itself to them", flush=True)
-        songs = torch.stack([data.audio(number) for number in range(SONGS_QUANTISED)])
-        fitted = transform.fit(songs[:SONGS_FITTED], TINY.codec_dim)
-        books = quantizer.codebooks(fitted(songs).flatten(0, 1), TINY.codes)
+        songs = torch.stack([data.audio(number) for number in range(SONGS_FITTED)])
+        fitted = transform.fit(songs, TINY.codec_dim)
+        played = [data.parts(number) for number in range(SONGS_QUANTISED)]
+        parts = {part: torch.cat([fitted(song[part]) for song in played]) for part in PARTS}
+        books = quantizer.codebooks(parts, TINY.codes)
         keep({"analysis": fitted.analysis, "synthesis": fitted.synthesis, "books": books}, file)
     saved = torch.load(file, weights_only=True)
     return transform.Transform(saved["analysis"], saved["synthesis"]), saved["books"]

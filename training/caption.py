@@ -44,6 +44,8 @@ QUALITIES: dict[str, Words] = {
     "minor": Words(
         ("minor", "in C minor", "in a minor key"), ("mineur", "en do mineur", "mineure")
     ),
+    "chords": Words(("chords", "in chords"), ("accords", "en accords")),
+    "arpeggio": Words(("arpeggio", "arpeggios", "broken chords"), ("arpège", "arpèges")),
     "low": Words(("low", "low", "deep"), ("grave",)),
     "high": Words(("high", "high", "high-pitched"), ("aigu", "aiguë")),
     "sparse": Words(("sparse", "simple", "minimal", "few notes"), ("simple", "épuré", "épurée")),
@@ -74,10 +76,11 @@ LETTERS = "etaoinsrhldcumfpgwybvkxjqz"  # the most frequent first
 def qualities(piece: Piece) -> list[str]:
     """All that is true of it."""
     tempo, drums_alone = piece.tempo, piece.instruments == ["drums"]
-    melodic = piece.lead is not None
+    melodic = bool(piece.leads)
     true = {
         tempo if tempo != "medium" else "medium tempo": True,
         piece.mode: melodic,  # a bass alone may leave it open
+        piece.texture: melodic and piece.texture != "melody",
         piece.register: melodic and piece.register != "middle",
         piece.density: piece.density != "medium",
         piece.drums or "": drums_alone,

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from training import sound
-from training.music import Piece, compose, invent
-from training.quantizer import quantise
+from training.music import Part, Piece, compose, invent
+from training.quantizer import PARTS, quantise
 from training.transform import Transform
 
 SONGS = 3_200
@@ -22,10 +22,18 @@ def song(number: int) -> Piece:
     return invent(Random(f"piece {number}"))
 
 
+def parts(number: int, frames: int = FRAMES) -> dict[Part, Tensor]:
+    """float32 [frames * 640] each; their sum is the song."""
+    notes = compose(song(number), frames, Random(f"notes {number}"))
+    return {
+        part: torch.from_numpy(sound.play([note for note in notes if note.part == part], frames))
+        for part in PARTS
+    }
+
+
 def audio(number: int, frames: int = FRAMES) -> Tensor:
     """float32 [frames * 640]"""
-    notes = compose(song(number), frames, Random(f"notes {number}"))
-    return torch.from_numpy(sound.play(notes, frames))
+    return torch.stack([*parts(number, frames).values()]).sum(0)
 
 
 def codes(count: int, transform: Transform, books: Tensor) -> Iterator[Tensor]:
@@ -47,4 +55,5 @@ def _prepare(transform: Transform, books: Tensor) -> None:
 
 def _encode(number: int) -> Tensor:
     transform, books = _codec
-    return quantise(transform(audio(number)), books).short()
+    heard = {part: transform(audio) for part, audio in parts(number).items()}
+    return quantise(heard, books).short()

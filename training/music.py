@@ -1,7 +1,8 @@
 """Composes pieces by rule: a key, a tempo, a progression of chords and parts that play over it.
 
 Every note begins and ends on a frame of the codec (1/50 s), so the same note always has the same
-codes: a model this small depends on it.
+codes: a model this small depends on it. So it does on parts that keep to themselves: one melodic
+instrument plays at a time, two of them take turns, and bass and drums have codebooks of their own.
 """
 
 from dataclasses import dataclass
@@ -23,13 +24,11 @@ Tempo = Literal["slow", "medium", "fast"]
 Register = Literal["low", "middle", "high"]
 Density = Literal["sparse", "medium", "dense"]
 Loudness = Literal["soft", "loud"]
+Texture = Literal["melody", "chords", "arpeggio"]
+Part = Literal["lead", "bass", "drums"]
 
 # Frames of a sixteenth note: 62 to 150 beats a minute.
-FRAMES_A_STEP: dict[Tempo, tuple[int, ...]] = {
-    "slow": (12, 11, 10),
-    "medium": (8, 7),
-    "fast": (6, 5),
-}
+FRAMES_A_STEP: dict[Tempo, tuple[int, ...]] = {"slow": (12, 10), "medium": (8,), "fast": (6, 5)}
 # Everything is in C: major or minor.
 SCALES: dict[Mode, tuple[int, ...]] = {
     "major": (0, 2, 4, 5, 7, 9, 11),
@@ -42,10 +41,10 @@ PROGRESSIONS: dict[Mode, tuple[tuple[int, ...], ...]] = {
 }
 # Few levels: a codec has codes of its own for each.
 DRUMS_GAIN: dict[Loudness, float] = {"soft": 0.4, "loud": 1.0}
-HARMONY_GAIN = 0.5
+CHORD_GAIN = 0.5
 CENTRE: dict[Register, int] = {"low": 55, "middle": 67, "high": 79}  # MIDI pitch of a melody
 
-# What can carry a melody, what can carry chords, and which of both can do it alone.
+# What can carry a melody, and what can carry chords too.
 LEADS: tuple[Instrument, ...] = (
     "piano", "organ", "guitar", "strings", "brass", "flute", "synth"
 )  # fmt: skip
@@ -57,6 +56,7 @@ MELODY_RHYTHMS: dict[Density, tuple[tuple[int, ...], ...]] = {
     "medium": ((0, 4, 8, 12), (0, 4, 6, 8, 12), (0, 6, 8, 12), (0, 4, 8, 10, 12)),
     "dense": ((0, 2, 4, 6, 8, 10, 12, 14), (0, 2, 4, 6, 7, 8, 10, 12, 14), (0, 2, 3, 4, 6, 8, 12)),
 }
+CADENCE = (0, 8)
 CHORD_RHYTHMS: dict[Density, tuple[tuple[int, ...], ...]] = {
     "sparse": ((0,),),
     "medium": ((0,), (0, 8)),
@@ -89,18 +89,24 @@ class Note(NamedTuple):
     frames: int  # held
     gain: float
 
+    @property
+    def part(self) -> Part:
+        if self.instrument == "bass" or self.instrument == "drums":
+            return self.instrument
+        return "lead"
+
 
 @dataclass(frozen=True)
 class Piece:
-    """What a caption can say of a piece. At least one of `lead`, `bass` and `drums` plays.
+    """What a caption can say of a piece. At least one of `leads`, `bass` and `drums` plays.
 
-    A `harmony` that is the lead itself is one player's two hands, or one who breaks chords.
+    Two leads take turns, bar by bar.
     """
 
     mode: Mode
     step: int  # frames of a sixteenth note
-    lead: Instrument | None
-    harmony: Instrument | None
+    leads: tuple[Instrument, ...]
+    texture: Texture  # of the leads
     bass: bool
     drums: Loudness | None
     register: Register
@@ -117,93 +123,90 @@ class Piece:
     @property
     def instruments(self) -> list[Instrument]:
         """The one that a caption names first comes first."""
-        rhythm: tuple[Instrument | None, ...] = (
-            "bass" if self.bass else None,
-            "drums" if self.drums else None,
-        )
-        players = (self.lead, self.harmony, *rhythm)
-        return list(dict.fromkeys(player for player in players if player))
+        players: list[Instrument] = [*self.leads]
+        if self.bass:
+            players.append("bass")
+        if self.drums:
+            players.append("drums")
+        return players
 
 
 def invent(rng: Random) -> Piece:
     """Any piece: half of them for one player, the others for two or three."""
     tempo = rng.choice(list(FRAMES_A_STEP))
-    density: Density = rng.choice(["sparse", "medium", "dense"])
-    lead = rng.choice(LEADS)
-    others = [player for player in HARMONIES if player != lead]
-    alone = rng.choice([lead, None]) if lead in HARMONIES else None
-    drums: Loudness = rng.choice(["soft", "loud"])
-    players: tuple[Instrument | None, Instrument | None, bool, Loudness | None] = rng.choices(
+    loudness: Loudness = rng.choice(["soft", "loud"])
+    lead, other = rng.sample(LEADS, 2)
+    leads, bass, drums = rng.choices(
         [
-            (lead, alone, False, None),
-            (None, None, True, None),
-            (None, None, False, drums),
-            (lead, None, False, drums),
-            (lead, None, True, None),
-            (lead, rng.choice(others), False, None),
-            (None, None, True, drums),
-            (lead, None, True, drums),
+            ((lead,), False, False),
+            ((), True, False),
+            ((), False, True),
+            ((lead,), False, True),
+            ((lead,), True, False),
+            ((lead,), True, True),
+            ((), True, True),
+            ((lead, other), False, False),
+            ((lead, other), False, True),
+            ((lead, other), True, True),
         ],
-        weights=[38, 6, 7, 17, 8, 10, 5, 9],
+        weights=[36, 6, 8, 18, 7, 9, 4, 5, 4, 3],
     )[0]
+    textures: list[Texture] = ["melody", "melody", "chords", "arpeggio"]
     return Piece(
         mode=rng.choice(["major", "minor"]),
         step=rng.choice(FRAMES_A_STEP[tempo]),
-        lead=players[0],
-        harmony=players[1],
-        bass=players[2],
-        drums=players[3],
+        leads=leads,
+        texture=rng.choice(textures) if set(leads) <= set(HARMONIES) else "melody",
+        bass=bass,
+        drums=loudness if drums else None,
         register=rng.choice(["low", "middle", "middle", "high"]),
-        density=density,
+        density=rng.choice(["sparse", "medium", "dense"]),
     )
 
 
 def compose(piece: Piece, frames: int, rng: Random) -> list[Note]:
     """The notes that begin within `frames`. `rng` decides all that the piece leaves open.
 
-    Four bars are written, and repeated with the same melody but for each second ending.
+    Four bars are written, the fourth of which is a cadence, and repeated.
     """
-    progression = rng.choice(PROGRESSIONS[piece.mode])
-    parts = [_Part(piece, degree) for degree in progression]
-    figure = [rng.choice(MELODY_RHYTHMS[piece.density]) for _ in range(2)]
-    walk = [[rng.choice((-2, -1, -1, 0, 1, 1, 2)) for _ in rhythm] for rhythm in figure]
-    endings = [rng.choice(MELODY_RHYTHMS["sparse"]) for _ in range(2)]
+    degrees = rng.choice(PROGRESSIONS[piece.mode])
+    figures = [rng.choice(MELODY_RHYTHMS[piece.density]) for _ in range(2)]
+    walks = [[rng.choice((-2, -1, -1, 0, 1, 1, 2)) for _ in rhythm] for rhythm in figures]
     chords = rng.choice(CHORD_RHYTHMS[piece.density])
-    both_hands = piece.harmony is not None and piece.harmony == piece.lead
-    broken = both_hands and rng.random() < 0.5
     bass = rng.choice(BASS_RHYTHMS[piece.density])
-    fifths = rng.random() < 0.4
     kicks = rng.choice(KICKS[piece.density])
     notes: list[Note] = []
-    place = piece.step * STEPS
-    for bar in range(-(-frames // place)):
-        part, start = parts[bar % 4], bar * place
-        if piece.lead and not broken:
-            last = bar % 4 == 3
-            rhythm = endings[bar // 4 % 2] if last else figure[bar % 2]
-            steps = [0] * len(rhythm) if last else walk[bar % 2]
-            notes += part.melody(start, rhythm, steps)
-        if piece.harmony:
-            held = CHORD_RHYTHMS["sparse"][0] if both_hands else chords
-            notes += part.arpeggio(start) if broken else part.chords(start, held)
+    length = piece.step * STEPS
+    for number in range(-(-frames // length)):
+        bar = _Bar(piece, degrees[number % 4], number * length)
+        if piece.leads:
+            lead = piece.leads[number % len(piece.leads)]
+            if piece.texture == "chords":
+                notes += bar.chords(lead, chords)
+            elif piece.texture == "arpeggio":
+                notes += bar.arpeggio(lead)
+            elif number % 4 == 3:
+                notes += bar.melody(lead, CADENCE, [0] * len(CADENCE))
+            else:
+                notes += bar.melody(lead, figures[number % 2], walks[number % 2])
         if piece.bass:
-            notes += part.bass(start, bass, fifths)
+            notes += bar.bass(bass)
         if piece.drums:
-            notes += _drums(piece, start, kicks)
+            notes += bar.drums(DRUMS_GAIN[piece.drums], kicks)
     return [note for note in notes if note.start < frames]
 
 
-class _Part:
-    """One bar of a piece, over the chord on `degree` of its scale."""
+class _Bar:
+    """One bar of a piece from the frame `start` on, over the chord on `degree` of its scale."""
 
-    def __init__(self, piece: Piece, degree: int) -> None:
+    def __init__(self, piece: Piece, degree: int, start: int) -> None:
         self.piece = piece
+        self.start = start
         self.scale = SCALES[piece.mode]
         self.chord = [self.scale[(degree + third) % 7] for third in (0, 2, 4)]
 
-    def melody(self, start: int, rhythm: tuple[int, ...], walk: list[int]) -> list[Note]:
+    def melody(self, lead: Instrument, rhythm: tuple[int, ...], walk: list[int]) -> list[Note]:
         """Chord tones on the beats, the scale between; beginning near the register's centre."""
-        assert self.piece.lead
         classes = set(self.scale)
         pitch = CENTRE[self.piece.register]
         notes = []
@@ -211,57 +214,48 @@ class _Part:
             pitch = _moved(pitch, move, classes)
             if at % 4 == 0:
                 pitch = _nearest(pitch, set(self.chord))
-            notes.append(self._note(self.piece.lead, pitch, start, at, until - at))
+            notes.append(self._note(lead, pitch, at, until - at))
         return notes
 
-    def chords(self, start: int, rhythm: tuple[int, ...]) -> list[Note]:
+    def chords(self, lead: Instrument, rhythm: tuple[int, ...]) -> list[Note]:
         return [
-            self._note(self._harmony, pitch, start, at, until - at, HARMONY_GAIN)
+            self._note(lead, pitch, at, until - at, CHORD_GAIN)
             for at, until in zip(rhythm, [*rhythm[1:], STEPS], strict=True)
             for pitch in self._voicing
         ]
 
-    def arpeggio(self, start: int) -> list[Note]:
+    def arpeggio(self, lead: Instrument) -> list[Note]:
         length = 4 if self.piece.density == "sparse" else 2
         low, middle, high = self._voicing
         order = (low, middle, high, middle)
         return [
-            self._note(self._harmony, order[i % 4], start, at, length)
+            self._note(lead, order[i % 4], at, length)
             for i, at in enumerate(range(0, STEPS, length))
         ]
 
-    def bass(self, start: int, rhythm: tuple[int, ...], fifths: bool) -> list[Note]:
+    def bass(self, rhythm: tuple[int, ...]) -> list[Note]:
         root = 28 + (self.chord[0] - 28) % 12
-        fifth = root + 7 if root < 33 else root - 5
         return [
-            self._note("bass", fifth if fifths and i % 2 else root, start, at, until - at)
-            for i, (at, until) in enumerate(zip(rhythm, [*rhythm[1:], STEPS], strict=True))
+            self._note("bass", root, at, until - at)
+            for at, until in zip(rhythm, [*rhythm[1:], STEPS], strict=True)
         ]
 
-    @property
-    def _harmony(self) -> Instrument:
-        assert self.piece.harmony
-        return self.piece.harmony
+    def drums(self, gain: float, kicks: tuple[int, ...]) -> list[Note]:
+        hits = [(KICK, at) for at in kicks] + [(SNARE, at) for at in SNARES]
+        hits += [(CLOSED_HAT, at) for at in HATS[self.piece.density]]
+        return [self._note("drums", key, at, 1, gain) for key, at in hits]
 
     @property
     def _voicing(self) -> list[int]:
-        """Three notes from G3 up, or an octave lower under a low melody."""
-        lowest = 43 if self.piece.register == "low" else 55
+        """Three notes around the register's centre."""
+        lowest = CENTRE[self.piece.register] - 7
         return sorted(lowest + (pitch - lowest) % 12 for pitch in self.chord)
 
     def _note(
-        self, player: Instrument, pitch: int, start: int, at: int, steps: int, gain: float = 1.0
+        self, player: Instrument, pitch: int, at: int, steps: int, gain: float = 1.0
     ) -> Note:
         step = self.piece.step
-        return Note(player, pitch, start + at * step, steps * step, gain)
-
-
-def _drums(piece: Piece, start: int, kicks: tuple[int, ...]) -> list[Note]:
-    assert piece.drums
-    gain = DRUMS_GAIN[piece.drums]
-    hits = [(KICK, at) for at in kicks] + [(SNARE, at) for at in SNARES]
-    hits += [(CLOSED_HAT, at) for at in HATS[piece.density]]
-    return [Note("drums", key, start + at * piece.step, piece.step, gain) for key, at in hits]
+        return Note(player, pitch, self.start + at * step, steps * step, gain)
 
 
 def _nearest(pitch: int, classes: set[int]) -> int:

@@ -1,35 +1,46 @@
-"""Residual vector quantisation with codebooks from k-means.
+"""Vector quantisation of parts that are known apart, with codebooks from k-means.
+
+A residual quantiser looks at a sum of instruments and writes down a code for each sum, of which
+there are too many for a small model to learn. Here drums, lead and bass have codebooks of their
+own, so a note has the same codes whatever else plays. A decoder adds them up all the same, and an
+encoder that hears the sum only finds much the same codes, for the loudest part comes first.
 
 audiocraft's own initialisation compares all vectors with all centres in one tensor, which for as
 many vectors as are needed here takes more memory than most machines have.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
-from training.structure import CODEBOOKS
+from training.music import Part
 
+# Whose each codebook is; the second one of a part is for what the first leaves.
+PARTS: tuple[Part, ...] = ("drums", "lead", "lead", "bass")
 ROUNDS = 30
 SAMPLE = 100  # vectors for each code, in each round
 
 
-def codebooks(x: Tensor, codes: int) -> Tensor:
-    """[rows, dimension] -> [codebooks, codes, dimension]; each is for what those before leave."""
+def codebooks(parts: Mapping[Part, Tensor], codes: int) -> Tensor:
+    """Of each part [rows, dimension] -> [codebooks, codes, dimension]; code 0 is silence."""
     generator = torch.Generator().manual_seed(0)
-    rest, books = x.clone(), []
-    for _ in range(CODEBOOKS):
-        book = _kmeans(rest, codes, generator)
-        rest -= book[_nearest(rest, book)]
+    rest, books = dict(parts), []
+    for part in PARTS:
+        x = rest[part]
+        sounding = x[x.abs().amax(dim=1) > 0]
+        book = torch.cat([x.new_zeros(1, x.shape[1]), _kmeans(sounding, codes - 1, generator)])
+        rest[part] = x - book[_nearest(x, book)]
         books.append(book)
     return torch.stack(books)
 
 
-def quantise(x: Tensor, books: Tensor) -> Tensor:
-    """[rows, dimension] -> codes [codebooks, rows]"""
-    rest, codes = x.clone(), []
-    for book in books:
-        codes.append(_nearest(rest, book))
-        rest -= book[codes[-1]]
+def quantise(parts: Mapping[Part, Tensor], books: Tensor) -> Tensor:
+    """Of each part [rows, dimension] -> codes [codebooks, rows]"""
+    rest, codes = dict(parts), []
+    for part, book in zip(PARTS, books, strict=True):
+        codes.append(_nearest(rest[part], book))
+        rest[part] = rest[part] - book[codes[-1]]
     return torch.stack(codes)
 
 

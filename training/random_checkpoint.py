@@ -32,6 +32,7 @@ MINIMAL = Structure(
     layers=2,
     dim=64,
     heads=4,
+    positions="sin",
     text_encoder="t5-small",
     text_layers=1,
     text_dim=512,

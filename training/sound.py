@@ -99,7 +99,7 @@ def _sound(player: Instrument, pitch: int, frames: int) -> Audio:
 
 def tone(timbre: Timbre, fundamental: float, seconds: float) -> Audio:
     """Each harmonic rises, fades on its own, and ends with the note."""
-    count = round((seconds + timbre.release) * SAMPLE_RATE)
+    count = round(seconds * SAMPLE_RATE)
     time = np.arange(count) / SAMPLE_RATE
     stair, since = np.divmod(time, STAIR)
     age = STAIR * (stair - 1 + np.minimum(since / STAIR_SLOPE, 1)).clip(0)
@@ -112,7 +112,7 @@ def tone(timbre: Timbre, fundamental: float, seconds: float) -> Audio:
         fade = np.exp(-age * (timbre.decay + n * timbre.damping) * (fundamental / C4) ** 0.5)
         phase = 2.4 * n * n  # spread, so that the harmonics do not peak together
         audio += amplitude * rise * fade * np.sin(2 * np.pi * hertz * time + phase)
-    end = np.clip((seconds + timbre.release - time) / timbre.release, 0, 1)
+    end = np.clip((seconds - time) / timbre.release, 0, 1)
     return (timbre.gain * audio * end).astype(np.float32)
 
 

@@ -1,7 +1,7 @@
 """What all MusicGen checkpoints have in common, and the sizes in which they differ."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from musicgen_engine.song import SAMPLE_RATE
 
@@ -12,13 +12,16 @@ Config = dict[str, Any]
 
 @dataclass(frozen=True)
 class Structure:
-    """audiocraft's T5Conditioner knows the names of the public T5 models only, and their widths:
+    """`positions` are sinusoids that are added, as facebook's have them, or rotary ones.
+
+    audiocraft's T5Conditioner knows the names of the public T5 models only, and their widths:
     `text_dim` is `text_encoder`'s.
     """
 
     layers: int
     dim: int
     heads: int
+    positions: Literal["sin", "rope"]
     text_encoder: str
     text_layers: int
     text_dim: int
@@ -30,11 +33,13 @@ class Structure:
     codec_filters: int
 
 
-# musicgen-tiny.
+# musicgen-tiny. Rotary positions: rhythm is distances, which so small a model learns far sooner
+# from them than from sinusoids.
 TINY = Structure(
     layers=4,
     dim=192,
     heads=6,
+    positions="rope",
     text_encoder="t5-small",
     text_layers=2,
     text_dim=512,
@@ -124,11 +129,12 @@ def lm_config(structure: Structure, channels: int) -> Config:
             "bias_proj": False,
             "past_context": None,
             "causal": True,
-            "custom": False,
-            "memory_efficient": True,
+            # With the memory-efficient attention, audiocraft's own streaming loses rotary positions.
+            "custom": structure.positions == "rope",
+            "memory_efficient": structure.positions == "sin",
             "attention_as_float32": False,
             "layer_scale": None,
-            "positional_embedding": "sin",
+            "positional_embedding": structure.positions,
             "xpos": False,
             "checkpointing": "none",
             "weight_init": "gaussian",

@@ -114,7 +114,9 @@ def check(package: Any) -> None:
     kinds = {name: kind.model for name, kind in config.conditioners.items() if name != "args"}
     _require(config.lm_model == "transformer_lm", f"it is a {config.lm_model}")
     _require(kinds == {"description": "t5"}, f"it is conditioned on {', '.join(kinds)}")
-    _require(config.transformer_lm.positional_embedding == "sin", "its positions are no sinusoids")
+    positions = config.transformer_lm.positional_embedding
+    _require(positions in ("sin", "rope"), f"its positions are {positions}")
+    _require(not config.transformer_lm.xpos, "its rotary positions fade")
     _require(config.transformer_lm.causal, "it is not causal")
     # audiocraft loads the file beside the model, which is float32 on a CPU.
     tensors = package["best_state"].values()
@@ -162,6 +164,7 @@ def _weights(lm: Any) -> Weights:
         feed=first.linear1.out_features,
         codebooks=codebooks,
         card=tokens - 1,
+        rotary=transformer.rope is not None,
     )
     heads = torch.cat([linear.weight for linear in lm.linears])
     return Weights(shape, embeddings, _layers(transformer.layers), _norm(lm.out_norm), heads)

@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from musicgen_engine.engine.attention import attend_to_past, attend_to_text
 from musicgen_engine.engine.linear import Linear
+from musicgen_engine.engine.positions import rotate, rotations, sinusoids
 from musicgen_engine.engine.transfer import sent
 from musicgen_engine.engine.window import Frames
 
@@ -38,6 +39,7 @@ class Shape:
     feed: int  # width between the two matrices behind it
     codebooks: int
     card: int
+    rotary: bool  # positions, rather than sinusoids
 
     @property
     def head_dim(self) -> int:
@@ -121,7 +123,12 @@ class Decoder:
         self._cache = torch.empty(cache, device=device, dtype=precision)
         self._embeddings = place(weights.embeddings).flatten(0, 1)
         self._offsets = torch.arange(shape.codebooks, device=device)[:, None] * (shape.card + 1)
-        self._positions = place(waves(columns, shape.dim))
+        # Sinusoids [columns, dim], or rotations [columns, 2, head_dim]: those in full precision.
+        self._positions = (
+            rotations(columns, shape.head_dim).to(device)
+            if shape.rotary
+            else place(sinusoids(columns, shape.dim))
+        )
         self._layers = [
             _Layer(layer, cache, shape, place, packed)
             for layer, cache in zip(weights.layers, self._cache, strict=True)
@@ -132,7 +139,7 @@ class Decoder:
     @torch.inference_mode()
     def condition(self, slot: int, text: Tensor) -> None:
         """The next song in `slot` follows `text`: [tokens, dim], the encoder's output."""
-        text = text.to(self._device, self._positions.dtype)
+        text = text.to(self._device, self._cache.dtype)
         for layer in self._layers:
             layer.condition(slot, text)
 
@@ -147,11 +154,13 @@ class Decoder:
         tokens = torch.from_numpy(np.concatenate([piece.tokens for piece in pieces], axis=1))
         ends = list(accumulate(piece.tokens.shape[1] for piece in pieces))
         spans = [_span(piece, end) for piece, end in zip(pieces, ends, strict=True)]
-        positions = torch.cat([self._positions[span.keys] for span in spans])  # [columns, dim]
-        x = self._embed(sent(tokens, self._device)) + positions
+        positions = torch.cat([self._positions[span.keys] for span in spans])
+        x = self._embed(sent(tokens, self._device))
+        if not self._shape.rotary:
+            x = x + positions
         x = x.repeat(ROWS, 1)  # [ROWS * columns, dim]
         for layer in self._layers:
-            x = layer(x, spans)
+            x = layer(x, spans, positions if self._shape.rotary else None)
         columns = x.view(ROWS, -1, self._shape.dim).unbind(1)
         last = torch.stack([columns[end - 1] for end in ends], dim=1).flatten(0, 1)
         logits = self._heads(self._norm_out(last)).float()
@@ -194,17 +203,21 @@ class _Layer:
         keys_values = self._cross_keys_values(text).view(len(text), 2, self._heads, -1)
         self._texts[slot] = keys_values.permute(1, 2, 0, 3).contiguous()
 
-    def __call__(self, x: Tensor, spans: Sequence[_Span]) -> Tensor:
-        """x: [ROWS * columns, dim]"""
-        x = x + self._attend_to_past(self._norm_self(x), spans)
+    def __call__(self, x: Tensor, spans: Sequence[_Span], rotations: Tensor | None) -> Tensor:
+        """x: [ROWS * columns, dim]; rotations: [columns, 2, head_dim], if positions are rotary."""
+        x = x + self._attend_to_past(self._norm_self(x), spans, rotations)
         # The unconditional rows have no text: keys and values of nothing are zero, for there is no
         # bias, and nothing would be added.
         conditional = x[: len(x) // ROWS]
         conditional += self._attend_to_text(self._norm_cross(conditional), spans)
         return x + self._feed_out(functional.gelu(self._feed_in(self._norm_feed(x))))
 
-    def _attend_to_past(self, x: Tensor, spans: Sequence[_Span]) -> Tensor:
+    def _attend_to_past(
+        self, x: Tensor, spans: Sequence[_Span], rotations: Tensor | None
+    ) -> Tensor:
         projected = self._self_in(x).view(ROWS, len(x) // ROWS, 3, self._heads, -1)
+        if rotations is not None:
+            projected[:, :, :2] = rotate(projected[:, :, :2], rotations)
         queries, *new = projected.permute(2, 0, 3, 1, 4)  # each [ROWS, heads, columns, head_dim]
         outputs = torch.empty_like(projected[:, :, 0]).transpose(1, 2)
         for span in spans:
@@ -228,13 +241,6 @@ class _Norm:
 
     def __call__(self, x: Tensor) -> Tensor:
         return functional.layer_norm(x, self._weight.shape, self._weight, self._bias, eps=1e-5)
-
-
-def waves(columns: int, dim: int) -> Tensor:
-    """The positions' embedding: float32 [columns, dim], cosines and sines of falling frequency."""
-    half = dim // 2
-    phases = torch.arange(columns)[:, None] / 10_000 ** (torch.arange(half) / (half - 1))
-    return torch.cat([phases.cos(), phases.sin()], dim=1)
 
 
 def _span(piece: Piece, end: int) -> _Span:

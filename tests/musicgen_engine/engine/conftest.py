@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,13 @@ def stereo_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def rotary_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rotary")
+    write_checkpoint(folder, replace(MINIMAL, positions="rope"))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny(tiny_checkpoint: Path) -> Model:
     return load(tiny_checkpoint)
 
@@ -39,6 +47,11 @@ def tiny(tiny_checkpoint: Path) -> Model:
 @pytest.fixture(scope="session")
 def stereo(stereo_checkpoint: Path) -> Model:
     return load(stereo_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def rotary(rotary_checkpoint: Path) -> Model:
+    return load(rotary_checkpoint)
 
 
 @pytest.fixture(autouse=True)

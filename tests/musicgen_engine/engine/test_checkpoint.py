@@ -69,8 +69,13 @@ def of_a_melody(config: Any, weights: dict[str, torch.Tensor]) -> None:
     config.conditioners.self_wav = {"model": "chroma_stem"}
 
 
-def with_rotary_positions(config: Any, weights: dict[str, torch.Tensor]) -> None:
+def with_both_positions(config: Any, weights: dict[str, torch.Tensor]) -> None:
+    config.transformer_lm.positional_embedding = "sin_rope"
+
+
+def with_fading_positions(config: Any, weights: dict[str, torch.Tensor]) -> None:
     config.transformer_lm.positional_embedding = "rope"
+    config.transformer_lm.xpos = True
 
 
 def looking_ahead(config: Any, weights: dict[str, torch.Tensor]) -> None:
@@ -88,7 +93,8 @@ def normalised_behind(config: Any, weights: dict[str, torch.Tensor]) -> None:
         (with_biases, "biases"),
         (with_position_in_the_text, "cross-attention alone"),
         (of_a_melody, "self_wav"),
-        (with_rotary_positions, "sinusoids"),
+        (with_both_positions, "sin_rope"),
+        (with_fading_positions, "fade"),
         (looking_ahead, "causal"),
         (flattened, "pattern"),
         (short, "18 s"),

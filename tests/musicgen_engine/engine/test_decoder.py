@@ -31,6 +31,13 @@ def test_prefill_is_the_same_to_the_bit_however_it_is_cut(tiny: Model, pieces: l
     assert torch.equal(run(tiny, 0, pieces), run(tiny, 1, [1] * 80))
 
 
+@pytest.mark.parametrize("pieces", [[8] * 10, [64, 16], [1, 79]])
+def test_prefill_at_rotary_positions_is_the_same_to_the_bit(
+    rotary: Model, pieces: list[int]
+) -> None:
+    assert torch.equal(run(rotary, 0, pieces), run(rotary, 1, [1] * 80))
+
+
 def test_a_slot_keeps_nothing_of_the_song_before(tiny: Model) -> None:
     before = run(tiny, 2, [80])
     tiny.decoder.condition(2, tiny.describe("a long text about quite another kind of music"))

@@ -30,6 +30,11 @@ def audiocraft_stereo(stereo: Model, stereo_checkpoint: Path) -> Reference:
     return Reference(stereo_checkpoint)
 
 
+@pytest.fixture(scope="module")
+def audiocraft_rotary(rotary: Model, rotary_checkpoint: Path) -> Reference:
+    return Reference(rotary_checkpoint)
+
+
 def others(frames: int) -> dict[int, Song]:
     """Seven songs of all kinds, by the round in which they join."""
     held = np.random.default_rng(1).integers(0, 2048, (4, 40), np.int32)
@@ -95,6 +100,23 @@ def test_greedy_stereo_codes_are_audiocrafts(
     take = play(stereo, song)
     assert np.array_equal(take.codes, audiocraft_stereo.codes(song))
     assert np.allclose(take.audio, audiocraft_stereo.audio(take.codes), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [50, 1520])
+def test_greedy_codes_at_rotary_positions_are_audiocrafts_whatever_else_plays(
+    rotary: Model, audiocraft_rotary: Reference, frames: int
+) -> None:
+    song = replace(GREEDY, frames=frames)
+    take = play_together(rotary, {**others(60), 5: song})[3]
+    assert take.task.song is song
+    assert np.array_equal(take.codes, audiocraft_rotary.codes(song))
+
+
+def test_a_song_at_rotary_positions_is_the_same_to_the_bit_alone_and_in_company(
+    rotary: Model,
+) -> None:
+    takes = play_together(rotary, {**others(60), 5: SAMPLED})
+    assert same(takes[3], play(rotary, SAMPLED))
 
 
 @pytest.mark.parametrize("held", [1, 33, 49])
