@@ -62,7 +62,7 @@ def pieces(sound: Sound, mode: Mode) -> list[Piece]:
 def composed() -> list[tuple[Sound, Mode]]:
     """Songs that the training kept apart, as long as its songs are, with drums and a melody."""
     held_out = range(data.SONGS - HELD_OUT, data.SONGS)
-    numbers = [n for n in held_out if data.song(n).drums and data.song(n).lead][:COMPOSED]
+    numbers = [n for n in held_out if data.song(n).drums and data.song(n).leads][:COMPOSED]
     return [(data.audio(n).numpy(), data.song(n).mode) for n in numbers]
 
 

@@ -76,7 +76,7 @@ def main() -> None:
     language_model.train(codes, folder, folder / "language_model.pt")
     export(folder / "checkpoint", folder, trained_codec)
     held_out = range(data.SONGS - language_model.HELD_OUT, data.SONGS)
-    print(json.dumps(reconstruction.evaluate(trained_codec, held_out)))
+    print(json.dumps(reconstruction.evaluate(trained_codec, codes, held_out)))
     print(f"the checkpoint is in {folder / 'checkpoint'}")
 
 

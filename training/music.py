@@ -251,9 +251,7 @@ class _Bar:
         lowest = CENTRE[self.piece.register] - 7
         return sorted(lowest + (pitch - lowest) % 12 for pitch in self.chord)
 
-    def _note(
-        self, player: Instrument, pitch: int, at: int, steps: int, gain: float = 1.0
-    ) -> Note:
+    def _note(self, player: Instrument, pitch: int, at: int, steps: int, gain: float = 1.0) -> Note:
         step = self.piece.step
         return Note(player, pitch, self.start + at * step, steps * step, gain)
 

@@ -99,22 +99,37 @@ def _spectrum(audio: Tensor, size: int) -> Tensor:
 
 
 @torch.inference_mode()
-def evaluate(codec: Any, numbers: Sequence[int], frames: int = 500) -> dict[str, dict[str, float]]:
-    """Signal to noise (dB) and log-mel distance of songs that go through it, by their bands."""
+def evaluate(
+    codec: Any, codes: Tensor, numbers: Sequence[int], frames: int = 500
+) -> dict[str, dict[str, float]]:
+    """What comes back of songs, by their bands: signal to noise (dB) and log-mel distance.
+
+    `snr` and `log_mel` are for the `codes` that the parts have, `encoded` is the signal to noise
+    for those that the codec's own encoder finds in the sum.
+    """
     codec.eval()
-    measured: dict[str, list[tuple[float, float]]] = {}
+    measured: dict[str, list[tuple[float, float, float]]] = {}
     for number in numbers:
         original = data.audio(number, frames)
-        codes, _scale = codec.encode(original[None, None])
-        audio = codec.decode(codes)[0, 0]
-        noise = ((audio - original).square().sum() / original.square().sum()).item()
+        audio = codec.decode(codes[number : number + 1, :, :frames].long())[0, 0]
         mel = (_log_mel(audio) - _log_mel(original)).abs().mean().item()
+        found, _scale = codec.encode(original[None, None])
+        again = codec.decode(found)[0, 0]
         players = data.song(number).instruments
         band = players[0] if len(players) == 1 else f"{len(players)} players"
         for group in (band, "all"):
-            measured.setdefault(group, []).append((-10 * math.log10(noise), mel))
-    means = {group: np.mean(values, axis=0) for group, values in sorted(measured.items())}
-    return {group: {"snr": round(a, 1), "log_mel": round(b, 3)} for group, (a, b) in means.items()}
+            values = _snr(audio, original), mel, _snr(again, original)
+            measured.setdefault(group, []).append(values)
+    names = "snr", "log_mel", "encoded"
+    return {
+        group: dict(zip(names, np.mean(values, axis=0).round(2).tolist(), strict=True))
+        for group, values in sorted(measured.items())
+    }
+
+
+def _snr(audio: Tensor, original: Tensor) -> float:
+    noise = (audio - original).square().sum() / original.square().sum()
+    return -10 * math.log10(noise.item())
 
 
 def _log_mel(audio: Tensor) -> Tensor:

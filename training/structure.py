@@ -129,7 +129,7 @@ def lm_config(structure: Structure, channels: int) -> Config:
             "bias_proj": False,
             "past_context": None,
             "causal": True,
-            # With the memory-efficient attention, audiocraft's own streaming loses rotary positions.
+            # In its memory-efficient attention audiocraft loses rotary positions when it streams.
             "custom": structure.positions == "rope",
             "memory_efficient": structure.positions == "sin",
             "attention_as_float32": False,

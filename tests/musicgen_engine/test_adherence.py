@@ -17,7 +17,7 @@ from training.sound import play
 SECONDS = 8
 INSTRUMENTS = [prompt for prompt in PROMPTS if prompt.decide in (drums_or_strings, bass_or_flute)]
 SILENT = Piece(
-    mode="major", step=8, lead=None, harmony=None, bass=False, drums=None,
+    mode="major", step=8, leads=(), texture="melody", bass=False, drums=None,
     register="middle", density="medium",
 )  # fmt: skip
 
@@ -26,13 +26,13 @@ SILENT = Piece(
     ("decide", "side", "traits"),
     [
         (drums_or_strings, "drums", {"drums": "loud"}),
-        (drums_or_strings, "strings", {"lead": "strings"}),
-        (slow_or_fast, "slow", {"step": 11, "lead": "piano", "drums": "soft"}),
-        (slow_or_fast, "fast", {"step": 6, "lead": "piano", "drums": "soft"}),
+        (drums_or_strings, "strings", {"leads": ("strings",)}),
+        (slow_or_fast, "slow", {"step": 12, "leads": ("piano",), "drums": "soft"}),
+        (slow_or_fast, "fast", {"step": 6, "leads": ("piano",), "drums": "soft"}),
         (bass_or_flute, "bass", {"bass": True}),
-        (bass_or_flute, "flute", {"lead": "flute"}),
-        (major_or_minor, "major", {"lead": "guitar", "harmony": "guitar"}),
-        (major_or_minor, "minor", {"lead": "guitar", "harmony": "guitar", "mode": "minor"}),
+        (bass_or_flute, "flute", {"leads": ("flute",)}),
+        (major_or_minor, "major", {"leads": ("guitar",)}),
+        (major_or_minor, "minor", {"leads": ("guitar",), "mode": "minor"}),
     ],
 )
 def test_the_judge_is_right_about_music_that_was_composed_so(

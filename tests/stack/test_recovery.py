@@ -20,6 +20,12 @@ from tests.stack.test_triton import stream
 STUB = "triton_python_backend_stub"
 
 
+@pytest.fixture(autouse=True)
+def healed(stack: Stack) -> None:
+    """What the test before has killed is up again: two deaths in a row are another story."""
+    until(lambda: stack.get("/readyz")[0] == 200, 60)
+
+
 def engine(stack: Stack) -> int:
     return int(until(lambda: stack.pid("musicgen_engine.engine", "musicgen-tiny")))
 

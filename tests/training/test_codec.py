@@ -6,6 +6,7 @@ from torch import Tensor
 
 from musicgen_engine.song import SAMPLES_PER_FRAME as HOP
 from training import codec, data, quantizer, transform
+from training.music import Part
 from training.structure import CODEBOOKS, TINY
 from training.transform import Transform
 
@@ -48,21 +49,50 @@ def test_encoder_and_decoder_compute_the_transform(songs: Tensor, fitted: Transf
     assert snr(audio, songs) > 12
 
 
-def test_codes_are_the_nearest_and_come_back_as_their_sum() -> None:
+@pytest.fixture(scope="module")
+def parts() -> dict[Part, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    books = torch.randn(2, 16, 8, generator=generator) * torch.tensor([1.0, 0.1]).view(2, 1, 1)
-    codes = torch.randint(16, (2, 50), generator=generator)
+    silence = torch.zeros(200, 8)
+    return {
+        part: torch.cat([torch.randn(3_000, 8, generator=generator), silence])
+        for part in dict.fromkeys(quantizer.PARTS)
+    }
+
+
+@pytest.fixture(scope="module")
+def books(parts: dict[Part, Tensor]) -> Tensor:
+    return quantizer.codebooks(parts, 32)
+
+
+def test_each_codebook_leaves_less_of_its_part(parts: dict[Part, Tensor], books: Tensor) -> None:
+    codes = quantizer.quantise(parts, books)
+    rest = dict(parts)
+    for part, book, code in zip(quantizer.PARTS, books, codes, strict=True):
+        left = rest[part] - book[code]
+        assert left.square().mean() < 0.8 * rest[part].square().mean()
+        assert len(code.unique()) == 32
+        rest[part] = left
+
+
+def test_a_part_has_the_same_codes_whatever_else_plays(
+    parts: dict[Part, Tensor], books: Tensor
+) -> None:
+    alone = {part: x if part == "lead" else torch.zeros_like(x) for part, x in parts.items()}
+    together, lead = quantizer.quantise(parts, books), quantizer.quantise(alone, books)
+    for part, one, other in zip(quantizer.PARTS, together, lead, strict=True):
+        assert torch.equal(one, other) if part == "lead" else not other.any()
+
+
+def test_silence_is_code_zero_and_comes_back_as_silence(
+    parts: dict[Part, Tensor], books: Tensor
+) -> None:
+    codes = quantizer.quantise(parts, books)
+    assert not codes[:, -200:].any() and codes[:, :-200].any(dim=1).all()
+    assert not quantizer.dequantise(codes, books)[:, -200:].any()
+
+
+def test_codes_come_back_as_the_sum_of_their_vectors(books: Tensor) -> None:
+    codes = torch.randint(32, (4, 50), generator=torch.Generator().manual_seed(0))
     vectors = quantizer.dequantise(codes, books).T
-    assert torch.equal(vectors, books[0][codes[0]] + books[1][codes[1]])
-    assert torch.equal(quantizer.quantise(books[0], books)[0], torch.arange(16))
-
-
-def test_each_codebook_leaves_less_than_the_one_before() -> None:
-    x = torch.randn(5_000, 8, generator=torch.Generator().manual_seed(0))
-    books = quantizer.codebooks(x, 32)
-    codes = quantizer.quantise(x, books)
-    left = [x]
-    for k in range(CODEBOOKS):
-        left.append(left[-1] - books[k][codes[k]])
-        assert left[-1].square().mean() < 0.8 * left[-2].square().mean()
-        assert len(codes[k].unique()) == 32
+    expected = sum(book[code] for book, code in zip(books, codes, strict=True))
+    torch.testing.assert_close(vectors, expected)

@@ -31,7 +31,7 @@ def test_who_is_announced_plays_and_nobody_else(piece: Piece) -> None:
 def test_the_mode_can_be_heard() -> None:
     """The third above the tonic, which tells major from minor, comes in every tonal piece."""
     for piece in PIECES:
-        if piece.lead:
+        if piece.leads:
             third = 4 if piece.mode == "major" else 3
             assert third in {note.pitch % 12 for note in notes_of(piece)}, piece
 
@@ -40,7 +40,7 @@ def test_pieces_differ_in_all_that_a_caption_can_say() -> None:
     assert {player for piece in PIECES for player in piece.instruments} == set(INSTRUMENTS)
     assert {piece.tempo for piece in PIECES} == set(FRAMES_A_STEP)
     assert {piece.mode for piece in PIECES} == set(SCALES)
-    assert {len(piece.instruments) for piece in PIECES} == {1, 2, 3}
+    assert {len(piece.instruments) for piece in PIECES} == {1, 2, 3, 4}
 
 
 def test_tempo_is_what_the_steps_say() -> None:
@@ -49,7 +49,26 @@ def test_tempo_is_what_the_steps_say() -> None:
         assert lowest < piece.beats_a_minute < highest
 
 
+def test_only_one_lead_plays_at_a_time_and_its_tones_end_before_the_next() -> None:
+    """So that a codebook has to know single tones and chords, and no sums of them."""
+    for piece in PIECES:
+        ends = 0
+        for start in sorted({note.start for note in notes_of(piece) if note.part == "lead"}):
+            together = [n for n in notes_of(piece) if n.part == "lead" and n.start == start]
+            assert start >= ends and len({note.instrument for note in together}) == 1
+            ends = max(note.start + note.frames for note in together)
+
+
+def test_a_song_comes_again_every_four_bars() -> None:
+    for piece in PIECES[:50]:
+        around = 4 * 16 * piece.step
+        notes = notes_of(piece)
+        later = [note for note in notes if note.start >= around]
+        again = [note._replace(start=note.start + around) for note in notes]
+        assert later == [note for note in again if note.start < FRAMES]
+
+
 def test_a_seed_composes_the_same_again_and_another_something_else() -> None:
-    piece = next(piece for piece in PIECES if piece.lead)
+    piece = next(piece for piece in PIECES if piece.leads and piece.texture == "melody")
     assert notes_of(piece, 1) == notes_of(piece, 1)
     assert len({tuple(notes_of(piece, seed)) for seed in range(20)}) > 10
