@@ -24,21 +24,23 @@ from training.structure import TINY, lm_config
 
 # Steps; then guided ones, which is the loss of the logits as classifier-free guidance changes them
 # at generation.
-STEPS, GUIDED_STEPS = 1_800, 600
-WARMUP, HOLD = 100, 1_200  # steps until the learning rate is at its peak, and until it falls
+STEPS, GUIDED_STEPS = 1_500, 600
+WARMUP, HOLD = 100, 1_000  # steps until the learning rate is at its peak, and until it falls
 PEAK, LAST = 2e-3, 5e-5  # learning rates
 # Than audiocraft's initialisation has them: as loud as what the layers add to them.
 LOUDER_CODES = 10.0
 # Standard deviation of the weights from the text encoder: a text as loud as a code.
 TEXT_WEIGHTS = 0.1
-# Excerpts in a step, and their frames: short ones, where the text counts, and whole windows.
-SHAPES = ((8, 500), (8, 500), (4, 1_500))
+# Excerpts in a step, and their frames: from many beginnings, which the text decides, to whole
+# windows.
+SHAPES = ((16, 250), (8, 500), (4, 1_500))
+BEGINNINGS = 2 / 3  # of the excerpts are the beginning of their song
 HELD_OUT = 200  # the last songs
 UNCONDITIONAL = 0.15  # of the excerpts have no text
 DISTURBED = 0.03  # of the codes that the model hears are wrong, as its own will be
-# The first frames count more, by this much, fading within as many: the second note tells the tempo,
-# and until it comes the text alone does.
-OPENING_WEIGHT, OPENING = 15.0, 30.0
+# The first frame, which the text alone decides, counts this much more; those after it less and
+# less: a slow piece is told from a fast one by a note that has not come yet.
+OPENING_WEIGHT, OPENING_FADES = 60.0, 2.0
 GUIDANCE = (1.0, 4.0)  # factors of guidance that are trained for
 REPORT, SAVE = 20, 100  # steps
 
@@ -156,10 +158,9 @@ def learning_rate(step: int) -> float:
 
 
 def batch(codes: Tensor, songs: int, frames: int, rng: Random) -> tuple[Tensor, list[str]]:
-    """Every other excerpt is the beginning of its song."""
     numbers = [rng.randrange(len(codes)) for _ in range(songs)]
     latest = codes.shape[-1] - frames
-    starts = [rng.choice((0, rng.randint(0, latest))) for _ in numbers]
+    starts = [0 if rng.random() < BEGINNINGS else rng.randint(0, latest) for _ in numbers]
     excerpts = [codes[n, :, at : at + frames] for n, at in zip(numbers, starts, strict=True)]
     captions = [disturb(describe(data.song(n), rng), rng) for n in numbers]
     return torch.stack(excerpts).long(), captions
@@ -219,7 +220,7 @@ def weighed(logits: Tensor, pattern: Tensor) -> Tensor:
     """Cross-entropy of `logits` [songs, codebooks, frames, codes]; the opening counts more."""
     each, valid = cross_entropy(logits, pattern)
     frame = torch.arange(pattern.shape[-1] - 1, device=pattern.device)
-    weight = valid * (1 + OPENING_WEIGHT * torch.exp(-frame / OPENING))
+    weight = valid * (1 + OPENING_WEIGHT / (1 + frame / OPENING_FADES))
     return (each * weight).sum() / weight.sum()
 
 

@@ -33,6 +33,7 @@ def test_the_language_model_has_musicgens_structure() -> None:
     state, config = load(TINY / FILES[0])
     lm = config["transformer_lm"]
     assert (lm["n_q"], lm["card"]) == (4, 1_024)
+    assert lm["positional_embedding"] == "rope" and not lm["memory_efficient"]
     assert config["codebooks_pattern"]["delay"]["delays"] == [0, 1, 2, 3]
     text = config["conditioners"]["description"]["t5"]
     assert (text["name"], text["finetune"]) == ("t5-small", False)
