@@ -1,11 +1,14 @@
 """Trains musicgen-tiny's language model, audiocraft's own, on codes; its text encoder is random."""
 
+from __future__ import annotations
+
 import json
 import math
 import os
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,7 +27,7 @@ from training.structure import TINY, lm_config
 
 # Steps; then guided ones, which is the loss of the logits as classifier-free guidance changes them
 # at generation.
-STEPS, GUIDED_STEPS = 1_500, 600
+STEPS, GUIDED_STEPS = 1_500, 1_020
 WARMUP, HOLD = 100, 1_000  # steps until the learning rate is at its peak, and until it falls
 PEAK, LAST = 2e-3, 5e-5  # learning rates
 # Than audiocraft's initialisation has them: as loud as what the layers add to them.
@@ -41,6 +44,9 @@ DISTURBED = 0.03  # of the codes that the model hears are wrong, as its own will
 # The first frame, which the text alone decides, counts this much more; those after it less and
 # less: a slow piece is told from a fast one by a note that has not come yet.
 OPENING_WEIGHT, OPENING_FADES = 60.0, 2.0
+# Of an excerpt from later in a song the first frames do not count at all: in a later window they
+# are given, and who learns to guess them begins songs in their middle.
+GIVEN = 100
 GUIDANCE = (1.0, 4.0)  # factors of guidance that are trained for
 REPORT, SAVE = 20, 100  # steps
 
@@ -82,10 +88,8 @@ def _work(rank: int, workers: int, meeting: str, codes: Tensor, folder: Path, st
         rng = Random(f"{step} {rank}")
         torch.manual_seed(step * workers + rank)
         songs, frames = SHAPES[step % len(SHAPES)]
-        excerpts, captions = batch(learnt, songs // workers, frames, rng)
-        loss = (guided_loss if step >= STEPS else plain_loss)(
-            lm, excerpts.to(device), captions, rng
-        )
+        loss_of = guided_loss if step >= STEPS else plain_loss
+        loss = loss_of(lm, batch(learnt, songs // workers, frames, rng).to(device), rng)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         _average(lm, workers)
@@ -157,29 +161,41 @@ def learning_rate(step: int) -> float:
     return LAST + (PEAK * min(1, (step + 1) / WARMUP) - LAST) * (1 + math.cos(math.pi * done)) / 2
 
 
-def batch(codes: Tensor, songs: int, frames: int, rng: Random) -> tuple[Tensor, list[str]]:
+@dataclass(frozen=True)
+class Batch:
+    excerpts: Tensor  # int64 [songs, codebooks, frames]
+    begins: Tensor  # bool [songs]: which of them are the beginning of their song
+    captions: list[str]
+
+    def to(self, device: torch.device) -> Batch:
+        return replace(self, excerpts=self.excerpts.to(device), begins=self.begins.to(device))
+
+
+def batch(codes: Tensor, songs: int, frames: int, rng: Random) -> Batch:
     numbers = [rng.randrange(len(codes)) for _ in range(songs)]
     latest = codes.shape[-1] - frames
     starts = [0 if rng.random() < BEGINNINGS else rng.randint(0, latest) for _ in numbers]
     excerpts = [codes[n, :, at : at + frames] for n, at in zip(numbers, starts, strict=True)]
     captions = [disturb(describe(data.song(n), rng), rng) for n in numbers]
-    return torch.stack(excerpts).long(), captions
+    return Batch(torch.stack(excerpts).long(), torch.tensor(starts) == 0, captions)
 
 
-def plain_loss(lm: Any, excerpts: Tensor, captions: list[str], rng: Random) -> Tensor:
-    captions = [caption if rng.random() > UNCONDITIONAL else "" for caption in captions]
-    pattern = delayed(excerpts, lm.special_token_id)
-    return weighed(lm(_disturbed(pattern, lm), [], texts(lm, captions)), pattern)
+def plain_loss(lm: Any, batch: Batch, rng: Random) -> Tensor:
+    captions = [caption if rng.random() > UNCONDITIONAL else "" for caption in batch.captions]
+    pattern = delayed(batch.excerpts, lm.special_token_id)
+    logits = lm(_disturbed(pattern, lm), [], texts(lm, captions))
+    return weighed(logits, pattern, batch.begins)
 
 
-def guided_loss(lm: Any, excerpts: Tensor, captions: list[str], rng: Random) -> Tensor:
-    pattern = delayed(excerpts, lm.special_token_id)
+def guided_loss(lm: Any, batch: Batch, rng: Random) -> Tensor:
+    captions = batch.captions
+    pattern = delayed(batch.excerpts, lm.special_token_id)
     heard = _disturbed(pattern, lm).repeat(2, 1, 1)
     both = lm(heard, [], texts(lm, [*captions, *[""] * len(captions)]))
     conditional, unconditional = both.chunk(2)
     factor = torch.tensor([rng.uniform(*GUIDANCE) for _ in captions], device=both.device)
     step = factor.view(-1, 1, 1, 1) * (conditional - unconditional)
-    return weighed(unconditional + step, pattern)
+    return weighed(unconditional + step, pattern, batch.begins)
 
 
 def delayed(codes: Tensor, special: int) -> Tensor:
@@ -216,11 +232,12 @@ def texts(lm: Any, captions: Sequence[str]) -> dict[str, tuple[Tensor, Tensor]]:
     return {"description": (embeddings, torch.ones_like(mask))}
 
 
-def weighed(logits: Tensor, pattern: Tensor) -> Tensor:
-    """Cross-entropy of `logits` [songs, codebooks, frames, codes]; the opening counts more."""
+def weighed(logits: Tensor, pattern: Tensor, begins: Tensor) -> Tensor:
+    """Cross-entropy of `logits` [songs, codebooks, frames, codes]."""
     each, valid = cross_entropy(logits, pattern)
     frame = torch.arange(pattern.shape[-1] - 1, device=pattern.device)
-    weight = valid * (1 + OPENING_WEIGHT / (1 + frame / OPENING_FADES))
+    opening = 1 + OPENING_WEIGHT / (1 + frame / OPENING_FADES)
+    weight = valid * torch.where(begins[:, None, None], opening, frame >= GIVEN)
     return (each * weight).sum() / weight.sum()
 
 

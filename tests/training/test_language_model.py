@@ -9,6 +9,7 @@ from torch import Tensor
 
 from training import language_model
 from training.checkpoint import write_text_encoder
+from training.language_model import GIVEN, Batch
 from training.structure import TINY
 
 CPU = torch.device("cpu")
@@ -65,8 +66,7 @@ def test_no_text_is_audiocrafts_no_text(lm: Any) -> None:
 
 
 def test_guided_by_a_factor_of_one_is_not_guided(lm: Any, codes: Tensor) -> None:
-    torch.manual_seed(0)
-    captions = ["slow piano", "fast drums"]
+    songs = Batch(codes, torch.tensor([True, False]), ["slow piano", "fast drums"])
 
     class One(Random):
         def uniform(self, a: float, b: float) -> float:
@@ -77,9 +77,9 @@ def test_guided_by_a_factor_of_one_is_not_guided(lm: Any, codes: Tensor) -> None
 
     with torch.inference_mode():
         torch.manual_seed(0)
-        plain = language_model.plain_loss(lm, codes, captions, One())
+        plain = language_model.plain_loss(lm, songs, One())
         torch.manual_seed(0)
-        guided = language_model.guided_loss(lm, codes, captions, One())
+        guided = language_model.guided_loss(lm, songs, One())
     torch.testing.assert_close(plain, guided)
 
 
@@ -88,5 +88,33 @@ def test_the_learning_rate_rises_stays_and_falls() -> None:
         language_model.STEPS + language_model.GUIDED_STEPS
     )]  # fmt: skip
     assert rates[0] < rates[50] < rates[language_model.WARMUP] == language_model.PEAK
-    assert rates[language_model.STEPS - 1] == language_model.PEAK
+    assert rates[language_model.HOLD - 1] == language_model.PEAK
+    assert rates[language_model.HOLD :] == sorted(rates[language_model.HOLD :], reverse=True)
     assert rates[-1] < 0.01 * language_model.PEAK + language_model.LAST
+
+
+def test_how_a_song_goes_on_from_its_middle_is_learnt_but_not_to_begin_there() -> None:
+    generator = torch.Generator().manual_seed(0)
+    pattern = torch.randint(TINY.codes, (1, 4, GIVEN + 51), generator=generator)
+    logits = torch.randn(1, 4, GIVEN + 50, TINY.codes, generator=generator, requires_grad=True)
+    for begins in (True, False):
+        loss = language_model.weighed(logits, pattern, torch.tensor([begins]))
+        learns = torch.autograd.grad(loss, logits)[0].abs().sum((0, 1, 3)) > 0
+        assert learns[GIVEN:].all() and learns[:GIVEN].all() == begins
+
+
+def test_the_first_frame_of_a_song_counts_most(codes: Tensor) -> None:
+    pattern = codes[:1]
+    logits = torch.zeros(1, 4, pattern.shape[-1] - 1, TINY.codes, requires_grad=True)
+    loss = language_model.weighed(logits, pattern, torch.tensor([True]))
+    pull = torch.autograd.grad(loss, logits)[0].abs().sum((0, 1, 3)).tolist()
+    assert pull == sorted(pull, reverse=True) and pull[0] > 10 * pull[-1]
+
+
+def test_excerpts_are_what_their_song_is_from_where_they_begin() -> None:
+    songs = torch.arange(3_000).view(1, 1, -1).expand(2, 4, -1)
+    batch = language_model.batch(songs, 60, 100, Random(0))
+    assert batch.excerpts.shape == (60, 4, 100) and len(batch.captions) == 60
+    starts = batch.excerpts[:, 0, 0]
+    assert torch.equal(batch.begins, starts == 0) and 20 < batch.begins.sum() < 60
+    assert torch.equal(batch.excerpts[:, 0], starts[:, None] + torch.arange(100))
