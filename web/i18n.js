@@ -19,10 +19,10 @@ const texts = {
   license: ["Weights: {license}.", "Poids : {license}."],
   noncommercial: ["Weights: {license}, non-commercial.", "Poids : {license}, non commercial."],
   tinyWords: [
-    "Small: it knows piano, organ, guitar, bass, strings, brass, flute, synth, drums, and hardly " +
-      "minds tempo and mood yet.",
+    "Small: it knows piano, organ, guitar, bass, strings, brass, flute, synth, drums, and does " +
+      "not keep a beat yet.",
     "Petit : il connaît piano, orgue, guitare, basse, cordes, cuivres, flûte, synthé, batterie, " +
-      "mais ne suit guère encore le tempo et l’humeur.",
+      "mais ne tient pas encore le tempo.",
   ],
   missing: ["Its first use downloads them.", "La première utilisation les télécharge."],
   duration: ["Duration", "Durée"],
