@@ -27,7 +27,7 @@ from training.structure import TINY, lm_config
 
 # Steps; then guided ones, which is the loss of the logits as classifier-free guidance changes them
 # at generation.
-STEPS, GUIDED_STEPS = 1_500, 1_020
+STEPS, GUIDED_STEPS = 1_500, 700
 WARMUP, HOLD = 100, 1_000  # steps until the learning rate is at its peak, and until it falls
 PEAK, LAST = 2e-3, 5e-5  # learning rates
 # Than audiocraft's initialisation has them: as loud as what the layers add to them.
