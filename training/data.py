@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from training import sound
-from training.music import Part, Piece, compose, invent
+from training.music import MOMENTS, Part, Piece, compose, invent, moment
 from training.quantizer import PARTS, quantise
 from training.transform import Transform
 
@@ -56,4 +56,6 @@ def _prepare(transform: Transform, books: Tensor) -> None:
 def _encode(number: int) -> Tensor:
     transform, books = _codec
     heard = {part: transform(audio) for part, audio in parts(number).items()}
-    return quantise(heard, books).short()
+    piece, first = song(number), books.shape[1] - MOMENTS
+    time = torch.tensor([first + moment(piece, frame) for frame in range(FRAMES)])
+    return quantise(heard, books, time).short()

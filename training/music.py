@@ -29,6 +29,8 @@ Part = Literal["lead", "bass", "drums"]
 
 # Frames of a sixteenth note: 62 to 150 beats a minute.
 FRAMES_A_STEP: dict[Tempo, tuple[int, ...]] = {"slow": (12, 10), "medium": (8,), "fast": (6, 5)}
+TEMPI = sorted(step for steps in FRAMES_A_STEP.values() for step in steps)
+MOMENTS = STEPS * sum(TEMPI)  # frames in a bar, of all tempi
 # Everything is in C: major or minor.
 SCALES: dict[Mode, tuple[int, ...]] = {
     "major": (0, 2, 4, 5, 7, 9, 11),
@@ -194,6 +196,12 @@ def compose(piece: Piece, frames: int, rng: Random) -> list[Note]:
         if piece.drums:
             notes += bar.drums(DRUMS_GAIN[piece.drums], kicks)
     return [note for note in notes if note.start < frames]
+
+
+def moment(piece: Piece, frame: int) -> int:
+    """A number for the tempo and the place in the bar, from 0 to `MOMENTS`."""
+    before = sum(STEPS * step for step in TEMPI[: TEMPI.index(piece.step)])
+    return before + frame % (STEPS * piece.step)
 
 
 class _Bar:

@@ -5,6 +5,10 @@ there are too many for a small model to learn. Here drums, lead and bass have co
 own, so a note has the same codes whatever else plays. A decoder adds them up all the same, and an
 encoder that hears the sum only finds much the same codes, for the loudest part comes first.
 
+Silence has many codes, all of the same nothing: where drums or bass are silent, theirs tells where
+in the bar a frame is. A tone that is held looks the same in every frame; with this metronome the
+model need not count them.
+
 audiocraft's own initialisation compares all vectors with all centres in one tensor, which for as
 many vectors as are needed here takes more memory than most machines have.
 """
@@ -18,29 +22,35 @@ from training.music import Part
 
 # Whose each codebook is; the second one of a part is for what the first leaves.
 PARTS: tuple[Part, ...] = ("drums", "lead", "lead", "bass")
+METRONOME: tuple[Part, ...] = ("drums", "bass")  # whose silence tells the time
 ROUNDS = 30
 SAMPLE = 100  # vectors for each code, in each round
 
 
-def codebooks(parts: Mapping[Part, Tensor], codes: int) -> Tensor:
-    """Of each part [rows, dimension] -> [codebooks, codes, dimension]; code 0 is silence."""
+def codebooks(parts: Mapping[Part, Tensor], codes: int, silences: int) -> Tensor:
+    """Of each part [rows, dimension] -> [codebooks, codes, dimension].
+
+    Code 0 is silence, and so are the last `silences` of those with a metronome.
+    """
     generator = torch.Generator().manual_seed(0)
     rest, books = dict(parts), []
     for part in PARTS:
         x = rest[part]
-        sounding = x[x.abs().amax(dim=1) > 0]
-        book = torch.cat([x.new_zeros(1, x.shape[1]), _kmeans(sounding, codes - 1, generator)])
+        book = x.new_zeros(codes, x.shape[1])
+        last = codes - silences if part in METRONOME else codes
+        book[1:last] = _kmeans(x[x.abs().amax(dim=1) > 0], last - 1, generator)
         rest[part] = x - book[_nearest(x, book)]
         books.append(book)
     return torch.stack(books)
 
 
-def quantise(parts: Mapping[Part, Tensor], books: Tensor) -> Tensor:
-    """Of each part [rows, dimension] -> codes [codebooks, rows]"""
+def quantise(parts: Mapping[Part, Tensor], books: Tensor, time: Tensor) -> Tensor:
+    """Of each part [rows, dimension], and the silence's code in each row -> [codebooks, rows]"""
     rest, codes = dict(parts), []
     for part, book in zip(PARTS, books, strict=True):
-        codes.append(_nearest(rest[part], book))
-        rest[part] = rest[part] - book[codes[-1]]
+        code = _nearest(rest[part], book)
+        rest[part] = rest[part] - book[code]
+        codes.append(torch.where(code == 0, time, code) if part in METRONOME else code)
     return torch.stack(codes)
 
 
