@@ -23,11 +23,13 @@ from training import data
 from training.caption import describe, disturb
 from training.checkpoint import build_lm
 from training.files import keep
+from training.music import MOMENTS
+from training.quantizer import unclocked
 from training.structure import TINY, lm_config
 
 # Steps; then guided ones, which is the loss of the logits as classifier-free guidance changes them
 # at generation.
-STEPS, GUIDED_STEPS = 1_500, 700
+STEPS, GUIDED_STEPS = 2_000, 700
 WARMUP, HOLD = 100, 1_000  # steps until the learning rate is at its peak, and until it falls
 PEAK, LAST = 2e-3, 5e-5  # learning rates
 # Than audiocraft's initialisation has them: as loud as what the layers add to them.
@@ -47,6 +49,8 @@ OPENING_WEIGHT, OPENING_FADES = 60.0, 2.0
 # Of an excerpt from later in a song the first frames do not count at all: in a later window they
 # are given, and who learns to guess them begins songs in their middle.
 GIVEN = 100
+# Of those the metronome is not always given: an encoder that hears music writes none.
+UNCLOCKED = 0.25
 GUIDANCE = (1.0, 4.0)  # factors of guidance that are trained for
 REPORT, SAVE = 20, 100  # steps
 
@@ -175,8 +179,13 @@ def batch(codes: Tensor, songs: int, frames: int, rng: Random) -> Batch:
     numbers = [rng.randrange(len(codes)) for _ in range(songs)]
     latest = codes.shape[-1] - frames
     starts = [0 if rng.random() < BEGINNINGS else rng.randint(0, latest) for _ in numbers]
-    excerpts = [codes[n, :, at : at + frames] for n, at in zip(numbers, starts, strict=True)]
+    excerpts = [
+        codes[n, :, at : at + frames].clone() for n, at in zip(numbers, starts, strict=True)
+    ]
     captions = [disturb(describe(data.song(n), rng), rng) for n in numbers]
+    for excerpt, start in zip(excerpts, starts, strict=True):
+        if start and rng.random() < UNCLOCKED:
+            excerpt[:, :GIVEN] = unclocked(excerpt[:, :GIVEN], MOMENTS, TINY.codes)
     return Batch(torch.stack(excerpts).long(), torch.tensor(starts) == 0, captions)
 
 
@@ -235,7 +244,9 @@ def texts(lm: Any, captions: Sequence[str]) -> dict[str, tuple[Tensor, Tensor]]:
 def weighed(logits: Tensor, pattern: Tensor, begins: Tensor) -> Tensor:
     """Cross-entropy of `logits` [songs, codebooks, frames, codes]."""
     each, valid = cross_entropy(logits, pattern)
-    frame = torch.arange(pattern.shape[-1] - 1, device=pattern.device)
+    codebooks, steps = each.shape[1:]
+    late = torch.arange(codebooks, device=pattern.device)[:, None]
+    frame = (torch.arange(steps, device=pattern.device) - late).clamp(min=0)
     opening = 1 + OPENING_WEIGHT / (1 + frame / OPENING_FADES)
     weight = valid * torch.where(begins[:, None, None], opening, frame >= GIVEN)
     return (each * weight).sum() / weight.sum()

@@ -54,6 +54,12 @@ def quantise(parts: Mapping[Part, Tensor], books: Tensor, time: Tensor) -> Tenso
     return torch.stack(codes)
 
 
+def unclocked(codes: Tensor, silences: int, card: int) -> Tensor:
+    """[..., codebooks, frames] with silence as code 0 alone, as an encoder writes it."""
+    tells = torch.tensor([part in METRONOME for part in PARTS])[:, None]
+    return torch.where(tells & (codes >= card - silences), 0, codes)
+
+
 def dequantise(codes: Tensor, books: Tensor) -> Tensor:
     """[..., codebooks, frames] -> [..., dimension, frames]"""
     vectors = [book[codes[..., k, :].long()] for k, book in enumerate(books)]

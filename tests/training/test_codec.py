@@ -49,6 +49,10 @@ def test_encoder_and_decoder_compute_the_transform(songs: Tensor, fitted: Transf
     assert snr(audio, songs) > 12
 
 
+CODES, SILENCES = 32, 8
+TIME = CODES - SILENCES + torch.arange(3_200) % SILENCES
+
+
 @pytest.fixture(scope="module")
 def parts() -> dict[Part, Tensor]:
     generator = torch.Generator().manual_seed(0)
@@ -61,16 +65,17 @@ def parts() -> dict[Part, Tensor]:
 
 @pytest.fixture(scope="module")
 def books(parts: dict[Part, Tensor]) -> Tensor:
-    return quantizer.codebooks(parts, 32)
+    return quantizer.codebooks(parts, CODES, SILENCES)
 
 
 def test_each_codebook_leaves_less_of_its_part(parts: dict[Part, Tensor], books: Tensor) -> None:
-    codes = quantizer.quantise(parts, books)
+    codes = quantizer.quantise(parts, books, TIME)
     rest = dict(parts)
     for part, book, code in zip(quantizer.PARTS, books, codes, strict=True):
         left = rest[part] - book[code]
         assert left.square().mean() < 0.8 * rest[part].square().mean()
-        assert len(code.unique()) == 32
+        used = range(1, CODES) if part in quantizer.METRONOME else range(CODES)
+        assert code.unique().tolist() == [*used]
         rest[part] = left
 
 
@@ -78,17 +83,29 @@ def test_a_part_has_the_same_codes_whatever_else_plays(
     parts: dict[Part, Tensor], books: Tensor
 ) -> None:
     alone = {part: x if part == "lead" else torch.zeros_like(x) for part, x in parts.items()}
-    together, lead = quantizer.quantise(parts, books), quantizer.quantise(alone, books)
+    together, lead = (quantizer.quantise(played, books, TIME) for played in (parts, alone))
     for part, one, other in zip(quantizer.PARTS, together, lead, strict=True):
-        assert torch.equal(one, other) if part == "lead" else not other.any()
+        assert torch.equal(other, one if part == "lead" else TIME)
 
 
-def test_silence_is_code_zero_and_comes_back_as_silence(
+def test_silence_tells_the_time_and_comes_back_as_silence(
     parts: dict[Part, Tensor], books: Tensor
 ) -> None:
-    codes = quantizer.quantise(parts, books)
-    assert not codes[:, -200:].any() and codes[:, :-200].any(dim=1).all()
+    codes = quantizer.quantise(parts, books, TIME)
+    for part, code in zip(quantizer.PARTS, codes, strict=True):
+        silence = TIME if part in quantizer.METRONOME else torch.zeros_like(TIME)
+        assert torch.equal(code[-200:], silence[-200:]) and (code != silence)[:-200].all()
     assert not quantizer.dequantise(codes, books)[:, -200:].any()
+
+
+def test_without_the_metronome_silence_is_code_zero_and_all_else_the_same(
+    parts: dict[Part, Tensor], books: Tensor
+) -> None:
+    codes = quantizer.quantise(parts, books, TIME)
+    without = quantizer.unclocked(codes, SILENCES, CODES)
+    assert not without[:, -200:].any() and torch.equal(without[:, :-200], codes[:, :-200])
+    vectors = [quantizer.dequantise(c, books) for c in (codes, without)]
+    assert torch.equal(*vectors)
 
 
 def test_codes_come_back_as_the_sum_of_their_vectors(books: Tensor) -> None:

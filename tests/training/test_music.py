@@ -4,7 +4,18 @@ from random import Random
 
 import pytest
 
-from training.music import FRAMES_A_STEP, INSTRUMENTS, SCALES, Note, Piece, compose, invent
+from training.music import (
+    FRAMES_A_STEP,
+    INSTRUMENTS,
+    MOMENTS,
+    SCALES,
+    STEPS,
+    Note,
+    Piece,
+    compose,
+    invent,
+    moment,
+)
 
 FRAMES = 1_000
 PIECES = [invent(Random(number)) for number in range(200)]
@@ -41,6 +52,15 @@ def test_pieces_differ_in_all_that_a_caption_can_say() -> None:
     assert {piece.tempo for piece in PIECES} == set(FRAMES_A_STEP)
     assert {piece.mode for piece in PIECES} == set(SCALES)
     assert {len(piece.instruments) for piece in PIECES} == {1, 2, 3, 4}
+
+
+def test_a_moment_tells_the_tempo_and_the_place_in_the_bar_and_nothing_else() -> None:
+    told: dict[tuple[int, int], int] = {}
+    for piece in PIECES:
+        for frame in range(400):
+            place = piece.step, frame % (STEPS * piece.step)
+            assert told.setdefault(place, moment(piece, frame)) == moment(piece, frame)
+    assert sorted(told.values()) == list(range(MOMENTS))
 
 
 def test_tempo_is_what_the_steps_say() -> None:
