@@ -23,15 +23,16 @@ from training import data
 from training.caption import describe, disturb
 from training.checkpoint import build_lm
 from training.files import keep
-from training.music import MOMENTS
+from training.music import MOMENTS, Piece
 from training.quantizer import unclocked
 from training.structure import TINY, lm_config
 
 # Steps; then guided ones, which is the loss of the logits as classifier-free guidance changes them
-# at generation.
-STEPS, GUIDED_STEPS = 2_000, 700
+# at generation; then guided ones that dwell on the beginnings of bars.
+PLAIN, GUIDED, BARS = 2_000, 700, 300
+STEPS = PLAIN + GUIDED + BARS
 WARMUP, HOLD = 100, 1_000  # steps until the learning rate is at its peak, and until it falls
-PEAK, LAST = 2e-3, 5e-5  # learning rates
+PEAK, BARS_PEAK, LAST = 2e-3, 5e-4, 5e-5  # learning rates
 # Than audiocraft's initialisation has them: as loud as what the layers add to them.
 LOUDER_CODES = 10.0
 # Standard deviation of the weights from the text encoder: a text as loud as a code.
@@ -49,7 +50,9 @@ OPENING_WEIGHT, OPENING_FADES = 60.0, 2.0
 # Of an excerpt from later in a song the first frames do not count at all: in a later window they
 # are given, and who learns to guess them begins songs in their middle.
 GIVEN = 100
-# Of those the metronome is not always given: an encoder that hears music writes none.
+# At a bar's first frame the metronome turns over, and chords change: there tempo and key are lost.
+BAR_WEIGHT = 60.0
+# The metronome is not always given: an encoder that hears music writes none.
 UNCLOCKED = 0.25
 GUIDANCE = (1.0, 4.0)  # factors of guidance that are trained for
 REPORT, SAVE = 20, 100  # steps
@@ -86,14 +89,16 @@ def _work(rank: int, workers: int, meeting: str, codes: Tensor, folder: Path, st
         begin = saved["step"]
     learnt, held_out = codes[:-HELD_OUT], codes[-HELD_OUT:]
     mean, since = 0.0, time.monotonic()
-    for step in range(begin, STEPS + GUIDED_STEPS):
+    for step in range(begin, STEPS):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step)
         rng = Random(f"{step} {rank}")
         torch.manual_seed(step * workers + rank)
         songs, frames = SHAPES[step % len(SHAPES)]
-        loss_of = guided_loss if step >= STEPS else plain_loss
-        loss = loss_of(lm, batch(learnt, songs // workers, frames, rng).to(device), rng)
+        loss_of = guided_loss if step >= PLAIN else plain_loss
+        bar_weight = BAR_WEIGHT if step >= PLAIN + GUIDED else 1.0
+        drawn = batch(learnt, songs // workers, frames, rng, bar_weight)
+        loss = loss_of(lm, drawn.to(device), rng)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         _average(lm, workers)
@@ -102,14 +107,14 @@ def _work(rank: int, workers: int, meeting: str, codes: Tensor, folder: Path, st
         mean += loss.item() / REPORT
         if rank == 0 and (step + 1) % REPORT == 0:
             seconds = (time.monotonic() - since) / REPORT
-            left = (STEPS + GUIDED_STEPS - step - 1) * seconds / 60
+            left = (STEPS - step - 1) * seconds / 60
             print(
-                f"language model: step {step + 1} of {STEPS + GUIDED_STEPS}, loss {mean:.3f}, "
+                f"language model: step {step + 1} of {STEPS}, loss {mean:.3f}, "
                 f"{seconds:.2f} s a step, {left:.0f} min left",
                 flush=True,
             )
             mean, since = 0.0, time.monotonic()
-        if rank == 0 and ((step + 1) % SAVE == 0 or step + 1 == STEPS + GUIDED_STEPS):
+        if rank == 0 and ((step + 1) % SAVE == 0 or step + 1 == STEPS):
             saved = {
                 "step": step + 1,
                 "model": lm.state_dict(),
@@ -161,21 +166,25 @@ def _average(lm: torch.nn.Module, workers: int) -> None:
 
 
 def learning_rate(step: int) -> float:
-    done = max(0.0, (step - HOLD) / (STEPS + GUIDED_STEPS - HOLD))
-    return LAST + (PEAK * min(1, (step + 1) / WARMUP) - LAST) * (1 + math.cos(math.pi * done)) / 2
+    if step < PLAIN + GUIDED:
+        peak = PEAK * min(1, (step + 1) / WARMUP)
+        done = max(0.0, (step - HOLD) / (PLAIN + GUIDED - HOLD))
+    else:
+        peak, done = BARS_PEAK, (step - PLAIN - GUIDED) / BARS
+    return LAST + (peak - LAST) * (1 + math.cos(math.pi * done)) / 2
 
 
 @dataclass(frozen=True)
 class Batch:
     excerpts: Tensor  # int64 [songs, codebooks, frames]
-    begins: Tensor  # bool [songs]: which of them are the beginning of their song
+    weights: Tensor  # float32 [songs, frames]: how much each counts
     captions: list[str]
 
     def to(self, device: torch.device) -> Batch:
-        return replace(self, excerpts=self.excerpts.to(device), begins=self.begins.to(device))
+        return replace(self, excerpts=self.excerpts.to(device), weights=self.weights.to(device))
 
 
-def batch(codes: Tensor, songs: int, frames: int, rng: Random) -> Batch:
+def batch(codes: Tensor, songs: int, frames: int, rng: Random, bar_weight: float) -> Batch:
     numbers = [rng.randrange(len(codes)) for _ in range(songs)]
     latest = codes.shape[-1] - frames
     starts = [0 if rng.random() < BEGINNINGS else rng.randint(0, latest) for _ in numbers]
@@ -186,14 +195,27 @@ def batch(codes: Tensor, songs: int, frames: int, rng: Random) -> Batch:
     for excerpt, start in zip(excerpts, starts, strict=True):
         if start and rng.random() < UNCLOCKED:
             excerpt[:, :GIVEN] = unclocked(excerpt[:, :GIVEN], MOMENTS, TINY.codes)
-    return Batch(torch.stack(excerpts).long(), torch.tensor(starts) == 0, captions)
+    weights = [
+        weights_of(data.song(n), at, frames, bar_weight)
+        for n, at in zip(numbers, starts, strict=True)
+    ]
+    return Batch(torch.stack(excerpts).long(), torch.stack(weights), captions)
+
+
+def weights_of(piece: Piece, start: int, frames: int, bar_weight: float) -> Tensor:
+    """How much the frames from `start` on count, [frames]."""
+    frame = torch.arange(frames)
+    opening = 1 + OPENING_WEIGHT / (1 + frame / OPENING_FADES)
+    weights = (frame >= GIVEN).float() if start else opening
+    begins_bar = (start + frame) % piece.bar == 0
+    return torch.where(begins_bar & (weights > 0), weights.clamp(min=bar_weight), weights)
 
 
 def plain_loss(lm: Any, batch: Batch, rng: Random) -> Tensor:
     captions = [caption if rng.random() > UNCONDITIONAL else "" for caption in batch.captions]
     pattern = delayed(batch.excerpts, lm.special_token_id)
     logits = lm(_disturbed(pattern, lm), [], texts(lm, captions))
-    return weighed(logits, pattern, batch.begins)
+    return weighed(logits, pattern, batch.weights)
 
 
 def guided_loss(lm: Any, batch: Batch, rng: Random) -> Tensor:
@@ -204,7 +226,7 @@ def guided_loss(lm: Any, batch: Batch, rng: Random) -> Tensor:
     conditional, unconditional = both.chunk(2)
     factor = torch.tensor([rng.uniform(*GUIDANCE) for _ in captions], device=both.device)
     step = factor.view(-1, 1, 1, 1) * (conditional - unconditional)
-    return weighed(unconditional + step, pattern, batch.begins)
+    return weighed(unconditional + step, pattern, batch.weights)
 
 
 def delayed(codes: Tensor, special: int) -> Tensor:
@@ -241,14 +263,13 @@ def texts(lm: Any, captions: Sequence[str]) -> dict[str, tuple[Tensor, Tensor]]:
     return {"description": (embeddings, torch.ones_like(mask))}
 
 
-def weighed(logits: Tensor, pattern: Tensor, begins: Tensor) -> Tensor:
-    """Cross-entropy of `logits` [songs, codebooks, frames, codes]."""
+def weighed(logits: Tensor, pattern: Tensor, weights: Tensor) -> Tensor:
+    """Cross-entropy of `logits` [songs, codebooks, frames, codes]; `weights` [songs, frames]."""
     each, valid = cross_entropy(logits, pattern)
     codebooks, steps = each.shape[1:]
     late = torch.arange(codebooks, device=pattern.device)[:, None]
     frame = (torch.arange(steps, device=pattern.device) - late).clamp(min=0)
-    opening = 1 + OPENING_WEIGHT / (1 + frame / OPENING_FADES)
-    weight = valid * torch.where(begins[:, None, None], opening, frame >= GIVEN)
+    weight = valid * weights[:, frame]
     return (each * weight).sum() / weight.sum()
 
 

@@ -119,6 +119,11 @@ class Piece:
         return next(tempo for tempo, steps in FRAMES_A_STEP.items() if self.step in steps)
 
     @property
+    def bar(self) -> int:
+        """Frames of one."""
+        return STEPS * self.step
+
+    @property
     def beats_a_minute(self) -> float:
         return 60 * FRAME_RATE / (4 * self.step)
 
@@ -178,9 +183,8 @@ def compose(piece: Piece, frames: int, rng: Random) -> list[Note]:
     bass = rng.choice(BASS_RHYTHMS[piece.density])
     kicks = rng.choice(KICKS[piece.density])
     notes: list[Note] = []
-    length = piece.step * STEPS
-    for number in range(-(-frames // length)):
-        bar = _Bar(piece, degrees[number % 4], number * length)
+    for number in range(-(-frames // piece.bar)):
+        bar = _Bar(piece, degrees[number % 4], number * piece.bar)
         if piece.leads:
             lead = piece.leads[number % len(piece.leads)]
             if piece.texture == "chords":
@@ -201,7 +205,7 @@ def compose(piece: Piece, frames: int, rng: Random) -> list[Note]:
 def moment(piece: Piece, frame: int) -> int:
     """A number for the tempo and the place in the bar, from 0 to `MOMENTS`."""
     before = sum(STEPS * step for step in TEMPI[: TEMPI.index(piece.step)])
-    return before + frame % (STEPS * piece.step)
+    return before + frame % piece.bar
 
 
 class _Bar:

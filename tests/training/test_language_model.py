@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from training import language_model
+from training import data, language_model
 from training.checkpoint import write_text_encoder
 from training.language_model import GIVEN, Batch
 from training.music import MOMENTS
@@ -67,7 +67,7 @@ def test_no_text_is_audiocrafts_no_text(lm: Any) -> None:
 
 
 def test_guided_by_a_factor_of_one_is_not_guided(lm: Any, codes: Tensor) -> None:
-    songs = Batch(codes, torch.tensor([True, False]), ["slow piano", "fast drums"])
+    songs = Batch(codes, torch.ones(2, 30), ["slow piano", "fast drums"])
 
     class One(Random):
         def uniform(self, a: float, b: float) -> float:
@@ -84,47 +84,67 @@ def test_guided_by_a_factor_of_one_is_not_guided(lm: Any, codes: Tensor) -> None
     torch.testing.assert_close(plain, guided)
 
 
-def test_the_learning_rate_rises_stays_and_falls() -> None:
-    rates = [language_model.learning_rate(step) for step in range(
-        language_model.STEPS + language_model.GUIDED_STEPS
-    )]  # fmt: skip
+def test_the_learning_rate_rises_stays_and_falls_and_once_more_for_the_bars() -> None:
+    rates = [language_model.learning_rate(step) for step in range(language_model.STEPS)]
+    bars = language_model.PLAIN + language_model.GUIDED
     assert rates[0] < rates[50] < rates[language_model.WARMUP] == language_model.PEAK
     assert rates[language_model.HOLD - 1] == language_model.PEAK
-    assert rates[language_model.HOLD :] == sorted(rates[language_model.HOLD :], reverse=True)
-    assert rates[-1] < 0.01 * language_model.PEAK + language_model.LAST
+    assert rates[language_model.HOLD : bars] == sorted(
+        rates[language_model.HOLD : bars], reverse=True
+    )
+    assert rates[bars] == language_model.BARS_PEAK
+    assert rates[bars:] == sorted(rates[bars:], reverse=True)
+    for last in (rates[bars - 1], rates[-1]):
+        assert last < 0.01 * language_model.PEAK + language_model.LAST
+
+
+PIECE = data.song(0)
 
 
 def test_how_a_song_goes_on_from_its_middle_is_learnt_but_not_to_begin_there() -> None:
+    begun, later = (language_model.weights_of(PIECE, start, GIVEN + 50, 1.0) for start in (0, 7))
+    assert (begun > 0).all() and (later > 0).tolist() == [False] * GIVEN + [True] * 50
+
+
+def test_the_first_frame_of_a_song_counts_most() -> None:
+    weights = language_model.weights_of(PIECE, 0, 400, 1.0).tolist()
+    assert weights == sorted(weights, reverse=True) and weights[0] > 10 * weights[-1]
+
+
+def test_the_first_frames_of_bars_can_count_more() -> None:
+    for start in (0, 7):
+        plain, bars = (language_model.weights_of(PIECE, start, 600, w) for w in (1.0, 40.0))
+        more = [start + frame for frame in (plain != bars).nonzero()[:, 0].tolist()]
+        assert len(more) > 1 and all(frame % PIECE.bar == 0 for frame in more)
+        assert set(bars[plain != bars].tolist()) == {40.0}
+
+
+def test_a_frame_counts_the_same_in_each_codebook() -> None:
+    """Codebook k comes k steps late."""
     generator = torch.Generator().manual_seed(0)
-    pattern = torch.randint(TINY.codes, (1, 4, GIVEN + 51), generator=generator)
-    logits = torch.randn(1, 4, GIVEN + 50, TINY.codes, generator=generator, requires_grad=True)
-    for begins in (True, False):
-        loss = language_model.weighed(logits, pattern, torch.tensor([begins]))
-        learns = torch.autograd.grad(loss, logits)[0].abs().sum((0, 3)) > 0
-        for k in range(4):  # codebook k comes k steps late
-            late = learns[k, k:]
-            assert late[GIVEN:].all() and late[:GIVEN].all() == late[:GIVEN].any() == begins
-
-
-def test_the_first_frame_of_a_song_counts_most(codes: Tensor) -> None:
-    pattern = codes[:1]
-    logits = torch.zeros(1, 4, pattern.shape[-1] - 1, TINY.codes, requires_grad=True)
-    loss = language_model.weighed(logits, pattern, torch.tensor([True]))
-    pull = torch.autograd.grad(loss, logits)[0].abs().sum((0, 1, 3)).tolist()
-    assert pull == sorted(pull, reverse=True) and pull[0] > 10 * pull[-1]
+    pattern = torch.randint(TINY.codes, (1, 4, 51), generator=generator)
+    logits = torch.zeros(1, 4, 50, TINY.codes, requires_grad=True)
+    weights = torch.rand(1, 50, generator=generator)
+    loss = language_model.weighed(logits, pattern, weights)
+    pull = torch.autograd.grad(loss, logits)[0].abs().sum((0, 3))
+    for k in range(4):
+        torch.testing.assert_close(
+            pull[k, k:] / pull[0, 0], (weights / weights[:, :1])[0, : 50 - k]
+        )
 
 
 def test_excerpts_are_what_their_song_is_from_where_they_begin() -> None:
     lead = torch.arange(3_000)
     silence = TINY.codes - MOMENTS + lead % MOMENTS
     songs = torch.stack([silence, lead, lead, silence]).expand(2, 4, -1)
-    batch = language_model.batch(songs, 60, GIVEN + 50, Random(0))
+    batch = language_model.batch(songs, 60, GIVEN + 50, Random(0), 1.0)
     assert batch.excerpts.shape == (60, 4, GIVEN + 50) and len(batch.captions) == 60
     starts = batch.excerpts[:, 1, 0]
-    assert torch.equal(batch.begins, starts == 0) and 20 < batch.begins.sum() < 60
+    begins = starts == 0
+    assert torch.equal(batch.weights[:, 0] > 0, begins) and 20 < begins.sum() < 60
     whole = torch.stack([songs[0, :, at : at + GIVEN + 50] for at in starts.tolist()])
     assert torch.equal(batch.excerpts[:, 1:3], whole[:, 1:3])
     assert torch.equal(batch.excerpts[..., GIVEN:], whole[..., GIVEN:])
     unclocked = (batch.excerpts != whole).any(2).any(1)
-    assert 0 < unclocked.sum() < (~batch.begins).sum() and not unclocked[batch.begins].any()
+    assert 0 < unclocked.sum() < (~begins).sum() and not unclocked[begins].any()
     assert not batch.excerpts[unclocked][:, [0, 3], :GIVEN].any()
