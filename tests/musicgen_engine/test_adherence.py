@@ -15,7 +15,6 @@ from training.music import Piece, compose
 from training.sound import play
 
 SECONDS = 8
-INSTRUMENTS = [prompt for prompt in PROMPTS if prompt.decide in (drums_or_strings, bass_or_flute)]
 SILENT = Piece(
     mode="major", step=8, leads=(), texture="melody", bass=False, drums=None,
     register="middle", density="medium",
@@ -44,9 +43,9 @@ def test_the_judge_is_right_about_music_that_was_composed_so(
         assert judge(Prompt("", side, decide), play(notes, frames))
 
 
-def test_the_instrument_is_the_one_that_the_prompt_asks_for() -> None:
+def test_the_music_is_what_the_prompt_asks_for() -> None:
     torch.set_num_threads(1)
-    songs = [Song(prompt.text, SECONDS * FRAME_RATE, seed=0) for prompt in INSTRUMENTS]
-    heard = zip(INSTRUMENTS, sing(load(TINY), songs), strict=True)
-    right = [prompt.text for prompt, sound in heard if judge(prompt, sound)]
-    assert len(INSTRUMENTS) == 10 and len(right) >= 8, right
+    songs = [Song(prompt.text, SECONDS * FRAME_RATE, seed=0) for prompt in PROMPTS]
+    heard = zip(PROMPTS, sing(load(TINY), songs), strict=True)
+    wrong = [prompt.text for prompt, sound in heard if not judge(prompt, sound)]
+    assert len(PROMPTS) == 20 and len(wrong) <= 3, wrong
