@@ -27,6 +27,7 @@ SILENT = Piece(
         (drums_or_strings, "drums", {"drums": "loud"}),
         (drums_or_strings, "strings", {"leads": ("strings",)}),
         (slow_or_fast, "slow", {"step": 12, "leads": ("piano",), "drums": "soft"}),
+        (slow_or_fast, "slow", {"step": 12, "leads": ("guitar",), "drums": "soft"}),
         (slow_or_fast, "fast", {"step": 6, "leads": ("piano",), "drums": "soft"}),
         (bass_or_flute, "bass", {"bass": True}),
         (bass_or_flute, "flute", {"leads": ("flute",)}),
