@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from musicgen_engine.song import FRAME_RATE, SAMPLE_RATE
-from training.music import FRAMES_A_STEP
+from training.music import TEMPI
 from training.sound import C4, RATIOS
 
 Sound = npt.NDArray[np.float32]
@@ -25,7 +25,6 @@ MAJOR, MINOR = (4, 9, 11), (3, 8, 10)  # what only one of the scales has: E, A, 
 PITCHES = (100, 1_100)  # Hz
 MISTUNED = 30  # cents that a tone may be off its pitch class
 
-STEPS = sorted(sum(FRAMES_A_STEP.values(), ()))  # codec frames of a sixteenth note
 FRAME = 2  # hops in a codec frame
 BACKBEAT = 8  # sixteenth notes between two strokes of the snare drum
 SNARE = (1_500, 5_500)  # Hz: its hiss, below that of hi-hats
@@ -67,7 +66,7 @@ def tempo(sound: Sound) -> float:
         level = np.array([hiss[start::period].mean() for start in range(period)])
         return float((level - np.roll(level, period // 2)).max())
 
-    return 60 * FRAME_RATE / (4 * max(STEPS, key=contrast))
+    return 60 * FRAME_RATE / (4 * max(TEMPI, key=contrast))
 
 
 def roll_off(sound: Sound, share: float = 0.85) -> float:

@@ -19,7 +19,6 @@ from torch import Tensor
 from training import codec, data, language_model, quantizer, reconstruction, transform
 from training.checkpoint import CODEC, LM, save, write_text_encoder
 from training.files import keep
-from training.music import MOMENTS
 from training.quantizer import PARTS
 from training.structure import TINY, lm_config
 
@@ -34,7 +33,7 @@ def fit(file: Path) -> tuple[transform.Transform, Tensor]:
         fitted = transform.fit(songs, TINY.codec_dim)
         played = [data.parts(number) for number in range(SONGS_QUANTISED)]
         parts = {part: torch.cat([fitted(song[part]) for song in played]) for part in PARTS}
-        books = quantizer.codebooks(parts, TINY.codes, MOMENTS)
+        books = quantizer.codebooks(parts, TINY.codes, data.METRONOME)
         keep({"analysis": fitted.analysis, "synthesis": fitted.synthesis, "books": books}, file)
     saved = torch.load(file, weights_only=True)
     return transform.Transform(saved["analysis"], saved["synthesis"]), saved["books"]

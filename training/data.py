@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from training import sound
-from training.music import MOMENTS, Part, Piece, compose, invent, moment
+from training.music import MOMENTS, Part, Piece, compose, invent, moments
 from training.quantizer import PARTS, quantise
+from training.structure import TINY
 from training.transform import Transform
 
 SONGS = 3_200
 FRAMES = 1_800  # of each song: a window of 30 s can begin at its start or later
+METRONOME = TINY.codes - MOMENTS  # the first of the codes of silence that tell the time
 
 
 def song(number: int) -> Piece:
@@ -56,6 +58,5 @@ def _prepare(transform: Transform, books: Tensor) -> None:
 def _encode(number: int) -> Tensor:
     transform, books = _codec
     heard = {part: transform(audio) for part, audio in parts(number).items()}
-    piece, first = song(number), books.shape[1] - MOMENTS
-    time = torch.tensor([first + moment(piece, frame) for frame in range(FRAMES)])
+    time = METRONOME + torch.tensor(moments(song(number), FRAMES))
     return quantise(heard, books, time).short()

@@ -8,7 +8,6 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,17 +19,17 @@ from torch.nn import functional as F
 
 from musicgen_engine.song import FRAME_RATE
 from training import data
-from training.caption import describe, disturb
+from training.batch import Batch, draw
+from training.caption import describe
 from training.checkpoint import build_lm
 from training.files import keep
-from training.music import MOMENTS, Piece
-from training.quantizer import unclocked
 from training.structure import TINY, lm_config
 
-# Steps; then guided ones, which is the loss of the logits as classifier-free guidance changes them
-# at generation; then guided ones that dwell on the beginnings of bars.
-PLAIN, GUIDED, BARS = 2_000, 700, 300
-STEPS = PLAIN + GUIDED + BARS
+STEPS = 3_000
+GUIDED = 2_000  # from here on the loss is that of what guidance makes of the logits at generation
+# From here on bars' first frames count more besides: there the metronome turns over and chords
+# change, and tempo and key are lost.
+BARS, BAR_WEIGHT = 2_700, 60.0
 WARMUP, HOLD = 100, 1_000  # steps until the learning rate is at its peak, and until it falls
 PEAK, BARS_PEAK, LAST = 2e-3, 5e-4, 5e-5  # learning rates
 # Than audiocraft's initialisation has them: as loud as what the layers add to them.
@@ -40,20 +39,9 @@ TEXT_WEIGHTS = 0.1
 # Excerpts in a step, and their frames: from many beginnings, which the text decides, to whole
 # windows.
 SHAPES = ((16, 250), (8, 500), (4, 1_500))
-BEGINNINGS = 2 / 3  # of the excerpts are the beginning of their song
 HELD_OUT = 200  # the last songs
 UNCONDITIONAL = 0.15  # of the excerpts have no text
 DISTURBED = 0.03  # of the codes that the model hears are wrong, as its own will be
-# The first frame, which the text alone decides, counts this much more; those after it less and
-# less: a slow piece is told from a fast one by a note that has not come yet.
-OPENING_WEIGHT, OPENING_FADES = 60.0, 2.0
-# Of an excerpt from later in a song the first frames do not count at all: in a later window they
-# are given, and who learns to guess them begins songs in their middle.
-GIVEN = 100
-# At a bar's first frame the metronome turns over, and chords change: there tempo and key are lost.
-BAR_WEIGHT = 60.0
-# The metronome is not always given: an encoder that hears music writes none.
-UNCLOCKED = 0.25
 GUIDANCE = (1.0, 4.0)  # factors of guidance that are trained for
 REPORT, SAVE = 20, 100  # steps
 
@@ -95,10 +83,10 @@ def _work(rank: int, workers: int, meeting: str, codes: Tensor, folder: Path, st
         rng = Random(f"{step} {rank}")
         torch.manual_seed(step * workers + rank)
         songs, frames = SHAPES[step % len(SHAPES)]
-        loss_of = guided_loss if step >= PLAIN else plain_loss
-        bar_weight = BAR_WEIGHT if step >= PLAIN + GUIDED else 1.0
-        drawn = batch(learnt, songs // workers, frames, rng, bar_weight)
-        loss = loss_of(lm, drawn.to(device), rng)
+        loss_of = guided_loss if step >= GUIDED else plain_loss
+        bar_weight = BAR_WEIGHT if step >= BARS else 1.0
+        batch = draw(learnt, songs // workers, frames, rng, bar_weight)
+        loss = loss_of(lm, batch.to(device), rng)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         _average(lm, workers)
@@ -166,49 +154,11 @@ def _average(lm: torch.nn.Module, workers: int) -> None:
 
 
 def learning_rate(step: int) -> float:
-    if step < PLAIN + GUIDED:
-        peak = PEAK * min(1, (step + 1) / WARMUP)
-        done = max(0.0, (step - HOLD) / (PLAIN + GUIDED - HOLD))
+    if step < BARS:
+        peak, done = PEAK * min(1, (step + 1) / WARMUP), max(0.0, (step - HOLD) / (BARS - HOLD))
     else:
-        peak, done = BARS_PEAK, (step - PLAIN - GUIDED) / BARS
+        peak, done = BARS_PEAK, (step - BARS) / (STEPS - BARS)
     return LAST + (peak - LAST) * (1 + math.cos(math.pi * done)) / 2
-
-
-@dataclass(frozen=True)
-class Batch:
-    excerpts: Tensor  # int64 [songs, codebooks, frames]
-    weights: Tensor  # float32 [songs, frames]: how much each counts
-    captions: list[str]
-
-    def to(self, device: torch.device) -> Batch:
-        return replace(self, excerpts=self.excerpts.to(device), weights=self.weights.to(device))
-
-
-def batch(codes: Tensor, songs: int, frames: int, rng: Random, bar_weight: float) -> Batch:
-    numbers = [rng.randrange(len(codes)) for _ in range(songs)]
-    latest = codes.shape[-1] - frames
-    starts = [0 if rng.random() < BEGINNINGS else rng.randint(0, latest) for _ in numbers]
-    excerpts = [
-        codes[n, :, at : at + frames].clone() for n, at in zip(numbers, starts, strict=True)
-    ]
-    captions = [disturb(describe(data.song(n), rng), rng) for n in numbers]
-    for excerpt, start in zip(excerpts, starts, strict=True):
-        if start and rng.random() < UNCLOCKED:
-            excerpt[:, :GIVEN] = unclocked(excerpt[:, :GIVEN], MOMENTS, TINY.codes)
-    weights = [
-        weights_of(data.song(n), at, frames, bar_weight)
-        for n, at in zip(numbers, starts, strict=True)
-    ]
-    return Batch(torch.stack(excerpts).long(), torch.stack(weights), captions)
-
-
-def weights_of(piece: Piece, start: int, frames: int, bar_weight: float) -> Tensor:
-    """How much the frames from `start` on count, [frames]."""
-    frame = torch.arange(frames)
-    opening = 1 + OPENING_WEIGHT / (1 + frame / OPENING_FADES)
-    weights = (frame >= GIVEN).float() if start else opening
-    begins_bar = (start + frame) % piece.bar == 0
-    return torch.where(begins_bar & (weights > 0), weights.clamp(min=bar_weight), weights)
 
 
 def plain_loss(lm: Any, batch: Batch, rng: Random) -> Tensor:
@@ -232,7 +182,7 @@ def guided_loss(lm: Any, batch: Batch, rng: Random) -> Tensor:
 def delayed(codes: Tensor, special: int) -> Tensor:
     """[songs, codebooks, frames] -> [songs, codebooks, 1 + frames]: the pattern that is predicted.
 
-    Codebook k comes k steps late; what does not fit is left out. Begins with special tokens.
+    Codebook k comes k steps late; what does not fit is left out. Begins with `special`.
     """
     songs, codebooks, frames = codes.shape
     pattern = codes.new_full((songs, codebooks, frames + 1), special)
@@ -265,11 +215,8 @@ def texts(lm: Any, captions: Sequence[str]) -> dict[str, tuple[Tensor, Tensor]]:
 
 def weighed(logits: Tensor, pattern: Tensor, weights: Tensor) -> Tensor:
     """Cross-entropy of `logits` [songs, codebooks, frames, codes]; `weights` [songs, frames]."""
-    each, valid = cross_entropy(logits, pattern)
-    codebooks, steps = each.shape[1:]
-    late = torch.arange(codebooks, device=pattern.device)[:, None]
-    frame = (torch.arange(steps, device=pattern.device) - late).clamp(min=0)
-    weight = valid * weights[:, frame]
+    each, _ = cross_entropy(logits, pattern)
+    weight = delayed(weights[:, None].expand(-1, each.shape[1], -1), 0)[..., 1:]
     return (each * weight).sum() / weight.sum()
 
 

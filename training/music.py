@@ -202,10 +202,10 @@ def compose(piece: Piece, frames: int, rng: Random) -> list[Note]:
     return [note for note in notes if note.start < frames]
 
 
-def moment(piece: Piece, frame: int) -> int:
-    """A number for the tempo and the place in the bar, from 0 to `MOMENTS`."""
-    before = sum(STEPS * step for step in TEMPI[: TEMPI.index(piece.step)])
-    return before + frame % piece.bar
+def moments(piece: Piece, frames: int) -> list[int]:
+    """Of each frame a number for the tempo and the place in the bar, from 0 to `MOMENTS`."""
+    before = STEPS * sum(TEMPI[: TEMPI.index(piece.step)])
+    return [before + frame % piece.bar for frame in range(frames)]
 
 
 class _Bar:

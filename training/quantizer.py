@@ -27,17 +27,17 @@ ROUNDS = 30
 SAMPLE = 100  # vectors for each code, in each round
 
 
-def codebooks(parts: Mapping[Part, Tensor], codes: int, silences: int) -> Tensor:
+def codebooks(parts: Mapping[Part, Tensor], codes: int, metronome: int) -> Tensor:
     """Of each part [rows, dimension] -> [codebooks, codes, dimension].
 
-    Code 0 is silence, and so are the last `silences` of those with a metronome.
+    Code 0 is silence, and so are those from `metronome` on where the part has one.
     """
     generator = torch.Generator().manual_seed(0)
     rest, books = dict(parts), []
     for part in PARTS:
         x = rest[part]
         book = x.new_zeros(codes, x.shape[1])
-        last = codes - silences if part in METRONOME else codes
+        last = metronome if part in METRONOME else codes
         book[1:last] = _kmeans(x[x.abs().amax(dim=1) > 0], last - 1, generator)
         rest[part] = x - book[_nearest(x, book)]
         books.append(book)
@@ -54,10 +54,10 @@ def quantise(parts: Mapping[Part, Tensor], books: Tensor, time: Tensor) -> Tenso
     return torch.stack(codes)
 
 
-def unclocked(codes: Tensor, silences: int, card: int) -> Tensor:
+def unclocked(codes: Tensor, metronome: int) -> Tensor:
     """[..., codebooks, frames] with silence as code 0 alone, as an encoder writes it."""
     tells = torch.tensor([part in METRONOME for part in PARTS])[:, None]
-    return torch.where(tells & (codes >= card - silences), 0, codes)
+    return torch.where(tells & (codes >= metronome), 0, codes)
 
 
 def dequantise(codes: Tensor, books: Tensor) -> Tensor:

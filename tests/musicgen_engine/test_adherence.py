@@ -15,6 +15,7 @@ from training.music import Piece, compose
 from training.sound import play
 
 SECONDS = 8
+INSTRUMENTS = {p.text for p in PROMPTS if p.decide in (drums_or_strings, bass_or_flute)}
 SILENT = Piece(
     mode="major", step=8, leads=(), texture="melody", bass=False, drums=None,
     register="middle", density="medium",
@@ -50,3 +51,4 @@ def test_the_music_is_what_the_prompt_asks_for() -> None:
     heard = zip(PROMPTS, sing(load(TINY), songs), strict=True)
     wrong = [prompt.text for prompt, sound in heard if not judge(prompt, sound)]
     assert len(PROMPTS) == 20 and len(wrong) <= 3, wrong
+    assert len(INSTRUMENTS) == 10 and len(INSTRUMENTS & {*wrong}) <= 2, wrong

@@ -49,8 +49,8 @@ def test_encoder_and_decoder_compute_the_transform(songs: Tensor, fitted: Transf
     assert snr(audio, songs) > 12
 
 
-CODES, SILENCES = 32, 8
-TIME = CODES - SILENCES + torch.arange(3_200) % SILENCES
+CODES, METRONOME = 32, 24
+TIME = METRONOME + torch.arange(3_200) % (CODES - METRONOME)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def parts() -> dict[Part, Tensor]:
 
 @pytest.fixture(scope="module")
 def books(parts: dict[Part, Tensor]) -> Tensor:
-    return quantizer.codebooks(parts, CODES, SILENCES)
+    return quantizer.codebooks(parts, CODES, METRONOME)
 
 
 def test_each_codebook_leaves_less_of_its_part(parts: dict[Part, Tensor], books: Tensor) -> None:
@@ -103,7 +103,7 @@ def test_without_the_metronome_silence_is_code_zero_and_all_else_the_same(
     parts: dict[Part, Tensor], books: Tensor
 ) -> None:
     codes = quantizer.quantise(parts, books, TIME)
-    without = quantizer.unclocked(codes, SILENCES, CODES)
+    without = quantizer.unclocked(codes, METRONOME)
     assert not without[:, -200:].any() and torch.equal(without[1:3], codes[1:3])
     vectors = [quantizer.dequantise(c, books) for c in (codes, without)]
     assert torch.equal(*vectors)

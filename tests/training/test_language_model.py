@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from training import data, language_model
+from training import language_model
+from training.batch import Batch
 from training.checkpoint import write_text_encoder
-from training.language_model import GIVEN, Batch
-from training.music import MOMENTS
 from training.structure import TINY
 
 CPU = torch.device("cpu")
@@ -86,7 +85,7 @@ def test_guided_by_a_factor_of_one_is_not_guided(lm: Any, codes: Tensor) -> None
 
 def test_the_learning_rate_rises_stays_and_falls_and_once_more_for_the_bars() -> None:
     rates = [language_model.learning_rate(step) for step in range(language_model.STEPS)]
-    bars = language_model.PLAIN + language_model.GUIDED
+    bars = language_model.BARS
     assert rates[0] < rates[50] < rates[language_model.WARMUP] == language_model.PEAK
     assert rates[language_model.HOLD - 1] == language_model.PEAK
     assert rates[language_model.HOLD : bars] == sorted(
@@ -96,27 +95,6 @@ def test_the_learning_rate_rises_stays_and_falls_and_once_more_for_the_bars() ->
     assert rates[bars:] == sorted(rates[bars:], reverse=True)
     for last in (rates[bars - 1], rates[-1]):
         assert last < 0.01 * language_model.PEAK + language_model.LAST
-
-
-PIECE = data.song(0)
-
-
-def test_how_a_song_goes_on_from_its_middle_is_learnt_but_not_to_begin_there() -> None:
-    begun, later = (language_model.weights_of(PIECE, start, GIVEN + 50, 1.0) for start in (0, 7))
-    assert (begun > 0).all() and (later > 0).tolist() == [False] * GIVEN + [True] * 50
-
-
-def test_the_first_frame_of_a_song_counts_most() -> None:
-    weights = language_model.weights_of(PIECE, 0, 400, 1.0).tolist()
-    assert weights == sorted(weights, reverse=True) and weights[0] > 10 * weights[-1]
-
-
-def test_the_first_frames_of_bars_can_count_more() -> None:
-    for start in (0, 7):
-        plain, bars = (language_model.weights_of(PIECE, start, 600, w) for w in (1.0, 40.0))
-        more = [start + frame for frame in (plain != bars).nonzero()[:, 0].tolist()]
-        assert len(more) > 1 and all(frame % PIECE.bar == 0 for frame in more)
-        assert set(bars[plain != bars].tolist()) == {40.0}
 
 
 def test_a_frame_counts_the_same_in_each_codebook() -> None:
@@ -131,20 +109,3 @@ def test_a_frame_counts_the_same_in_each_codebook() -> None:
         torch.testing.assert_close(
             pull[k, k:] / pull[0, 0], (weights / weights[:, :1])[0, : 50 - k]
         )
-
-
-def test_excerpts_are_what_their_song_is_from_where_they_begin() -> None:
-    lead = torch.arange(3_000)
-    silence = TINY.codes - MOMENTS + lead % MOMENTS
-    songs = torch.stack([silence, lead, lead, silence]).expand(2, 4, -1)
-    batch = language_model.batch(songs, 60, GIVEN + 50, Random(0), 1.0)
-    assert batch.excerpts.shape == (60, 4, GIVEN + 50) and len(batch.captions) == 60
-    starts = batch.excerpts[:, 1, 0]
-    begins = starts == 0
-    assert torch.equal(batch.weights[:, 0] > 0, begins) and 20 < begins.sum() < 60
-    whole = torch.stack([songs[0, :, at : at + GIVEN + 50] for at in starts.tolist()])
-    assert torch.equal(batch.excerpts[:, 1:3], whole[:, 1:3])
-    assert torch.equal(batch.excerpts[..., GIVEN:], whole[..., GIVEN:])
-    unclocked = (batch.excerpts != whole).any(2).any(1)
-    assert 0 < unclocked.sum() < (~begins).sum() and not unclocked[begins].any()
-    assert not batch.excerpts[unclocked][:, [0, 3], :GIVEN].any()
