@@ -44,7 +44,13 @@ class Listener(Protocol):
     def status(self, status: dict[str, Any]) -> None: ...
 
     def chunk(
-        self, audio: Samples, codes: Codes, sample_rate: int, status: dict[str, Any], last: bool
+        self,
+        audio: Samples,
+        codes: Codes,
+        sample_rate: int,
+        revision: str,
+        status: dict[str, Any],
+        last: bool,
     ) -> None: ...
 
     def error(self, error: ServiceError) -> None: ...
@@ -205,10 +211,13 @@ class EngineProcess:
 def _message(song: Song) -> tuple[Message, bytes]:
     """What tells the engine of a song, but for its id."""
     fields = dict(vars(song))
-    codes = fields.pop("codes")
-    if codes is None:
-        return {"kind": "song", "song": fields, "codebooks": 0}, b""
-    return {"kind": "song", "song": fields, "codebooks": len(codes)}, codes.tobytes()
+    codes, audio = fields.pop("codes"), fields.pop("prompt_audio")
+    rows = {
+        "codebooks": 0 if codes is None else len(codes),
+        "channels": 0 if audio is None else len(audio),
+    }
+    payload = b"".join(array.tobytes() for array in (codes, audio) if array is not None)
+    return {"kind": "song", "song": fields, **rows}, payload
 
 
 def _deliver(listener: Listener, message: Message, payload: bytes) -> bool:
@@ -223,6 +232,7 @@ def _deliver(listener: Listener, message: Message, payload: bytes) -> bool:
             audio.reshape(channels, samples),
             codes.view(np.int32).reshape(message["codebooks"], -1),
             message["sample_rate"],
+            message["revision"],
             message["status"],
             message["last"],
         )

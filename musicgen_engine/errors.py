@@ -80,6 +80,11 @@ class EngineUnavailable(ServiceError):
     triton_code = "UNAVAILABLE"
 
 
+class WeightsChanged(ServiceError):
+    code = "weights_changed"
+    triton_code = "UNAVAILABLE"
+
+
 class Cancelled(ServiceError):
     code = "cancelled"
     triton_code = "CANCELLED"

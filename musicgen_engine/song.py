@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from musicgen_engine.errors import InvalidInput
+from musicgen_engine.errors import InvalidInput, WeightsChanged
 
 Samples = npt.NDArray[np.float32]  # [channels, samples], full scale is 1
 Codes = npt.NDArray[np.int32]  # [codebooks, frames]
@@ -21,6 +21,10 @@ SAMPLE_RATE = 32_000  # a second, the same too
 SAMPLES_PER_FRAME = SAMPLE_RATE // FRAME_RATE
 MAX_PROMPT = 2_000  # characters
 COLDEST = 0.01  # temperature; below, half precision overflows
+MAX_PROMPT_AUDIO = 30.0  # seconds; audiocraft's own limit
+MAX_CHANNELS = 8  # of it
+# Hz, of it: resampling takes memory by the square of what two rates do not have in common.
+SAMPLE_RATES, SAMPLE_RATE_STEP = (8_000, 192_000), 25
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,9 @@ class Song:
     floating point disagree (0.7 s is 34 or 35 frames by type).
 
     A song that goes on from what its listener holds has `codes`, all of them from the song's
-    beginning, and `start`: the samples per channel that the listener has had.
+    beginning, and `start`: the samples per channel that the listener has had. One that goes on from
+    other music has that as `prompt_audio`, at `prompt_sample_rate`, instead. `revision` is that of
+    the weights it must be made with; None is any.
     """
 
     prompt: str
@@ -41,8 +47,24 @@ class Song:
     top_k: int = 250
     top_p: float = 0.0
     cfg_coef: float = 3.0
+    extend_stride: float = 18.0  # seconds
+    revision: str | None = None
     codes: Codes | None = field(default=None, compare=False, repr=False)
+    prompt_audio: Samples | None = field(default=None, compare=False, repr=False)
+    prompt_sample_rate: int = SAMPLE_RATE
     start: int = 0
+
+    @property
+    def stride(self) -> int:
+        """Frames from the start of one of its windows to the next one's."""
+        return round(self.extend_stride * FRAME_RATE)
+
+    @property
+    def held(self) -> int:
+        """Frames that are given: of its codes, or whole ones of its prompt's audio."""
+        if self.prompt_audio is not None:
+            return _whole_frames(self.prompt_audio, self.prompt_sample_rate)
+        return 0 if self.codes is None else self.codes.shape[1]
 
     @classmethod
     def parse(cls, inputs: Mapping[str, Any], max_duration: float) -> Song:
@@ -58,8 +80,7 @@ class Song:
         if 0 < temperature < np.float32(COLDEST):  # in which it came: 0.01 is a little less there
             raise InvalidInput(f"TEMPERATURE: {temperature} is too low; give 0 or {COLDEST} to 100")
         prompt, frames = _prompt(inputs), _frames(inputs, max_duration)
-        codes = _codes(inputs, frames)
-        return cls(
+        song = cls(
             prompt=prompt,
             frames=frames,
             # 32 bits are seeds enough, and every client's JSON holds them exactly.
@@ -68,16 +89,28 @@ class Song:
             top_k=int(_within(inputs, "TOP_K", cls.top_k, 0, 1_000_000)),
             top_p=_within(inputs, "TOP_P", cls.top_p, 0.0, 1.0),
             cfg_coef=_within(inputs, "CFG_COEF", cls.cfg_coef, 0.0, 100.0),
-            codes=codes,
-            start=_start(inputs, 0 if codes is None else codes.shape[1]),
+            extend_stride=_within(inputs, "EXTEND_STRIDE", cls.extend_stride, 1.0, 60.0),
+            revision=_text(inputs, "REVISION") or None,
+            codes=_codes(inputs, frames),
+            **_prompt_audio(inputs, frames),
         )
+        return replace(song, start=_start(inputs, song.held))
 
-    def check(self, codebooks: int, card: int) -> None:
-        """Whether `codes` can be those of a model with `codebooks` of `card` codes each.
+    def check(self, codebooks: int, card: int, window: int, revision: str) -> None:
+        """Whether a model can make it that has `codebooks` of `card` codes each, sees `window`
+        frames at a time, and whose weights are of `revision`.
 
         Raises:
             InvalidInput: naming the input, its value and what would be right.
+            WeightsChanged: it was begun with other weights.
         """
+        if self.revision not in (None, revision):
+            raise WeightsChanged(
+                f"REVISION: {self.revision!r} is not here; the weights are {revision!r} now"
+            )
+        if self.stride >= window:
+            limits = f"less than {window / FRAME_RATE:g}, what the model sees at a time"
+            raise InvalidInput(f"EXTEND_STRIDE: {self.extend_stride:g} is too much; give {limits}")
         if self.codes is None:
             return
         if len(self.codes) != codebooks:
@@ -89,13 +122,17 @@ class Song:
 def _prompt(inputs: Mapping[str, Any]) -> str:
     if "PROMPT" not in inputs:
         raise InvalidInput("PROMPT: missing; describe the music (it may be empty)")
-    try:
-        prompt = bytes(inputs["PROMPT"]).decode()
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"PROMPT: not UTF-8 ({error.reason}); encode it as UTF-8") from None
+    prompt = _text(inputs, "PROMPT")
     if len(prompt) > MAX_PROMPT:
         raise InvalidInput(f"PROMPT: {len(prompt)} characters; at most {MAX_PROMPT} are read")
     return prompt
+
+
+def _text(inputs: Mapping[str, Any], name: str) -> str:
+    try:
+        return bytes(inputs.get(name, b"")).decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{name}: not UTF-8 ({error.reason}); encode it as UTF-8") from None
 
 
 def _frames(inputs: Mapping[str, Any], max_duration: float) -> int:
@@ -127,11 +164,44 @@ def _codes(inputs: Mapping[str, Any], frames: int) -> Codes | None:
     return codes
 
 
+def _prompt_audio(inputs: Mapping[str, Any], frames: int) -> dict[str, Any]:
+    """The fields of a song that goes on from audio; none for another."""
+    audio: Samples | None = inputs.get("PROMPT_AUDIO")
+    if audio is None:
+        return {}
+    if "CODES" in inputs:
+        raise InvalidInput("PROMPT_AUDIO: together with CODES; give one of them")
+    if audio.ndim != 2 or not 1 <= len(audio) <= MAX_CHANNELS:
+        limits = f"[channels, samples] with 1 to {MAX_CHANNELS} channels"
+        raise InvalidInput(f"PROMPT_AUDIO: of shape {list(audio.shape)}; give {limits}")
+    (slowest, fastest), step = SAMPLE_RATES, SAMPLE_RATE_STEP
+    rate = int(inputs.get("PROMPT_SAMPLE_RATE", SAMPLE_RATE))
+    if not slowest <= rate <= fastest or rate % step:
+        limits = f"a multiple of {step} from {slowest} to {fastest}"
+        raise InvalidInput(f"PROMPT_SAMPLE_RATE: {rate} is out of range; give {limits}")
+    seconds, held = audio.shape[1] / rate, _whole_frames(audio, rate)
+    if not held or seconds > MAX_PROMPT_AUDIO:
+        limits = f"{1 / FRAME_RATE:g} to {MAX_PROMPT_AUDIO:g}"
+        raise InvalidInput(f"PROMPT_AUDIO: {seconds:g} s long; give {limits}")
+    if held >= frames:
+        raise InvalidInput(
+            f"PROMPT_AUDIO: {held} frames; the song has {frames} with it, give a longer DURATION"
+        )
+    if not np.isfinite(audio).all():
+        raise InvalidInput("PROMPT_AUDIO: not finite everywhere; give numbers, full scale is 1")
+    # A copy, for the tensor goes with the request.
+    return {"prompt_audio": np.array(audio, np.float32), "prompt_sample_rate": rate}
+
+
+def _whole_frames(audio: Samples, sample_rate: int) -> int:
+    return audio.shape[1] * FRAME_RATE // sample_rate
+
+
 def _start(inputs: Mapping[str, Any], held: int) -> int:
     """Samples; `held` is in frames."""
     start, most = int(inputs.get("START", 0)), held * SAMPLES_PER_FRAME
     if not 0 <= start <= most:
-        limits = f"0 to {most}, for CODES holds {held} frames of {SAMPLES_PER_FRAME} samples"
+        limits = f"0 to {most}, for {held} frames of {SAMPLES_PER_FRAME} samples are held"
         raise InvalidInput(f"START: {start} is out of range; give {limits}")
     return start
 

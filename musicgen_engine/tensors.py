@@ -25,8 +25,12 @@ INPUTS = [
     _input("TOP_K", "TYPE_INT32", [1]),
     _input("TOP_P", "TYPE_FP32", [1]),
     _input("CFG_COEF", "TYPE_FP32", [1]),
+    _input("EXTEND_STRIDE", "TYPE_FP32", [1]),  # seconds
+    _input("PROMPT_AUDIO", "TYPE_FP32", [-1, -1]),  # [channels, samples] that the song begins with
+    _input("PROMPT_SAMPLE_RATE", "TYPE_INT32", [1]),
     _input("CODES", "TYPE_INT32", [-1, -1]),  # [codebooks, frames] that the caller holds
     _input("START", "TYPE_INT64", [1]),  # samples per channel that the caller has had
+    _input("REVISION", "TYPE_STRING", [1]),  # of the weights that the song is to be made with
 ]
 STREAM = _input("STREAM", "TYPE_BOOL", [1])
 MODEL = _input("MODEL", "TYPE_STRING", [1])
@@ -37,5 +41,6 @@ OUTPUTS = [
     _tensor("SAMPLE_RATE", "TYPE_INT32", [1]),
     _tensor("FRAMES", "TYPE_INT32", [1]),  # of the whole song, 50 a second
     _tensor("SEED", "TYPE_INT64", [1]),
+    _tensor("REVISION", "TYPE_STRING", [1]),
     _tensor("STATUS", "TYPE_STRING", [1]),  # JSON
 ]

@@ -88,7 +88,13 @@ class Reply:
             self._send({"STATUS": status}, last=False)
 
     def chunk(
-        self, audio: Samples, codes: Codes, sample_rate: int, status: dict[str, Any], last: bool
+        self,
+        audio: Samples,
+        codes: Codes,
+        sample_rate: int,
+        revision: str,
+        status: dict[str, Any],
+        last: bool,
     ) -> None:
         self._audio.append(audio)
         self._codes.append(codes)
@@ -99,6 +105,7 @@ class Reply:
                 "SAMPLE_RATE": sample_rate,
                 "FRAMES": self._song.frames,
                 "SEED": self._song.seed,
+                "REVISION": revision,
                 "STATUS": status,
             }
             self._audio.clear()

@@ -48,9 +48,11 @@ def send_error(sender: Any, error: ServiceError) -> None:
 
 
 def tensor(name: str, value: Any) -> Any:
-    """An array as it is; a number as a tensor of one element; a dictionary as JSON."""
+    """An array as it is; a number or text as a tensor of one element; a dictionary as JSON."""
     if isinstance(value, np.ndarray):
         return pb_utils.Tensor(name, value)
     if isinstance(value, dict):
-        value = json.dumps(value).encode()
+        value = json.dumps(value)
+    if isinstance(value, str):
+        value = value.encode()
     return pb_utils.Tensor(name, np.array([value], NUMPY_TYPES[name]))

@@ -8,6 +8,7 @@ folder of the text encoder's name lies beside the checkpoint.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import pickletools
 import queue
@@ -77,6 +78,19 @@ def resolve(checkpoint: str | None, version_folder: Path) -> Checkpoint:
     if checkpoint is None or folder.is_dir() or not _HUB_ID.fullmatch(checkpoint):
         return folder
     return checkpoint
+
+
+def revision(folder: Path) -> str:
+    """Of a checkpoint's weights: others have another one. 12 hexadecimal digits.
+
+    Made of the checksums in the files' own directories: gigabytes need not be read.
+    """
+    digest = hashlib.sha256()
+    for name in (LM, CODEC):
+        with zipfile.ZipFile(folder / name) as archive:
+            for part in archive.infolist():
+                digest.update(f"{part.filename} {part.CRC:08x}\n".encode())
+    return digest.hexdigest()[:12]
 
 
 def is_cached(checkpoint: Checkpoint) -> Literal["bundled", "cached", "missing"]:

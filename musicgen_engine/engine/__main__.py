@@ -62,6 +62,7 @@ class Session:
         engine = Engine(model, self._scheduler, self)
         self._state = {
             "state": "ready",
+            "revision": model.revision,
             "device": str(model.device),
             "precision": str(model.precision).removeprefix("torch."),
             "slots": model.slots,
@@ -102,6 +103,7 @@ class Session:
             "samples": chunk.audio.shape[1],
             "sample_rate": SAMPLE_RATE,
             "codebooks": len(chunk.codes),
+            "revision": self._state["revision"],
             "last": chunk.last,
             "status": task.status("done" if chunk.last else "generating"),
         }
@@ -125,10 +127,15 @@ class Session:
             if dropped := self._scheduler.cancel(message["id"]):
                 self.error(dropped, Cancelled("the request was cancelled"))
             return
-        codes = None
-        if message["codebooks"]:
-            codes = np.frombuffer(payload, np.int32).reshape(message["codebooks"], -1)
-        task = Task(message["id"], Song(**message["song"], codes=codes))
+        arrays: dict[str, Any] = {
+            name: np.frombuffer(payload, type_).reshape(message[rows], -1)
+            for name, type_, rows in (
+                ("codes", np.int32, "codebooks"),
+                ("prompt_audio", np.float32, "channels"),
+            )
+            if message[rows]
+        }
+        task = Task(message["id"], Song(**message["song"], **arrays))
         try:
             self._scheduler.submit(task)
         except ServiceError as error:

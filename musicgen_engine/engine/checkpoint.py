@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from musicgen_engine.engine import torchaudio_shim
 from musicgen_engine.engine.codec import Codec
 from musicgen_engine.engine.decoder import LayerWeights, Shape, Weights
 from musicgen_engine.engine.memory import GB, host_room
 from musicgen_engine.engine.window import Layout
 from musicgen_engine.errors import EngineUnavailable
-from musicgen_engine.song import FRAME_RATE, SAMPLE_RATE
+from musicgen_engine.song import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME, Codes, Samples, Song
 from musicgen_engine.weights import LM
 
 # Loading a checkpoint must not run code from it, whatever the environment says: the first variable
@@ -32,6 +34,7 @@ with warnings.catch_warnings():
     import huggingface_hub.constants
     import torch
     import transformers.utils.logging
+    from audiocraft.data.audio_utils import convert_audio
     from audiocraft.models import loaders
     from audiocraft.models.builders import get_wrapped_compression_model
     from audiocraft.models.encodec import (
@@ -52,17 +55,18 @@ transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-cal
 # The codec computes in float32 on a GPU too, not in TF32.
 torch.backends.cudnn.allow_tf32 = False
 
-STRIDE = 18.0  # seconds from one window's start to the next one's: audiocraft's `extend_stride`
-
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`describe` encodes a prompt: float32 [tokens, dim], what the decoder is conditioned on."""
+    """`describe` encodes a prompt: float32 [tokens, dim], what the decoder is conditioned on.
+    `encode` turns audio, of any number of channels and with its samples a second, into codes.
+    """
 
     weights: Weights
     layout: Layout
     codec: Codec
     describe: Callable[[str], Tensor]
+    encode: Callable[[Samples, int], Codes]
 
 
 class Unsupported(ValueError):
@@ -100,7 +104,8 @@ def load(folder: Path, device: torch.device) -> Checkpoint:
     )
     audio = codec_of(codec)
     codec.to(device)
-    return Checkpoint(_weights(lm), layout, audio, _describer(lm, device))
+    encode = _encoder(codec, audio.channels, device)
+    return Checkpoint(_weights(lm), layout, audio, _describer(lm, device), encode)
 
 
 def check(package: Any) -> None:
@@ -142,9 +147,9 @@ def _layout(lm: Any) -> Layout:
         "its codebooks follow another pattern than delays from 0 on",
     )
     window = int(lm.cfg.dataset.segment_duration * FRAME_RATE)
-    stride = int(STRIDE * FRAME_RATE)
-    _require(stride < window, f"it was trained on less than {STRIDE:g} s at a time")
-    return Layout(tuple(pattern.delays), lm.card, window, stride)
+    usual = Song.extend_stride
+    _require(usual * FRAME_RATE < window, f"it was trained on less than {usual:g} s at a time")
+    return Layout(tuple(pattern.delays), lm.card, window)
 
 
 def _weights(lm: Any) -> Weights:
@@ -231,6 +236,18 @@ def _describer(lm: Any, device: torch.device) -> Callable[[str], Tensor]:
         return embeddings[0]
 
     return describe
+
+
+def _encoder(codec: Any, channels: int, device: torch.device) -> Callable[[Samples, int], Codes]:
+    @torch.inference_mode()
+    def encode(audio: Samples, sample_rate: int) -> Codes:
+        """Whole frames; samples beyond are left out."""
+        wave = convert_audio(torch.from_numpy(audio)[None], sample_rate, SAMPLE_RATE, channels)
+        wave = wave[..., : wave.shape[-1] // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME]
+        codes, _scale = codec.encode(wave.to(device))
+        return np.asarray(codes[0].cpu(), np.int32)
+
+    return encode
 
 
 def codec_of(model: Any) -> Codec:

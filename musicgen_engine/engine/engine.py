@@ -63,8 +63,12 @@ class Engine:
         if task := self._scheduler.admit():
             with self._alone(task):
                 model, song = self._model, task.song
-                song.check(model.layout.codebooks, model.layout.special)
-                track = Track(task, model.layout, model.codec)
+                layout = model.layout
+                song.check(layout.codebooks, layout.special, layout.window, model.revision)
+                held = song.codes
+                if song.prompt_audio is not None:
+                    held = model.encode(song.prompt_audio, song.prompt_sample_rate)
+                track = Track(task, held, layout, model.codec)
                 model.decoder.condition(task.slot, model.describe(song.prompt))
                 model.sampler.put(task.slot, song)
                 self._tracks.append(track)

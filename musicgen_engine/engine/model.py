@@ -19,7 +19,8 @@ from musicgen_engine.engine.sampler import Sampler
 from musicgen_engine.engine.window import Layout
 from musicgen_engine.errors import EngineUnavailable
 from musicgen_engine.placement import Placement
-from musicgen_engine.song import MAX_PROMPT
+from musicgen_engine.song import MAX_PROMPT, Codes, Samples
+from musicgen_engine.weights import revision
 
 TOKENS = MAX_PROMPT + 2  # of text that there is room for in each slot: one a character, at most
 SMALL = 20_000_000  # parameters; threads would wait for one another longer than they work
@@ -29,13 +30,18 @@ log = logging.getLogger("engine")
 
 @dataclass(frozen=True)
 class Model:
-    """`describe`: prompt → what the decoder is conditioned on, float32 [tokens, dim]."""
+    """`describe`: prompt → what the decoder is conditioned on, float32 [tokens, dim].
+    `encode`: audio and its sample rate → codes.
+    """
+
+    revision: str
 
     device: torch.device
     precision: torch.dtype
     slots: int
     layout: Layout
     describe: Callable[[str], Tensor]
+    encode: Callable[[Samples, int], Codes]
     decoder: Decoder
     sampler: Sampler
     codec: Codec
@@ -46,13 +52,19 @@ class Model:
         device = _device(placement.device)
         precision = _precision(placement.precision, device)
         try:
-            return cls._placed(checkpoint.load(folder, device), device, precision, placement)
+            parts = checkpoint.load(folder, device)
+            return cls._placed(revision(folder), parts, device, precision, placement)
         except checkpoint.Unsupported as error:
             raise EngineUnavailable(str(error)) from error
 
     @classmethod
     def _placed(
-        cls, parts: Checkpoint, device: torch.device, precision: torch.dtype, placement: Placement
+        cls,
+        revision: str,
+        parts: Checkpoint,
+        device: torch.device,
+        precision: torch.dtype,
+        placement: Placement,
     ) -> Model:
         shape, layout = parts.weights.shape, parts.layout
         slots = slots_that_fit(
@@ -66,7 +78,10 @@ class Model:
         decoder = Decoder(parts.weights, slots, layout.columns, device, precision, placement.packed)
         sampler = Sampler(slots, layout.codebooks, shape.card, device)
         log.info("%d slots on %s in %s", slots, device, precision)
-        return cls(device, precision, slots, layout, parts.describe, decoder, sampler, parts.codec)
+        return cls(
+            revision, device, precision, slots, layout,
+            parts.describe, parts.encode, decoder, sampler, parts.codec,
+        )  # fmt: skip
 
 
 def _device(name: str) -> torch.device:

@@ -30,17 +30,18 @@ class Track:
     """Frames are complete (all their codes drawn) before they are given to the codec, and given
     before they are played. Each of the three counts up to the song's frames."""
 
-    def __init__(self, task: Task, layout: Layout, codec: Codec) -> None:
+    def __init__(self, task: Task, held: Codes | None, layout: Layout, codec: Codec) -> None:
+        """`held` are the codes that the song goes on from."""
         song = task.song
         self.task = task
         self._layout = layout
         self._frames = song.frames
         self._codes = np.zeros((layout.codebooks, song.frames), np.int32)
         self._complete = 0
-        if song.codes is not None:
-            self._complete = song.codes.shape[1]
-            self._codes[:, : self._complete] = song.codes
-        self._told = self._complete  # frames whose codes the listener has
+        if held is not None:
+            self._complete = held.shape[1]
+            self._codes[:, : self._complete] = held
+        self._told = 0 if song.codes is None else self._complete  # frames the listener has codes of
         self._first, self._cut = divmod(song.start, SAMPLES_PER_FRAME)
         self._audio = codec.stream(self._first)
         self._lookahead = codec.reach
@@ -85,7 +86,9 @@ class Track:
 
     def _open_window(self) -> None:
         if not self.drawn:
-            self._window = self._layout.window_of(self._complete, self._frames)
+            self._window = self._layout.window_of(
+                self._complete, self._frames, self.task.song.stride
+            )
             self._column = 0
 
     @property

@@ -1,9 +1,10 @@
 """Where a song's codes stand in the model's input: sliding windows and the delay pattern.
 
-The model sees a song through windows of 30 s. Each next one starts 18 s later, and its first 12 s,
-the prompt, are known. Within a window codebook k lags `delays[k]` columns behind, and column 0
-holds no code at all: column s holds the code of frame s - 1 - delays[k], or the special token where
-that is outside the window. What the model makes of column s are the codes of column s + 1.
+The model sees a song through windows of 30 s. Each next one starts a stride (18 s) later, and
+what of it lies before the last one's end, the prompt, is known. Within a window codebook k lags
+`delays[k]` columns behind, and column 0 holds no code at all: column s holds the code of frame
+s - 1 - delays[k], or the special token where that is outside the window. What the model makes of
+column s are the codes of column s + 1.
 
 Source: "Simple and Controllable Music Generation" (Copet et al. 2023), and in audiocraft
 `modules/codebooks_patterns.py` (DelayedPatternProvider) and `models/musicgen.py`
@@ -30,7 +31,6 @@ class Layout:
     delays: tuple[int, ...]  # columns, by codebook
     special: int
     window: int  # frames
-    stride: int  # frames from one window's start to the next one's
 
     @property
     def codebooks(self) -> int:
@@ -41,10 +41,9 @@ class Layout:
         """That the longest window has."""
         return self.window + max(self.delays)
 
-    def window_of(self, frame: int, frames: int) -> Window:
-        """The window that makes `frame` of a song of `frames`."""
-        number = max(0, -(-(frame + 1 - self.window) // self.stride))
-        start = number * self.stride
+    def window_of(self, frame: int, frames: int, stride: int) -> Window:
+        """The window that makes `frame` of a song of `frames`; the next one starts `stride` on."""
+        start = max(0, -(-(frame + 1 - self.window) // stride)) * stride
         return Window(self, start, min(self.window, frames - start), frame - start)
 
 

@@ -57,6 +57,7 @@ def engine(mode: str, socket: str) -> None:
                 "codebooks": message["codebooks"] or 4,
             }
             chunk = {"kind": "chunk", "id": id, **sizes, "sample_rate": 32000, "last": True}
+            chunk["revision"] = "abc"
             channel.send({**chunk, "status": {}}, audio.tobytes() + payload)
             channel.send({"kind": "status", "id": id, "status": {"state": "too late"}})
 
@@ -76,7 +77,13 @@ class Recorder:
         self.statuses.append(status)
 
     def chunk(
-        self, audio: Samples, codes: Codes, sample_rate: int, status: dict[str, Any], last: bool
+        self,
+        audio: Samples,
+        codes: Codes,
+        sample_rate: int,
+        revision: str,
+        status: dict[str, Any],
+        last: bool,
     ) -> None:
         self.audio, self.codes = audio, codes
         self.ended.set()

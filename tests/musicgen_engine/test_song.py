@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from musicgen_engine.errors import InvalidInput
+from musicgen_engine.errors import InvalidInput, WeightsChanged
 from musicgen_engine.song import Codes, Song
 
 
 def inputs(**values: Any) -> dict[str, Any]:
     """Inputs as they come from Triton: numpy scalars and bytes."""
-    types = {"SEED": np.int64, "TOP_K": np.int32, "START": np.int64}
+    types = {"SEED": np.int64, "TOP_K": np.int32, "START": np.int64, "PROMPT_SAMPLE_RATE": np.int32}
     return {
         "PROMPT": b"soft piano",
         "DURATION": np.float32(2),
@@ -22,6 +22,9 @@ def inputs(**values: Any) -> dict[str, Any]:
             for name, value in values.items()
         },
     }
+
+
+MODEL: dict[str, Any] = {"window": 1500, "revision": "abc"}
 
 
 def codes(frames: int, codebooks: int = 4) -> Codes:
@@ -149,12 +152,66 @@ def test_no_sample_can_have_been_had_beyond_the_codes() -> None:
 
 def test_codes_are_those_of_the_model() -> None:
     song = Song.parse(inputs(CODES=codes(10) + 2047), 300)
-    song.check(codebooks=4, card=2048)
+    song.check(codebooks=4, card=2048, **MODEL)
     with pytest.raises(InvalidInput, match=r"\] CODES: 4 codebooks; this model has 8$"):
-        song.check(codebooks=8, card=2048)
+        song.check(codebooks=8, card=2048, **MODEL)
     with pytest.raises(InvalidInput, match=r"\] CODES: 2047 is out of range; give 0 to 1023$"):
-        song.check(codebooks=4, card=1024)
+        song.check(codebooks=4, card=1024, **MODEL)
 
 
 def test_a_song_without_codes_is_for_any_model() -> None:
-    Song.parse(inputs(), 300).check(codebooks=8, card=1)
+    Song.parse(inputs(), 300).check(codebooks=8, card=1, **MODEL)
+
+
+def test_a_song_may_ask_for_the_weights_that_it_was_begun_with() -> None:
+    song = Song.parse(inputs(REVISION=b"abc"), 300)
+    song.check(codebooks=4, card=2048, **MODEL)
+    with pytest.raises(WeightsChanged, match="'abc' is not here; the weights are 'def' now"):
+        song.check(codebooks=4, card=2048, window=1500, revision="def")
+
+
+def test_a_stride_is_less_than_what_the_model_sees() -> None:
+    song = Song.parse(inputs(EXTEND_STRIDE=29.98), 300)
+    song.check(codebooks=4, card=2048, **MODEL)
+    assert song.stride == 1499
+    with pytest.raises(InvalidInput, match=r"EXTEND_STRIDE: 29\.98 is too much; give less than 20"):
+        song.check(codebooks=4, card=2048, window=1000, revision="abc")
+
+
+@pytest.mark.parametrize(
+    ("channels", "sample_rate", "samples", "held"),
+    [(1, 32_000, 640, 1), (8, 8_000, 8_000, 50), (2, 44_100, 44_100, 50), (1, 192_000, 7_679, 1)],
+)
+def test_a_song_goes_on_from_the_whole_frames_of_audio(
+    channels: int, sample_rate: int, samples: int, held: int
+) -> None:
+    audio = np.zeros((channels, samples), np.float32)
+    given = inputs(PROMPT_AUDIO=audio, PROMPT_SAMPLE_RATE=sample_rate, START=held * 640)
+    song = Song.parse(given, 300)
+    assert (song.held, song.start) == (held, held * 640)
+    assert song.prompt_audio is not None and song.prompt_audio.shape == (channels, samples)
+
+
+@pytest.mark.parametrize(
+    ("audio", "others", "message"),
+    [
+        (np.zeros((0, 6400)), {}, "PROMPT_AUDIO: of shape"),
+        (np.zeros((9, 6400)), {}, "PROMPT_AUDIO: of shape"),
+        (np.zeros(6400), {}, "PROMPT_AUDIO: of shape"),
+        (np.zeros((1, 0)), {}, "PROMPT_AUDIO: 0 s long; give 0.02 to 30"),
+        (np.zeros((1, 639)), {}, "PROMPT_AUDIO: 0.0199688 s long"),
+        (np.zeros((1, 961_000)), {"DURATION": 60}, "PROMPT_AUDIO: 30.0312 s long"),
+        (np.zeros((1, 64_000)), {}, "PROMPT_AUDIO: 100 frames; the song has 100 with it"),
+        (np.full((1, 6400), np.nan), {}, "PROMPT_AUDIO: not finite"),
+        (np.zeros((1, 6400)), {"PROMPT_SAMPLE_RATE": 8}, "PROMPT_SAMPLE_RATE: 8 is out of range"),
+        (np.zeros((1, 6400)), {"PROMPT_SAMPLE_RATE": 768_000}, "PROMPT_SAMPLE_RATE: 768000"),
+        (np.zeros((1, 6400)), {"PROMPT_SAMPLE_RATE": 44_101}, "a multiple of 25 from 8000 to"),
+        (np.zeros((1, 6400)), {"CODES": codes(3)}, "PROMPT_AUDIO: together with CODES"),
+        (np.zeros((1, 6400)), {"START": 6401}, "START: 6401 is out of range; give 0 to 6400"),
+    ],
+)
+def test_audio_that_no_song_can_go_on_from_is_named(
+    audio: Any, others: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        Song.parse(inputs(PROMPT_AUDIO=audio.astype(np.float32), **others), 300)

@@ -70,6 +70,15 @@ def test_what_a_checkpoint_setting_means(tmp_path: Path) -> None:
     assert weights.resolve(SMALL, version) == SMALL
 
 
+def test_other_weights_have_another_revision(tmp_path: Path, stereo_checkpoint: Path) -> None:
+    copy = shutil.copytree(TINY, tmp_path / "copy")
+    assert weights.revision(copy) == weights.revision(TINY)
+    assert len(weights.revision(TINY)) == 12
+    assert weights.revision(stereo_checkpoint) != weights.revision(TINY)
+    shutil.copy(stereo_checkpoint / weights.CODEC, copy)
+    assert weights.revision(copy) != weights.revision(TINY)
+
+
 def test_a_bundled_checkpoint_needs_no_hub() -> None:
     fetched = fetch({"HF_ENDPOINT": refused()}, "", TINY)
     assert (fetched.before, fetched.folder, fetched.progress) == ("bundled", str(TINY), [])

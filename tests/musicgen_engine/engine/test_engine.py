@@ -11,8 +11,14 @@ from torch import Tensor
 
 from musicgen_engine.engine.decoder import Piece
 from musicgen_engine.engine.model import Model
-from musicgen_engine.errors import Cancelled, GenerationFailed, InvalidInput, QueueFull
-from musicgen_engine.song import Song
+from musicgen_engine.errors import (
+    Cancelled,
+    GenerationFailed,
+    InvalidInput,
+    QueueFull,
+    WeightsChanged,
+)
+from musicgen_engine.song import Samples, Song
 from tests.musicgen_engine.engine.reference import Reference
 from tests.musicgen_engine.engine.studio import Studio, Take, play, play_together
 
@@ -92,11 +98,11 @@ def test_greedy_codes_are_audiocrafts_over_three_windows_whatever_else_plays(
     assert all(take.error is None for take in takes)
 
 
-@pytest.mark.parametrize("frames", [50, 1520])
-def test_greedy_stereo_codes_are_audiocrafts(
-    stereo: Model, audiocraft_stereo: Reference, frames: int
+@pytest.mark.parametrize(("frames", "extend_stride"), [(50, 18.0), (1520, 11.5)])
+def test_greedy_stereo_codes_are_audiocrafts_with_any_stride_of_its_windows(
+    stereo: Model, audiocraft_stereo: Reference, frames: int, extend_stride: float
 ) -> None:
-    song = replace(GREEDY, frames=frames)
+    song = replace(GREEDY, frames=frames, extend_stride=extend_stride)
     take = play(stereo, song)
     assert np.array_equal(take.codes, audiocraft_stereo.codes(song))
     assert np.allclose(take.audio, audiocraft_stereo.audio(take.codes), rtol=0, atol=1e-5)
@@ -128,6 +134,53 @@ def test_a_greedy_continuation_is_audiocrafts(
     expected = audiocraft.codes(song)
     assert np.array_equal(expected[:, :held], codes)
     assert np.array_equal(play(tiny, song).codes, expected[:, held:])
+
+
+def noise(channels: int, seconds: float, sample_rate: int) -> Samples:
+    """Low, so that resampling keeps it."""
+    steps = np.random.default_rng(2).standard_normal((channels, int(seconds * sample_rate)))
+    return (0.01 * steps.cumsum(axis=1)).astype(np.float32).clip(-1, 1)
+
+
+def test_a_song_that_goes_on_from_audio_is_audiocrafts(tiny: Model, audiocraft: Reference) -> None:
+    song = replace(GREEDY, prompt_audio=noise(2, 0.4, 44_100), prompt_sample_rate=44_100)
+    take = play(tiny, song)
+    assert song.held == 20
+    assert np.array_equal(take.codes, audiocraft.codes(song))  # those of the audio first
+    assert np.allclose(take.audio, audiocraft.audio(take.codes), rtol=0, atol=1e-5)
+
+
+def test_a_stereo_song_goes_on_from_audio_in_mono(
+    stereo: Model, audiocraft_stereo: Reference
+) -> None:
+    song = replace(GREEDY, prompt_audio=noise(1, 0.4, 32_000))
+    assert np.array_equal(play(stereo, song).codes, audiocraft_stereo.codes(song))
+
+
+def test_what_a_song_goes_on_from_need_not_be_played(tiny: Model) -> None:
+    """Samples beyond the last whole frame are left out."""
+    whole = replace(SAMPLED, prompt_audio=noise(1, 0.411, 32_000))
+    new = replace(whole, start=20 * 640)
+    played, rest = play(tiny, whole), play(tiny, new)
+    assert np.array_equal(played.codes, rest.codes)
+    assert np.allclose(played.audio[:, new.start :], rest.audio, rtol=0, atol=1e-5)
+
+
+def test_other_weights_than_a_song_was_begun_with_are_refused(tiny: Model) -> None:
+    assert play(tiny, replace(GREEDY, frames=2, revision=tiny.revision)).error is None
+    studio = Studio(tiny)
+    take = studio.submit(replace(GREEDY, revision="0123456789ab"))
+    studio.finish()
+    assert isinstance(take.error, WeightsChanged)
+
+
+def test_a_stride_as_long_as_what_the_model_sees_is_an_error_of_that_song_alone(
+    tiny: Model,
+) -> None:
+    studio = Studio(tiny)
+    take = studio.submit(replace(GREEDY, extend_stride=30.0))
+    studio.finish()
+    assert isinstance(take.error, InvalidInput) and "EXTEND_STRIDE: 30 " in take.error.message
 
 
 def test_a_song_is_the_same_to_the_bit_alone_and_among_seven_that_come_and_go(

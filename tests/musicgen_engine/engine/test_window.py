@@ -9,8 +9,9 @@ from musicgen_engine.engine.window import Layout
 
 torchaudio_shim.install()
 
-MONO = Layout((0, 1, 2, 3), special=2048, window=1500, stride=900)
-STEREO = Layout((0, 0, 1, 1, 2, 2, 3, 3), special=2048, window=1500, stride=900)
+MONO = Layout((0, 1, 2, 3), special=2048, window=1500)
+STRIDE = 900
+STEREO = Layout((0, 0, 1, 1, 2, 2, 3, 3), special=2048, window=1500)
 
 
 @pytest.mark.parametrize("layout", [MONO, STEREO])
@@ -26,7 +27,7 @@ def test_columns_are_those_of_audiocrafts_delay_pattern(
     sequence, _, _ = pattern.build_pattern_sequence(
         torch.from_numpy(codes).long()[None], layout.special
     )
-    window = layout.window_of(prompt, frames)
+    window = layout.window_of(prompt, frames, STRIDE)
     assert window.end + 1 == sequence.shape[-1]
     assert np.array_equal(window.columns(codes, 0, window.end + 1), sequence[0].numpy())
     assert np.array_equal(window.columns(codes, 3, 2), sequence[0, :, 3:5].numpy())
@@ -43,7 +44,7 @@ def test_each_missing_code_is_drawn_once_and_counted_when_all_of_its_frame_are(
     drawn[:, :held] = 1
     complete = held
     while complete < frames:
-        window = layout.window_of(complete, frames)
+        window = layout.window_of(complete, frames, STRIDE)
         for column in range(window.prompt, window.end):
             at = window.frames(column)
             new = window.missing(at)
@@ -55,9 +56,9 @@ def test_each_missing_code_is_drawn_once_and_counted_when_all_of_its_frame_are(
 
 
 def test_a_window_is_that_of_audiocrafts_stride_wherever_a_song_goes_on() -> None:
-    starts = {frame: MONO.window_of(frame, 5000).start for frame in range(5000)}
+    starts = {frame: MONO.window_of(frame, 5000, STRIDE).start for frame in range(5000)}
     assert {frame for frame in starts if starts[frame] == 0} == set(range(1500))
     assert {frame for frame in starts if starts[frame] == 900} == set(range(1500, 2400))
     assert {frame for frame in starts if starts[frame] == 1800} == set(range(2400, 3300))
-    assert MONO.window_of(1500, 5000).prompt == 600
-    assert MONO.window_of(1500, 1501).length == 601
+    assert MONO.window_of(1500, 5000, STRIDE).prompt == 600
+    assert MONO.window_of(1500, 1501, STRIDE).length == 601
