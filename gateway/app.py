@@ -10,8 +10,9 @@ from aiohttp import web
 
 from gateway.contract import Triton
 from gateway.default_model import DefaultModel
-from gateway.keys import DEFAULT_MODEL, MODELS, SETTINGS, TRITON
-from gateway.middleware import add_security_headers, errors_to_json, log_access
+from gateway.generation import Generation
+from gateway.keys import DEFAULT_MODEL, GENERATION, MODELS, SETTINGS, TRITON
+from gateway.middleware import add_headers, errors_to_json, log_access
 from gateway.models import Models
 from gateway.page import page_routes
 from gateway.routes import routes
@@ -30,7 +31,7 @@ def create_app(settings: Settings, triton: Triton | None = None) -> web.Applicat
     else:
         app[TRITON] = triton
     app.cleanup_ctx.append(_watched)
-    app.on_response_prepare.append(add_security_headers)
+    app.on_response_prepare.append(add_headers)
     app.add_routes(routes)
     app.add_routes(page_routes(settings.web))
     return app
@@ -46,6 +47,7 @@ async def _connected(app: web.Application) -> AsyncIterator[None]:
 
 async def _watched(app: web.Application) -> AsyncIterator[None]:
     models = app[MODELS] = Models(app[TRITON], app[SETTINGS])
+    app[GENERATION] = Generation(app[TRITON], models, app[SETTINGS])
     default_model = app[DEFAULT_MODEL] = DefaultModel(models, app[SETTINGS])
     watch = asyncio.create_task(default_model.watch())
     yield

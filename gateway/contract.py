@@ -66,11 +66,26 @@ class Progress:
 
 @dataclass(frozen=True)
 class Chunk:
-    """The song's next piece: float32 [channels, samples]."""
+    """The song's next piece: float32 [channels, samples], and the codes [codebooks, frames] that
+    were made since the last one. `revision` is that of the weights."""
 
     audio: NDArray[np.float32]
+    codes: NDArray[np.int32]
     sample_rate: int
-    seed: int
+    revision: str
+
+
+@dataclass(frozen=True)
+class Held:
+    """What is here of a song: with it, a song that broke off goes on as it would have."""
+
+    codes: tuple[NDArray[np.int32], ...] = ()
+    samples: int = 0  # per channel, that need not be played (again)
+    revision: str | None = None
+
+    def with_(self, chunk: Chunk) -> Held:
+        samples = self.samples + chunk.audio.shape[1]
+        return Held((*self.codes, chunk.codes), samples, chunk.revision)
 
 
 class Triton(Protocol):
@@ -93,5 +108,10 @@ class Triton(Protocol):
     async def unload(self, model: str) -> None:
         """Returns when the model is gone, or as good as gone: running songs end first."""
 
-    def generate(self, model: str, song: Song) -> AsyncGenerator[Progress | Chunk, None]:
-        """Ends after the last chunk. Closing it cancels the song."""
+    def generate(
+        self, model: str, song: Song, held: Held
+    ) -> AsyncGenerator[Progress | Chunk, None]:
+        """What is missing of the song. Ends after the last chunk. Closing it cancels the song.
+
+        Raises `WeightsChanged` when what is held was made with others than the model has.
+        """

@@ -2,6 +2,7 @@
 
     GatewayError                 500 internal
     ├── InvalidJson              400 invalid_json
+    ├── InvalidForm              400 invalid_form
     ├── NotFound                 404 not_found
     ├── UnknownModel             404 unknown_model
     ├── MethodNotAllowed         405 method_not_allowed
@@ -13,6 +14,7 @@
     │   ├── TritonUnavailable    triton_unavailable
     │   ├── WeightsMissing       weights_missing
     │   ├── ModelLoading         model_loading
+    │   ├── WeightsChanged       weights_changed
     │   └── EngineUnavailable    engine_unavailable
     │       ├── DeadStub         Triton calls the model ready, but nobody answers
     │       └── NotLoaded        Triton does not hold the model
@@ -50,6 +52,11 @@ class GatewayError(Exception):
 class InvalidJson(GatewayError):
     status = 400
     code = "invalid_json"
+
+
+class InvalidForm(GatewayError):
+    status = 400
+    code = "invalid_form"
 
 
 class NotFound(GatewayError):
@@ -114,6 +121,10 @@ class WeightsMissing(Unavailable):
 
 class ModelLoading(Unavailable):
     code = "model_loading"
+
+
+class WeightsChanged(Unavailable):
+    code = "weights_changed"
 
 
 class EngineUnavailable(Unavailable):

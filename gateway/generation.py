@@ -3,48 +3,113 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, suppress
 
 if sys.version_info >= (3, 11):
     from asyncio import timeout
 else:
     from async_timeout import timeout
 
-from gateway.contract import Chunk, Triton
-from gateway.errors import EngineUnavailable, TooSlow
+from gateway.contract import Chunk, Held, Progress, Triton
+from gateway.errors import (
+    EngineUnavailable,
+    ModelLoading,
+    QueueFull,
+    TooSlow,
+    TritonUnavailable,
+)
+from gateway.models import Models
 from gateway.settings import Settings
 from gateway.song import Song
 
+log = logging.getLogger(__name__)
 
-async def generate(
-    triton: Triton, model: str, song: Song, settings: Settings
-) -> AsyncGenerator[Chunk, None]:
-    """The song's chunks in order: all of its samples, or an error.
+# What passes when an engine, a stub or Triton is started again; and then all songs return at once.
+PASSING = (EngineUnavailable, TritonUnavailable, ModelLoading, QueueFull)
 
-    Raises `TooSlow` after GENERATE_TIMEOUT, `EngineUnavailable` when the engine falls silent or
-    sends another length, and what `Triton.generate` raises. Closing it cancels the song.
-    """
-    clock = asyncio.get_running_loop().time
-    deadline = clock() + settings.generate_timeout
-    received = 0
-    async with aclosing(triton.generate(model, song)) as events:
+
+class Generation:
+    """Songs of one gateway. They outlive engines, stubs and servers: what a listener has had is
+    held, and the song goes on from there, exactly as it would have."""
+
+    def __init__(self, triton: Triton, models: Models, settings: Settings) -> None:
+        self._triton = triton
+        self._models = models
+        self._settings = settings
+
+    async def play(self, model: str, song: Song) -> AsyncGenerator[Chunk, None]:
+        """The song's chunks in order: all of its samples, or an error. Closing it cancels the song.
+
+        Raises `TooSlow` after GENERATE_TIMEOUT; what `Triton.generate` raises, before the engine
+        was heard of or when RESUME_TIMEOUT has passed since; `WeightsChanged` when the song cannot
+        go on with the weights that are there now.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._settings.generate_timeout
+        patience = 0.0  # until when it is tried again
+        held = Held(samples=song.start)
+        async with self._models.use(model):
+            while held.samples < song.end:
+                try:
+                    async with aclosing(self._triton.generate(model, song, held)) as answers:
+                        async for answer in self._while_it_lives(model, answers, deadline):
+                            patience = clock() + self._settings.resume_timeout
+                            if isinstance(answer, Chunk):
+                                held = held.with_(answer)
+                                yield answer
+                except PASSING as error:
+                    if clock() > patience:
+                        raise
+                    log.warning("%s broke off at %d samples: %s", model, held.samples, error)
+                    await self._revive(model, patience)
+                else:
+                    if held.samples != song.end:
+                        raise EngineUnavailable(f"{model} sent another length; try again.")
+
+    async def _while_it_lives(
+        self, model: str, answers: AsyncIterator[Progress | Chunk], deadline: float
+    ) -> AsyncIterator[Progress | Chunk]:
+        """What comes, for as long as the model is there. Silence alone does not prove that it is
+        not: whoever is silent is asked how they are.
+        """
+        clock = asyncio.get_running_loop().time
         while True:
+            coming = asyncio.ensure_future(anext(answers, None))
             try:
-                async with timeout(min(settings.silence_timeout, deadline - clock())):
-                    event = await anext(events, None)
+                while not coming.done():
+                    left = deadline - clock()
+                    if left <= 0:
+                        raise TooSlow(
+                            f"The song took over {self._settings.generate_timeout:g} s; "
+                            "ask again later, or for a shorter one."
+                        )
+                    silence = min(self._settings.silence_timeout, left)
+                    await asyncio.wait({coming}, timeout=silence)
+                    if not coming.done() and silence < left:
+                        await self._triton.status(model)
+            finally:
+                if not coming.done():
+                    coming.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await coming
+            answer = coming.result()
+            if answer is None:
+                return
+            yield answer
+
+    async def _revive(self, model: str, patience: float) -> None:
+        """Returns when the model can make music again. Raises why not, when patience is over."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(self._settings.poll_interval)
+            try:
+                async with timeout(patience - clock()):
+                    return await self._models.ensure_ready(model)
             except asyncio.TimeoutError:
-                if clock() >= deadline:
-                    limit = f"{settings.generate_timeout:g} s"
-                    raise TooSlow(
-                        f"The song took over {limit}; ask again later, or for a shorter one."
-                    ) from None
-                raise EngineUnavailable(f"{model} fell silent; try again soon.") from None
-            if event is None:
-                break
-            if isinstance(event, Chunk):
-                received += event.audio.shape[1]
-                yield event
-    if received != song.samples:
-        raise EngineUnavailable(f"{model} sent a song of another length; try again.")
+                raise EngineUnavailable(f"{model} does not come back; try again later.") from None
+            except PASSING:
+                if clock() > patience:
+                    raise

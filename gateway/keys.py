@@ -6,10 +6,15 @@ from aiohttp import web
 
 from gateway.contract import Triton
 from gateway.default_model import DefaultModel
+from gateway.generation import Generation
 from gateway.models import Models
 from gateway.settings import Settings
 
 SETTINGS = web.AppKey("settings", Settings)
 TRITON: web.AppKey[Triton] = web.AppKey("triton")
+GENERATION = web.AppKey("generation", Generation)
 MODELS = web.AppKey("models", Models)
 DEFAULT_MODEL = web.AppKey("default_model", DefaultModel)
+
+# Of a request: what the log and the answer call it.
+REQUEST_ID = web.RequestKey("request_id", str)

@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.errors import BodyTooLarge, GatewayError, MethodNotAllowed, NotFound
+from gateway.keys import REQUEST_ID
 
 log = logging.getLogger(__name__)
 
@@ -25,21 +26,23 @@ SECURITY_HEADERS = {
 }
 
 
-async def add_security_headers(_: web.Request, response: web.StreamResponse) -> None:
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """An `on_response_prepare` signal."""
     response.headers.update(SECURITY_HEADERS)
+    if request_id := request.get(REQUEST_ID):  # what is no HTTP has none
+        response.headers["X-Request-Id"] = request_id
 
 
 @web.middleware
 async def log_access(request: web.Request, handler: Handler) -> web.StreamResponse:
     """One line for each request, also for those whose client went away."""
-    request_id = token_hex(4)
+    request_id = request[REQUEST_ID] = token_hex(4)
     start = time.monotonic()
     outcome = "gone"
     try:
         response = await handler(request)
-        response.headers["X-Request-Id"] = request_id
-        outcome = str(response.status)
+        if request.transport and not request.transport.is_closing():
+            outcome = str(response.status)
         return response
     finally:
         milliseconds = 1000 * (time.monotonic() - start)

@@ -2,45 +2,61 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import aclosing, suppress
 from dataclasses import asdict
 
 from aiohttp import web
 
-from gateway import names, wav
-from gateway.contract import Failed, Loading, Ready, Status
-from gateway.errors import EngineUnavailable, InvalidJson, UnsupportedMediaType
+from gateway import formats, names, receipt, upload
+from gateway.contract import Failed, Loading, Ready, Status, Variant
+from gateway.errors import EngineUnavailable, GatewayError, InvalidJson, UnsupportedMediaType
 from gateway.filename import content_disposition
-from gateway.generation import generate
-from gateway.keys import DEFAULT_MODEL, MODELS, SETTINGS, TRITON
+from gateway.form import form
+from gateway.keys import DEFAULT_MODEL, GENERATION, MODELS, REQUEST_ID, SETTINGS
 from gateway.song import Song
+
+log = logging.getLogger(__name__)
 
 routes = web.RouteTableDef()
 
 
 @routes.post("/generate")
-async def generate_song(request: web.Request) -> web.Response:
-    """A song as one WAV. A client that goes away cancels it."""
-    settings, models = request.app[SETTINGS], request.app[MODELS]
-    song = Song.from_json(await _json_body(request), settings.max_duration)
-    model = await _resolve(request, song.model)
-    pieces: list[bytes] = []
-    async with (
-        models.use(model),
-        aclosing(generate(request.app[TRITON], model, song, settings)) as chunks,
-    ):
-        async for chunk in chunks:
-            pieces.append(wav.pcm(chunk.audio))
-    header = wav.header(chunk.audio.shape[0], chunk.sample_rate, song.samples)
-    return web.Response(
-        body=b"".join([header, *pieces]),
-        content_type="audio/wav",
-        headers={
-            "Content-Disposition": content_disposition(model, song.prompt),
-            "X-Model": model,
-            "X-Seed": str(chunk.seed),
-        },
-    )
+async def generate_song(request: web.Request) -> web.StreamResponse:
+    """A song as it is made. A client that goes away cancels it.
+
+    Until the first of it is there an error is an answer of its own; a later one breaks the
+    connection off, so that no part looks like a whole.
+    """
+    song = await _song(request)
+    format = formats.choose(song.format, request.headers.get("Accept", ""))
+    variant = await _resolve(request, song.model)
+    async with aclosing(request.app[GENERATION].play(variant.name, song)) as chunks:
+        chunk = await anext(chunks)
+        tags = receipt.tags(song, variant, chunk.revision)
+        channels = len(chunk.audio)
+        file = formats.FORMATS[format](channels, chunk.sample_rate, song.end - song.start, tags)
+        answer = web.StreamResponse(
+            headers={
+                "Content-Type": file.content_type,
+                "Content-Disposition": content_disposition(variant.name, song.prompt, format),
+                "X-Model": variant.name,
+                "X-Revision": chunk.revision,
+                "X-Seed": str(song.seed),
+            }
+        )
+        answer.content_length = file.length
+        await answer.prepare(request)
+        await answer.write(file.begin() + file.encode(chunk.audio))
+        try:
+            async for chunk in chunks:
+                await answer.write(file.encode(chunk.audio))
+            await answer.write_eof(file.end())
+        except GatewayError as error:
+            log.error("%s broken off: %s", request[REQUEST_ID], error.message)
+            if request.transport:
+                request.transport.close()
+    return answer
 
 
 @routes.get("/models")
@@ -83,21 +99,27 @@ async def readiness(request: web.Request) -> web.Response:
     return web.json_response({"status": "ready", "model": model})
 
 
-async def _json_body(request: web.Request) -> bytes:
+async def _song(request: web.Request) -> Song:
+    max_duration = request.app[SETTINGS].max_duration
     charset = (request.charset or "utf-8").lower()
-    if request.content_type != "application/json" or charset not in ("utf-8", "utf8"):
-        raise UnsupportedMediaType("Send Content-Type: application/json (in UTF-8).")
     try:
-        return await request.read()
+        if request.content_type == "multipart/form-data":
+            texts, file = await form(request)
+            return Song.from_form(texts, await upload.read(file), max_duration)
+        if request.content_type == "application/json" and charset in ("utf-8", "utf8"):
+            return Song.from_json(await request.read(), max_duration)
     except web.RequestPayloadError:
         raise InvalidJson("The body is not encoded as its headers say; send it plain.") from None
+    raise UnsupportedMediaType(
+        "Send Content-Type: application/json (in UTF-8), or multipart/form-data with audio."
+    )
 
 
-async def _resolve(request: web.Request, spelling: str | None) -> str:
+async def _resolve(request: web.Request, spelling: str | None) -> Variant:
+    variants = {variant.name: variant for variant in await request.app[MODELS].catalogue()}
     if spelling is None:
-        return await request.app[DEFAULT_MODEL].name()
-    variants = await request.app[MODELS].catalogue()
-    return names.resolve(spelling, [variant.name for variant in variants])
+        return variants[await request.app[DEFAULT_MODEL].name()]
+    return variants[names.resolve(spelling, variants)]
 
 
 def _state(status: Status | None) -> str:

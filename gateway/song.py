@@ -3,57 +3,133 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from gateway.errors import InvalidField, InvalidJson
+from gateway.upload import Audio
 
 FRAMES_PER_SECOND = 50
 SAMPLES_PER_FRAME = 640
 DEFAULT_DURATION = 30.0
 MAX_PROMPT = 2000
-FIELDS = ("model", "prompt", "duration")
 KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+
+
+class Range(NamedTuple):
+    """Of a number: both ends are allowed. Whole where the ends are."""
+
+    low: float
+    high: float
+
+    @property
+    def whole(self) -> bool:
+        return isinstance(self.low, int)
+
+
+# The model's own limits: docs/triton.md tells what the settings mean.
+NUMBERS = {
+    "seed": Range(0, 2**63 - 1),
+    "temperature": Range(0.0, 100.0),
+    "top_k": Range(0, 1_000_000),
+    "top_p": Range(0.0, 1.0),
+    "cfg_coef": Range(0.0, 100.0),
+    "extend_stride": Range(1.0, 29.0),
+}
+COLDEST = 0.01  # temperature over 0
+FIELDS = ("model", "prompt", "duration", *NUMBERS, "format")
+OUTPUTS = ("whole", "new")
 
 
 @dataclass(frozen=True)
 class Song:
-    """`model` as the caller spelled it, None for the default; `frames` of 20 ms, at least 1."""
+    """`model` as the caller spelled it, None for the default; `frames` of 20 ms, at least 1.
+
+    The settings are audiocraft's, with its defaults; `extend_stride` is in seconds. `format` is as
+    the caller spelled it, None for what the Accept header says. `audio` is what the song goes on
+    from and begins with, unless the caller wants the `output` that is "new" only.
+    """
 
     model: str | None
     prompt: str
     frames: int
+    seed: int
+    temperature: float = 1.0
+    top_k: int = 250
+    top_p: float = 0.0
+    cfg_coef: float = 3.0
+    extend_stride: float = 18.0
+    format: str | None = None
+    audio: Audio | None = None
+    output: str = "whole"
 
     @property
     def seconds(self) -> float:
         return self.frames / FRAMES_PER_SECOND
 
     @property
-    def samples(self) -> int:
-        """Per channel."""
+    def start(self) -> int:
+        """Samples per channel, in front of what the caller wants."""
+        if self.audio is None or self.output == "whole":
+            return 0
+        return _whole_frames(self.audio) * SAMPLES_PER_FRAME
+
+    @property
+    def end(self) -> int:
+        """Samples per channel, all of them."""
         return self.frames * SAMPLES_PER_FRAME
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """What can be turned, but for the seed."""
+        return {name: getattr(self, name) for name in NUMBERS if name != "seed"}
 
     @classmethod
     def from_json(cls, body: bytes, max_duration: float) -> Song:
         """Reads the body of a request. Raises `InvalidJson` or `InvalidField`."""
-        fields = _object(body)
-        for name in fields:
-            if name not in FIELDS:
-                raise InvalidField(
-                    f"There is no field {name[:100]!r}; send {', '.join(FIELDS)}.", name[:100]
-                )
-        model = _text(fields["model"], "model") if "model" in fields else None
-        if "prompt" not in fields:
-            raise InvalidField("prompt is missing; describe the music that you want.", "prompt")
-        duration = _duration(fields.get("duration", min(DEFAULT_DURATION, max_duration)))
-        if not 0 < duration <= max_duration:
+        return cls._of(_object(body), FIELDS, max_duration)
+
+    @classmethod
+    def from_form(cls, texts: Mapping[str, str], audio: Audio, max_duration: float) -> Song:
+        """Reads a form with an audio file. Raises `InvalidField`."""
+        numeric = {"duration", *NUMBERS}
+        fields = {name: _read(text) if name in numeric else text for name, text in texts.items()}
+        output = _text(fields.pop("output", OUTPUTS[0]), "output")
+        if output not in OUTPUTS:
+            raise InvalidField(f"output is {output[:50]!r}; give {' or '.join(OUTPUTS)}.", "output")
+        song = replace(
+            cls._of(fields, (*FIELDS, "output"), max_duration), audio=audio, output=output
+        )
+        if not (held := _whole_frames(audio)) or held >= song.frames:
             raise InvalidField(
-                f"duration is {_shown(duration)}; give seconds, more than 0, "
-                f"at most {max_duration:g}.",
+                f"audio is {audio.seconds:.3g} s long, and duration is {song.seconds:g}; it counts "
+                "the whole song, so give more.",
                 "duration",
             )
-        prompt = _prompt(fields["prompt"])
-        return cls(model, prompt, max(1, round(duration * FRAMES_PER_SECOND)))
+        return song
+
+    @classmethod
+    def _of(cls, fields: Mapping[str, Any], known: Sequence[str], max_duration: float) -> Song:
+        for name in fields:
+            if name not in known:
+                raise InvalidField(
+                    f"There is no field {name[:50]!r}; send {', '.join(known)}.", name[:100]
+                )
+        if "prompt" not in fields:
+            raise InvalidField("prompt is missing; describe the music that you want.", "prompt")
+        numbers = {name: _number(fields, name) for name in NUMBERS if name in fields}
+        if 0 < numbers.get("temperature", 1) < COLDEST:
+            raise _out_of_range("temperature", numbers["temperature"], f"0 or {COLDEST} to 100")
+        return cls(
+            model=_optional_text(fields, "model"),
+            prompt=_prompt(fields["prompt"]),
+            frames=_frames(fields, max_duration),
+            # 32 bits are seeds enough, and every client's JSON holds them exactly.
+            **{"seed": secrets.randbits(32), **numbers},
+            format=_optional_text(fields, "format"),
+        )
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -72,6 +148,20 @@ def _object(body: bytes) -> dict[str, Any]:
     return value
 
 
+def _whole_frames(audio: Audio) -> int:
+    return audio.samples.shape[1] * FRAMES_PER_SECOND // audio.sample_rate
+
+
+def _read(text: str) -> int | float | str:
+    """A number, if it is one."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
 def _prompt(value: object) -> str:
     prompt = _text(value, "prompt")
     if not prompt.strip():
@@ -81,6 +171,44 @@ def _prompt(value: object) -> str:
             f"prompt has {len(prompt)} characters; shorten it to {MAX_PROMPT}.", "prompt"
         )
     return prompt
+
+
+def _frames(fields: Mapping[str, Any], max_duration: float) -> int:
+    duration = fields.get("duration", min(DEFAULT_DURATION, max_duration))
+    if not _is_number(duration):
+        raise InvalidField(f"duration is {_kind(duration)}; send a number of seconds.", "duration")
+    if not 0 < duration <= max_duration:
+        raise _out_of_range("duration", duration, f"seconds, more than 0, at most {max_duration:g}")
+    return max(1, round(duration * FRAMES_PER_SECOND))
+
+
+def _number(fields: Mapping[str, Any], name: str) -> float:
+    value, limits = fields[name], NUMBERS[name]
+    if not _is_number(value):
+        raise InvalidField(f"{name} is {_kind(value)}; send a number.", name)
+    if not limits.low <= value <= limits.high:
+        raise _out_of_range(
+            name, value, f"{limits.low:g} to {limits.high:{'d' if limits.whole else 'g'}}"
+        )
+    if not limits.whole:
+        return float(value)
+    if value != int(value):
+        raise _out_of_range(name, value, "a whole number")
+    return int(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _out_of_range(name: str, value: float, remedy: str) -> InvalidField:
+    text = str(value)
+    shown = text if len(text) <= 30 else text[:27] + "..."
+    return InvalidField(f"{name} is {shown}; give {remedy}.", name)
+
+
+def _optional_text(fields: Mapping[str, Any], name: str) -> str | None:
+    return _text(fields[name], name) if name in fields else None
 
 
 def _text(value: object, field: str) -> str:
@@ -93,16 +221,5 @@ def _text(value: object, field: str) -> str:
     return value
 
 
-def _duration(value: object) -> int | float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidField(f"duration is {_kind(value)}; send a number of seconds.", "duration")
-    return value
-
-
 def _kind(value: object) -> str:
     return KINDS.get(type(value), "a number")
-
-
-def _shown(number: int | float) -> str:
-    text = str(number)
-    return text if len(text) <= 30 else text[:27] + "..."

@@ -17,7 +17,17 @@ from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from gateway.contract import FRONT, Chunk, Failed, Loading, Progress, Ready, Status, Variant
+from gateway.contract import (
+    FRONT,
+    Chunk,
+    Failed,
+    Held,
+    Loading,
+    Progress,
+    Ready,
+    Status,
+    Variant,
+)
 from gateway.errors import (
     DeadStub,
     EngineUnavailable,
@@ -26,6 +36,7 @@ from gateway.errors import (
     NotLoaded,
     QueueFull,
     TritonUnavailable,
+    WeightsChanged,
     WeightsMissing,
 )
 from gateway.song import Song
@@ -47,6 +58,7 @@ UNREACHABLE = ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "Status
 ENGINE_ERRORS: dict[str, type[GatewayError]] = {
     "queue_full": QueueFull,
     "weights_missing": WeightsMissing,
+    "weights_changed": WeightsChanged,
     "engine_unavailable": EngineUnavailable,
 }
 
@@ -105,20 +117,40 @@ class TritonClient:
                 return
             await asyncio.sleep(0.1)
 
-    async def generate(self, model: str, song: Song) -> AsyncGenerator[Progress | Chunk, None]:
+    async def generate(
+        self, model: str, song: Song, held: Held
+    ) -> AsyncGenerator[Progress | Chunk, None]:
         inputs = [
             _input("PROMPT", np.array([song.prompt.encode()], np.object_)),
             _input("DURATION", np.array([song.seconds], np.float32)),
+            _input("SEED", np.array([song.seed], np.int64)),
+            _input("TEMPERATURE", np.array([song.temperature], np.float32)),
+            _input("TOP_K", np.array([song.top_k], np.int32)),
+            _input("TOP_P", np.array([song.top_p], np.float32)),
+            _input("CFG_COEF", np.array([song.cfg_coef], np.float32)),
+            _input("EXTEND_STRIDE", np.array([song.extend_stride], np.float32)),
             _input("STREAM", np.array([True], np.bool_)),
         ]
+        if held.revision:
+            inputs += [
+                _input("CODES", np.concatenate(held.codes, axis=1)),
+                _input("REVISION", np.array([held.revision.encode()], np.object_)),
+            ]
+        elif song.audio:
+            inputs += [
+                _input("PROMPT_AUDIO", song.audio.samples),
+                _input("PROMPT_SAMPLE_RATE", np.array([song.audio.sample_rate], np.int32)),
+            ]
+        if held.samples:
+            inputs.append(_input("START", np.array([held.samples], np.int64)))
         async with self._stream(model, inputs, self._generate_timeout) as results:
             async for result in results:
                 audio = result.as_numpy("AUDIO")
                 if audio is None:
                     yield Progress()
                 else:
-                    rate, seed = (int(result.as_numpy(name)[0]) for name in ("SAMPLE_RATE", "SEED"))
-                    yield Chunk(audio, rate, seed)
+                    codes, rate = result.as_numpy("CODES"), int(result.as_numpy("SAMPLE_RATE")[0])
+                    yield Chunk(audio, codes, rate, result.as_numpy("REVISION")[0].decode())
 
     async def _names(self, *states: str) -> set[str]:
         with _translated():

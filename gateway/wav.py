@@ -1,32 +1,65 @@
-"""16-bit PCM WAV."""
+"""16-bit PCM WAV, the whole of whose length is known before its first sample."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 BYTES_PER_SAMPLE = 2
+# Tags by the names that RIFF has for them; all the others go into the comment.
+INFO = {
+    "title": b"INAM",
+    "artist": b"IART",
+    "copyright": b"ICOP",
+    "software": b"ISFT",
+    "comment": b"ICMT",
+}
 
 
-def pcm(audio: NDArray[np.float32]) -> bytes:
-    """float32 [channels, samples] in -1..1 → interleaved little-endian int16.
+class Wav:
+    content_type = "audio/wav"
+
+    def __init__(
+        self, channels: int, sample_rate: int, samples: int, tags: Mapping[str, str]
+    ) -> None:
+        frame = channels * BYTES_PER_SAMPLE
+        info = _chunk(b"LIST", b"INFO" + b"".join(_tags(tags)))
+        layout = struct.pack(
+            "<HHIIHH", 1, channels, sample_rate, sample_rate * frame, frame, 8 * BYTES_PER_SAMPLE
+        )
+        inside = (
+            b"WAVE" + _chunk(b"fmt ", layout) + info + b"data" + struct.pack("<I", samples * frame)
+        )
+        self._header = b"RIFF" + struct.pack("<I", len(inside) + samples * frame) + inside
+        self.length = len(self._header) + samples * frame
+
+    def begin(self) -> bytes:
+        return self._header
+
+    def encode(self, audio: NDArray[np.float32]) -> bytes:
+        return pcm(audio).tobytes()
+
+    def end(self) -> bytes:
+        return b""
+
+
+def pcm(audio: NDArray[np.float32]) -> NDArray[np.int16]:
+    """float32 [channels, samples] in -1..1 → little-endian int16 [samples, channels].
 
     Rounds to the nearest step, clips what is louder, and turns NaN into silence.
     """
     bounded = np.clip(np.nan_to_num(audio.T), -1.0, 1.0)
     steps: NDArray[np.int16] = np.rint(bounded * 32767.0).astype("<i2")
-    return steps.tobytes()
+    return np.ascontiguousarray(steps)
 
 
-def header(channels: int, sample_rate: int, samples: int) -> bytes:
-    """The 44 bytes that go before `samples` samples a channel."""
-    frame = channels * BYTES_PER_SAMPLE
-    size = samples * frame
-    return struct.pack(
-        "<4sI4s4sIHHIIHH4sI",
-        *(b"RIFF", 36 + size, b"WAVE", b"fmt ", 16, 1),
-        *(channels, sample_rate, sample_rate * frame, frame, 8 * BYTES_PER_SAMPLE),
-        *(b"data", size),
-    )
+def _tags(tags: Mapping[str, str]) -> list[bytes]:
+    return [_chunk(name, tags[tag].encode() + b"\0") for tag, name in INFO.items() if tag in tags]
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    """Of even length, as RIFF wants it."""
+    return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)

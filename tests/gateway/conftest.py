@@ -16,6 +16,7 @@ def settings(tmp_path: Path) -> Settings:
     (tmp_path / "app.js").write_text("1")
     return Settings(
         load_timeout=5.0,
+        resume_timeout=0.5,
         web=tmp_path,
         silence_timeout=0.3,
         poll_interval=0.01,

@@ -5,12 +5,29 @@ from collections.abc import AsyncGenerator
 
 import numpy as np
 
-from gateway.contract import Chunk, Failed, Loading, Progress, Ready, Status, Triton, Variant
-from gateway.errors import DeadStub, GatewayError, NotLoaded, TritonUnavailable
+from gateway.contract import (
+    Chunk,
+    Failed,
+    Held,
+    Loading,
+    Progress,
+    Ready,
+    Status,
+    Triton,
+    Variant,
+)
+from gateway.errors import (
+    DeadStub,
+    GatewayError,
+    NotLoaded,
+    TritonUnavailable,
+    WeightsChanged,
+)
 from gateway.song import Song
 
 SAMPLE_RATE = 32_000
-SEED = 7
+CHUNK = 50  # frames; so many have a code of their own ahead of the audio
+AHEAD = 3
 
 
 class FakeTriton:
@@ -30,6 +47,9 @@ class FakeTriton:
         self.busy: set[str] = set()
         self.song_error: GatewayError | None = None
         self.chunks = 1_000_000
+        self.cuts: list[GatewayError] = []
+        self.heard: list[tuple[Song, Held]] = []
+        self.revision = "0123456789ab"
         self.pause = 0.0
         self.stuck = False
         self.running = 0
@@ -62,21 +82,35 @@ class FakeTriton:
         self.held.discard(model)
         self.dead.discard(model)
 
-    async def generate(self, model: str, song: Song) -> AsyncGenerator[Progress | Chunk, None]:
+    async def generate(
+        self, model: str, song: Song, held: Held
+    ) -> AsyncGenerator[Progress | Chunk, None]:
+        """Sample n of frame f is f; so is each code of frame f. One of `cuts` ends each request
+        after a chunk of its own, as long as there are any."""
         await self._reach(model)
+        self.heard.append((song, held))
         self.running += 1
         try:
-            yield Progress()
             if self.song_error is not None:
                 raise self.song_error
+            yield Progress()
             if self.stuck:
                 await asyncio.Event().wait()
             channels = 2 if "stereo" in model else 1
-            for start in range(0, min(song.frames, 50 * self.chunks), 50):
+            if held.revision not in (None, self.revision):
+                raise WeightsChanged("REVISION: the weights are others now")
+            told = sum(codes.shape[1] for codes in held.codes)
+            first = held.samples // 640
+            for start in range(first, min(song.frames, CHUNK * self.chunks), CHUNK):
                 await asyncio.sleep(self.pause)
-                samples = min(50, song.frames - start) * 640
-                audio = np.full((channels, samples), 0.5, np.float32)
-                yield Chunk(audio, SAMPLE_RATE, SEED)
+                end = min(start + CHUNK, song.frames)
+                audio = np.repeat(np.arange(start, end, dtype=np.float32) / 20_000, 640)
+                ahead = min(end + AHEAD, song.frames)
+                codes = np.tile(np.arange(told, ahead, dtype=np.int32), (4, 1))
+                told = ahead
+                yield Chunk(np.tile(audio, (channels, 1)), codes, SAMPLE_RATE, self.revision)
+                if self.cuts:
+                    raise self.cuts.pop(0)
         finally:
             self.running -= 1
 

@@ -18,7 +18,7 @@ from gateway.filename import content_disposition
 def test_songs_are_named_after_model_and_prompt(
     prompt: str, ascii_name: str, full_name: str
 ) -> None:
-    header = content_disposition("tiny", prompt)
+    header = content_disposition("tiny", prompt, "wav")
     assert header.isascii()
     assert header.isprintable()
     plain, full = header.removeprefix("attachment; ").split("; ")

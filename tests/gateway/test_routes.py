@@ -9,15 +9,19 @@ import time
 import wave
 from typing import Any
 
+import numpy as np
 import pytest
+from aiohttp import ClientPayloadError, FormData
 from aiohttp.test_utils import TestClient
 
 from gateway.contract import Loading
 from gateway.errors import EngineUnavailable, GatewayError, InvalidField, QueueFull, WeightsMissing
+from gateway.formats import FORMATS
 from gateway.settings import Settings
 from tests.gateway.conftest import serve
 from tests.gateway.fake_triton import FakeTriton
 from tests.gateway.test_models import until
+from tests.gateway.test_upload import file, tone
 
 GOOD = {"prompt": "slow piano", "duration": 2.5}
 JSON = {"Content-Type": "application/json"}
@@ -35,16 +39,21 @@ async def error(answer: Any) -> tuple[int, str, str | None]:
 @pytest.mark.parametrize(("model", "channels"), [("musicgen-small", 1), ("small-stereo", 2)])
 async def test_a_song_is_a_whole_wav(client: TestClient, model: str, channels: int) -> None:
     name = model if channels == 1 else f"facebook/musicgen-{model}"
-    answer = await client.post("/generate", json={**GOOD, "model": name})
+    answer = await client.post("/generate", json={**GOOD, "model": name, "seed": 7})
     body = await answer.read()
     assert (answer.status, answer.content_type) == (200, "audio/wav")
     assert int(answer.headers["Content-Length"]) == len(body)
     assert answer.headers["X-Seed"] == "7"
     assert answer.headers["X-Model"].startswith("musicgen-")
+    assert answer.headers["X-Revision"] == "0123456789ab"
     assert "slow-piano.wav" in answer.headers["Content-Disposition"]
     with wave.open(io.BytesIO(body)) as reader:
         assert reader.getparams()[:4] == (channels, 2, 32_000, 125 * 640)
-        assert set(reader.readframes(80_000)) == set((16_384).to_bytes(2, "little"))
+        heard = np.frombuffer(reader.readframes(80_000), "<i2").reshape(-1, channels)
+    assert np.array_equal(
+        heard,
+        np.rint(np.repeat(np.arange(125) / 20_000, 640)[:, None] * 32_767).repeat(channels, axis=1),
+    )
 
 
 async def test_the_default_model_serves_who_names_none(client: TestClient) -> None:
@@ -190,23 +199,117 @@ async def test_no_triton_is_told(client: TestClient, triton: FakeTriton) -> None
     assert (await client.get("/healthz")).status == 200
 
 
-async def test_a_short_song_is_an_error(client: TestClient, triton: FakeTriton) -> None:
+@pytest.mark.parametrize("format", FORMATS)
+async def test_an_error_in_mid_song_breaks_off_what_would_look_whole(
+    client: TestClient, triton: FakeTriton, format: str
+) -> None:
+    triton.cuts = [GatewayError("failed")]
+    answer = await client.post("/generate", json={**GOOD, "format": format})
+    assert answer.status == 200
+    with pytest.raises(ClientPayloadError):
+        await answer.read()
+    assert triton.running == 0
+
+
+async def test_a_song_of_another_length_breaks_off(client: TestClient, triton: FakeTriton) -> None:
     triton.chunks = 2
     answer = await client.post("/generate", json=GOOD)
-    assert await error(answer) == (503, "engine_unavailable", None)
+    with pytest.raises(ClientPayloadError):
+        await answer.read()
 
 
-async def test_silence_is_an_error(client: TestClient, triton: FakeTriton) -> None:
+@pytest.mark.parametrize("format", FORMATS)
+async def test_a_song_comes_while_it_is_made(
+    client: TestClient, triton: FakeTriton, format: str
+) -> None:
+    triton.pause = 0.1
+    answer = await client.post("/generate", json={**GOOD, "duration": 10, "format": format})
+    assert answer.content_type.startswith("audio/")
+    assert f'.{format}"' in answer.headers["Content-Disposition"]
+    assert triton.running
+    await answer.content.read(1)
+    assert triton.running
+    await answer.read()
+    assert not triton.running
+
+
+async def test_the_same_seed_gives_the_same_bytes(client: TestClient, triton: FakeTriton) -> None:
+    first, second = [
+        await (await client.post("/generate", json={**GOOD, "seed": 3})).read() for _ in range(2)
+    ]
+    assert first == second
+    assert [song.seed for song, _ in triton.heard] == [3, 3]
+
+
+def form(audio: bytes | None, **texts: str) -> FormData:
+    """multipart/form-data"""
+    form = FormData(default_to_multipart=True)
+    for name, text in texts.items():
+        form.add_field(name, text)
+    if audio is not None:
+        form.add_field("audio", io.BytesIO(audio), filename="beginning.wav")
+    return form
+
+
+@pytest.mark.parametrize(("output", "samples"), [("whole", 125 * 640), ("new", 75 * 640)])
+async def test_a_song_goes_on_from_a_file(
+    client: TestClient, triton: FakeTriton, output: str, samples: int
+) -> None:
+    texts = {"prompt": "slow piano", "duration": "2.5", "seed": "3", "output": output}
+    answer = await client.post("/generate", data=form(file(tone(1.01)), **texts))
+    with wave.open(io.BytesIO(await answer.read())) as reader:
+        assert reader.getnframes() == samples
+    [(song, held)] = triton.heard
+    assert song.audio and song.audio.samples.shape == (1, 32_320)
+    assert (song.seed, song.frames, held.samples) == (3, 125, 125 * 640 - samples)
+
+
+@pytest.mark.parametrize(
+    ("audio", "texts", "expected"),
+    [
+        (None, {}, (422, "invalid_field", "audio")),
+        (b"no audio", {}, (422, "invalid_field", "audio")),
+        (file(tone(1)), {"prompt": ""}, (422, "invalid_field", "prompt")),
+        (file(tone(1)), {"duration": "1"}, (422, "invalid_field", "duration")),
+        (file(tone(1)), {"duration": "long"}, (422, "invalid_field", "duration")),
+        (file(tone(1)), {"top_k": "nan"}, (422, "invalid_field", "top_k")),
+        (file(tone(1)), {"output": "half"}, (422, "invalid_field", "output")),
+        (file(tone(1)), {"loud": "1"}, (422, "invalid_field", "loud")),
+        (file(tone(1)), {"prompt": "x" * 17_000}, (413, "body_too_large", None)),
+        (b" " * (32 * 1024**2 + 1), {}, (413, "body_too_large", None)),
+    ],
+    ids=lambda value: value[1] if isinstance(value, tuple) else "",
+)
+async def test_a_bad_form_is_named(
+    client: TestClient, audio: bytes | None, texts: dict[str, str], expected: tuple[int, str, Any]
+) -> None:
+    data = form(audio, **{"prompt": "slow piano", "duration": "3", **texts})
+    assert await error(await client.post("/generate", data=data)) == expected
+
+
+@pytest.mark.parametrize("content_type", ["multipart/form-data", "multipart/form-data; boundary=x"])
+async def test_what_is_no_form_is_told(client: TestClient, content_type: str) -> None:
+    headers = {"Content-Type": content_type}
+    answer = await client.post("/generate", data=b"not a form", headers=headers)
+    assert await error(answer) in ((400, "invalid_form", None), (422, "invalid_field", "audio"))
+
+
+async def test_a_model_that_falls_silent_and_does_not_answer_is_told(
+    settings: Settings, triton: FakeTriton
+) -> None:
     triton.stuck = True
-    answer = await client.post("/generate", json=GOOD)
-    assert await error(answer) == (503, "engine_unavailable", None)
+    async with serve(dataclasses.replace(settings, resume_timeout=0.2), triton) as client:
+        song = asyncio.create_task(client.post("/generate", json=GOOD))
+        await until(lambda: triton.running)
+        triton.down = True
+        assert await error(await song) == (503, "triton_unavailable", None)
     assert triton.running == 0
 
 
 async def test_a_song_that_takes_too_long_is_cancelled(
     settings: Settings, triton: FakeTriton
 ) -> None:
-    triton.pause = 0.1
+    triton.stuck = True
     async with serve(dataclasses.replace(settings, generate_timeout=0.35), triton) as client:
         answer = await client.post("/generate", json={**GOOD, "duration": 30})
         assert await error(answer) == (504, "too_slow", None)
@@ -230,6 +333,7 @@ async def test_the_log_has_a_line_for_each_request_and_no_prompt(
 ) -> None:
     caplog.set_level(logging.INFO)
     answer = await client.post("/generate", json={**GOOD, "prompt": "secret"})
+    await answer.read()
     await client.post("/generate", json={"prompt": ["secret"]})
     records = [record for record in caplog.records if record.name == "gateway.middleware"]
     lines = [record.getMessage() for record in records]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import InvalidField, InvalidJson
-from gateway.song import Song
+from gateway.song import NUMBERS, Song
 
 
 def read(max_duration: float = 300.0, **fields: Any) -> Song:
@@ -14,7 +14,30 @@ def read(max_duration: float = 300.0, **fields: Any) -> Song:
 
 
 def test_only_the_prompt_is_required() -> None:
-    assert read(prompt="jazz") == Song(None, "jazz", 1500)
+    song = read(prompt="jazz")
+    assert song == Song(None, "jazz", 1500, song.seed)
+    assert len({read(prompt="jazz").seed for _ in range(10)}) == 10
+
+
+def test_what_is_given_is_taken() -> None:
+    settings = {
+        "seed": 0, "temperature": 0.5, "top_k": 0, "top_p": 0.9, "cfg_coef": 4, "extend_stride": 5,
+    }  # fmt: skip
+    song = read(prompt="jazz", format="flac", **settings)
+    assert song == Song(None, "jazz", 1500, 0, 0.5, 0, 0.9, 4.0, 5.0, "flac")
+    assert {"seed": song.seed, **song.settings} == settings
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("seed", 2**63 - 1), ("seed", 5.0), ("temperature", 0), ("temperature", 0.01),
+        ("temperature", 100), ("top_k", 1_000_000), ("top_p", 1), ("cfg_coef", 0),
+        ("extend_stride", 1), ("extend_stride", 29),
+    ],
+)  # fmt: skip
+def test_a_number_may_be_at_either_end_of_its_range(field: str, value: float) -> None:
+    assert getattr(read(prompt="jazz", **{field: value}), field) == value
 
 
 def test_the_default_duration_keeps_the_limit() -> None:
@@ -26,7 +49,7 @@ def test_the_default_duration_keeps_the_limit() -> None:
 )
 def test_duration_is_whole_frames_and_at_least_one(duration: float, frames: int) -> None:
     song = read(prompt="jazz", duration=duration)
-    assert (song.frames, song.samples) == (frames, frames * 640)
+    assert (song.frames, song.end) == (frames, frames * 640)
 
 
 @pytest.mark.parametrize("prompt", ["a\0b", "🎹", "ピアノ", "\u202ebass", "x" * 2000, " \n jazz "])
@@ -72,7 +95,12 @@ NO_DURATION = [0, -0.0, -1, 300.01, 1e400, -1e400, float("nan"), 10**4000]
         *[("prompt", value) for value in [*NO_TEXT, "", " \n\t", "x" * 2001]],
         *[("model", value) for value in NO_TEXT],
         *[("duration", value) for value in NO_NUMBER + NO_DURATION],
-        *[(name, 1) for name in ("Prompt", "seed", "", "\ud800", "x" * 100)],
+        *[(name, value) for name in NUMBERS for value in [*NO_NUMBER, -1, 1e400, float("nan")]],
+        *[("seed", 2**63), ("seed", 0.5), ("top_k", 1.5), ("top_k", 1_000_001), ("top_p", 1.01)],
+        *[("temperature", 0.009), ("temperature", 101), ("cfg_coef", 101), ("cfg_coef", 10**4000)],
+        *[("extend_stride", 0), ("extend_stride", 29.5)],
+        *[("format", value) for value in NO_TEXT],
+        *[(name, 1) for name in ("Prompt", "speed", "", "\ud800", "x" * 100)],
     ],
 )
 def test_a_bad_field_is_named(field: str, value: Any) -> None:
@@ -93,6 +121,10 @@ def test_a_missing_prompt_is_named() -> None:
         ({"prompt": "jazz", "duration": 301}, "duration is 301; give seconds, more than 0, at mos"),
         ({"prompt": "x" * 2001}, "prompt has 2001 characters; shorten it to 2000."),
         ({"prompt": "jazz", "duration": "9"}, "duration is text; send a number of seconds."),
+        ({"prompt": "jazz", "seed": -1}, "seed is -1; give 0 to 9223372036854775807."),
+        ({"prompt": "jazz", "top_k": 2.5}, "top_k is 2.5; give a whole number."),
+        ({"prompt": "jazz", "temperature": 0.001}, "temperature is 0.001; give 0 or 0.01 to 100."),
+        ({"prompt": "jazz", "cfg_coef": "9"}, "cfg_coef is text; send a number."),
         ({"prompt": "jazz", "lenght": 5}, "There is no field 'lenght'; send model, prompt, dur"),
     ],
 )

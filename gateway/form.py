@@ -1,0 +1,46 @@
+"""The form that comes with an audio file."""
+
+from __future__ import annotations
+
+from aiohttp import BodyPartReader, web
+
+from gateway.errors import BodyTooLarge, InvalidField, InvalidForm
+from gateway.upload import FIELD, MAX_BYTES
+
+MAX_PARTS = 20
+MAX_TEXT = 16 * 1024  # bytes; a prompt may have 2,000 characters
+
+
+async def form(request: web.Request) -> tuple[dict[str, str], bytes]:
+    """The texts by their names, and the file.
+
+    Raises `InvalidForm` when the body is no form, `InvalidField`, and `BodyTooLarge`.
+    """
+    texts: dict[str, str] = {}
+    file: bytes | None = None
+    try:
+        parts = await request.multipart()
+        for _ in range(MAX_PARTS):
+            part = await parts.next()
+            if part is None:
+                break
+            if not isinstance(part, BodyPartReader) or not part.name:
+                raise InvalidField("A part of the form has no name; name each as its field.")
+            if part.name == FIELD:
+                file = await _read(part, MAX_BYTES)
+            else:
+                texts[part.name] = (await _read(part, MAX_TEXT)).decode()
+    except ValueError:  # of another structure than it says, or no UTF-8
+        raise InvalidForm("The body is no form in UTF-8; send multipart/form-data.") from None
+    if file is None:
+        raise InvalidField(f"{FIELD} is missing; send a file, or JSON without one.", FIELD)
+    return texts, file
+
+
+async def _read(part: BodyPartReader, limit: int) -> bytes:
+    content = bytearray()
+    while piece := await part.read_chunk():
+        content += piece
+        if len(content) > limit:
+            raise BodyTooLarge(f"{part.name} is over {limit} bytes; send less.")
+    return bytes(content)

@@ -1,0 +1,31 @@
+"""What a file tells about itself: whoever has it can have it made again."""
+
+from __future__ import annotations
+
+import json
+
+from gateway import __version__
+from gateway.contract import Variant
+from gateway.song import Song
+
+MAX_TITLE = 80
+
+
+def tags(song: Song, variant: Variant, revision: str) -> dict[str, str]:
+    """By FFmpeg's names for them (`encoder` is its own); the comment is the request, in JSON."""
+    title = " ".join(song.prompt.split())
+    request = {
+        "model": variant.name,
+        "prompt": song.prompt,
+        "duration": song.seconds,
+        "seed": song.seed,
+        **song.settings,
+        "revision": revision,
+    }
+    return {
+        "title": title if len(title) <= MAX_TITLE else title[: MAX_TITLE - 1] + "…",
+        "artist": variant.checkpoint or variant.name,
+        "copyright": f"weights: {variant.license}",
+        "software": f"AudioCraft Service {__version__}",
+        "comment": json.dumps(request, ensure_ascii=False),
+    }
