@@ -63,7 +63,9 @@ class Compressed:
         self._container = av.open(self._sink, "w", format=codec.container, options=options)
         self._container.metadata.update(tags)
         rate = codec.sample_rate or sample_rate
-        self._stream: AudioStream = self._container.add_stream(codec.codec, rate=rate)
+        stream = self._container.add_stream(codec.codec, rate=rate)
+        assert isinstance(stream, AudioStream)
+        self._stream = stream
         self._stream.layout = self._layout
         if codec.bit_rate:
             self._stream.bit_rate = codec.bit_rate * channels

@@ -18,8 +18,11 @@ class Encoder(Protocol):
     """Bytes of one file, in order: `begin`, `encode` for each piece of audio, `end`. `length` is
     that of the file, None where it cannot be known."""
 
-    content_type: str
-    length: int | None
+    @property
+    def content_type(self) -> str: ...
+
+    @property
+    def length(self) -> int | None: ...
 
     def begin(self) -> bytes: ...
 

@@ -119,7 +119,9 @@ class Song:
                 )
         if "prompt" not in fields:
             raise InvalidField("prompt is missing; describe the music that you want.", "prompt")
-        numbers = {name: _number(fields, name) for name in NUMBERS if name in fields}
+        numbers: dict[str, Any] = {
+            name: _number(fields, name) for name in NUMBERS if name in fields
+        }
         if 0 < numbers.get("temperature", 1) < COLDEST:
             raise _out_of_range("temperature", numbers["temperature"], f"0 or {COLDEST} to 100")
         return cls(
@@ -179,7 +181,7 @@ def _frames(fields: Mapping[str, Any], max_duration: float) -> int:
         raise InvalidField(f"duration is {_kind(duration)}; send a number of seconds.", "duration")
     if not 0 < duration <= max_duration:
         raise _out_of_range("duration", duration, f"seconds, more than 0, at most {max_duration:g}")
-    return max(1, round(duration * FRAMES_PER_SECOND))
+    return max(1, int(round(duration * FRAMES_PER_SECOND)))
 
 
 def _number(fields: Mapping[str, Any], name: str) -> float:

@@ -78,7 +78,7 @@ def decode(data: bytes) -> Audio:
 
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
     try:
-        with av.open(io.BytesIO(data), options=options) as container:
+        with av.open(io.BytesIO(data), "r", options=options) as container:
             if not container.streams.audio:
                 raise _invalid("holds no audio; send a WAV, FLAC, MP3 or Ogg")
             codec = container.streams.audio[0].codec_context

@@ -45,6 +45,7 @@ const texts = {
 const errors = {
   network: ["The service can’t be reached.", "Le service est injoignable."],
   invalid_json: ["The request isn’t valid JSON.", "La demande n’est pas du JSON valide."],
+  invalid_form: ["The form can’t be read.", "Le formulaire est illisible."],
   invalid_field: ["This value can’t be used.", "Cette valeur ne convient pas."],
   unknown_model: ["This model isn’t known here.", "Ce modèle est inconnu ici."],
   not_found: ["This address isn’t known here.", "Cette adresse est inconnue ici."],
@@ -54,6 +55,7 @@ const errors = {
   queue_full: ["Too many people are waiting.", "Trop de personnes attendent."],
   triton_unavailable: ["The music engine isn’t running.", "Le moteur musical est arrêté."],
   engine_unavailable: ["The model’s engine stopped.", "Le moteur du modèle s’est arrêté."],
+  weights_changed: ["The model’s weights have changed.", "Les poids du modèle ont changé."],
   weights_missing: ["The model’s weights are missing.", "Les poids du modèle manquent."],
   model_loading: ["The model is still loading.", "Le modèle se charge encore."],
   too_slow: ["This took too long.", "C’était trop long."],

@@ -14,7 +14,6 @@ from musicgen_engine.song import FRAME_RATE, SAMPLES_PER_FRAME, Codes, Samples
 
 FIRST_CHUNK = FRAME_RATE // 2  # frames of audio (0.5 s), for the listener waits
 CHUNK = FRAME_RATE  # frames of audio (1 s) ever after
-REBUILD = 16  # frames at a time, to bring the codec where a resumed song goes on
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,6 @@ class Track:
         self._audio = codec.stream(self._first)
         self._lookahead = codec.reach
         self._given = 0
-        self._played = self._first
         self.ended = False
         self._open_window()
 
@@ -97,11 +95,11 @@ class Track:
         return not self.ended and self._complete >= self._until()
 
     def _until(self) -> int:
-        """The frames that the codec is given next go up to here."""
-        if self._given < self._first:
-            return min(self._given + REBUILD, self._first)
-        chunk = FIRST_CHUNK if self._played == self._first else CHUNK
-        return min(self._played + chunk + self._lookahead, self._frames)
+        """The frames that the codec is given next go up to here. They are cut the same wherever the
+        song is taken up: so its samples are the same to the bit."""
+        playable = max(0, self._given - self._lookahead)
+        chunk = CHUNK if playable else FIRST_CHUNK
+        return min(playable + chunk + self._lookahead, self._frames)
 
     def play(self) -> Chunk | None:
         """Gives the codec what is due; None while it catches up with where the song goes on."""
@@ -109,7 +107,6 @@ class Track:
         self.ended = until == self._frames
         audio = self._audio.push(self._codes[:, self._given : until], last=self.ended)
         self._given = until
-        self._played += audio.shape[1] // SAMPLES_PER_FRAME
         if not (audio.size or self.ended):
             return None
         audio, self._cut = audio[:, self._cut :], 0

@@ -58,7 +58,7 @@ def test_what_loses_something_is_heard_too(format: str) -> None:
 def with_header(channels: int = 1, sample_rate: int = 32_000, samples: int = 6_400) -> bytes:
     """A WAV that says so; there are 6,400 samples in it."""
     steps = np.rint(tone(0.2) * 20_000).astype("<i2").tobytes() * channels
-    return Wav(channels, sample_rate, samples, {}).begin() + steps
+    return Wav(channels, sample_rate, samples, {}).begin() + bytes(steps)
 
 
 def pipe(file: Path) -> bytes:

@@ -62,6 +62,81 @@ async def test_the_answer_is_a_whole_wav(stack: Stack) -> None:
     assert audible(pcm)
 
 
+async def test_it_comes_while_it_is_made(stack: Stack) -> None:
+    body = {**GOOD, "duration": 120}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{stack.url}/generate", json=body) as answer,
+    ):
+        assert int(answer.headers["Content-Length"]) > 120 * 64_000
+        await answer.content.readexactly(32_000)  # half a second
+        assert (await engine(stack))["running"] == 1
+    await until_idle(stack)  # and whoever has heard enough stops it
+
+
+async def test_it_is_what_triton_makes_sample_for_sample(stack: Stack) -> None:
+    settings = {"seed": 5, "temperature": 1.5, "top_k": 40, "cfg_coef": 2.5, "extend_stride": 10}
+    pcm = await song(stack, {**GOOD, "duration": 31, **settings})
+    inputs = {name.upper(): value for name, value in settings.items()}
+    (answer,) = await asyncio.to_thread(
+        stream, stack, "musicgen-tiny", {"PROMPT": GOOD["prompt"], "DURATION": 31.0, **inputs}
+    )
+    expected = np.rint(answer.as_numpy("AUDIO").clip(-1, 1) * 32_767)
+    assert np.abs(pcm.T - expected).max() <= 1  # the stream's samples are so but for rounding
+
+
+async def test_the_same_seed_is_the_same_song_whatever_else_runs(stack: Stack) -> None:
+    body = {**NOISE, "prompt": "slow piano", "duration": 3, "seed": 0}
+    alone = await post(stack, body)
+    others = [asyncio.create_task(post(stack, {**body, "seed": n})) for n in (1, 2, 3)]
+    assert (await post(stack, body))[2] == alone[2]
+    assert alone[1]["X-Seed"] == "0"
+    assert alone[2] not in [(await other)[2] for other in others]
+
+
+@pytest.mark.parametrize("setting", [{"temperature": 0}, {"top_k": 1}])
+async def test_settings_reach_the_engine(stack: Stack, setting: dict[str, float]) -> None:
+    body = {**NOISE, "prompt": "slow piano", **setting}
+    songs = [await song(stack, {**body, "seed": seed}) for seed in (1, 2)]
+    assert np.array_equal(*songs)  # no chance is left to the seed
+
+
+@pytest.mark.parametrize("format", ["flac", "ogg", "mp3"])
+async def test_every_format_is_the_same_music(stack: Stack, format: str) -> None:
+    body = {**GOOD, "duration": 3, "seed": 4}
+    expected = await song(stack, body)
+    status, headers, data = await post(stack, {**body, "format": format})
+    assert status == 200 and f'.{format}"' in headers["Content-Disposition"]
+    heard, rate = soundfile.read(io.BytesIO(data), always_2d=True)
+    assert len(heard) / rate == pytest.approx(3, abs=0.1)
+    if format == "flac":
+        assert np.array_equal(np.rint(heard * 32_768), expected)
+    accepted = await post(stack, body, headers={"Accept": headers["Content-Type"]})
+    assert accepted[1]["Content-Type"] == headers["Content-Type"]
+
+
+async def test_a_song_goes_on_from_a_file(stack: Stack) -> None:
+    beginning = (await post(stack, {**GOOD, "duration": 2, "seed": 1}))[2]
+
+    async def continued(output: str) -> Any:
+        form = aiohttp.FormData(
+            {"prompt": "slow piano", "duration": "4", "output": output, "seed": "2"}
+        )
+        form.add_field("audio", beginning, filename="beginning.wav")
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"{stack.url}/generate", data=form) as answer,
+        ):
+            assert answer.status == 200, await answer.text()
+            return samples(await answer.read())
+
+    whole, new = await continued("whole"), await continued("new")
+    assert (whole.shape, new.shape) == ((4 * 32_000, 1), (2 * 32_000, 1))
+    assert np.abs(whole[2 * 32_000 :].astype(int) - new).max() <= 1
+    began = samples(beginning)[:, 0] / 32_768
+    assert np.corrcoef(began, whole[: 2 * 32_000, 0])[0, 1] > 0.8
+
+
 @pytest.mark.parametrize("spelling", ["facebook/musicgen-tiny", "musicgen-tiny"])
 async def test_models_are_known_with_and_without_their_owner(stack: Stack, spelling: str) -> None:
     assert len(await song(stack, {**GOOD, "model": spelling})) == 32_000

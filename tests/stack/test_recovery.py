@@ -9,7 +9,9 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 from tritonclient.utils import InferenceServerException
 
@@ -34,19 +36,44 @@ def gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
 
 
-async def test_a_killed_engine_fails_its_songs_at_once_and_serves_the_next(stack: Stack) -> None:
-    await song(stack, GOOD)
-    songs = [asyncio.create_task(post(stack, {**GOOD, "duration": 200})) for _ in range(3)]
-    await until_busy(stack, 3)
-    killed = engine(stack)
-    os.kill(killed, signal.SIGKILL)
-    cut = time.monotonic()
-    for answer in await asyncio.gather(*songs):
-        assert (answer[0], code(answer[2])[0]) == (503, "engine_unavailable")
-        assert int(answer[1]["Retry-After"]) >= 1
-    assert time.monotonic() - cut < 3
-    assert len(await song(stack, GOOD)) == 32_000
-    assert engine(stack) != killed
+LONG = {**GOOD, "duration": 40, "seed": 11}  # longer than a window
+
+
+async def broken(stack: Stack, body: dict[str, Any], seconds: float, *words: str) -> bytes:
+    """The song, during which the process is killed whose command line holds `words`, as soon as so
+    much of the music is here."""
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(180)) as session,
+        session.post(f"{stack.url}/generate", json=body) as answer,
+    ):
+        assert answer.status == 200
+        beginning = await answer.content.readexactly(round(seconds * 64_000))
+        os.kill(int(until(lambda: stack.pid(*words))), signal.SIGKILL)
+        return beginning + await answer.content.read()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("musicgen_engine.engine", "musicgen-tiny"), (STUB, "musicgen-tiny")],
+    ids=["engine", "stub"],
+)
+async def test_a_song_survives_what_makes_it_to_the_byte(
+    stack: Stack, words: tuple[str, ...]
+) -> None:
+    _, _, whole = await post(stack, LONG)
+    assert await broken(stack, LONG, 2, *words) == whole
+    assert await broken(stack, LONG, 33, *words) == whole
+
+
+async def test_all_songs_survive_together_and_what_waits_too(stack: Stack) -> None:
+    wanted = [{**GOOD, "duration": 12, "seed": seed} for seed in range(20)]
+    whole = [await post(stack, body) for body in wanted[:2]]
+    songs = [asyncio.create_task(post(stack, body)) for body in wanted]
+    await until_busy(stack, 20)
+    os.kill(engine(stack), signal.SIGKILL)
+    answers = await asyncio.gather(*songs)
+    assert {(answer[0], len(answer[2])) for answer in answers} == {(200, len(whole[0][2]))}
+    assert [answer[2] for answer in answers[:2]] == [answer[2] for answer in whole]
 
 
 def test_a_killed_engine_is_unavailable_to_triton_clients_too(stack: Stack) -> None:
@@ -103,6 +130,8 @@ def own_stack(tmp_path: Path) -> Iterator[Stack]:
 
 
 async def test_killed_servers_are_started_again(own_stack: Stack) -> None:
+    _, _, whole = await post(own_stack, LONG)
+    assert await broken(own_stack, LONG, 5, "tritonserver", "--model-repository") == whole
     triton = until(lambda: own_stack.pid("tritonserver", "--model-repository"))
     gateway = until(lambda: own_stack.pid("-m gateway"))
     os.kill(triton, signal.SIGKILL)

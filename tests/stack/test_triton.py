@@ -35,6 +35,10 @@ TYPES = {
     "TOP_K": "INT32",
     "TOP_P": "FP32",
     "CFG_COEF": "FP32",
+    "EXTEND_STRIDE": "FP32",
+    "PROMPT_AUDIO": "FP32",
+    "PROMPT_SAMPLE_RATE": "INT32",
+    "REVISION": "BYTES",
     "CODES": "INT32",
     "START": "INT64",
     "STREAM": "BOOL",
@@ -53,7 +57,9 @@ def tensors(client: Any, values: dict[str, Any]) -> list[Any]:
     made = []
     for name, value in values.items():
         value = value.encode() if isinstance(value, str) else value
-        array = np.array(value if name == "CODES" else [value], NUMPY[TYPES[name]])
+        array = np.array(
+            value if name in ("CODES", "PROMPT_AUDIO") else [value], NUMPY[TYPES[name]]
+        )
         made.append(client.InferInput(name, list(array.shape), TYPES[name]))
         made[-1].set_data_from_numpy(array)
     return made
@@ -109,6 +115,8 @@ def test_a_plain_request_gets_one_response_with_everything(stack: Stack) -> None
     assert answer.as_numpy("SAMPLE_RATE").tolist() == [32_000]
     assert answer.as_numpy("FRAMES").tolist() == [125]
     assert answer.as_numpy("SEED").tolist() == [7]
+    (own,) = stream(stack, "musicgen-tiny", {})
+    assert answer.as_numpy("REVISION").tolist() == [status(own)["revision"].encode()]
     assert status(answer) == {"state": "done", "frames": 125, "total_frames": 125}
 
 
@@ -227,6 +235,11 @@ def zeros(codebooks: int, frames: int) -> Any:
     return np.zeros((codebooks, frames), np.int32)
 
 
+def tone(seconds: int) -> Any:
+    """[1, samples] at 32 kHz"""
+    return 0.3 * np.sin(np.arange(32_000 * seconds) / 32_000 * 2_764.6)[None]
+
+
 OUT_OF_RANGE: dict[str, list[float]] = {
     "DURATION": [-1, 0, math.nan, math.inf],
     "SEED": [-1],
@@ -234,6 +247,7 @@ OUT_OF_RANGE: dict[str, list[float]] = {
     "TOP_K": [-1, 1_000_001],
     "TOP_P": [-0.1, 1.1, math.nan, math.inf],
     "CFG_COEF": [-1, 101, math.nan, math.inf, -math.inf],
+    "EXTEND_STRIDE": [-1, 0, 0.5, 30, 61, math.nan, math.inf],
 }
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"DURATION": 1.0}, "PROMPT: missing"),
@@ -248,6 +262,13 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({**SONG, "CODES": zeros(4, 126)}, "CODES: 126 frames; the song has 125"),
     ({**SONG, "CODES": zeros(4, 10) - 1}, "CODES: -1 is out of range; give 0 "),
     ({**SONG, "CODES": zeros(4, 10) + 1024}, "CODES: 1024 is out of range; give 0 to 1023"),
+    ({**SONG, "PROMPT_AUDIO": tone(3)}, "PROMPT_AUDIO: 150 frames; the song has 125 with it"),
+    ({**SONG, "PROMPT_AUDIO": tone(0)}, "PROMPT_AUDIO: 0 s long; give 0.02 to 30"),
+    ({**SONG, "PROMPT_AUDIO": tone(1), "CODES": zeros(4, 9)}, "PROMPT_AUDIO: together with CODES"),
+    (
+        {**SONG, "PROMPT_AUDIO": tone(1), "PROMPT_SAMPLE_RATE": 44_101},
+        "PROMPT_SAMPLE_RATE: 44101 is out of range; give a multiple of 25 from 8000 to 192000",
+    ),
     ({**SONG, "START": 1}, "START: 1 is out of range; give 0 to 0"),
     ({**SONG, "CODES": zeros(4, 10), "START": 6401}, "START: 6401 is out of range; give 0 to 6400"),
     ({**SONG, "CODES": zeros(4, 10), "START": -1}, "START: -1 is out of range; give 0 to 6400"),
@@ -265,6 +286,26 @@ def test_bad_inputs_are_named_and_disturb_no_song_under_way(stack: Stack) -> Non
             assert error.message().startswith(f"[invalid_input] {text}"), values
         (answer,) = under_way.result()
     assert np.array_equal(answer.as_numpy("AUDIO"), alone.as_numpy("AUDIO"))
+
+
+def test_a_song_is_not_gone_on_with_by_other_weights(stack: Stack) -> None:
+    (error,) = stream(stack, "musicgen-tiny", {**SONG, "REVISION": "0123456789ab"})
+    assert isinstance(error, InferenceServerException)
+    assert error.message().startswith("[weights_changed] REVISION: '0123456789ab' is not here")
+
+
+@pytest.mark.parametrize("through_front", [False, True])
+def test_a_song_goes_on_from_audio_and_its_codes_come_too(
+    stack: Stack, through_front: bool
+) -> None:
+    song = {**SONG, "PROMPT_AUDIO": tone(1)[:, :26_460], "PROMPT_SAMPLE_RATE": 22_050}
+    answer = front(stack, song) if through_front else stream(stack, "musicgen-tiny", song)[0]
+    assert answer.as_numpy("AUDIO").shape == (1, 125 * 640)
+    codes = answer.as_numpy("CODES")
+    assert codes.shape == (4, 125)
+    held = {**SONG, "CODES": codes[:, :60], "START": 60 * 640}
+    (rest,) = stream(stack, "musicgen-tiny", held)
+    assert np.array_equal(rest.as_numpy("CODES"), codes[:, 60:])
 
 
 @pytest.mark.parametrize("shape", [(4,), (1, 4, 10)])

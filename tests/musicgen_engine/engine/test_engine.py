@@ -236,6 +236,22 @@ def test_a_stereo_song_goes_on_from_its_codes(stereo: Model) -> None:
     assert np.allclose(rest.audio, whole.audio[:, 60 * 640 :], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["tiny", "stereo"])
+def test_a_song_that_broke_off_between_chunks_goes_on_to_the_bit(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    model: Model = request.getfixturevalue(kind)
+    song = replace(SAMPLED, frames=220)
+    chunks = play(model, song).chunks
+    for had in range(1, len(chunks)):
+        codes = np.concatenate([chunk.codes for chunk in chunks[:had]], axis=1)
+        start = sum(chunk.audio.shape[1] for chunk in chunks[:had])
+        rest = play(model, replace(song, codes=codes, start=start)).chunks
+        assert [len(chunk.audio[0]) for chunk in rest] == [len(c.audio[0]) for c in chunks[had:]]
+        for one, other in zip(rest, chunks[had:], strict=True):
+            assert np.array_equal(one.audio, other.audio)
+
+
 def test_a_song_goes_on_in_the_window_where_it_broke_off(tiny: Model) -> None:
     song = replace(SAMPLED, frames=1720)
     whole = play(tiny, song)
