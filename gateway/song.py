@@ -181,7 +181,8 @@ def _frames(fields: Mapping[str, Any], max_duration: float) -> int:
         raise InvalidField(f"duration is {_kind(duration)}; send a number of seconds.", "duration")
     if not 0 < duration <= max_duration:
         raise _out_of_range("duration", duration, f"seconds, more than 0, at most {max_duration:g}")
-    return max(1, int(round(duration * FRAMES_PER_SECOND)))
+    frames: int = round(duration * FRAMES_PER_SECOND)
+    return max(1, frames)
 
 
 def _number(fields: Mapping[str, Any], name: str) -> float:
