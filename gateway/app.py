@@ -11,10 +11,11 @@ from aiohttp import web
 from gateway.contract import Triton
 from gateway.default_model import DefaultModel
 from gateway.generation import Generation
-from gateway.keys import DEFAULT_MODEL, GENERATION, MODELS, SETTINGS, TRITON
+from gateway.keys import DEFAULT_MODEL, GENERATION, JOBS, MODELS, SETTINGS, TRITON
 from gateway.middleware import add_headers, errors_to_json, log_access
 from gateway.models import Models
 from gateway.page import page_routes
+from gateway.progress import Jobs
 from gateway.routes import routes
 from gateway.settings import Settings
 from gateway.triton import TritonClient
@@ -26,6 +27,7 @@ def create_app(settings: Settings, triton: Triton | None = None) -> web.Applicat
     """The gateway before `triton`, or before the server that the settings name."""
     app = web.Application(middlewares=[log_access, errors_to_json], client_max_size=MAX_BODY)
     app[SETTINGS] = settings
+    app[JOBS] = Jobs()
     if triton is None:
         app.cleanup_ctx.append(_connected)
     else:

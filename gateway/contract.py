@@ -61,7 +61,12 @@ Status: TypeAlias = Ready | Loading | Failed
 
 @dataclass(frozen=True)
 class Progress:
-    """Sign of life from a song that has no new audio."""
+    """How a song fares: `loading` (its model), `queued` (at `position`, 1 is next), `generating`,
+    `done` or `failed`; `frames` are made."""
+
+    state: str
+    position: int | None = None
+    frames: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ class Chunk:
     codes: NDArray[np.int32]
     sample_rate: int
     revision: str
+    progress: Progress
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,10 @@ class Held:
     codes: tuple[NDArray[np.int32], ...] = ()
     samples: int = 0  # per channel, that need not be played (again)
     revision: str | None = None
+
+    @property
+    def frames(self) -> int:
+        return sum(codes.shape[1] for codes in self.codes)
 
     def with_(self, chunk: Chunk) -> Held:
         samples = self.samples + chunk.audio.shape[1]

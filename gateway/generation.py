@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, suppress
 
 if sys.version_info >= (3, 11):
@@ -40,8 +40,11 @@ class Generation:
         self._models = models
         self._settings = settings
 
-    async def play(self, model: str, song: Song) -> AsyncGenerator[Chunk, None]:
+    async def play(
+        self, model: str, song: Song, tell: Callable[[Progress], None]
+    ) -> AsyncGenerator[Chunk, None]:
         """The song's chunks in order: all of its samples, or an error. Closing it cancels the song.
+        Meanwhile `tell` hears how it fares.
 
         Raises `TooSlow` after GENERATE_TIMEOUT; what `Triton.generate` raises, before the engine
         was heard of or when RESUME_TIMEOUT has passed since; `WeightsChanged` when the song cannot
@@ -59,11 +62,15 @@ class Generation:
                             patience = clock() + self._settings.resume_timeout
                             if isinstance(answer, Chunk):
                                 held = held.with_(answer)
+                                tell(answer.progress)
                                 yield answer
+                            else:
+                                tell(answer)
                 except PASSING as error:
                     if clock() > patience:
                         raise
                     log.warning("%s broke off at %d samples: %s", model, held.samples, error)
+                    tell(Progress("loading", frames=held.frames))
                     await self._revive(model, patience)
                 else:
                     if held.samples != song.end:

@@ -8,10 +8,12 @@ from gateway.contract import Triton
 from gateway.default_model import DefaultModel
 from gateway.generation import Generation
 from gateway.models import Models
+from gateway.progress import Jobs
 from gateway.settings import Settings
 
 SETTINGS = web.AppKey("settings", Settings)
 TRITON: web.AppKey[Triton] = web.AppKey("triton")
+JOBS = web.AppKey("jobs", Jobs)
 GENERATION = web.AppKey("generation", Generation)
 MODELS = web.AppKey("models", Models)
 DEFAULT_MODEL = web.AppKey("default_model", DefaultModel)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
 from contextlib import aclosing, suppress
 from dataclasses import asdict
+from typing import Any
 
 from aiohttp import web
 
@@ -13,7 +16,8 @@ from gateway.contract import Failed, Loading, Ready, Status, Variant
 from gateway.errors import EngineUnavailable, GatewayError, InvalidJson, UnsupportedMediaType
 from gateway.filename import content_disposition
 from gateway.form import form
-from gateway.keys import DEFAULT_MODEL, GENERATION, MODELS, REQUEST_ID, SETTINGS
+from gateway.keys import DEFAULT_MODEL, GENERATION, JOBS, MODELS, REQUEST_ID, SETTINGS
+from gateway.progress import Job, name_of
 from gateway.song import Song
 
 log = logging.getLogger(__name__)
@@ -28,35 +32,75 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
     Until the first of it is there an error is an answer of its own; a later one breaks the
     connection off, so that no part looks like a whole.
     """
+    name = name_of(request.headers.get("X-Request-Id"))
     song = await _song(request)
     format = formats.choose(song.format, request.headers.get("Accept", ""))
     variant = await _resolve(request, song.model)
-    async with aclosing(request.app[GENERATION].play(variant.name, song)) as chunks:
-        chunk = await anext(chunks)
-        tags = receipt.tags(song, variant, chunk.revision)
-        channels = len(chunk.audio)
-        file = formats.FORMATS[format](channels, chunk.sample_rate, song.end - song.start, tags)
-        answer = web.StreamResponse(
-            headers={
-                "Content-Type": file.content_type,
-                "Content-Disposition": content_disposition(variant.name, song.prompt, format),
-                "X-Model": variant.name,
-                "X-Revision": chunk.revision,
-                "X-Seed": str(song.seed),
-            }
-        )
-        answer.content_length = file.length
-        await answer.prepare(request)
-        await answer.write(file.begin() + file.encode(chunk.audio))
-        try:
-            async for chunk in chunks:
-                await answer.write(file.encode(chunk.audio))
-            await answer.write_eof(file.end())
-        except GatewayError as error:
-            log.error("%s broken off: %s", request[REQUEST_ID], error.message)
-            if request.transport:
-                request.transport.close()
+    answer = web.StreamResponse()
+    try:
+        with request.app[JOBS].follow(name, Job(variant.name, song.frames)) as job:
+            playing = request.app[GENERATION].play(variant.name, song, job.hear)
+            async with aclosing(playing) as chunks:
+                chunk = await anext(chunks)
+                file = formats.FORMATS[format](
+                    len(chunk.audio),
+                    chunk.sample_rate,
+                    song.end - song.start,
+                    receipt.tags(song, variant, chunk.revision),
+                )
+                answer.headers.update(
+                    {
+                        "Content-Type": file.content_type,
+                        "Content-Disposition": content_disposition(
+                            variant.name, song.prompt, format
+                        ),
+                        "X-Model": variant.name,
+                        "X-Revision": chunk.revision,
+                        "X-Seed": str(song.seed),
+                    }
+                )
+                answer.content_length = file.length
+                await answer.prepare(request)
+                await answer.write(file.begin() + file.encode(chunk.audio))
+                async for chunk in chunks:
+                    await answer.write(file.encode(chunk.audio))
+                await answer.write_eof(file.end())
+    except GatewayError as error:
+        if not answer.prepared:
+            raise
+        log.error("%s broken off: %s", request[REQUEST_ID], error.message)
+        if request.transport:
+            request.transport.close()
     return answer
+
+
+@routes.get("/generations/{id}")
+async def tell_progress(request: web.Request) -> web.StreamResponse:
+    """How far a song is: now, or as server-sent events until its end."""
+    job = request.app[JOBS].find(request.match_info["id"])
+    if "text/event-stream" not in request.headers.get("Accept", ""):
+        return web.json_response(await _progress(request, job))
+    answer = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+    await answer.prepare(request)
+    told = None
+    while True:
+        ended, progress = job.ended, await _progress(request, job)
+        if progress != told:
+            await answer.write(f"data: {json.dumps(progress)}\n\n".encode())
+            told = progress
+        if ended:
+            return answer
+        await asyncio.sleep(request.app[SETTINGS].poll_interval)
+
+
+async def _progress(request: web.Request, job: Job) -> dict[str, Any]:
+    """With the bytes of its model's weights, while they come."""
+    download = None
+    if job.progress.state == "loading":
+        with suppress(GatewayError):
+            [status] = await request.app[MODELS].statuses([job.model])
+            download = asdict(status) if isinstance(status, Loading) else None
+    return {**job.snapshot(), "download": download}
 
 
 @routes.get("/models")

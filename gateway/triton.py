@@ -145,12 +145,16 @@ class TritonClient:
             inputs.append(_input("START", np.array([held.samples], np.int64)))
         async with self._stream(model, inputs, self._generate_timeout) as results:
             async for result in results:
-                audio = result.as_numpy("AUDIO")
+                status, audio = _status(result), result.as_numpy("AUDIO")
+                progress = Progress(
+                    status["state"], status.get("position"), status.get("frames", 0)
+                )
                 if audio is None:
-                    yield Progress()
+                    yield progress
                 else:
                     codes, rate = result.as_numpy("CODES"), int(result.as_numpy("SAMPLE_RATE")[0])
-                    yield Chunk(audio, codes, rate, result.as_numpy("REVISION")[0].decode())
+                    revision = result.as_numpy("REVISION")[0].decode()
+                    yield Chunk(audio, codes, rate, revision, progress)
 
     async def _names(self, *states: str) -> set[str]:
         with _translated():

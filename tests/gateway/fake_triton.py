@@ -93,7 +93,7 @@ class FakeTriton:
         try:
             if self.song_error is not None:
                 raise self.song_error
-            yield Progress()
+            yield Progress("queued", 1)
             if self.stuck:
                 await asyncio.Event().wait()
             channels = 2 if "stereo" in model else 1
@@ -108,7 +108,9 @@ class FakeTriton:
                 ahead = min(end + AHEAD, song.frames)
                 codes = np.tile(np.arange(told, ahead, dtype=np.int32), (4, 1))
                 told = ahead
-                yield Chunk(np.tile(audio, (channels, 1)), codes, SAMPLE_RATE, self.revision)
+                progress = Progress("generating" if ahead < song.frames else "done", frames=ahead)
+                audio = np.tile(audio, (channels, 1))
+                yield Chunk(audio, codes, SAMPLE_RATE, self.revision, progress)
                 if self.cuts:
                     raise self.cuts.pop(0)
         finally:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from gateway.contract import Progress
 from gateway.errors import (
     DeadStub,
     EngineUnavailable,
@@ -40,9 +41,12 @@ def generation(triton: FakeTriton, models: Models, settings: Settings) -> Genera
     return Generation(triton, models, settings)
 
 
+def ignore(_: Progress) -> None: ...
+
+
 async def play(generation: Generation, song: Song = SONG) -> NDArray[np.float32]:
     """[samples]"""
-    return np.concatenate([chunk.audio[0] async for chunk in generation.play(MODEL, song)])
+    return np.concatenate([chunk.audio[0] async for chunk in generation.play(MODEL, song, ignore)])
 
 
 def is_whole(audio: NDArray[np.float32]) -> bool:
@@ -104,7 +108,7 @@ async def test_patience_ends_but_each_piece_of_music_renews_it(
     triton.pause = 0.2  # all of it takes longer than the patience
     assert is_whole(await play(generation))
     triton.cuts = [TritonUnavailable()]
-    chunks = generation.play(MODEL, SONG)
+    chunks = generation.play(MODEL, SONG, ignore)
     await anext(chunks)
     triton.down = True
     with pytest.raises((TritonUnavailable, EngineUnavailable)):
@@ -115,7 +119,7 @@ async def test_other_weights_do_not_go_on_with_a_song(
     triton: FakeTriton, generation: Generation
 ) -> None:
     triton.cuts = [EngineUnavailable("killed")]
-    chunks = generation.play(MODEL, SONG)
+    chunks = generation.play(MODEL, SONG, ignore)
     await anext(chunks)
     triton.revision = "ba9876543210"
     with pytest.raises(WeightsChanged):

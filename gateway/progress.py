@@ -1,0 +1,112 @@
+"""How far songs are, for those who gave theirs a name."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.contract import Progress
+from gateway.errors import GatewayError, InvalidField, NotFound
+from gateway.song import FRAMES_PER_SECOND
+
+KEPT = 60.0  # seconds, after the end
+NAME = re.compile(r"[\w.-]{8,64}", re.ASCII)
+
+
+@dataclass
+class Job:
+    """One request. `first` is when frames were first counted, and how many there were."""
+
+    model: str
+    total_frames: int
+    progress: Progress = field(default_factory=lambda: Progress("loading"))
+    error: GatewayError | None = None
+    first: tuple[float, int] | None = None
+
+    def hear(self, progress: Progress) -> None:
+        self.progress = progress
+        if progress.frames and self.first is None:
+            self.first = time.monotonic(), progress.frames
+
+    @property
+    def ended(self) -> bool:
+        return self.progress.state in ("done", "failed", "cancelled")
+
+    def snapshot(self) -> dict[str, Any]:
+        frames, speed = self.progress.frames, self._speed()
+        return {
+            "model": self.model,
+            "state": self.progress.state,
+            "position": self.progress.position,
+            "seconds": frames / FRAMES_PER_SECOND,
+            "total_seconds": self.total_frames / FRAMES_PER_SECOND,
+            "steps_per_second": round(speed, 1) if speed else None,
+            "seconds_left": round((self.total_frames - frames) / speed, 1) if speed else None,
+            "error": self.error.body()["error"] if self.error else None,
+        }
+
+    def _speed(self) -> float | None:
+        """Frames a second, since the first."""
+        if self.first is None:
+            return None
+        since, frames = self.first
+        seconds = time.monotonic() - since
+        return (self.progress.frames - frames) / seconds if seconds > 0 else None
+
+
+class Jobs:
+    """Those under way, and those that ended in the last minute."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._jobs: dict[str, Job] = {}
+        self._ended: dict[str, float] = {}  # in the order of their ends
+
+    @contextmanager
+    def follow(self, name: str | None, job: Job) -> Iterator[Job]:
+        """Inside, `name` finds the job. Raises `InvalidField` when it finds another one."""
+        self._forget()
+        if name is not None:
+            if name in self._jobs:
+                raise InvalidField(
+                    f"X-Request-Id {name!r} is that of another song; give a new one."
+                )
+            self._jobs[name] = job
+        try:
+            yield job
+        except GatewayError as error:
+            job.error = error
+            job.progress = Progress("failed", frames=job.progress.frames)
+            raise
+        except BaseException:  # nobody waits for it any more
+            job.progress = Progress("cancelled", frames=job.progress.frames)
+            raise
+        finally:
+            if name is not None:
+                self._ended[name] = self._clock()
+
+    def find(self, name: str) -> Job:
+        """Raises `NotFound`."""
+        self._forget()
+        if name not in self._jobs:
+            raise NotFound(f"No song is called {name[:64]!r}, or it ended over a minute ago.")
+        return self._jobs[name]
+
+    def _forget(self) -> None:
+        for name, ended in list(self._ended.items()):
+            if self._clock() - ended < KEPT:
+                return
+            del self._jobs[name], self._ended[name]
+
+
+def name_of(header: str | None) -> str | None:
+    """The name that a caller gave to a request. Raises `InvalidField`."""
+    if header is None or NAME.fullmatch(header):
+        return header
+    raise InvalidField(
+        "X-Request-Id is wrong; give 8 to 64 letters, digits, points, dashes or underscores."
+    )

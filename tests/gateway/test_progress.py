@@ -1,0 +1,115 @@
+"""Who names a request can follow it."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient
+
+from gateway.contract import Loading, Progress
+from gateway.errors import GatewayError, InvalidField, NotFound
+from gateway.progress import KEPT, Job, Jobs, name_of
+from tests.gateway.fake_triton import FakeTriton
+from tests.gateway.test_models import until
+from tests.gateway.test_routes import GOOD, error
+
+NAME = "my-song-1"
+HEADERS = {"X-Request-Id": NAME}
+
+
+async def told(client: TestClient) -> Any:
+    answer = await client.get(f"/generations/{NAME}")
+    assert answer.status == 200
+    return await answer.json()
+
+
+async def states(client: TestClient) -> list[Any]:
+    """All events until the end."""
+    headers = {"Accept": "text/event-stream"}
+    async with client.get(f"/generations/{NAME}", headers=headers) as answer:
+        assert answer.content_type == "text/event-stream"
+        lines = (await answer.text()).split("\n\n")
+    return [json.loads(line.removeprefix("data: ")) for line in lines if line]
+
+
+async def test_a_song_is_followed_from_queue_to_end(client: TestClient, triton: FakeTriton) -> None:
+    triton.pause = 0.1
+    song = asyncio.create_task(client.post("/generate", json=GOOD, headers=HEADERS))
+    await until(lambda: triton.running)
+    events = await states(client)
+    seen = [event["state"] for event in events]
+    assert list(dict.fromkeys(seen)) == ["queued", "generating", "done"]
+    assert events[0]["position"] == 1
+    assert [event["seconds"] for event in events] == sorted(event["seconds"] for event in events)
+    assert all(event["total_seconds"] == 2.5 for event in events)
+    middle = next(event for event in events if event["steps_per_second"])
+    assert middle["steps_per_second"] > 10 and 0 <= middle["seconds_left"] < 1
+    assert events[-1] == await told(client)
+    assert (await song).headers["X-Request-Id"] == NAME
+
+
+async def test_a_model_that_loads_is_told_with_its_bytes(
+    client: TestClient, triton: FakeTriton
+) -> None:
+    triton.loading["musicgen-small"] = Loading(5, 10)
+    body = {**GOOD, "model": "musicgen-small"}
+    song = asyncio.create_task(client.post("/generate", json=body, headers=HEADERS))
+    await until(lambda: "musicgen-small" in triton.held)
+    progress = await told(client)
+    assert (progress["state"], progress["model"]) == ("loading", "musicgen-small")
+    assert progress["download"] == {"bytes": 5, "total_bytes": 10}
+    triton.loading.clear()
+    assert (await song).status == 200
+
+
+async def test_what_failed_and_what_was_left_are_told(
+    client: TestClient, triton: FakeTriton
+) -> None:
+    triton.song_error = GatewayError("failed")
+    await client.post("/generate", json=GOOD, headers=HEADERS)
+    progress = await told(client)
+    assert (progress["state"], progress["error"]["code"]) == ("failed", "internal")
+
+
+async def test_a_song_nobody_waits_for_is_cancelled(client: TestClient, triton: FakeTriton) -> None:
+    triton.stuck = True
+    song = asyncio.create_task(client.post("/generate", json=GOOD, headers=HEADERS))
+    await until(lambda: triton.running)
+    song.cancel()
+    await until(lambda: not triton.running)
+    assert (await told(client))["state"] == "cancelled"
+
+
+async def test_a_name_is_one_songs_alone(client: TestClient, triton: FakeTriton) -> None:
+    await (await client.post("/generate", json=GOOD, headers=HEADERS)).read()
+    answer = await client.post("/generate", json=GOOD, headers=HEADERS)
+    assert await error(answer) == (422, "invalid_field", None)
+    assert len(triton.heard) == 1
+
+
+async def test_an_unknown_name_is_not_found(client: TestClient) -> None:
+    assert await error(await client.get("/generations/nobody")) == (404, "not_found", None)
+
+
+@pytest.mark.parametrize("name", ["short", "x" * 65, "with space", "été-été-été", "a/b/c/d/e"])
+def test_a_name_is_plain_and_bounded(name: str) -> None:
+    with pytest.raises(InvalidField, match="X-Request-Id"):
+        name_of(name)
+    assert name_of(None) is None and name_of("x" * 64)
+
+
+def test_an_ended_song_is_forgotten_after_a_minute_and_nothing_else_is() -> None:
+    now = 0.0
+    jobs = Jobs(lambda: now)
+    with jobs.follow("first-song", Job("tiny", 50)) as job:
+        now = 1000.0
+        assert jobs.find("first-song") is job
+        job.hear(Progress("done", frames=50))
+    now += KEPT - 1
+    assert jobs.find("first-song").snapshot()["state"] == "done"
+    now += 1
+    with pytest.raises(NotFound):
+        jobs.find("first-song")
+    with jobs.follow("first-song", Job("tiny", 50)):
+        pass
