@@ -51,7 +51,7 @@ class Job:
 
     def _speed(self) -> float | None:
         """Frames a second, since the first."""
-        if self.first is None:
+        if self.first is None or self.progress.state != "generating":
             return None
         since, frames = self.first
         seconds = time.monotonic() - since
