@@ -26,6 +26,7 @@ the value and the remedy, and never hold Triton's own text or a path of the serv
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 
@@ -97,9 +98,15 @@ class InvalidField(GatewayError):
 
 
 class QueueFull(GatewayError):
+    """Its message may end in when to ask again, as the engine measured it."""
+
     status = 429
     code = "queue_full"
     retry_after = 10
+
+    def headers(self) -> dict[str, str]:
+        told = re.search(r"ask again in (\d+) s$", self.message)
+        return {"Retry-After": told[1]} if told else super().headers()
 
 
 class Unavailable(GatewayError):

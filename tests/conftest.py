@@ -224,7 +224,7 @@ def stack(
     tiny = repository / "musicgen-tiny"
     shutil.copy(tiny / "config.pbtxt", mine)
     shutil.copy(tiny / "1" / "model.py", mine / "1")
-    environment = {**hub.environment(folder), "MAX_LOADED_MODELS": "2"}
+    environment = {**hub.environment(folder), "MAX_LOADED_MODELS": "2", "MAX_WAIT": "3600"}
     stack = Stack(repository, environment)
     try:
         stack.wait_ready()

@@ -41,9 +41,9 @@ log = logging.getLogger("engine")
 class Session:
     """Between the channel and the engine, from the loading of the weights on."""
 
-    def __init__(self, channel: Channel, max_queue: int) -> None:
+    def __init__(self, channel: Channel, settings: Settings) -> None:
         self._channel = channel
-        self._scheduler = Scheduler(max_queue)
+        self._scheduler = Scheduler(settings.max_queue, settings.max_wait)
         self._state: dict[str, Any] = {"state": "loading", "bytes": 0, "total_bytes": None}
         self._reporting = threading.Lock()  # a state must not overtake a later one
 
@@ -162,7 +162,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format=f"{name}: %(message)s")
     for chatty in ("audiocraft", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    session = Session(Channel(Connection(int(socket))), Settings.of(os.environ).max_queue)
+    session = Session(Channel(Connection(int(socket))), Settings.of(os.environ))
     session.run(Path(folder), checkpoint or None, Placement(**json.loads(placement)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -44,7 +45,9 @@ class Engine:
         """For ever. Raises what the device raises: then nothing can be played any more."""
         while True:
             self._scheduler.wait()
+            began = time.monotonic()
             self.round()
+            self._scheduler.took(time.monotonic() - began)
 
     def round(self) -> None:
         """Each song that plays gets one column further. All else is done in pieces, one a round,

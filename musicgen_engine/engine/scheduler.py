@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 import threading
 from collections import deque
 from dataclasses import dataclass, field
@@ -9,6 +11,8 @@ from typing import Any
 
 from musicgen_engine.errors import QueueFull
 from musicgen_engine.song import Song
+
+SMOOTHING = 0.05  # share of the newest round in what one takes
 
 
 @dataclass(eq=False)
@@ -21,15 +25,23 @@ class Task:
     slot: int = -1  # its place among those that play
     cancelled: threading.Event = field(default_factory=threading.Event)
 
+    @property
+    def left(self) -> int:
+        """Frames that are to be made."""
+        return self.song.frames - max(self.frames_done, self.song.held)
+
     def status(self, state: str = "generating") -> dict[str, Any]:
         return {"state": state, "frames": self.frames_done, "total_frames": self.song.frames}
 
 
 class Scheduler:
-    """First come, first served: a fixed number of slots behind a bounded queue."""
+    """First come, first served: a fixed number of slots behind a bounded queue, in which nobody new
+    waits longer than `max_wait` seconds."""
 
-    def __init__(self, max_queue: int) -> None:
+    def __init__(self, max_queue: int, max_wait: float = math.inf) -> None:
         self._max_queue = max_queue
+        self._max_wait = max_wait
+        self._round = 0.0  # seconds that one takes, about; 0 is not known yet
         self._waiting: deque[Task] = deque()
         self._playing: dict[int, Task] = {}
         self._slots: list[int] = []  # free; none before the model is loaded
@@ -42,12 +54,35 @@ class Scheduler:
             self._changed.notify()
 
     def submit(self, task: Task) -> None:
-        """Raises QueueFull."""
+        """Raises QueueFull. A song that goes on was accepted before: it waits as long as it takes."""
         with self._changed:
+            wait = self._frames_until_a_slot() * self._round
             if len(self._waiting) >= self._max_queue + len(self._slots):
-                raise QueueFull(f"{len(self._waiting)} songs wait already; ask again later")
+                soonest = min((playing.left for playing in self._playing.values()), default=0)
+                again = soonest * self._round
+                raise QueueFull(f"{len(self._waiting)} songs wait already; {_ask_again(again)}")
+            if wait > self._max_wait and task.song.codes is None:
+                raise QueueFull(
+                    f"the song would wait {wait:.0f} s, over {self._max_wait:g}; "
+                    f"{_ask_again(wait - self._max_wait)}"
+                )
             self._waiting.append(task)
             self._changed.notify()
+
+    def _frames_until_a_slot(self) -> int:
+        """That are to be made before a song has one that comes now."""
+        ends = [0] * len(self._slots) + [task.left for task in self._playing.values()]
+        heapq.heapify(ends)
+        for task in self._waiting:
+            if ends:
+                heapq.heapreplace(ends, ends[0] + task.left)
+        return ends[0] if ends else 0
+
+    def took(self, seconds: float) -> None:
+        """One round of the engine, in which each song gets a frame further."""
+        with self._changed:
+            share = SMOOTHING if self._round else 1.0
+            self._round += share * (seconds - self._round)
 
     def cancel(self, id: int) -> Task | None:
         """Drops the song if it waits (and returns it); tells it to stop if it plays."""
@@ -93,3 +128,8 @@ class Scheduler:
                 for position, task in enumerate(self._waiting, start=1)
             }
             return waiting | {task.id: task.status() for task in self._playing.values()}
+
+
+def _ask_again(seconds: float) -> str:
+    """The gateway reads the number."""
+    return f"ask again in {max(1, math.ceil(seconds))} s"

@@ -185,6 +185,17 @@ async def test_the_engines_errors_reach_the_caller(
     assert ("Retry-After" in answer.headers) == (answer.status in (429, 503))
 
 
+@pytest.mark.parametrize(
+    ("message", "seconds"), [("full; ask again in 36 s", "36"), ("full", "10")]
+)
+async def test_a_full_queue_says_when_to_come_back(
+    client: TestClient, triton: FakeTriton, message: str, seconds: str
+) -> None:
+    triton.song_error = QueueFull(message)
+    answer = await client.post("/generate", json=GOOD)
+    assert (answer.status, answer.headers["Retry-After"]) == (429, seconds)
+
+
 async def test_missing_weights_are_told(client: TestClient, triton: FakeTriton) -> None:
     triton.failing["musicgen-small"] = WeightsMissing("no weights")
     answer = await client.post("/generate", json={**GOOD, "model": "musicgen-small"})

@@ -10,12 +10,20 @@ def test_absent_and_empty_mean_the_default() -> None:
 
 
 def test_values_are_read() -> None:
-    assert Settings.of({"MAX_DURATION": "60.5", "MAX_QUEUE": "0"}) == Settings(60.5, 0)
+    assert Settings.of({"MAX_DURATION": "60.5", "MAX_QUEUE": "0", "MAX_WAIT": "5"}) == Settings(
+        60.5, 0, 5.0
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("MAX_DURATION", "x"), ("MAX_DURATION", "nan"), ("MAX_DURATION", "4000"), ("MAX_QUEUE", "-1")],
+    [
+        ("MAX_DURATION", "x"),
+        ("MAX_DURATION", "nan"),
+        ("MAX_DURATION", "4000"),
+        ("MAX_QUEUE", "-1"),
+        ("MAX_WAIT", "0"),
+    ],
 )
 def test_what_is_wrong_is_named(name: str, value: str) -> None:
     with pytest.raises(ValueError, match=f"{name}={value} is wrong: give "):

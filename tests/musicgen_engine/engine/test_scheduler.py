@@ -2,6 +2,7 @@
 
 import threading
 
+import numpy as np
 import pytest
 
 from musicgen_engine.engine.scheduler import Scheduler, Task
@@ -46,6 +47,42 @@ def test_a_full_queue_refuses_and_keeps_what_it_has() -> None:
         full.submit(task(3))
     assert admitted(full) == [1]
     with pytest.raises(QueueFull):
+        full.submit(task(3))
+
+
+def test_who_would_wait_too_long_is_told_when_to_come_back() -> None:
+    """Two slots, songs of 50 frames, rounds of a second: the fifth would wait 100 s."""
+    busy = Scheduler(max_queue=10, max_wait=70)
+    busy.open(2)
+    busy.took(1.0)
+    for id in (1, 2):
+        busy.submit(task(id))
+    for playing in iter(busy.admit, None):
+        playing.frames_done = 10 * playing.id
+    busy.submit(task(3))  # waits 30 s
+    busy.submit(task(4))  # 40 s
+    with pytest.raises(QueueFull, match=r"would wait 80 s, over 70; ask again in 10 s$"):
+        busy.submit(task(5))
+    held = np.zeros((4, 20), np.int32)
+    busy.submit(Task(6, Song(prompt="", frames=50, seed=0, codes=held)))  # was accepted before
+
+
+def test_while_there_are_slots_nobody_waits_however_slow_it_is() -> None:
+    slow = Scheduler(max_queue=10, max_wait=1)
+    slow.open(2)
+    slow.took(100.0)
+    slow.submit(task(1))
+    slow.submit(task(2))
+    with pytest.raises(QueueFull):
+        slow.submit(task(3))
+
+
+def test_a_full_queue_says_when_the_next_song_ends() -> None:
+    full = scheduler(1, 1, 1)
+    admitted(full)
+    full.took(0.5)
+    full.submit(task(2))
+    with pytest.raises(QueueFull, match=r"1 songs wait already; ask again in 25 s$"):
         full.submit(task(3))
 
 
