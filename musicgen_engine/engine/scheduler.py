@@ -54,7 +54,7 @@ class Scheduler:
             self._changed.notify()
 
     def submit(self, task: Task) -> None:
-        """Raises QueueFull. A song that goes on was accepted before: it waits as long as it takes."""
+        """Raises QueueFull. A song that goes on was accepted before, and waits however long."""
         with self._changed:
             wait = self._frames_until_a_slot() * self._round
             if len(self._waiting) >= self._max_queue + len(self._slots):
