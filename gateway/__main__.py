@@ -11,8 +11,6 @@ from aiohttp import web
 from gateway.app import create_app
 from gateway.settings import Settings, SettingsError
 
-SHUTDOWN_TIMEOUT = 1.0  # seconds; songs take longer anyway
-
 log = logging.getLogger("gateway")
 
 
@@ -29,7 +27,7 @@ def main() -> None:
             create_app(settings),
             host=settings.host,
             port=settings.port,
-            shutdown_timeout=SHUTDOWN_TIMEOUT,
+            shutdown_timeout=settings.drain_timeout,
             handler_cancellation=True,
             access_log=None,
             print=lambda _: log.info("listening on http://%s:%d", settings.host, settings.port),

@@ -11,7 +11,8 @@ from aiohttp import web
 from gateway.contract import Triton
 from gateway.default_model import DefaultModel
 from gateway.generation import Generation
-from gateway.keys import DEFAULT_MODEL, GENERATION, JOBS, MODELS, SETTINGS, TRITON
+from gateway.keys import DEFAULT_MODEL, GENERATION, JOBS, METRICS, MODELS, SETTINGS, TRITON
+from gateway.metrics import Metrics
 from gateway.middleware import add_headers, errors_to_json, log_access
 from gateway.models import Models
 from gateway.page import page_routes
@@ -28,6 +29,7 @@ def create_app(settings: Settings, triton: Triton | None = None) -> web.Applicat
     app = web.Application(middlewares=[log_access, errors_to_json], client_max_size=MAX_BODY)
     app[SETTINGS] = settings
     app[JOBS] = Jobs()
+    app[METRICS] = Metrics()
     if triton is None:
         app.cleanup_ctx.append(_connected)
     else:
@@ -49,7 +51,7 @@ async def _connected(app: web.Application) -> AsyncIterator[None]:
 
 async def _watched(app: web.Application) -> AsyncIterator[None]:
     models = app[MODELS] = Models(app[TRITON], app[SETTINGS])
-    app[GENERATION] = Generation(app[TRITON], models, app[SETTINGS])
+    app[GENERATION] = Generation(app[TRITON], models, app[SETTINGS], app[METRICS])
     default_model = app[DEFAULT_MODEL] = DefaultModel(models, app[SETTINGS])
     watch = asyncio.create_task(default_model.watch())
     yield

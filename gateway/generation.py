@@ -21,6 +21,7 @@ from gateway.errors import (
     TooSlow,
     TritonUnavailable,
 )
+from gateway.metrics import Metrics
 from gateway.models import Models
 from gateway.settings import Settings
 from gateway.song import Song
@@ -35,10 +36,13 @@ class Generation:
     """Songs of one gateway. They outlive engines, stubs and servers: what a listener has had is
     held, and the song goes on from there, exactly as it would have."""
 
-    def __init__(self, triton: Triton, models: Models, settings: Settings) -> None:
+    def __init__(
+        self, triton: Triton, models: Models, settings: Settings, metrics: Metrics
+    ) -> None:
         self._triton = triton
         self._models = models
         self._settings = settings
+        self._metrics = metrics
 
     async def play(
         self, model: str, song: Song, tell: Callable[[Progress], None]
@@ -72,6 +76,7 @@ class Generation:
                     log.warning("%s broke off at %d samples: %s", model, held.samples, error)
                     tell(Progress("loading", frames=held.frames))
                     await self._revive(model, patience)
+                    self._metrics.resumes.labels(model).inc()
                 else:
                     if held.samples != song.end:
                         raise EngineUnavailable(f"{model} sent another length; try again.")

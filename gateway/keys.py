@@ -7,6 +7,7 @@ from aiohttp import web
 from gateway.contract import Triton
 from gateway.default_model import DefaultModel
 from gateway.generation import Generation
+from gateway.metrics import Metrics
 from gateway.models import Models
 from gateway.progress import Jobs
 from gateway.settings import Settings
@@ -15,6 +16,7 @@ SETTINGS = web.AppKey("settings", Settings)
 TRITON: web.AppKey[Triton] = web.AppKey("triton")
 JOBS = web.AppKey("jobs", Jobs)
 GENERATION = web.AppKey("generation", Generation)
+METRICS = web.AppKey("metrics", Metrics)
 MODELS = web.AppKey("models", Models)
 DEFAULT_MODEL = web.AppKey("default_model", DefaultModel)
 

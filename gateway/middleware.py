@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.errors import BodyTooLarge, GatewayError, MethodNotAllowed, NotFound
-from gateway.keys import REQUEST_ID
+from gateway.keys import METRICS, REQUEST_ID
 from gateway.progress import NAME
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,9 @@ async def log_access(request: web.Request, handler: Handler) -> web.StreamRespon
         return response
     finally:
         milliseconds = 1000 * (time.monotonic() - start)
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource else "none"
+        request.app[METRICS].requests.labels(request.method, route, outcome).inc()
         target = request.rel_url.raw_path
         level = logging.DEBUG if target in PROBES else logging.INFO
         log.log(

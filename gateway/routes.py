@@ -5,18 +5,28 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from contextlib import aclosing, suppress
 from dataclasses import asdict
 from typing import Any
 
 from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from gateway import formats, names, receipt, upload
 from gateway.contract import Failed, Loading, Ready, Status, Variant
 from gateway.errors import EngineUnavailable, GatewayError, InvalidJson, UnsupportedMediaType
 from gateway.filename import content_disposition
 from gateway.form import form
-from gateway.keys import DEFAULT_MODEL, GENERATION, JOBS, MODELS, REQUEST_ID, SETTINGS
+from gateway.keys import (
+    DEFAULT_MODEL,
+    GENERATION,
+    JOBS,
+    METRICS,
+    MODELS,
+    REQUEST_ID,
+    SETTINGS,
+)
 from gateway.progress import Job, name_of
 from gateway.song import Song
 
@@ -32,39 +42,32 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
     Until the first of it is there an error is an answer of its own; a later one breaks the
     connection off, so that no part looks like a whole.
     """
+    asked = time.monotonic()
     name = name_of(request.headers.get("X-Request-Id"))
     song = await _song(request)
     format = formats.choose(song.format, request.headers.get("Accept", ""))
     variant = await _resolve(request, song.model)
-    answer = web.StreamResponse()
+    metrics, answer = request.app[METRICS], web.StreamResponse()
     try:
-        with request.app[JOBS].follow(name, Job(variant.name, song.frames)) as job:
+        with (
+            metrics.songs.labels(variant.name).track_inprogress(),
+            request.app[JOBS].follow(name, Job(variant.name, song.frames)) as job,
+        ):
             playing = request.app[GENERATION].play(variant.name, song, job.hear)
             async with aclosing(playing) as chunks:
-                chunk = await anext(chunks)
+                first = await anext(chunks)
+                metrics.first_audio.labels(variant.name).observe(time.monotonic() - asked)
+                tags = receipt.tags(song, variant, first.revision)
                 file = formats.FORMATS[format](
-                    len(chunk.audio),
-                    chunk.sample_rate,
-                    song.end - song.start,
-                    receipt.tags(song, variant, chunk.revision),
+                    len(first.audio), first.sample_rate, song.end - song.start, tags
                 )
-                answer.headers.update(
-                    {
-                        "Content-Type": file.content_type,
-                        "Content-Disposition": content_disposition(
-                            variant.name, song.prompt, format
-                        ),
-                        "X-Model": variant.name,
-                        "X-Revision": chunk.revision,
-                        "X-Seed": str(song.seed),
-                    }
-                )
-                answer.content_length = file.length
+                answer.headers.update(_headers(song, variant, first.revision, format, file))
                 await answer.prepare(request)
-                await answer.write(file.begin() + file.encode(chunk.audio))
+                await answer.write(file.begin() + file.encode(first.audio))
                 async for chunk in chunks:
                     await answer.write(file.encode(chunk.audio))
                 await answer.write_eof(file.end())
+                metrics.audio.labels(variant.name).inc(song.seconds)
     except GatewayError as error:
         if not answer.prepared:
             raise
@@ -72,6 +75,20 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
         if request.transport:
             request.transport.close()
     return answer
+
+
+def _headers(
+    song: Song, variant: Variant, revision: str, format: str, file: formats.Encoder
+) -> dict[str, str]:
+    length = {} if file.length is None else {"Content-Length": str(file.length)}
+    return {
+        "Content-Type": file.content_type,
+        "Content-Disposition": content_disposition(variant.name, song.prompt, format),
+        "X-Model": variant.name,
+        "X-Revision": revision,
+        "X-Seed": str(song.seed),
+        **length,
+    }
 
 
 @routes.get("/generations/{id}")
@@ -141,6 +158,14 @@ async def readiness(request: web.Request) -> web.Response:
     """The default model can serve."""
     model = await request.app[DEFAULT_MODEL].check()
     return web.json_response({"status": "ready", "model": model})
+
+
+@routes.get("/metrics")
+async def tell_metrics(request: web.Request) -> web.Response:
+    """For Prometheus."""
+    return web.Response(
+        body=request.app[METRICS].page(), headers={"Content-Type": CONTENT_TYPE_LATEST}
+    )
 
 
 async def _song(request: web.Request) -> Song:

@@ -29,6 +29,7 @@ class Settings:
     load_timeout: float = 600.0
     generate_timeout: float = 1800.0
     resume_timeout: float = 120.0
+    drain_timeout: float = 30.0
     web: Path = Path(__file__).parent.parent / "web"
     silence_timeout: float = 10.0
     poll_interval: float = 0.25
@@ -65,6 +66,7 @@ class Settings:
             load_timeout=read("LOAD_TIMEOUT", cls.load_timeout, _number(), seconds),
             generate_timeout=read("GENERATE_TIMEOUT", cls.generate_timeout, _number(), seconds),
             resume_timeout=read("RESUME_TIMEOUT", cls.resume_timeout, _number(), seconds),
+            drain_timeout=read("DRAIN_TIMEOUT", cls.drain_timeout, _number(), seconds),
         )
 
 

@@ -62,7 +62,13 @@ async def kill_at_next(signals: asyncio.Queue[signal.Signals], processes: list[P
         process.kill()
 
 
-async def serve(settings: Settings, server: TritonServer) -> None:
+async def stop(gateway: Process, triton: Process, drain: float) -> None:
+    """The gateway first, which lets running songs end: they need Triton."""
+    await gateway.stop(drain + GRACE)
+    await triton.stop(GRACE)
+
+
+async def serve(settings: Settings, server: TritonServer, drain: float) -> None:
     environment = {**os.environ, "TRITON_GRPC": f"127.0.0.1:{settings.triton_grpc_port}"}
     triton = Process(
         "Triton",
@@ -85,7 +91,7 @@ async def serve(settings: Settings, server: TritonServer) -> None:
     await signals.get()
     announcing.cancel()
     say("stopping (Ctrl-C again: at once)")
-    stopping = asyncio.gather(running, *(process.stop(GRACE) for process in processes))
+    stopping = asyncio.gather(running, stop(gateway, triton, drain))
     impatience = asyncio.create_task(kill_at_next(signals, processes))
     await stopping
     impatience.cancel()
@@ -96,7 +102,8 @@ async def serve(settings: Settings, server: TritonServer) -> None:
 def main() -> None:
     try:
         settings = Settings.of(os.environ)
-        GatewaySettings.from_environment(os.environ)  # what they would refuse, over and over
+        # What they would refuse, over and over.
+        drain = GatewaySettings.from_environment(os.environ).drain_timeout
         EngineSettings.of(os.environ)
         server = TritonServer.find()
         ports.check(settings)
@@ -106,7 +113,7 @@ def main() -> None:
     orphans.adopt()
     # The gateway and, whatever PYTHONPATH says, Triton's stubs find our code here.
     os.chdir(PROJECT)
-    asyncio.run(serve(settings, server))
+    asyncio.run(serve(settings, server, drain))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from gateway.errors import (
     WeightsChanged,
 )
 from gateway.generation import Generation
+from gateway.metrics import Metrics
 from gateway.models import Models
 from gateway.settings import Settings
 from gateway.song import Song
@@ -38,7 +39,7 @@ async def models(triton: FakeTriton, settings: Settings) -> AsyncIterator[Models
 
 @pytest.fixture
 def generation(triton: FakeTriton, models: Models, settings: Settings) -> Generation:
-    return Generation(triton, models, settings)
+    return Generation(triton, models, settings, Metrics())
 
 
 def ignore(_: Progress) -> None: ...

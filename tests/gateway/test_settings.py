@@ -24,10 +24,12 @@ def test_every_variable_is_read() -> None:
             "MAX_LOADED_MODELS": "1",
             "LOAD_TIMEOUT": "2",
             "GENERATE_TIMEOUT": "3",
+            "RESUME_TIMEOUT": "4",
+            "DRAIN_TIMEOUT": "5",
         }
     )
     assert settings == Settings(
-        "0.0.0.0", 80, "dns:///triton:8001", "musicgen-small", 60.5, 1, 2.0, 3.0
+        "0.0.0.0", 80, "dns:///triton:8001", "musicgen-small", 60.5, 1, 2.0, 3.0, 4.0, 5.0
     )
 
 

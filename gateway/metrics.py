@@ -1,0 +1,41 @@
+"""What the gateway counts of itself, as Prometheus reads it."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+WAITS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)  # seconds
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "gateway_requests",
+            "HTTP requests; status is 'gone' where the connection did not last to the end",
+            ["method", "route", "status"],
+            registry=registry,
+        )
+        self.songs = Gauge(
+            "gateway_songs_in_flight", "Songs that are asked for now", ["model"], registry=registry
+        )
+        self.first_audio = Histogram(
+            "gateway_first_audio_seconds",
+            "Time from a song's request to its first audio",
+            ["model"],
+            buckets=WAITS,
+            registry=registry,
+        )
+        self.audio = Counter(
+            "gateway_audio_seconds", "Music that was sent", ["model"], registry=registry
+        )
+        self.resumes = Counter(
+            "gateway_resumes",
+            "Songs that lost their engine, stub or Triton, and were taken up again",
+            ["model"],
+            registry=registry,
+        )
+
+    def page(self) -> bytes:
+        """In Prometheus' text format."""
+        return generate_latest(self._registry)

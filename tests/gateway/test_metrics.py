@@ -1,0 +1,58 @@
+"""What is counted, as Prometheus' own parser reads it."""
+
+import asyncio
+
+from aiohttp.test_utils import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.errors import EngineUnavailable
+from tests.gateway.fake_triton import FakeTriton
+from tests.gateway.test_models import until
+from tests.gateway.test_routes import GOOD
+
+
+async def value(client: TestClient, name: str, **labels: str) -> float:
+    """0 where nothing was counted."""
+    answer = await client.get("/metrics")
+    assert answer.status == 200
+    families = text_string_to_metric_families(await answer.text())
+    return sum(
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+
+
+async def test_requests_are_counted_by_route_and_status(client: TestClient) -> None:
+    for path in ("/models", "/nothing", "/generations/nobody", "/generations/nobody-else"):
+        await client.get(path)
+    expected = [("/models", "200"), ("none", "404")]
+    for route, status in expected:
+        assert await value(client, "gateway_requests_total", route=route, status=status) == 1
+    route = "/generations/{id}"
+    assert await value(client, "gateway_requests_total", route=route, status="404") == 2
+
+
+async def test_music_its_wait_and_its_resumes_are_counted(
+    client: TestClient, triton: FakeTriton
+) -> None:
+    triton.cuts = [EngineUnavailable("killed")]
+    await (await client.post("/generate", json=GOOD)).read()
+    assert await value(client, "gateway_audio_seconds_total", model="musicgen-tiny") == 2.5
+    assert await value(client, "gateway_first_audio_seconds_count", model="musicgen-tiny") == 1
+    assert await value(client, "gateway_resumes_total", model="musicgen-tiny") == 1
+    assert await value(client, "gateway_songs_in_flight") == 0
+
+
+async def test_songs_in_flight_are_those_that_somebody_waits_for(
+    client: TestClient, triton: FakeTriton
+) -> None:
+    triton.stuck = True
+    song = asyncio.create_task(client.post("/generate", json=GOOD))
+    await until(lambda: triton.running)
+    assert await value(client, "gateway_songs_in_flight", model="musicgen-tiny") == 1
+    song.cancel()
+    await until(lambda: not triton.running)
+    assert await value(client, "gateway_songs_in_flight", model="musicgen-tiny") == 0
+    assert await value(client, "gateway_requests_total", route="/generate", status="gone") == 1
