@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import soundfile
 
 from tests.conftest import ROOT, Stack
 
@@ -18,6 +19,20 @@ EXAMPLES = [
         re.findall(r"```(python|bash)\n(.*?)```", document.read_text(), re.DOTALL), 1
     )
 ]
+
+
+def test_the_example_client_saves_a_song_and_shows_how_far_it_is(
+    stack: Stack, tmp_path: Path
+) -> None:
+    file = tmp_path / "song.wav"
+    command = ["examples/listen.py", "slow piano", "--duration", "3", "--out", str(file)]
+    done = subprocess.run(
+        [sys.executable, *command, "--server", stack.url],
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "of 3 s" in done.stderr and "seed" in done.stderr
+    assert soundfile.info(file).duration == 3
 
 
 @pytest.mark.parametrize(("language", "code"), EXAMPLES)

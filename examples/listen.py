@@ -1,0 +1,62 @@
+"""Asks for a song, saves it while it comes, plays it where ffplay is, and shows how far it is.
+
+python examples/listen.py "slow sad piano with soft drums" --duration 20
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+
+def follow(url: str) -> None:
+    """Shows the song's progress, from when the server knows of it to its end."""
+    try:
+        with urlopen(Request(url, headers={"Accept": "text/event-stream"})) as events:
+            for line in filter(bytes.strip, events):
+                now = json.loads(line.removeprefix(b"data: "))
+                left = f", {now['seconds_left']:.0f} s left" if now["seconds_left"] else ""
+                made = f"{now['seconds']:.0f} of {now['total_seconds']:.0f} s{left}"
+                print(f"\r{now['state']}: {made}   ", end="", file=sys.stderr)
+    except HTTPError:
+        time.sleep(0.1)
+        follow(url)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("prompt")
+    parser.add_argument("--duration", type=float, default=10, help="seconds")
+    parser.add_argument("--out", default="song.wav")
+    parser.add_argument("--server", default="http://localhost:8001")
+    asked = parser.parse_args()
+    name = str(uuid.uuid4())
+    song = json.dumps({"prompt": asked.prompt, "duration": asked.duration}).encode()
+    headers = {"Content-Type": "application/json", "X-Request-Id": name}
+    progress = (f"{asked.server}/generations/{name}",)
+    threading.Thread(target=follow, args=progress, daemon=True).start()
+    speaker = ["ffplay", "-autoexit", "-nodisp", "-loglevel", "error", "-"]
+    sink = subprocess.PIPE if shutil.which("ffplay") else None
+    playing = subprocess.Popen(speaker, stdin=sink).stdin if sink else None
+    try:
+        with urlopen(Request(f"{asked.server}/generate", song, headers)) as wav:
+            with open(asked.out, "wb") as file:
+                for piece in iter(lambda: wav.read1(65_536), b""):
+                    file.write(piece)
+                    if playing:
+                        playing.write(piece)
+                if file.tell() < int(wav.headers["Content-Length"]):
+                    sys.exit("\nthe song broke off")
+            print(f"\n{asked.out}: seed {wav.headers['X-Seed']}", file=sys.stderr)
+    except HTTPError as error:
+        sys.exit("\n" + json.load(error)["error"]["message"])
+
+
+if __name__ == "__main__":
+    main()
