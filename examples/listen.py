@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import uuid
+from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -39,20 +40,20 @@ def main() -> None:
     name = str(uuid.uuid4())
     song = json.dumps({"prompt": asked.prompt, "duration": asked.duration}).encode()
     headers = {"Content-Type": "application/json", "X-Request-Id": name}
-    progress = (f"{asked.server}/generations/{name}",)
-    threading.Thread(target=follow, args=progress, daemon=True).start()
+    progress = f"{asked.server}/generations/{name}"
+    threading.Thread(target=follow, args=[progress], daemon=True).start()
     speaker = ["ffplay", "-autoexit", "-nodisp", "-loglevel", "error", "-"]
     sink = subprocess.PIPE if shutil.which("ffplay") else None
     playing = subprocess.Popen(speaker, stdin=sink).stdin if sink else None
+    request = Request(f"{asked.server}/generate", song, headers)
     try:
-        with urlopen(Request(f"{asked.server}/generate", song, headers)) as wav:
-            with open(asked.out, "wb") as file:
-                for piece in iter(lambda: wav.read1(65_536), b""):
-                    file.write(piece)
-                    if playing:
-                        playing.write(piece)
-                if file.tell() < int(wav.headers["Content-Length"]):
-                    sys.exit("\nthe song broke off")
+        with urlopen(request) as wav, Path(asked.out).open("wb") as file:
+            for piece in iter(lambda: wav.read1(65_536), b""):
+                file.write(piece)
+                if playing:
+                    playing.write(piece)
+            if file.tell() < int(wav.headers["Content-Length"]):
+                sys.exit("\nthe song broke off")
             print(f"\n{asked.out}: seed {wav.headers['X-Seed']}", file=sys.stderr)
     except HTTPError as error:
         sys.exit("\n" + json.load(error)["error"]["message"])
