@@ -22,9 +22,9 @@ def follow(url: str) -> None:
         with urlopen(Request(url, headers={"Accept": "text/event-stream"})) as events:
             for line in filter(bytes.strip, events):
                 now = json.loads(line.removeprefix(b"data: "))
-                left = f", {now['seconds_left']:.0f} s left" if now["seconds_left"] else ""
-                made = f"{now['seconds']:.0f} of {now['total_seconds']:.0f} s{left}"
-                print(f"\r{now['state']}: {made}   ", end="", file=sys.stderr)
+                made = f"{now['seconds']:.0f} of {now['total_seconds']:.0f} s"
+                left = f", {now['seconds_left'] or 0:.0f} s left"
+                print(f"\r{now['state']}: {made}{left}   ", end="", file=sys.stderr)
     except HTTPError:
         time.sleep(0.1)
         follow(url)
@@ -38,13 +38,13 @@ def main() -> None:
     parser.add_argument("--server", default="http://localhost:8001")
     asked = parser.parse_args()
     name = str(uuid.uuid4())
-    song = json.dumps({"prompt": asked.prompt, "duration": asked.duration}).encode()
     headers = {"Content-Type": "application/json", "X-Request-Id": name}
-    progress = f"{asked.server}/generations/{name}"
-    threading.Thread(target=follow, args=[progress], daemon=True).start()
-    speaker = ["ffplay", "-autoexit", "-nodisp", "-loglevel", "error", "-"]
-    sink = subprocess.PIPE if shutil.which("ffplay") else None
-    playing = subprocess.Popen(speaker, stdin=sink).stdin if sink else None
+    song = json.dumps({"prompt": asked.prompt, "duration": asked.duration}).encode()
+    watch = [f"{asked.server}/generations/{name}"]
+    threading.Thread(target=follow, args=watch, daemon=True).start()
+    command = ["ffplay", "-autoexit", "-nodisp", "-loglevel", "error", "-"]
+    there = shutil.which("ffplay")
+    playing = subprocess.Popen(command, stdin=subprocess.PIPE).stdin if there else None
     request = Request(f"{asked.server}/generate", song, headers)
     try:
         with urlopen(request) as wav, Path(asked.out).open("wb") as file:
