@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.errors import BodyTooLarge, InvalidField, InvalidForm
 from gateway.upload import FIELD, MAX_BYTES
@@ -30,7 +31,7 @@ async def form(request: web.Request) -> tuple[dict[str, str], bytes]:
                 file = await _read(part, MAX_BYTES)
             else:
                 texts[part.name] = (await _read(part, MAX_TEXT)).decode()
-    except ValueError:  # of another structure than it says, or no UTF-8
+    except (ValueError, RuntimeError, HttpProcessingError):  # of another structure, or no UTF-8
         raise InvalidForm("The body is no form in UTF-8; send multipart/form-data.") from None
     if file is None:
         raise InvalidField(f"{FIELD} is missing; send a file, or JSON without one.", FIELD)

@@ -16,6 +16,7 @@ else:
 from gateway.contract import Chunk, Held, Progress, Triton
 from gateway.errors import (
     EngineUnavailable,
+    GatewayError,
     ModelLoading,
     QueueFull,
     TooSlow,
@@ -50,28 +51,32 @@ class Generation:
         """The song's chunks in order: all of its samples, or an error. Closing it cancels the song.
         Meanwhile `tell` hears how it fares.
 
-        Raises `TooSlow` after GENERATE_TIMEOUT; what `Triton.generate` raises, before the engine
-        was heard of or when RESUME_TIMEOUT has passed since; `WeightsChanged` when the song cannot
-        go on with the weights that are there now.
+        Raises `TooSlow` after GENERATE_TIMEOUT; what `Triton.generate` raises, where nothing was
+        heard of the song or it was tried for RESUME_TIMEOUT without music; `WeightsChanged` when it
+        cannot go on with the weights that are there now.
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._settings.generate_timeout
-        patience = 0.0  # until when it is tried again
+        heard, patience = False, None  # until when it is tried again, once it broke off
         held = Held(samples=song.start)
         async with self._models.use(model):
             while held.samples < song.end:
                 try:
                     async with aclosing(self._triton.generate(model, song, held)) as answers:
                         async for answer in self._while_it_lives(model, answers, deadline):
-                            patience = clock() + self._settings.resume_timeout
+                            heard = True
                             if isinstance(answer, Chunk):
+                                patience = None
                                 held = held.with_(answer)
                                 tell(answer.progress)
                                 yield answer
                             else:
                                 tell(answer)
                 except PASSING as error:
-                    if clock() > patience:
+                    if held.samples == song.end:
+                        return
+                    patience = patience or clock() + self._settings.resume_timeout
+                    if not heard or clock() > patience:
                         raise
                     log.warning("%s broke off at %d samples: %s", model, held.samples, error)
                     tell(Progress("loading", frames=held.frames))
@@ -115,13 +120,14 @@ class Generation:
     async def _revive(self, model: str, patience: float) -> None:
         """Returns when the model can make music again. Raises why not, when patience is over."""
         clock = asyncio.get_running_loop().time
-        while True:
+        why: GatewayError = EngineUnavailable(f"{model} does not come back; try again later.")
+        while clock() < patience:
             await asyncio.sleep(self._settings.poll_interval)
             try:
                 async with timeout(patience - clock()):
                     return await self._models.ensure_ready(model)
             except asyncio.TimeoutError:
-                raise EngineUnavailable(f"{model} does not come back; try again later.") from None
-            except PASSING:
-                if clock() > patience:
-                    raise
+                break
+            except PASSING as error:
+                why = error
+        raise why

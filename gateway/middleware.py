@@ -11,7 +11,7 @@ from aiohttp.typedefs import Handler
 
 from gateway.errors import BodyTooLarge, GatewayError, MethodNotAllowed, NotFound
 from gateway.keys import METRICS, REQUEST_ID
-from gateway.progress import NAME
+from gateway.progress import name_of
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,8 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
 @web.middleware
 async def log_access(request: web.Request, handler: Handler) -> web.StreamResponse:
     """One line for each request, also for those whose client went away."""
-    given = request.headers.get("X-Request-Id", "")
-    request_id = request[REQUEST_ID] = given if NAME.fullmatch(given) else token_hex(4)
+    given = name_of(request.headers.get("X-Request-Id"))
+    request_id = request[REQUEST_ID] = given or token_hex(4)
     start = time.monotonic()
     outcome = "gone"
     try:

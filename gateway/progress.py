@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gateway.contract import Progress
@@ -28,9 +29,12 @@ class Job:
     first: tuple[float, int] | None = None
 
     def hear(self, progress: Progress) -> None:
-        self.progress = progress
-        if progress.frames and self.first is None:
-            self.first = time.monotonic(), progress.frames
+        frames = max(progress.frames, self.progress.frames)  # those of a song that goes on stay
+        self.progress = replace(progress, frames=frames)
+        if progress.state != "generating":
+            self.first = None
+        elif self.first is None:
+            self.first = time.monotonic(), frames
 
     @property
     def ended(self) -> bool:
@@ -71,19 +75,20 @@ class Jobs:
         """Inside, `name` finds the job. Raises `InvalidField` when it finds another one."""
         self._forget()
         if name is not None:
-            if name in self._jobs:
+            if name in self._jobs and not self._jobs[name].ended:
                 raise InvalidField(
                     f"X-Request-Id {name!r} is that of another song; give a new one."
                 )
+            self._ended.pop(name, None)
             self._jobs[name] = job
         try:
             yield job
-        except GatewayError as error:
-            job.error = error
-            job.progress = Progress("failed", frames=job.progress.frames)
-            raise
-        except BaseException:  # nobody waits for it any more
+        except asyncio.CancelledError:  # nobody waits for it any more
             job.progress = Progress("cancelled", frames=job.progress.frames)
+            raise
+        except Exception as error:
+            job.error = error if isinstance(error, GatewayError) else None
+            job.progress = Progress("failed", frames=job.progress.frames)
             raise
         finally:
             if name is not None:
@@ -104,9 +109,5 @@ class Jobs:
 
 
 def name_of(header: str | None) -> str | None:
-    """The name that a caller gave to a request. Raises `InvalidField`."""
-    if header is None or NAME.fullmatch(header):
-        return header
-    raise InvalidField(
-        "X-Request-Id is wrong; give 8 to 64 letters, digits, points, dashes or underscores."
-    )
+    """The name that a caller gave to a request; one of another kind, as of a proxy, is none."""
+    return header if header and NAME.fullmatch(header) else None

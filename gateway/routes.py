@@ -5,10 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 import time
 from contextlib import aclosing, suppress
 from dataclasses import asdict
 from typing import Any
+
+if sys.version_info >= (3, 11):
+    from asyncio import timeout
+else:
+    from async_timeout import timeout
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -48,6 +54,11 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
     format = formats.choose(song.format, request.headers.get("Accept", ""))
     variant = await _resolve(request, song.model)
     metrics, answer = request.app[METRICS], web.StreamResponse()
+
+    async def write(piece: bytes) -> None:
+        async with timeout(request.app[SETTINGS].stall_timeout):
+            await answer.write(piece)
+
     try:
         with (
             metrics.songs.labels(variant.name).track_inprogress(),
@@ -63,17 +74,17 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
                 )
                 answer.headers.update(_headers(song, variant, first.revision, format, file))
                 await answer.prepare(request)
-                await answer.write(file.begin() + file.encode(first.audio))
+                await write(file.begin() + file.encode(first.audio))
                 async for chunk in chunks:
-                    await answer.write(file.encode(chunk.audio))
+                    await write(file.encode(chunk.audio))
                 await answer.write_eof(file.end())
                 metrics.audio.labels(variant.name).inc(song.seconds)
-    except GatewayError as error:
+    except Exception as error:
         if not answer.prepared:
             raise
-        log.error("%s broken off: %s", request[REQUEST_ID], error.message)
+        log.error("%s broken off", request[REQUEST_ID], exc_info=error)
         if request.transport:
-            request.transport.close()
+            request.transport.abort()  # to HTTP/1.0 a close would be the song's end
     return answer
 
 

@@ -32,6 +32,7 @@ class Settings:
     drain_timeout: float = 30.0
     web: Path = Path(__file__).parent.parent / "web"
     silence_timeout: float = 10.0
+    stall_timeout: float = 300.0
     poll_interval: float = 0.25
     watch_interval: float = 2.0
     retry_interval: float = 30.0

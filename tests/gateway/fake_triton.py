@@ -47,7 +47,7 @@ class FakeTriton:
         self.busy: set[str] = set()
         self.song_error: GatewayError | None = None
         self.chunks = 1_000_000
-        self.cuts: list[GatewayError] = []
+        self.cuts: list[Exception] = []
         self.heard: list[tuple[Song, Held]] = []
         self.revision = "0123456789ab"
         self.pause = 0.0

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiohttp import ClientPayloadError, FormData
+from aiohttp import ClientOSError, ClientPayloadError, FormData
 from aiohttp.test_utils import TestClient
 
 from gateway.contract import Loading
@@ -210,16 +210,25 @@ async def test_no_triton_is_told(client: TestClient, triton: FakeTriton) -> None
     assert (await client.get("/healthz")).status == 200
 
 
+@pytest.mark.parametrize("failure", [GatewayError("failed"), RuntimeError("a bug")])
 @pytest.mark.parametrize("format", FORMATS)
 async def test_an_error_in_mid_song_breaks_off_what_would_look_whole(
-    client: TestClient, triton: FakeTriton, format: str
+    client: TestClient, triton: FakeTriton, format: str, failure: Exception
 ) -> None:
-    triton.cuts = [GatewayError("failed")]
+    triton.cuts = [failure]
     answer = await client.post("/generate", json={**GOOD, "format": format})
     assert answer.status == 200
-    with pytest.raises(ClientPayloadError):
+    with pytest.raises((ClientPayloadError, ClientOSError)):
         await answer.read()
     assert triton.running == 0
+
+
+async def test_a_client_that_stops_reading_is_left(settings: Settings, triton: FakeTriton) -> None:
+    impatient = dataclasses.replace(settings, stall_timeout=0.3)
+    async with serve(impatient, triton) as client:
+        answer = await client.post("/generate", json={**GOOD, "duration": 300})
+        await until(lambda: not triton.running)
+        answer.close()
 
 
 async def test_a_song_of_another_length_breaks_off(client: TestClient, triton: FakeTriton) -> None:
