@@ -16,7 +16,7 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from tests.conftest import ROOT, Stack, descendants, repository_with, until
-from tests.stack.test_generate import GOOD, code, post, song, until_busy
+from tests.stack.test_generate import GOOD, code, post, samples, song, until_busy
 from tests.stack.test_triton import stream
 
 STUB = "triton_python_backend_stub"
@@ -72,7 +72,8 @@ async def test_all_songs_survive_together_and_what_waits_too(stack: Stack) -> No
     await until_busy(stack, 20)
     os.kill(engine(stack), signal.SIGKILL)
     answers = await asyncio.gather(*songs)
-    assert {(answer[0], len(answer[2])) for answer in answers} == {(200, len(whole[0][2]))}
+    for status, _, body in answers:
+        assert status == 200 and samples(body).shape == (12 * 32_000, 1)
     assert [answer[2] for answer in answers[:2]] == [answer[2] for answer in whole]
 
 
