@@ -22,12 +22,17 @@ def main() -> None:
         settings = Settings.from_environment(os.environ)
     except SettingsError as error:
         sys.exit(_refuse(str(error)))
+    run(create_app(settings), settings)
+
+
+def run(app: web.Application, settings: Settings) -> None:
+    """Until a signal ends it; songs under way have DRAIN_TIMEOUT then."""
     try:
         web.run_app(
-            create_app(settings),
+            app,
             host=settings.host,
             port=settings.port,
-            shutdown_timeout=settings.drain_timeout,
+            shutdown_timeout=settings.drain_timeout / 2,  # aiohttp waits so long twice
             handler_cancellation=True,
             access_log=None,
             print=lambda _: log.info("listening on http://%s:%d", settings.host, settings.port),

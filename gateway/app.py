@@ -11,7 +11,16 @@ from aiohttp import web
 from gateway.contract import Triton
 from gateway.default_model import DefaultModel
 from gateway.generation import Generation
-from gateway.keys import DEFAULT_MODEL, GENERATION, JOBS, METRICS, MODELS, SETTINGS, TRITON
+from gateway.keys import (
+    DEFAULT_MODEL,
+    GENERATION,
+    JOBS,
+    METRICS,
+    MODELS,
+    READER,
+    SETTINGS,
+    TRITON,
+)
 from gateway.metrics import Metrics
 from gateway.middleware import add_headers, errors_to_json, log_access
 from gateway.models import Models
@@ -20,6 +29,7 @@ from gateway.progress import Jobs
 from gateway.routes import routes
 from gateway.settings import Settings
 from gateway.triton import TritonClient
+from gateway.upload import Reader
 
 MAX_BODY = 1024**2
 
@@ -29,6 +39,7 @@ def create_app(settings: Settings, triton: Triton | None = None) -> web.Applicat
     app = web.Application(middlewares=[log_access, errors_to_json], client_max_size=MAX_BODY)
     app[SETTINGS] = settings
     app[JOBS] = Jobs()
+    app[READER] = Reader()
     app[METRICS] = Metrics()
     if triton is None:
         app.cleanup_ctx.append(_connected)

@@ -47,6 +47,8 @@ MP3 = Codec(
     ),
 )
 
+REPEATABLE = {"fflags": "+bitexact"}  # Ogg's serial number would be drawn
+
 
 class Compressed:
     length = None  # is known at the end only
@@ -59,7 +61,7 @@ class Compressed:
         self._layout = {1: "mono", 2: "stereo"}[channels]
         self._sample_rate, self._encoded = sample_rate, 0
         self._sink = _Sink()
-        options = dict(codec.options)
+        options = {**REPEATABLE, **dict(codec.options)}
         self._container = av.open(self._sink, "w", format=codec.container, options=options)
         self._container.metadata.update(tags)
         rate = codec.sample_rate or sample_rate
@@ -87,6 +89,9 @@ class Compressed:
         self._container.mux(self._stream.encode(None))
         self._container.close()
         return self._sink.take()
+
+    def close(self) -> None:
+        self._container.close()
 
 
 class _Sink:

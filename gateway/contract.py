@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gateway.errors import GatewayError, ModelLoading
 from gateway.song import Song
+from gateway.upload import Audio
 
 FRONT = "musicgen"
 
@@ -80,14 +81,21 @@ class Chunk:
     revision: str
     progress: Progress
 
+    @property
+    def seconds(self) -> float:
+        return self.audio.shape[1] / self.sample_rate
+
 
 @dataclass(frozen=True)
 class Held:
-    """What is here of a song: with it, a song that broke off goes on as it would have."""
+    """What is here of a song: with it, a song that broke off goes on as it would have. `audio` is
+    what it begins with, until the codes of that are here.
+    """
 
     codes: tuple[NDArray[np.int32], ...] = ()
     samples: int = 0  # per channel, that need not be played (again)
     revision: str | None = None
+    audio: Audio | None = None
 
     @property
     def frames(self) -> int:

@@ -16,7 +16,7 @@ from gateway.wav import Wav
 
 class Encoder(Protocol):
     """Bytes of one file, in order: `begin`, `encode` for each piece of audio, `end`. `length` is
-    that of the file, None where it cannot be known."""
+    that of the file, None where it cannot be known. `close` it in any case."""
 
     @property
     def content_type(self) -> str: ...
@@ -30,6 +30,8 @@ class Encoder(Protocol):
         """float32 [channels, samples]; full scale is 1."""
 
     def end(self) -> bytes: ...
+
+    def close(self) -> None: ...
 
 
 # channels, samples a second, samples per channel, tags

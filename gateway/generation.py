@@ -46,10 +46,10 @@ class Generation:
         self._metrics = metrics
 
     async def play(
-        self, model: str, song: Song, tell: Callable[[Progress], None]
+        self, model: str, song: Song, held: Held, tell: Callable[[Progress], None]
     ) -> AsyncGenerator[Chunk, None]:
-        """The song's chunks in order: all of its samples, or an error. Closing it cancels the song.
-        Meanwhile `tell` hears how it fares.
+        """The song's chunks in order: all of its samples that are not held, or an error. Closing it
+        cancels the song. Meanwhile `tell` hears how it fares.
 
         Raises `TooSlow` after GENERATE_TIMEOUT; what `Triton.generate` raises, where nothing was
         heard of the song or it was tried for RESUME_TIMEOUT without music; `WeightsChanged` when it
@@ -58,14 +58,18 @@ class Generation:
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._settings.generate_timeout
         heard, patience = False, None  # until when it is tried again, once it broke off
-        held = Held(samples=song.start)
         async with self._models.use(model):
             while held.samples < song.end:
                 try:
-                    async with aclosing(self._triton.generate(model, song, held)) as answers:
-                        async for answer in self._while_it_lives(model, answers, deadline):
+                    async with (
+                        aclosing(self._triton.generate(model, song, held)) as answers,
+                        aclosing(self._while_it_lives(model, answers, deadline)) as living,
+                    ):
+                        async for answer in living:
                             heard = True
                             if isinstance(answer, Chunk):
+                                if patience:
+                                    self._metrics.resumes.labels(model).inc()
                                 patience = None
                                 held = held.with_(answer)
                                 tell(answer.progress)
@@ -81,14 +85,13 @@ class Generation:
                     log.warning("%s broke off at %d samples: %s", model, held.samples, error)
                     tell(Progress("loading", frames=held.frames))
                     await self._revive(model, patience)
-                    self._metrics.resumes.labels(model).inc()
                 else:
                     if held.samples != song.end:
                         raise EngineUnavailable(f"{model} sent another length; try again.")
 
     async def _while_it_lives(
         self, model: str, answers: AsyncIterator[Progress | Chunk], deadline: float
-    ) -> AsyncIterator[Progress | Chunk]:
+    ) -> AsyncGenerator[Progress | Chunk, None]:
         """What comes, for as long as the model is there. Silence alone does not prove that it is
         not: whoever is silent is asked how they are.
         """

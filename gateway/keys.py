@@ -11,10 +11,12 @@ from gateway.metrics import Metrics
 from gateway.models import Models
 from gateway.progress import Jobs
 from gateway.settings import Settings
+from gateway.upload import Reader
 
 SETTINGS = web.AppKey("settings", Settings)
 TRITON: web.AppKey[Triton] = web.AppKey("triton")
 JOBS = web.AppKey("jobs", Jobs)
+READER = web.AppKey("reader", Reader)
 GENERATION = web.AppKey("generation", Generation)
 METRICS = web.AppKey("metrics", Metrics)
 MODELS = web.AppKey("models", Models)

@@ -79,9 +79,11 @@ class Models:
         return await asyncio.gather(*(self._status(model, loaded) for model in models))
 
     async def has_room_for(self, model: str) -> bool:
-        """Whether it is loaded, or could be without unloading another."""
+        """Whether it is loaded, or could be without taking the place of another that is loaded, or
+        whose users wait for it, as all do when Triton has started again."""
         loaded = await self._triton.loaded()
-        return model in loaded or self._has_room(loaded)
+        wanted = {name for name, users in self._users.items() if users} - {model}
+        return model in loaded or self._has_room(loaded | wanted)
 
     async def ensure_ready(self, model: str) -> None:
         """Loads the model if need be. Raises `ModelLoading` when that takes over LOAD_TIMEOUT."""

@@ -12,7 +12,9 @@ MAX_TITLE = 80
 
 
 def tags(song: Song, variant: Variant, revision: str) -> dict[str, str]:
-    """By FFmpeg's names for them (`encoder` is its own); the comment is the request, in JSON."""
+    """By FFmpeg's names for them (`encoder` is its own). The comment is the request in JSON, as it
+    can be sent again; where the song went on from a file, it is the form without that file.
+    """
     title = " ".join(song.prompt.split())
     request = {
         "model": variant.name,
@@ -20,12 +22,13 @@ def tags(song: Song, variant: Variant, revision: str) -> dict[str, str]:
         "duration": song.seconds,
         "seed": song.seed,
         **song.settings,
-        "revision": revision,
+        **({"output": song.output} if song.output else {}),
     }
     return {
         "title": title if len(title) <= MAX_TITLE else title[: MAX_TITLE - 1] + "…",
         "artist": variant.checkpoint or variant.name,
         "copyright": f"weights: {variant.license}",
+        "revision": revision,
         "software": f"AudioCraft Service {__version__}",
         "comment": json.dumps(request, ensure_ascii=False),
     }

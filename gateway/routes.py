@@ -7,7 +7,8 @@ import json
 import logging
 import sys
 import time
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -19,8 +20,8 @@ else:
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from gateway import formats, names, receipt, upload
-from gateway.contract import Failed, Loading, Ready, Status, Variant
+from gateway import formats, names, receipt
+from gateway.contract import Chunk, Failed, Held, Loading, Ready, Status, Variant
 from gateway.errors import EngineUnavailable, GatewayError, InvalidJson, UnsupportedMediaType
 from gateway.filename import content_disposition
 from gateway.form import form
@@ -30,6 +31,7 @@ from gateway.keys import (
     JOBS,
     METRICS,
     MODELS,
+    READER,
     REQUEST_ID,
     SETTINGS,
 )
@@ -39,6 +41,8 @@ from gateway.song import Song
 log = logging.getLogger(__name__)
 
 routes = web.RouteTableDef()
+
+NOT_KEPT = {"Cache-Control": "no-store"}
 
 
 @routes.post("/generate")
@@ -50,50 +54,65 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
     """
     asked = time.monotonic()
     name = name_of(request.headers.get("X-Request-Id"))
-    song = await _song(request)
+    song, file = await _song(request)
     format = formats.choose(song.format, request.headers.get("Accept", ""))
     variant = await _resolve(request, song.model)
     metrics, answer = request.app[METRICS], web.StreamResponse()
-
-    async def write(piece: bytes) -> None:
-        async with timeout(request.app[SETTINGS].stall_timeout):
-            await answer.write(piece)
-
-    try:
-        with (
-            metrics.songs.labels(variant.name).track_inprogress(),
-            request.app[JOBS].follow(name, Job(variant.name, song.frames)) as job,
-        ):
-            playing = request.app[GENERATION].play(variant.name, song, job.hear)
-            async with aclosing(playing) as chunks:
-                first = await anext(chunks)
-                metrics.first_audio.labels(variant.name).observe(time.monotonic() - asked)
-                tags = receipt.tags(song, variant, first.revision)
-                file = formats.FORMATS[format](
-                    len(first.audio), first.sample_rate, song.end - song.start, tags
-                )
-                answer.headers.update(_headers(song, variant, first.revision, format, file))
+    with (
+        _whole_or_broken_off(request, answer),
+        metrics.songs.labels(variant.name).track_inprogress(),
+        request.app[JOBS].follow(name, Job(variant.name, song.frames)) as job,
+    ):
+        held = await _held(request, song, file)
+        samples = song.end - held.samples
+        playing = request.app[GENERATION].play(variant.name, song, held, job.hear)
+        del file, held  # they are large, and songs are long
+        async with aclosing(playing) as chunks:
+            first = await anext(chunks)
+            metrics.first_audio.labels(variant.name).observe(time.monotonic() - asked)
+            tags = receipt.tags(song, variant, first.revision)
+            new = formats.FORMATS[format]
+            with closing(new(len(first.audio), first.sample_rate, samples, tags)) as encoder:
+                answer.headers.update(_headers(song, variant, first.revision, format, encoder))
                 await answer.prepare(request)
-                await write(file.begin() + file.encode(first.audio))
-                async for chunk in chunks:
-                    await write(file.encode(chunk.audio))
-                await answer.write_eof(file.end())
-                metrics.audio.labels(variant.name).inc(song.seconds)
+                chunk: Chunk | None = first
+                piece = encoder.begin()
+                while chunk:
+                    async with _patience(request):
+                        await answer.write(piece + encoder.encode(chunk.audio))
+                    metrics.audio.labels(variant.name).inc(chunk.seconds)
+                    piece, chunk = b"", await anext(chunks, None)
+                async with _patience(request):
+                    await answer.write_eof(encoder.end())
+    return answer
+
+
+@contextmanager
+def _whole_or_broken_off(request: web.Request, answer: web.StreamResponse) -> Iterator[None]:
+    """An error breaks off an answer that has begun."""
+    try:
+        yield
     except Exception as error:
         if not answer.prepared:
             raise
         log.error("%s broken off", request[REQUEST_ID], exc_info=error)
         if request.transport:
-            request.transport.abort()  # to HTTP/1.0 a close would be the song's end
-    return answer
+            request.transport.abort()  # to HTTP/1.0 a close would be the end
+
+
+@asynccontextmanager
+async def _patience(request: web.Request) -> AsyncIterator[None]:
+    """With a client that does not read."""
+    async with timeout(request.app[SETTINGS].stall_timeout):
+        yield
 
 
 def _headers(
-    song: Song, variant: Variant, revision: str, format: str, file: formats.Encoder
+    song: Song, variant: Variant, revision: str, format: str, encoder: formats.Encoder
 ) -> dict[str, str]:
-    length = {} if file.length is None else {"Content-Length": str(file.length)}
+    length = {} if encoder.length is None else {"Content-Length": str(encoder.length)}
     return {
-        "Content-Type": file.content_type,
+        "Content-Type": encoder.content_type,
         "Content-Disposition": content_disposition(variant.name, song.prompt, format),
         "X-Model": variant.name,
         "X-Revision": revision,
@@ -107,18 +126,31 @@ async def tell_progress(request: web.Request) -> web.StreamResponse:
     """How far a song is: now, or as server-sent events until its end."""
     job = request.app[JOBS].find(request.match_info["id"])
     if "text/event-stream" not in request.headers.get("Accept", ""):
-        return web.json_response(await _progress(request, job))
-    answer = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
-    await answer.prepare(request)
-    told = None
+        return web.json_response(await _progress(request, job), headers=NOT_KEPT)
+    content = {"Content-Type": "text/event-stream; charset=utf-8"}
+    answer = web.StreamResponse(headers={**content, **NOT_KEPT})
+    with _whole_or_broken_off(request, answer):
+        await answer.prepare(request)
+        if request.method != "HEAD":
+            await _tell(request, job, answer)
+    return answer
+
+
+async def _tell(request: web.Request, job: Job, answer: web.StreamResponse) -> None:
+    """Each change, and a comment now and then, lest somebody between takes silence for death."""
+    settings = request.app[SETTINGS]
+    told, since = None, time.monotonic()
     while True:
         ended, progress = job.ended, await _progress(request, job)
-        if progress != told:
-            await answer.write(f"data: {json.dumps(progress)}\n\n".encode())
-            told = progress
+        silent = progress == told
+        if not silent or time.monotonic() - since > settings.heartbeat_interval:
+            event = ":" if silent else f"data: {json.dumps(progress)}"
+            async with _patience(request):
+                await answer.write(f"{event}\n\n".encode())
+            told, since = progress, time.monotonic()
         if ended:
-            return answer
-        await asyncio.sleep(request.app[SETTINGS].poll_interval)
+            return
+        await asyncio.sleep(settings.poll_interval)
 
 
 async def _progress(request: web.Request, job: Job) -> dict[str, Any]:
@@ -179,20 +211,28 @@ async def tell_metrics(request: web.Request) -> web.Response:
     )
 
 
-async def _song(request: web.Request) -> Song:
+async def _song(request: web.Request) -> tuple[Song, bytearray | None]:
+    """And the file that it goes on from."""
     max_duration = request.app[SETTINGS].max_duration
     charset = (request.charset or "utf-8").lower()
     try:
         if request.content_type == "multipart/form-data":
             texts, file = await form(request)
-            return Song.from_form(texts, await upload.read(file), max_duration)
+            return Song.from_form(texts, max_duration), file
         if request.content_type == "application/json" and charset in ("utf-8", "utf8"):
-            return Song.from_json(await request.read(), max_duration)
+            return Song.from_json(await request.read(), max_duration), None
     except web.RequestPayloadError:
         raise InvalidJson("The body is not encoded as its headers say; send it plain.") from None
     raise UnsupportedMediaType(
         "Send Content-Type: application/json (in UTF-8), or multipart/form-data with audio."
     )
+
+
+async def _held(request: web.Request, song: Song, file: bytearray | None) -> Held:
+    if file is None:
+        return Held()
+    audio = await request.app[READER].read(file)
+    return Held(samples=song.start(audio), audio=audio)
 
 
 async def _resolve(request: web.Request, spelling: str | None) -> Variant:

@@ -33,6 +33,7 @@ class Settings:
     web: Path = Path(__file__).parent.parent / "web"
     silence_timeout: float = 10.0
     stall_timeout: float = 300.0
+    heartbeat_interval: float = 15.0
     poll_interval: float = 0.25
     watch_interval: float = 2.0
     retry_interval: float = 30.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from gateway.errors import InvalidField, InvalidJson
@@ -48,8 +48,8 @@ class Song:
     """`model` as the caller spelled it, None for the default; `frames` of 20 ms, at least 1.
 
     The settings are audiocraft's, with its defaults; `extend_stride` is in seconds. `format` is as
-    the caller spelled it, None for what the Accept header says. `audio` is what the song goes on
-    from and begins with, unless the caller wants the `output` that is "new" only.
+    the caller spelled it, None for what the Accept header says. `output` is for a song that goes on
+    from a file: "whole" with it, "new" without.
     """
 
     model: str | None
@@ -62,19 +62,11 @@ class Song:
     cfg_coef: float = 3.0
     extend_stride: float = 18.0
     format: str | None = None
-    audio: Audio | None = None
-    output: str = "whole"
+    output: str | None = None
 
     @property
     def seconds(self) -> float:
         return self.frames / FRAMES_PER_SECOND
-
-    @property
-    def start(self) -> int:
-        """Samples per channel, in front of what the caller wants."""
-        if self.audio is None or self.output == "whole":
-            return 0
-        return _whole_frames(self.audio) * SAMPLES_PER_FRAME
 
     @property
     def end(self) -> int:
@@ -86,29 +78,31 @@ class Song:
         """What can be turned, but for the seed."""
         return {name: getattr(self, name) for name in NUMBERS if name != "seed"}
 
+    def start(self, audio: Audio) -> int:
+        """Samples per channel, in front of what is wanted of a song that begins with `audio`.
+
+        Raises `InvalidField` when the song has to be longer.
+        """
+        frames = audio.samples.shape[1] * FRAMES_PER_SECOND // audio.sample_rate
+        if not 0 < frames < self.frames:
+            raise InvalidField(
+                f"audio is {audio.seconds:.3g} s long, and duration is {self.seconds:g}; it counts "
+                "the whole song, so give more.",
+                "duration",
+            )
+        return frames * SAMPLES_PER_FRAME if self.output == "new" else 0
+
     @classmethod
     def from_json(cls, body: bytes, max_duration: float) -> Song:
         """Reads the body of a request. Raises `InvalidJson` or `InvalidField`."""
         return cls._of(_object(body), FIELDS, max_duration)
 
     @classmethod
-    def from_form(cls, texts: Mapping[str, str], audio: Audio, max_duration: float) -> Song:
-        """Reads a form with an audio file. Raises `InvalidField`."""
+    def from_form(cls, texts: Mapping[str, str], max_duration: float) -> Song:
+        """Reads what comes with an audio file. Raises `InvalidField`."""
         numeric = {"duration", *NUMBERS}
         fields = {name: _read(text) if name in numeric else text for name, text in texts.items()}
-        output = _text(fields.pop("output", OUTPUTS[0]), "output")
-        if output not in OUTPUTS:
-            raise InvalidField(f"output is {output[:50]!r}; give {' or '.join(OUTPUTS)}.", "output")
-        song = replace(
-            cls._of(fields, (*FIELDS, "output"), max_duration), audio=audio, output=output
-        )
-        if not (held := _whole_frames(audio)) or held >= song.frames:
-            raise InvalidField(
-                f"audio is {audio.seconds:.3g} s long, and duration is {song.seconds:g}; it counts "
-                "the whole song, so give more.",
-                "duration",
-            )
-        return song
+        return cls._of({"output": OUTPUTS[0], **fields}, (*FIELDS, "output"), max_duration)
 
     @classmethod
     def _of(cls, fields: Mapping[str, Any], known: Sequence[str], max_duration: float) -> Song:
@@ -131,6 +125,7 @@ class Song:
             # 32 bits are seeds enough, and every client's JSON holds them exactly.
             **{"seed": secrets.randbits(32), **numbers},
             format=_optional_text(fields, "format"),
+            output=_output(fields),
         )
 
 
@@ -150,18 +145,13 @@ def _object(body: bytes) -> dict[str, Any]:
     return value
 
 
-def _whole_frames(audio: Audio) -> int:
-    return audio.samples.shape[1] * FRAMES_PER_SECOND // audio.sample_rate
-
-
-def _read(text: str) -> int | float | str:
-    """A number, if it is one."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+def _read(text: str) -> object:
+    """A number, where JSON has it for one: Python would take 1_0 too."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if _is_number(value) else text
 
 
 def _prompt(value: object) -> str:
@@ -173,6 +163,13 @@ def _prompt(value: object) -> str:
             f"prompt has {len(prompt)} characters; shorten it to {MAX_PROMPT}.", "prompt"
         )
     return prompt
+
+
+def _output(fields: Mapping[str, Any]) -> str | None:
+    output = _optional_text(fields, "output")
+    if output not in (None, *OUTPUTS):
+        raise InvalidField(f"output is {output[:50]!r}; give {' or '.join(OUTPUTS)}.", "output")
+    return output
 
 
 def _frames(fields: Mapping[str, Any], max_duration: float) -> int:

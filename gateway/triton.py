@@ -7,7 +7,7 @@ import json
 import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any
 
 import grpc.aio
@@ -117,32 +117,14 @@ class TritonClient:
                 return
             await asyncio.sleep(0.1)
 
-    async def generate(
+    def generate(
         self, model: str, song: Song, held: Held
     ) -> AsyncGenerator[Progress | Chunk, None]:
-        inputs = [
-            _input("PROMPT", np.array([song.prompt.encode()], np.object_)),
-            _input("DURATION", np.array([song.seconds], np.float32)),
-            _input("SEED", np.array([song.seed], np.int64)),
-            _input("TEMPERATURE", np.array([song.temperature], np.float32)),
-            _input("TOP_K", np.array([song.top_k], np.int32)),
-            _input("TOP_P", np.array([song.top_p], np.float32)),
-            _input("CFG_COEF", np.array([song.cfg_coef], np.float32)),
-            _input("EXTEND_STRIDE", np.array([song.extend_stride], np.float32)),
-            _input("STREAM", np.array([True], np.bool_)),
-        ]
-        if held.revision:
-            inputs += [
-                _input("CODES", np.concatenate(held.codes, axis=1)),
-                _input("REVISION", np.array([held.revision.encode()], np.object_)),
-            ]
-        elif song.audio:
-            inputs += [
-                _input("PROMPT_AUDIO", song.audio.samples),
-                _input("PROMPT_SAMPLE_RATE", np.array([song.audio.sample_rate], np.int32)),
-            ]
-        if held.samples:
-            inputs.append(_input("START", np.array([held.samples], np.int64)))
+        return self._answers(model, _inputs(song, held))
+
+    async def _answers(
+        self, model: str, inputs: list[InferInput]
+    ) -> AsyncGenerator[Progress | Chunk, None]:
         async with self._stream(model, inputs, self._generate_timeout) as results:
             async for result in results:
                 status, audio = _status(result), result.as_numpy("AUDIO")
@@ -173,8 +155,9 @@ class TritonClient:
 
         async def request() -> AsyncIterator[dict[str, Any]]:
             yield {"model_name": model, "inputs": inputs}
+            inputs.clear()  # somebody's audio is large, and songs are long
 
-        async def results() -> AsyncIterator[Any]:
+        async def results() -> AsyncGenerator[Any, None]:
             nonlocal ended
             failure = None
             async for result, error in answers:
@@ -188,10 +171,38 @@ class TritonClient:
         with _translated(model):
             answers = self._client.stream_infer(request(), stream_timeout=timeout)
             try:
-                yield results()
+                async with aclosing(results()) as given:
+                    yield given
             finally:
                 if not ended:
                     answers.cancel()
+
+
+def _inputs(song: Song, held: Held) -> list[InferInput]:
+    inputs = [
+        _input("PROMPT", np.array([song.prompt.encode()], np.object_)),
+        _input("DURATION", np.array([song.seconds], np.float32)),
+        _input("SEED", np.array([song.seed], np.int64)),
+        _input("TEMPERATURE", np.array([song.temperature], np.float32)),
+        _input("TOP_K", np.array([song.top_k], np.int32)),
+        _input("TOP_P", np.array([song.top_p], np.float32)),
+        _input("CFG_COEF", np.array([song.cfg_coef], np.float32)),
+        _input("EXTEND_STRIDE", np.array([song.extend_stride], np.float32)),
+        _input("STREAM", np.array([True], np.bool_)),
+    ]
+    if held.revision:
+        inputs += [
+            _input("CODES", np.concatenate(held.codes, axis=1)),
+            _input("REVISION", np.array([held.revision.encode()], np.object_)),
+        ]
+    elif held.audio:
+        inputs += [
+            _input("PROMPT_AUDIO", held.audio.samples),
+            _input("PROMPT_SAMPLE_RATE", np.array([held.audio.sample_rate], np.int32)),
+        ]
+    if held.samples:
+        inputs.append(_input("START", np.array([held.samples], np.int64)))
+    return inputs
 
 
 def _input(name: str, value: NDArray[Any]) -> InferInput:

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 BYTES_PER_SAMPLE = 2
-# Tags by the names that RIFF has for them; all the others go into the comment.
+# Tags by the names that RIFF has for them; it has none for the revision.
 INFO = {
     "title": b"INAM",
     "artist": b"IART",
     "copyright": b"ICOP",
     "software": b"ISFT",
     "comment": b"ICMT",
+    "revision": b"IREV",
 }
 
 
@@ -44,6 +45,8 @@ class Wav:
 
     def end(self) -> bytes:
         return b""
+
+    def close(self) -> None: ...
 
 
 def pcm(audio: NDArray[np.float32]) -> NDArray[np.int16]:

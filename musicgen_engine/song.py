@@ -189,8 +189,7 @@ def _prompt_audio(inputs: Mapping[str, Any], frames: int) -> dict[str, Any]:
         )
     if not np.isfinite(audio).all():
         raise InvalidInput("PROMPT_AUDIO: not finite everywhere; give numbers, full scale is 1")
-    # A copy, for the tensor goes with the request.
-    return {"prompt_audio": np.array(audio, np.float32), "prompt_sample_rate": rate}
+    return {"prompt_audio": audio, "prompt_sample_rate": rate}
 
 
 def _whole_frames(audio: Samples, sample_rate: int) -> int:

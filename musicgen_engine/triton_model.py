@@ -58,7 +58,7 @@ class TritonPythonModel:
             return tensors.send(request.get_response_sender(), status, last=True)
         stream = bool(inputs.pop("STREAM", False))
         song = Song.parse(inputs, self._max_duration)
-        self._engine.submit(song, Reply(request, song, stream))
+        self._engine.submit(song, Reply(request, song.frames, song.seed, stream))
 
     def finalize(self) -> None:
         self._engine.stop()
@@ -67,10 +67,10 @@ class TritonPythonModel:
 class Reply:
     """One song's way back to its client."""
 
-    def __init__(self, request: Any, song: Song, stream: bool) -> None:
+    def __init__(self, request: Any, frames: int, seed: int, stream: bool) -> None:
         self._request = request
         self._sender = request.get_response_sender()
-        self._song = song
+        self._frames, self._seed = frames, seed
         self._stream = stream
         # Held back until the end unless the client streams.
         self._audio: list[Samples] = []
@@ -103,8 +103,8 @@ class Reply:
                 "AUDIO": np.concatenate(self._audio, axis=1),
                 "CODES": np.concatenate(self._codes, axis=1),
                 "SAMPLE_RATE": sample_rate,
-                "FRAMES": self._song.frames,
-                "SEED": self._song.seed,
+                "FRAMES": self._frames,
+                "SEED": self._seed,
                 "REVISION": revision,
                 "STATUS": status,
             }

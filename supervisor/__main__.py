@@ -3,8 +3,9 @@
     supervisor ─┬─ tritonserver ── a stub for each model ── its engine
                 └─ gateway
 
-Says one line for each event. Ends everything within 15 s: both programs get `GRACE` seconds, then
-are killed with all that they started. A second Ctrl-C kills at once.
+Says one line for each event. At the end the gateway gets `GRACE` seconds, and DRAIN_TIMEOUT besides
+while songs run; then Triton gets `GRACE` seconds. Whoever takes longer is killed with all that it
+started. A second Ctrl-C kills at once.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -71,6 +72,7 @@ class Engine:
                 held = song.codes
                 if song.prompt_audio is not None:
                     held = model.encode(song.prompt_audio, song.prompt_sample_rate)
+                    task.song = replace(song, prompt_audio=None)  # which is large
                 track = Track(task, held, layout, model.codec)
                 model.decoder.condition(task.slot, model.describe(song.prompt))
                 model.sampler.put(task.slot, song)

@@ -12,7 +12,7 @@ from typing import Any
 from musicgen_engine.errors import QueueFull
 from musicgen_engine.song import Song
 
-SMOOTHING = 0.05  # share of the newest round in what one takes
+ROUNDS = 100  # of which the mean is what one takes
 
 
 @dataclass(eq=False)
@@ -21,14 +21,22 @@ class Task:
 
     id: int
     song: Song
-    frames_done: int = 0
+    frames_done: int = field(init=False)
     slot: int = -1  # its place among those that play
     cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.frames_done = self.song.held
+
+    @property
+    def returns(self) -> bool:
+        """Whether it was accepted before, and broke off."""
+        return self.song.codes is not None
 
     @property
     def left(self) -> int:
         """Frames that are to be made."""
-        return self.song.frames - max(self.frames_done, self.song.held)
+        return self.song.frames - self.frames_done
 
     def status(self, state: str = "generating") -> dict[str, Any]:
         return {"state": state, "frames": self.frames_done, "total_frames": self.song.frames}
@@ -36,12 +44,13 @@ class Task:
 
 class Scheduler:
     """First come, first served: a fixed number of slots behind a bounded queue, in which nobody new
-    waits longer than `max_wait` seconds."""
+    waits longer than `max_wait` seconds. Songs that return come before the new ones, and no more of
+    them than there are slots: so many can have broken off."""
 
     def __init__(self, max_queue: int, max_wait: float = math.inf) -> None:
         self._max_queue = max_queue
         self._max_wait = max_wait
-        self._round = 0.0  # seconds that one takes, about; 0 is not known yet
+        self._rounds: deque[float] = deque(maxlen=ROUNDS)  # seconds
         self._waiting: deque[Task] = deque()
         self._playing: dict[int, Task] = {}
         self._slots: list[int] = []  # free; none before the model is loaded
@@ -54,20 +63,30 @@ class Scheduler:
             self._changed.notify()
 
     def submit(self, task: Task) -> None:
-        """Raises QueueFull. A song that goes on was accepted before, and waits however long."""
+        """Raises QueueFull."""
         with self._changed:
-            wait = self._frames_until_a_slot() * self._round
-            if len(self._waiting) >= self._max_queue + len(self._slots):
-                soonest = min((playing.left for playing in self._playing.values()), default=0)
-                again = soonest * self._round
-                raise QueueFull(f"{len(self._waiting)} songs wait already; {_ask_again(again)}")
-            if wait > self._max_wait and task.song.codes is None:
-                raise QueueFull(
-                    f"the song would wait {wait:.0f} s, over {self._max_wait:g}; "
-                    f"{_ask_again(wait - self._max_wait)}"
-                )
-            self._waiting.append(task)
+            returning = sum(waiting.returns for waiting in self._waiting)
+            if task.returns:
+                slots = len(self._slots) + len(self._playing)
+                self._check_places(returning, slots or self._max_queue)  # unknown before `open`
+                self._waiting.insert(returning, task)
+            else:
+                self._check_places(len(self._waiting), self._max_queue + len(self._slots))
+                self._check_wait()
+                self._waiting.append(task)
             self._changed.notify()
+
+    def _check_places(self, taken: int, places: int) -> None:
+        if taken >= places:
+            soonest = min((playing.left for playing in self._playing.values()), default=0)
+            again = _ask_again(soonest * self._round())
+            raise QueueFull(f"{taken} songs wait already; {again}")
+
+    def _check_wait(self) -> None:
+        wait = self._frames_until_a_slot() * self._round()
+        if wait > self._max_wait:
+            again = _ask_again(wait - self._max_wait)
+            raise QueueFull(f"the song would wait {wait:.0f} s, over {self._max_wait:g}; {again}")
 
     def _frames_until_a_slot(self) -> int:
         """That are to be made before a song has one that comes now."""
@@ -81,8 +100,13 @@ class Scheduler:
     def took(self, seconds: float) -> None:
         """One round of the engine, in which each song gets a frame further."""
         with self._changed:
-            share = SMOOTHING if self._round else 1.0
-            self._round += share * (seconds - self._round)
+            self._rounds.append(seconds)
+
+    def _round(self) -> float:
+        """Seconds that one takes, but for the longest: an engine's first, cold one takes as long as
+        hundreds. 0 is not known yet."""
+        others = len(self._rounds) - 1
+        return (sum(self._rounds) - max(self._rounds)) / others if others > 0 else 0.0
 
     def cancel(self, id: int) -> Task | None:
         """Drops the song if it waits (and returns it); tells it to stop if it plays."""
