@@ -108,6 +108,8 @@ def decode(data: bytes) -> Audio:
             if not container.streams.audio:
                 raise _invalid("holds no audio; send a WAV, FLAC, MP3 or Ogg")
             codec = container.streams.audio[0].codec_context
+            if codec is None:  # FFmpeg knows none
+                raise _invalid(UNREADABLE)
             sample_rate, channels = codec.sample_rate, codec.channels
             _check(sample_rate, channels)
             plain = av.AudioResampler("fltp", "stereo" if channels > 2 else None)

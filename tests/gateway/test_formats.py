@@ -76,8 +76,25 @@ def test_a_file_tells_how_to_make_it_again(format: str) -> None:
     assert json.loads(found["comment"]) == {
         "model": "musicgen-tiny", "prompt": SONG.prompt, "duration": 3.0, "seed": 7,
         "temperature": 1.0, "top_k": 100, "top_p": 0.0, "cfg_coef": 3.0, "extend_stride": 18.0,
-        "revision": "0123456789ab",
     }  # fmt: skip
+    assert found["irev" if format == "wav" else "revision"] == "0123456789ab"
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_same_song_is_the_same_bytes(format: str, channels: int) -> None:
+    assert encoded(format, tone(channels)) == encoded(format, tone(channels))
+
+
+@pytest.mark.parametrize("pieces", range(4))
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_file_can_be_closed_at_any_time(format: str, pieces: int) -> None:
+    file = FORMATS[format](1, 32_000, SECONDS * 32_000, {})
+    steps = [file.begin, lambda: file.encode(tone(1)), file.end]
+    for step in steps[:pieces]:
+        step()
+    file.close()
+    file.close()
 
 
 def test_a_hubs_model_is_named_by_its_checkpoint_and_a_long_prompt_shortened() -> None:

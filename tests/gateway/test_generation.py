@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gateway.contract import Progress
+from gateway.contract import Held, Progress
 from gateway.errors import (
     DeadStub,
     EngineUnavailable,
@@ -23,6 +23,7 @@ from gateway.metrics import Metrics
 from gateway.models import Models
 from gateway.settings import Settings
 from gateway.song import Song
+from gateway.upload import Audio
 from tests.gateway.fake_triton import FakeTriton
 from tests.gateway.test_models import until
 
@@ -47,7 +48,8 @@ def ignore(_: Progress) -> None: ...
 
 async def play(generation: Generation, song: Song = SONG) -> NDArray[np.float32]:
     """[samples]"""
-    return np.concatenate([chunk.audio[0] async for chunk in generation.play(MODEL, song, ignore)])
+    chunks = generation.play(MODEL, song, Held(), ignore)
+    return np.concatenate([chunk.audio[0] async for chunk in chunks])
 
 
 def is_whole(audio: NDArray[np.float32]) -> bool:
@@ -75,6 +77,17 @@ async def test_a_song_that_breaks_off_goes_on_where_it_was(
     assert codes.shape == (4, 103) and np.array_equal(codes[0], np.arange(103))
     assert [part.revision for part in held] == [None, triton.revision, triton.revision]
     assert {song for song, _ in triton.heard} == {SONG}  # the same seed
+
+
+async def test_audio_that_a_song_goes_on_from_is_let_go_once_its_codes_are_here(
+    triton: FakeTriton, generation: Generation
+) -> None:
+    triton.cuts = [EngineUnavailable("killed")]
+    audio = Audio(np.zeros((1, 32_000), np.float32), 32_000)
+    async for _ in generation.play(MODEL, SONG, Held(samples=16_000, audio=audio), ignore):
+        pass
+    assert [held.audio for _, held in triton.heard] == [audio, None]
+    assert triton.heard[1][1].samples == 16_000 + 32_000
 
 
 async def test_a_dead_stub_is_loaded_again_in_mid_song(
@@ -109,7 +122,7 @@ async def test_patience_ends_but_each_piece_of_music_renews_it(
     triton.pause = 0.2  # all of it takes longer than the patience
     assert is_whole(await play(generation))
     triton.cuts = [TritonUnavailable()]
-    chunks = generation.play(MODEL, SONG, ignore)
+    chunks = generation.play(MODEL, SONG, Held(), ignore)
     await anext(chunks)
     triton.down = True
     with pytest.raises((TritonUnavailable, EngineUnavailable)):
@@ -120,7 +133,7 @@ async def test_other_weights_do_not_go_on_with_a_song(
     triton: FakeTriton, generation: Generation
 ) -> None:
     triton.cuts = [EngineUnavailable("killed")]
-    chunks = generation.play(MODEL, SONG, ignore)
+    chunks = generation.play(MODEL, SONG, Held(), ignore)
     await anext(chunks)
     triton.revision = "ba9876543210"
     with pytest.raises(WeightsChanged):

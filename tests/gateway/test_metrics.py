@@ -2,10 +2,12 @@
 
 import asyncio
 
+import pytest
+from aiohttp import ClientPayloadError
 from aiohttp.test_utils import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.errors import EngineUnavailable
+from gateway.errors import EngineUnavailable, GatewayError
 from tests.gateway.fake_triton import FakeTriton
 from tests.gateway.test_models import until
 from tests.gateway.test_routes import GOOD
@@ -43,6 +45,27 @@ async def test_music_its_wait_and_its_resumes_are_counted(
     assert await value(client, "gateway_first_audio_seconds_count", model="musicgen-tiny") == 1
     assert await value(client, "gateway_resumes_total", model="musicgen-tiny") == 1
     assert await value(client, "gateway_songs_in_flight") == 0
+
+
+async def test_what_was_sent_of_a_song_that_breaks_off_is_counted(
+    client: TestClient, triton: FakeTriton
+) -> None:
+    triton.cuts = [RuntimeError("a bug")]
+    answer = await client.post("/generate", json=GOOD)
+    with pytest.raises(ClientPayloadError):
+        await answer.read()
+    assert await value(client, "gateway_audio_seconds_total", model="musicgen-tiny") == 1
+
+
+async def test_a_song_that_does_not_come_again_is_no_resume(
+    client: TestClient, triton: FakeTriton
+) -> None:
+    triton.cuts = [EngineUnavailable("killed"), GatewayError("failed")]
+    triton.chunks = 1
+    answer = await client.post("/generate", json=GOOD)
+    with pytest.raises(ClientPayloadError):
+        await answer.read()
+    assert await value(client, "gateway_resumes_total") == 0
 
 
 async def test_songs_in_flight_are_those_that_somebody_waits_for(

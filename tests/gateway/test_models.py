@@ -201,6 +201,17 @@ async def test_what_a_restart_lost_is_loaded_again(triton: FakeTriton, models: M
     assert triton.calls == ["load musicgen-small"] * 2
 
 
+async def test_after_a_restart_songs_get_the_places_before_an_idle_model(
+    triton: FakeTriton, models: Models
+) -> None:
+    async with models.use("musicgen-small"), models.use("musicgen-medium"):
+        triton.restart()
+        assert not await models.has_room_for("musicgen-tiny")
+        assert await models.has_room_for("musicgen-small")
+        await asyncio.gather(*map(models.ensure_ready, ["musicgen-small", "musicgen-medium"]))
+    assert await triton.loaded() == {"musicgen-small", "musicgen-medium"}
+
+
 @pytest.mark.parametrize("how", ["dead", "gone"])
 async def test_the_front_is_brought_back_once_for_all(
     triton: FakeTriton, models: Models, how: str

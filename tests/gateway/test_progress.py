@@ -1,7 +1,9 @@
 """Who names a request can follow it."""
 
 import asyncio
+import dataclasses
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ from aiohttp.test_utils import TestClient
 from gateway.contract import Loading, Progress
 from gateway.errors import GatewayError, NotFound
 from gateway.progress import KEPT, Job, Jobs, name_of
+from gateway.settings import Settings
+from tests.gateway.conftest import serve
 from tests.gateway.fake_triton import FakeTriton
 from tests.gateway.test_models import until
 from tests.gateway.test_routes import GOOD, error
@@ -30,7 +34,7 @@ async def states(client: TestClient) -> list[Any]:
     async with client.get(f"/generations/{NAME}", headers=headers) as answer:
         assert answer.content_type == "text/event-stream"
         lines = (await answer.text()).split("\n\n")
-    return [json.loads(line.removeprefix("data: ")) for line in lines if line]
+    return [json.loads(line.removeprefix("data: ")) for line in lines if line not in ("", ":")]
 
 
 async def test_a_song_is_followed_from_queue_to_end(client: TestClient, triton: FakeTriton) -> None:
@@ -47,6 +51,39 @@ async def test_a_song_is_followed_from_queue_to_end(client: TestClient, triton: 
     assert middle["steps_per_second"] > 10 and 0 <= middle["seconds_left"] < 1
     assert events[-1] == await told(client)
     assert (await song).headers["X-Request-Id"] == NAME
+
+
+@pytest.fixture
+async def waiting(settings: Settings, triton: FakeTriton) -> AsyncIterator[TestClient]:
+    """Where a song is asked for of which nothing comes."""
+    triton.stuck = True
+    settings = dataclasses.replace(settings, heartbeat_interval=0.05)
+    async with serve(settings, triton) as client:
+        song = asyncio.create_task(client.post("/generate", json=GOOD, headers=HEADERS))
+        await until(lambda: triton.running)
+        yield client
+        song.cancel()
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "application/json"])
+async def test_progress_is_nothing_to_be_kept_and_head_does_not_wait_for_its_end(
+    waiting: TestClient, accept: str
+) -> None:
+    path, headers = f"/generations/{NAME}", {"Accept": accept}
+    head = await asyncio.wait_for(waiting.head(path, headers=headers), 2)
+    async with waiting.get(path, headers=headers) as get:
+        for answer in (head, get):
+            assert answer.status == 200
+            assert answer.content_type == accept
+            assert answer.headers["Cache-Control"] == "no-store"
+
+
+async def test_where_nothing_changes_a_comment_comes_now_and_then(waiting: TestClient) -> None:
+    headers = {"Accept": "text/event-stream"}
+    async with waiting.get(f"/generations/{NAME}", headers=headers) as events:
+        lines = [await asyncio.wait_for(events.content.readline(), 2) for _ in range(6)]
+        assert lines[0].startswith(b"data: {")
+        assert lines[1:] == [b"\n", b":\n", b"\n", b":\n", b"\n"]
 
 
 async def test_a_model_that_loads_is_told_with_its_bytes(

@@ -110,6 +110,23 @@ def test_a_bad_field_is_named(field: str, value: Any) -> None:
     assert 10 < len(raised.value.message) < 200
 
 
+@pytest.mark.parametrize(("text", "duration"), [("5", 5.0), ("2.5", 2.5), ("1e1", 10), (" 3 ", 3)])
+def test_a_forms_numbers_are_those_of_json(text: str, duration: float) -> None:
+    assert Song.from_form({"prompt": "jazz", "duration": text}, 300).seconds == duration
+
+
+@pytest.mark.parametrize(
+    "text", ["1_0", "\u0661", "\uff11", "0x10", "long", "", "true", "null", "[5]", "[" * 10_000]
+)
+def test_what_json_has_for_no_number_is_none_in_a_form(text: str) -> None:
+    with pytest.raises(InvalidField, match=r"duration is text; send a number of seconds\."):
+        Song.from_form({"prompt": "jazz", "duration": text}, 300)
+
+
+def test_a_forms_texts_may_look_like_numbers() -> None:
+    assert Song.from_form({"prompt": "1999", "duration": "1"}, 300).prompt == "1999"
+
+
 def test_a_missing_prompt_is_named() -> None:
     with pytest.raises(InvalidField, match="prompt is missing"):
         read(duration=5)
