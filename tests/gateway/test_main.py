@@ -5,11 +5,28 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.client import HTTPConnection, HTTPResponse, IncompleteRead
 
 import pytest
+
+from tests.conftest import ROOT, free_ports, until
+
+# The gateway before a Triton that sings a second of music after every so many seconds.
+SINGING = """
+import sys
+from gateway.__main__ import run
+from gateway.app import create_app
+from gateway.settings import Settings
+from tests.gateway.fake_triton import FakeTriton
+
+triton = FakeTriton("musicgen-tiny")
+port, drain_timeout, triton.pause = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
+settings = Settings(port=port, drain_timeout=drain_timeout)
+run(create_app(settings, triton), settings)
+"""
 
 
 def start(**environment: object) -> subprocess.Popen[str]:
@@ -44,20 +61,49 @@ def test_a_taken_port_ends_it_with_one_line(taken: int) -> None:
     assert "Traceback" not in said
 
 
+def healthy(port: int) -> bool:
+    with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz") as answer:
+        return bool(answer.status == 200)
+    return False
+
+
 def test_sigterm_ends_it_in_peace() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    [port] = free_ports(1)
     with start(PORT=port) as process:
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz") as answer:
-                    assert answer.status == 200
-                    break
-            except OSError:
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
+        until(lambda: healthy(port))
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=5)
     assert process.returncode == 0
     assert "Traceback" not in said
+
+
+@contextmanager
+def stopped_in_mid_song(
+    drain: float, pause: float
+) -> Iterator[tuple["subprocess.Popen[bytes]", HTTPResponse]]:
+    """The gateway that was told to stop, and the rest of a song of two seconds."""
+    [port] = free_ports(1)
+    command = [sys.executable, "-c", SINGING, str(port), str(drain), str(pause)]
+    with subprocess.Popen(command, cwd=ROOT) as process:
+        until(lambda: healthy(port))
+        connection = HTTPConnection("127.0.0.1", port)
+        song = b'{"prompt": "jazz", "duration": 2}'
+        connection.request("POST", "/generate", song, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        process.send_signal(signal.SIGTERM)
+        yield process, answer
+        process.kill()
+        connection.close()
+
+
+def test_a_song_that_ends_in_time_is_whole_when_the_gateway_is_stopped() -> None:
+    with stopped_in_mid_song(drain=20, pause=0.5) as (process, song):
+        assert len(song.read()) == int(song.headers["Content-Length"])
+        assert process.wait(10) == 0
+
+
+def test_a_song_that_does_not_is_broken_off() -> None:
+    with stopped_in_mid_song(drain=2, pause=3) as (process, song):  # and is not waited for twice
+        assert process.wait(10) == 0
+        with pytest.raises(IncompleteRead):
+            song.read()

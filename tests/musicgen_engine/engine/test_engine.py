@@ -146,6 +146,7 @@ def test_a_song_that_goes_on_from_audio_is_audiocrafts(tiny: Model, audiocraft: 
     song = replace(GREEDY, prompt_audio=noise(2, 0.4, 44_100), prompt_sample_rate=44_100)
     take = play(tiny, song)
     assert song.held == 20
+    assert take.task.song.prompt_audio is None  # it was let go
     assert np.array_equal(take.codes, audiocraft.codes(song))  # those of the audio first
     assert np.allclose(take.audio, audiocraft.audio(take.codes), rtol=0, atol=1e-5)
 
@@ -227,6 +228,19 @@ def test_a_song_that_goes_on_from_its_codes_is_the_rest_of_the_uninterrupted_one
     rest = play(tiny, replace(SAMPLED, codes=whole.codes[:, :held], start=start))
     assert np.array_equal(rest.codes, whole.codes[:, held:])
     assert np.allclose(rest.audio, whole.audio[:, start:], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("held", [29, 60])
+def test_progress_begins_where_a_song_goes_on(tiny: Model, held: int) -> None:
+    studio = Studio(tiny)
+    codes = np.zeros((4, held), np.int32)
+    take = studio.submit(replace(SAMPLED, codes=codes, start=held * 640))
+    told = []
+    while not take.ended:
+        studio.engine.round()
+        told.append(take.task.frames_done)
+    assert told[0] == held and told[-1] == SAMPLED.frames
+    assert told == sorted(told)
 
 
 def test_a_stereo_song_goes_on_from_its_codes(stereo: Model) -> None:

@@ -14,6 +14,16 @@ def task(id: int) -> Task:
     return Task(id, Song(prompt="", frames=50, seed=0))
 
 
+def returning(id: int) -> Task:
+    """20 of its frames were made before it broke off."""
+    return Task(id, Song(prompt="", frames=50, seed=0, codes=np.zeros((4, 20), np.int32)))
+
+
+def rounds(scheduler: Scheduler, seconds: float, count: int = 20) -> None:
+    for _ in range(count):
+        scheduler.took(seconds)
+
+
 def scheduler(slots: int, max_queue: int, *ids: int) -> Scheduler:
     made = Scheduler(max_queue)
     made.open(slots)
@@ -54,7 +64,7 @@ def test_who_would_wait_too_long_is_told_when_to_come_back() -> None:
     """Two slots, songs of 50 frames, rounds of a second: the fifth would wait 100 s."""
     busy = Scheduler(max_queue=10, max_wait=70)
     busy.open(2)
-    busy.took(1.0)
+    rounds(busy, 1.0)
     for id in (1, 2):
         busy.submit(task(id))
     for playing in iter(busy.admit, None):
@@ -63,14 +73,25 @@ def test_who_would_wait_too_long_is_told_when_to_come_back() -> None:
     busy.submit(task(4))  # 40 s
     with pytest.raises(QueueFull, match=r"would wait 80 s, over 70; ask again in 10 s$"):
         busy.submit(task(5))
-    held = np.zeros((4, 20), np.int32)
-    busy.submit(Task(6, Song(prompt="", frames=50, seed=0, codes=held)))  # was accepted before
+    busy.submit(returning(6))
+
+
+def test_the_first_cold_round_says_nothing_of_the_wait() -> None:
+    cold = Scheduler(max_queue=10, max_wait=1)
+    cold.open(1)
+    cold.submit(task(1))
+    admitted(cold)
+    cold.took(5.0)
+    cold.submit(task(2))
+    rounds(cold, 0.02)
+    with pytest.raises(QueueFull, match="would wait 2 s, over 1; ask again in 1 s"):
+        cold.submit(task(3))
 
 
 def test_while_there_are_slots_nobody_waits_however_slow_it_is() -> None:
     slow = Scheduler(max_queue=10, max_wait=1)
     slow.open(2)
-    slow.took(100.0)
+    rounds(slow, 100.0)
     slow.submit(task(1))
     slow.submit(task(2))
     with pytest.raises(QueueFull):
@@ -80,10 +101,44 @@ def test_while_there_are_slots_nobody_waits_however_slow_it_is() -> None:
 def test_a_full_queue_says_when_the_next_song_ends() -> None:
     full = scheduler(1, 1, 1)
     admitted(full)
-    full.took(0.5)
+    rounds(full, 0.5)
     full.submit(task(2))
     with pytest.raises(QueueFull, match=r"1 songs wait already; ask again in 25 s$"):
         full.submit(task(3))
+
+
+def test_songs_that_return_find_a_place_in_a_full_queue_before_the_new_ones() -> None:
+    full = scheduler(2, 2, 1, 2)
+    assert admitted(full) == [1, 2]
+    for new in (3, 4):
+        full.submit(task(new))
+    for id in (5, 6):
+        full.submit(returning(id))
+    with pytest.raises(QueueFull):
+        full.submit(task(7))
+    assert list(full.statuses()) == [5, 6, 3, 4, 1, 2]
+
+
+def test_no_more_songs_return_than_there_are_slots() -> None:
+    full = scheduler(2, 10)
+    for id in (1, 2):
+        full.submit(returning(id))
+    with pytest.raises(QueueFull):
+        full.submit(returning(3))
+    full.submit(task(4))
+
+
+def test_before_the_model_is_loaded_songs_return_within_the_queue() -> None:
+    early = Scheduler(max_queue=1)
+    early.submit(returning(1))
+    with pytest.raises(QueueFull):
+        early.submit(returning(2))
+
+
+def test_a_song_that_returns_is_as_far_as_it_was() -> None:
+    back = returning(1)
+    assert back.status() == {"state": "generating", "frames": 20, "total_frames": 50}
+    assert back.left == 30
 
 
 def test_before_the_model_is_loaded_songs_wait() -> None:
