@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.utils import InferenceServerException
 
 from tests.conftest import ROOT, Stack, descendants, repository_with, until
@@ -39,17 +40,28 @@ def gone(pid: int) -> bool:
 LONG = {**GOOD, "duration": 40, "seed": 11}  # longer than a window
 
 
+async def resumes(session: aiohttp.ClientSession, stack: Stack) -> float:
+    """Of all models, as the gateway counts them."""
+    async with session.get(f"{stack.url}/metrics") as answer:
+        families = text_string_to_metric_families(await answer.text())
+    samples = [sample for family in families for sample in family.samples]
+    return sum(sample.value for sample in samples if sample.name == "gateway_resumes_total")
+
+
 async def broken(stack: Stack, body: dict[str, Any], seconds: float, *words: str) -> bytes:
     """The song, during which the process is killed whose command line holds `words`, as soon as so
-    much of the music is here."""
+    much of the music is here. It breaks off for certain."""
     async with (
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(180)) as session,
         session.post(f"{stack.url}/generate", json=body) as answer,
     ):
         assert answer.status == 200
+        before = await resumes(session, stack)
         beginning = await answer.content.readexactly(round(seconds * 64_000))
         os.kill(int(until(lambda: stack.pid(*words))), signal.SIGKILL)
-        return beginning + await answer.content.read()
+        whole = beginning + await answer.content.read()
+        assert await resumes(session, stack) == before + 1
+        return whole
 
 
 @pytest.mark.parametrize(
