@@ -12,7 +12,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from aiohttp import ClientOSError, ClientPayloadError, FormData
+from aiohttp import ClientPayloadError, FormData
 from aiohttp.test_utils import TestClient
 
 from gateway.contract import Loading
@@ -220,7 +220,7 @@ async def test_an_error_in_mid_song_breaks_off_what_would_look_whole(
     triton.cuts = [failure]
     answer = await client.post("/generate", json={**GOOD, "format": format})
     assert answer.status == 200
-    with pytest.raises((ClientPayloadError, ClientOSError)):
+    with pytest.raises(ClientPayloadError):
         await answer.read()
     assert triton.running == 0
 

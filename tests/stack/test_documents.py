@@ -21,15 +21,39 @@ EXAMPLES = [
 ]
 
 
+def listen(
+    server: str, seconds: int, file: Path, path: str = os.environ["PATH"]
+) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "examples/listen.py", "slow piano"]
+    options = ["--duration", str(seconds), "--out", str(file), "--server", server]
+    return subprocess.run(
+        [*command, *options], cwd=ROOT, env={**os.environ, "PATH": path},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def test_the_example_client_says_in_a_line_that_there_is_no_server(tmp_path: Path) -> None:
+    done = listen("http://localhost:1", 3, tmp_path / "song.wav")
+    assert done.returncode == 1
+    assert done.stderr.strip().startswith("no server at http://localhost:1: ")
+
+
+def test_the_example_client_says_in_a_line_that_its_player_was_closed(
+    stack: Stack, tmp_path: Path
+) -> None:
+    player = tmp_path / "ffplay"
+    player.write_text("#!/bin/sh\n")
+    player.chmod(0o755)
+    done = listen(stack.url, 10, tmp_path / "song.wav", f"{tmp_path}:{os.environ['PATH']}")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "ffplay is closed"
+
+
 def test_the_example_client_saves_a_song_and_shows_how_far_it_is(
     stack: Stack, tmp_path: Path
 ) -> None:
     file = tmp_path / "song.wav"
-    command = ["examples/listen.py", "slow piano", "--duration", "3", "--out", str(file)]
-    done = subprocess.run(
-        [sys.executable, *command, "--server", stack.url],
-        cwd=ROOT, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    done = listen(stack.url, 3, file)
     assert done.returncode == 0, done.stderr
     assert "of 3 s" in done.stderr and "seed" in done.stderr
     assert soundfile.info(file).duration == 3
