@@ -15,6 +15,7 @@ import resource
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,9 @@ class Reader:
             answer, complaint = await process.communicate(data)
             code = await process.wait()
         except BaseException:
-            process.kill()
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
             raise
         if code == 0:
             return answer
