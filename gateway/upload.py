@@ -118,7 +118,7 @@ def decode(data: bytes) -> Audio:
             plain = av.AudioResampler("fltp", "stereo" if channels > 2 else None)
             pieces = list(_within(MAX_SECONDS * sample_rate, container.decode(audio=0), plain))
             samples = np.concatenate(pieces, axis=1) if pieces else np.zeros((1, 0), np.float32)
-    except (av.FFmpegError, MemoryError):
+    except av.FFmpegError:
         raise _invalid(UNREADABLE) from None
     except ValueError:  # a frame of another rate than the first, or with other channels
         raise _invalid("changes its form in the middle; convert it to a plain WAV") from None
@@ -161,6 +161,9 @@ def main() -> None:
         audio = decode(sys.stdin.buffer.read())
     except InvalidField as error:
         print(json.dumps({"wrong": error.message.removeprefix(f"{FIELD} ").removesuffix(".")}))
+        return
+    except MemoryError:
+        print(json.dumps({"wrong": UNREADABLE}))
         return
     print(
         json.dumps({"channels": len(audio.samples), "sample_rate": audio.sample_rate}), flush=True

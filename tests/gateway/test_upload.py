@@ -161,6 +161,18 @@ async def test_a_file_that_kills_its_reader_cannot_be_read() -> None:
         await script(kills).read(b"")
 
 
+@pytest.mark.parametrize("megabytes", [20, 60, 100])
+async def test_a_file_that_takes_more_memory_than_there_is_cannot_be_read(megabytes: int) -> None:
+    """As samples it has 46 MB, of which some steps need a second copy, or a third."""
+    limited = (
+        "import resource, av, gateway.upload as upload; "
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize(); "
+        f"upload.MAX_MEMORY = used + {megabytes} * 1024**2; upload.main()"
+    )
+    with pytest.raises(InvalidField, match="cannot be read"):
+        await script(limited).read(file(tone(30, 192_000, 2), 192_000, "FLAC"))
+
+
 async def test_a_reader_that_fails_is_our_fault_and_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
