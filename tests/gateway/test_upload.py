@@ -161,7 +161,7 @@ async def test_a_file_that_kills_its_reader_cannot_be_read() -> None:
         await script(kills).read(b"")
 
 
-@pytest.mark.parametrize("megabytes", [20, 60, 100])
+@pytest.mark.parametrize("megabytes", [40, 80, 120])
 async def test_a_file_that_takes_more_memory_than_there_is_cannot_be_read(megabytes: int) -> None:
     """As samples it has 46 MB, of which some steps need a second copy, or a third."""
     limited = (
