@@ -8,25 +8,29 @@ from contextlib import suppress
 
 from aiohttp import web
 
+from gateway import cors
+from gateway.access import Access
 from gateway.contract import Triton
 from gateway.default_model import DefaultModel
 from gateway.generation import Generation
 from gateway.keys import (
+    ACCESS,
     DEFAULT_MODEL,
     GENERATION,
     JOBS,
     METRICS,
     MODELS,
+    PUBLIC,
     READER,
     SETTINGS,
     TRITON,
 )
 from gateway.metrics import Metrics
-from gateway.middleware import add_headers, errors_to_json, log_access
+from gateway.middleware import add_headers, authorize, errors_to_json, log_access
 from gateway.models import Models
 from gateway.page import page_routes
 from gateway.progress import Jobs
-from gateway.routes import routes
+from gateway.routes import OPEN, routes
 from gateway.settings import Settings
 from gateway.triton import TritonClient
 from gateway.upload import Reader
@@ -36,8 +40,12 @@ MAX_BODY = 1024**2
 
 def create_app(settings: Settings, triton: Triton | None = None) -> web.Application:
     """The gateway before `triton`, or before the server that the settings name."""
-    app = web.Application(middlewares=[log_access, errors_to_json], client_max_size=MAX_BODY)
+    around = [log_access, errors_to_json, cors.answer_preflight, authorize]
+    app = web.Application(middlewares=around, client_max_size=MAX_BODY)
+    page = page_routes(settings.web)
     app[SETTINGS] = settings
+    app[ACCESS] = Access(settings.api_keys, settings.max_songs_per_key)
+    app[PUBLIC] = frozenset(OPEN).union(route.path for route in page)
     app[JOBS] = Jobs()
     app[READER] = Reader()
     app[METRICS] = Metrics()
@@ -46,15 +54,17 @@ def create_app(settings: Settings, triton: Triton | None = None) -> web.Applicat
     else:
         app[TRITON] = triton
     app.cleanup_ctx.append(_watched)
-    app.on_response_prepare.append(add_headers)
+    app.on_response_prepare.extend([add_headers, cors.add_headers])
     app.add_routes(routes)
-    app.add_routes(page_routes(settings.web))
+    app.add_routes(page)
     return app
 
 
 async def _connected(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
-    client = TritonClient(settings.triton_grpc, settings.generate_timeout)
+    client = TritonClient(
+        settings.triton_grpc, settings.generate_timeout, settings.triton_admin_key
+    )
     app[TRITON] = client
     yield
     await client.close()

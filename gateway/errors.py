@@ -3,6 +3,7 @@
     GatewayError                 500 internal
     ├── InvalidJson              400 invalid_json
     ├── InvalidForm              400 invalid_form
+    ├── Unauthorized             401 unauthorized
     ├── NotFound                 404 not_found
     ├── UnknownModel             404 unknown_model
     ├── MethodNotAllowed         405 method_not_allowed
@@ -10,6 +11,7 @@
     ├── UnsupportedMediaType     415 unsupported_media_type
     ├── InvalidField             422 invalid_field
     ├── QueueFull                429 queue_full
+    ├── TooManySongs             429 too_many_songs
     ├── Unavailable              503, a kind below
     │   ├── TritonUnavailable    triton_unavailable
     │   ├── WeightsMissing       weights_missing
@@ -60,6 +62,21 @@ class InvalidForm(GatewayError):
     code = "invalid_form"
 
 
+class Unauthorized(GatewayError):
+    """`error` is RFC 6750's: what is wrong with the key, None where there is none."""
+
+    status = 401
+    code = "unauthorized"
+
+    def __init__(self, message: str, error: str | None = None) -> None:
+        super().__init__(message)
+        self.error = error
+
+    def headers(self) -> dict[str, str]:
+        what = f', error="{self.error}"' if self.error else ""
+        return {"WWW-Authenticate": f'Bearer realm="audiocraft-service"{what}'}
+
+
 class NotFound(GatewayError):
     status = 404
     code = "not_found"
@@ -107,6 +124,12 @@ class QueueFull(GatewayError):
     def headers(self) -> dict[str, str]:
         told = re.search(r"ask again in (\d+) s$", self.message)
         return {"Retry-After": told[1]} if told else super().headers()
+
+
+class TooManySongs(GatewayError):
+    status = 429
+    code = "too_many_songs"
+    retry_after = 10
 
 
 class Unavailable(GatewayError):

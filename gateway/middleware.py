@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.errors import BodyTooLarge, GatewayError, MethodNotAllowed, NotFound
-from gateway.keys import METRICS, REQUEST_ID
+from gateway.keys import ACCESS, CALLER, METRICS, PUBLIC, REQUEST_ID
 from gateway.progress import name_of
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,9 @@ SECURITY_HEADERS = {
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "Server": "gateway",  # and not which versions it runs on
 }
 
@@ -51,11 +54,22 @@ async def log_access(request: web.Request, handler: Handler) -> web.StreamRespon
         resource = request.match_info.route.resource
         route = resource.canonical if resource else "none"
         request.app[METRICS].requests.labels(request.method, route, outcome).inc()
-        target = request.rel_url.raw_path
+        target, caller = request.rel_url.raw_path, request.get(CALLER)
         level = logging.DEBUG if target in PROBES else logging.INFO
         log.log(
-            level, "%s %s %s %s %.0f ms", request_id, request.method, target, outcome, milliseconds
+            *(level, "%s %s %s %s %.0f ms%s", request_id, request.method, target, outcome),
+            *(milliseconds, f" {caller}" if caller else ""),
         )
+
+
+@web.middleware
+async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """What exists and is not public needs a key, where there are keys."""
+    resource = request.match_info.route.resource
+    if resource and resource.canonical not in request.app[PUBLIC]:
+        authorization = request.headers.get("Authorization")
+        request[CALLER] = request.app[ACCESS].caller(authorization)
+    return await handler(request)
 
 
 @web.middleware

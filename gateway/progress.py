@@ -63,24 +63,24 @@ class Job:
 
 
 class Jobs:
-    """Those under way, and those that ended in the last minute."""
+    """Those under way, and those that ended in the last minute. Names are each owner's own."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._jobs: dict[str, Job] = {}
-        self._ended: dict[str, float] = {}  # in the order of their ends
+        self._jobs: dict[tuple[str | None, str], Job] = {}
+        self._ended: dict[tuple[str | None, str], float] = {}  # in the order of their ends
 
     @contextmanager
-    def follow(self, name: str | None, job: Job) -> Iterator[Job]:
+    def follow(self, name: str | None, job: Job, owner: str | None = None) -> Iterator[Job]:
         """Inside, `name` finds the job. Raises `InvalidField` when it finds another one."""
         self._forget()
         if name is not None:
-            if name in self._jobs and not self._jobs[name].ended:
+            if (owner, name) in self._jobs and not self._jobs[owner, name].ended:
                 raise InvalidField(
                     f"X-Request-Id {name!r} is that of another song; give a new one."
                 )
-            self._ended.pop(name, None)
-            self._jobs[name] = job
+            self._ended.pop((owner, name), None)
+            self._jobs[owner, name] = job
         try:
             yield job
         except asyncio.CancelledError:  # nobody waits for it any more
@@ -91,21 +91,22 @@ class Jobs:
             job.progress = Progress("failed", frames=job.progress.frames)
             raise
         finally:
-            if name is not None:
-                self._ended[name] = self._clock()
+            # One that was made, but not yet heard to its end, may have left its name to another.
+            if name is not None and self._jobs.get((owner, name)) is job:
+                self._ended[owner, name] = self._clock()
 
-    def find(self, name: str) -> Job:
-        """Raises `NotFound`."""
+    def find(self, name: str, owner: str | None = None) -> Job:
+        """Raises `NotFound`, also for what is somebody else's."""
         self._forget()
-        if name not in self._jobs:
+        if (owner, name) not in self._jobs:
             raise NotFound(f"No song is called {name[:64]!r}, or it ended over a minute ago.")
-        return self._jobs[name]
+        return self._jobs[owner, name]
 
     def _forget(self) -> None:
-        for name, ended in list(self._ended.items()):
+        for key, ended in list(self._ended.items()):
             if self._clock() - ended < KEPT:
                 return
-            del self._jobs[name], self._ended[name]
+            del self._jobs[key], self._ended[key]
 
 
 def name_of(header: str | None) -> str | None:

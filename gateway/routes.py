@@ -26,6 +26,8 @@ from gateway.errors import EngineUnavailable, GatewayError, InvalidJson, Unsuppo
 from gateway.filename import content_disposition
 from gateway.form import form
 from gateway.keys import (
+    ACCESS,
+    CALLER,
     DEFAULT_MODEL,
     GENERATION,
     JOBS,
@@ -42,6 +44,7 @@ log = logging.getLogger(__name__)
 
 routes = web.RouteTableDef()
 
+OPEN = ("/healthz", "/readyz", "/openapi.json")  # without a key
 NOT_KEPT = {"Cache-Control": "no-store"}
 
 
@@ -52,6 +55,11 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
     Until the first of it is there an error is an answer of its own; a later one breaks the
     connection off, so that no part looks like a whole.
     """
+    with request.app[ACCESS].song(request[CALLER]):
+        return await _generate(request)
+
+
+async def _generate(request: web.Request) -> web.StreamResponse:
     asked = time.monotonic()
     name = name_of(request.headers.get("X-Request-Id"))
     song, file = await _song(request)
@@ -61,7 +69,7 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
     with (
         _whole_or_broken_off(request, answer),
         metrics.songs.labels(variant.name).track_inprogress(),
-        request.app[JOBS].follow(name, Job(variant.name, song.frames)) as job,
+        request.app[JOBS].follow(name, Job(variant.name, song.frames), request[CALLER]) as job,
     ):
         held = await _held(request, song, file)
         samples = song.end - held.samples
@@ -124,7 +132,7 @@ def _headers(
 @routes.get("/generations/{id}")
 async def tell_progress(request: web.Request) -> web.StreamResponse:
     """How far a song is: now, or as server-sent events until its end."""
-    job = request.app[JOBS].find(request.match_info["id"])
+    job = request.app[JOBS].find(request.match_info["id"], request[CALLER])
     if "text/event-stream" not in request.headers.get("Accept", ""):
         return web.json_response(await _progress(request, job), headers=NOT_KEPT)
     content = {"Content-Type": "text/event-stream; charset=utf-8"}

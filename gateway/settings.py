@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
+
+from gateway.access import Key, read_keys
 
 T = TypeVar("T")
 
@@ -30,6 +32,10 @@ class Settings:
     generate_timeout: float = 1800.0
     resume_timeout: float = 120.0
     drain_timeout: float = 30.0
+    api_keys: tuple[Key, ...] = ()
+    max_songs_per_key: int = 4
+    cors_origins: tuple[str, ...] = ()
+    triton_admin_key: str = field(default="", repr=False)
     web: Path = Path(__file__).parent.parent / "web"
     silence_timeout: float = 10.0
     stall_timeout: float = 300.0
@@ -42,14 +48,17 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """An absent or empty variable means its default. Raises `SettingsError`."""
 
-        def read(name: str, default: T, parse: Callable[[str], T], remedy: str) -> T:
+        def read(
+            name: str, default: T, parse: Callable[[str], T], remedy: str, secret: bool = False
+        ) -> T:
             text = environment.get(name, "").strip()
             if not text:
                 return default
             try:
                 return parse(text)
             except ValueError:
-                raise SettingsError(f"{name}={text!r} is wrong: set it to {remedy}") from None
+                shown = name if secret else f"{name}={text!r}"
+                raise SettingsError(f"{shown} is wrong: set it to {remedy}") from None
 
         seconds = "a number of seconds over 0"
         return cls(
@@ -69,7 +78,43 @@ class Settings:
             generate_timeout=read("GENERATE_TIMEOUT", cls.generate_timeout, _number(), seconds),
             resume_timeout=read("RESUME_TIMEOUT", cls.resume_timeout, _number(), seconds),
             drain_timeout=read("DRAIN_TIMEOUT", cls.drain_timeout, _number(), seconds),
+            api_keys=_keys(environment),
+            max_songs_per_key=read(
+                "MAX_SONGS_PER_KEY", cls.max_songs_per_key, _whole(1), "a whole number from 1 up"
+            ),
+            cors_origins=read(
+                "CORS_ORIGINS",
+                cls.cors_origins,
+                _origins,
+                "* or origins such as https://music.example, without a path",
+            ),
+            triton_admin_key=read(
+                "TRITON_ADMIN_KEY",
+                cls.triton_admin_key,
+                _admin_key,
+                "16 letters, digits, - and _ or more",
+                secret=True,
+            ),
         )
+
+
+def _keys(environment: Mapping[str, str]) -> tuple[Key, ...]:
+    """Those of API_KEYS or of API_KEYS_FILE; none where neither is set."""
+    name, text = "API_KEYS", environment.get("API_KEYS", "").strip()
+    if path := environment.get("API_KEYS_FILE", "").strip():
+        if text:
+            raise SettingsError("API_KEYS and API_KEYS_FILE are both set: set one of them")
+        name = f"API_KEYS_FILE={path!r}"
+        try:
+            text = Path(path).read_text("utf-8")
+        except (OSError, ValueError):
+            raise SettingsError(f"{name} is wrong: set it to a text file that I may read") from None
+    elif not text:
+        return ()
+    try:
+        return read_keys(text)
+    except ValueError as error:
+        raise SettingsError(f"{name} is wrong: {error}") from None
 
 
 def _whole(least: int, most: float = math.inf) -> Callable[[str], int]:
@@ -94,5 +139,19 @@ def _number(most: float = 1e9) -> Callable[[str], float]:
 
 def _address(text: str) -> str:
     if not re.fullmatch(r"\S+:\d+", text):
+        raise ValueError
+    return text
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(text.replace(",", " ").split())
+    plain = all(re.fullmatch(r"[a-z][a-z\d+.-]*://[^/?#@*\s]+", origin) for origin in origins)
+    if not (origins == ("*",) or plain):
+        raise ValueError
+    return origins
+
+
+def _admin_key(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{16,}", text):
         raise ValueError
     return text

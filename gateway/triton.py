@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 
 ANSWER_TIMEOUT = 10.0
 LOAD_TIMEOUT = 120.0
+ADMIN_KEY = "triton-grpc-protocol-admin-key"  # the header that opens what supervisor/ has closed
 UNLOAD_TIMEOUT = 10.0
 CHANNEL = [
     ("grpc.max_send_message_length", -1),
@@ -66,9 +67,10 @@ ENGINE_ERRORS: dict[str, type[GatewayError]] = {
 class TritonClient:
     """`contract.Triton` on a real server; belongs to the event loop that it is made in."""
 
-    def __init__(self, address: str, generate_timeout: float) -> None:
+    def __init__(self, address: str, generate_timeout: float, admin_key: str) -> None:
         self._client = InferenceServerClient(address, channel_args=CHANNEL)
         self._generate_timeout = generate_timeout + ANSWER_TIMEOUT  # behind the gateway's own
+        self._admin = {ADMIN_KEY: admin_key} if admin_key else None
 
     async def close(self) -> None:
         await self._client.close()
@@ -98,10 +100,10 @@ class TritonClient:
 
     async def load(self, model: str) -> None:
         try:
-            await self._client.load_model(model, client_timeout=LOAD_TIMEOUT)
+            await self._client.load_model(model, self._admin, client_timeout=LOAD_TIMEOUT)
         except InferenceServerException as error:
             if error.status() in UNREACHABLE:
-                raise TritonUnavailable from None
+                raise _translation(error.message(), error.status(), None) from None
             log.error("Triton cannot load %s: %s", model, error.message())
             raise EngineUnavailable(
                 f"Triton cannot load {model!r}; the server's log says why."
@@ -109,7 +111,7 @@ class TritonClient:
 
     async def unload(self, model: str) -> None:
         with _translated():
-            await self._client.unload_model(model, client_timeout=ANSWER_TIMEOUT)
+            await self._client.unload_model(model, self._admin, client_timeout=ANSWER_TIMEOUT)
         deadline = asyncio.get_running_loop().time() + UNLOAD_TIMEOUT
         while model in await self._names("UNLOADING"):  # and its memory in use
             if asyncio.get_running_loop().time() > deadline:
@@ -140,7 +142,9 @@ class TritonClient:
 
     async def _names(self, *states: str) -> set[str]:
         with _translated():
-            index = await self._client.get_model_repository_index(client_timeout=ANSWER_TIMEOUT)
+            index = await self._client.get_model_repository_index(
+                self._admin, client_timeout=ANSWER_TIMEOUT
+            )
         return {model.name for model in index.models if model.state in states}
 
     @asynccontextmanager
@@ -234,6 +238,9 @@ def _translation(text: str, status: str | None, model: str | None) -> GatewayErr
             return NotLoaded(model)
         if "Stub process" in text or status == "StatusCode.DEADLINE_EXCEEDED":
             return DeadStub(model)
+    if "protocol is restricted" in text:  # said as UNAVAILABLE, but waiting does not help
+        log.error("Triton has another TRITON_ADMIN_KEY; give the gateway the same")
+        return GatewayError("The music server refuses the gateway; the gateway's log says why.")
     if status in UNREACHABLE:
         return TritonUnavailable()
     log.error("Triton: %s %s: %s", model, status, text)
