@@ -20,6 +20,7 @@ from gateway.keys import (
     JOBS,
     METRICS,
     MODELS,
+    OPENAPI,
     PUBLIC,
     READER,
     SETTINGS,
@@ -28,6 +29,7 @@ from gateway.keys import (
 from gateway.metrics import Metrics
 from gateway.middleware import add_headers, authorize, errors_to_json, log_access
 from gateway.models import Models
+from gateway.openapi import describe
 from gateway.page import page_routes
 from gateway.progress import Jobs
 from gateway.routes import OPEN, routes
@@ -49,6 +51,7 @@ def create_app(settings: Settings, triton: Triton | None = None) -> web.Applicat
     app[JOBS] = Jobs()
     app[READER] = Reader()
     app[METRICS] = Metrics()
+    app[OPENAPI] = describe(settings.max_duration)
     if triton is None:
         app.cleanup_ctx.append(_connected)
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiohttp import web
 
 from gateway.access import Access
@@ -18,6 +20,7 @@ SETTINGS = web.AppKey("settings", Settings)
 ACCESS = web.AppKey("access", Access)
 TRITON: web.AppKey[Triton] = web.AppKey("triton")
 JOBS = web.AppKey("jobs", Jobs)
+OPENAPI: web.AppKey[dict[str, Any]] = web.AppKey("openapi")
 READER = web.AppKey("reader", Reader)
 GENERATION = web.AppKey("generation", Generation)
 METRICS = web.AppKey("metrics", Metrics)

@@ -33,6 +33,7 @@ from gateway.keys import (
     JOBS,
     METRICS,
     MODELS,
+    OPENAPI,
     READER,
     REQUEST_ID,
     SETTINGS,
@@ -217,6 +218,12 @@ async def tell_metrics(request: web.Request) -> web.Response:
     return web.Response(
         body=request.app[METRICS].page(), headers={"Content-Type": CONTENT_TYPE_LATEST}
     )
+
+
+@routes.get("/openapi.json")
+async def describe_api(request: web.Request) -> web.Response:
+    """For machines."""
+    return web.json_response(request.app[OPENAPI])
 
 
 async def _song(request: web.Request) -> tuple[Song, bytearray | None]:

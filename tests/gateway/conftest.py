@@ -1,5 +1,8 @@
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
@@ -39,3 +42,20 @@ async def client(settings: Settings, triton: FakeTriton) -> AsyncIterator[TestCl
 def serve(settings: Settings, triton: FakeTriton) -> TestClient:
     """The gateway as it runs, in front of `triton`; start it with `async with`."""
     return TestClient(TestServer(create_app(settings, triton), handler_cancellation=True))
+
+
+@contextmanager
+def running(settings: Settings, triton: FakeTriton) -> Iterator[str]:
+    """The same in a thread of its own, for clients that block; gives its address."""
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever)
+    thread.start()
+    server = TestServer(create_app(settings, triton), handler_cancellation=True)
+    asyncio.run_coroutine_threadsafe(server.start_server(), loop).result()
+    try:
+        yield str(server.make_url("/"))
+    finally:
+        asyncio.run_coroutine_threadsafe(server.close(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
