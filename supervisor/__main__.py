@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from secrets import token_urlsafe
 
 from gateway.settings import Settings as GatewaySettings
 from musicgen_engine.settings import Settings as EngineSettings
@@ -69,11 +70,15 @@ async def stop(gateway: Process, triton: Process, drain: float) -> None:
     await triton.stop(GRACE)
 
 
-async def serve(settings: Settings, server: TritonServer, drain: float) -> None:
-    environment = {**os.environ, "TRITON_GRPC": f"127.0.0.1:{settings.triton_grpc_port}"}
+async def serve(settings: Settings, server: TritonServer, drain: float, admin_key: str) -> None:
+    environment = {
+        **os.environ,
+        "TRITON_GRPC": f"127.0.0.1:{settings.triton_grpc_port}",
+        "TRITON_ADMIN_KEY": admin_key,
+    }
     triton = Process(
         "Triton",
-        server.command(settings, shared_memory.prefix()),
+        server.command(settings, shared_memory.prefix(), admin_key),
         server.environment(environment),
         say,
         clean=shared_memory.clean,
@@ -104,7 +109,7 @@ def main() -> None:
     try:
         settings = Settings.of(os.environ)
         # What they would refuse, over and over.
-        drain = GatewaySettings.from_environment(os.environ).drain_timeout
+        gateway = GatewaySettings.from_environment(os.environ)
         EngineSettings.of(os.environ)
         server = TritonServer.find()
         ports.check(settings)
@@ -114,7 +119,8 @@ def main() -> None:
     orphans.adopt()
     # The gateway and, whatever PYTHONPATH says, Triton's stubs find our code here.
     os.chdir(PROJECT)
-    asyncio.run(serve(settings, server, drain))
+    admin_key = gateway.triton_admin_key or token_urlsafe()
+    asyncio.run(serve(settings, server, gateway.drain_timeout, admin_key))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,9 @@ from supervisor.settings import PROJECT, Settings
 
 EXIT_SECONDS = 5  # for requests in flight when Triton is asked to stop
 GPU = Path("/dev/nvidiactl")
+# What only the gateway may do, by a header: load and unload models, map memory, write log files.
+ADMIN = "model-repository,shared-memory,trace,logging,statistics:admin-key="
+SECRETS = ("API_KEYS", "TRITON_ADMIN_KEY")  # the gateway's: no model needs them
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class TritonServer:
             (wheel / "nvidia_pytriton.libs", libraries),
         )
 
-    def command(self, settings: Settings, shared_memory_prefix: str) -> list[str]:
+    def command(self, settings: Settings, shared_memory_prefix: str, admin_key: str) -> list[str]:
         command = [
             str(self.binary),
             f"--model-repository={settings.model_repository}",
@@ -71,6 +74,8 @@ class TritonServer:
             "--load-model=musicgen",
             f"--exit-timeout-secs={EXIT_SECONDS}",
             f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}",
+            f"--http-restricted-api={ADMIN}{admin_key}",
+            f"--grpc-restricted-protocol={ADMIN}{admin_key}",
             "--log-info=false",  # the models' own lines come by stderr
         ]
         for service, port in (
@@ -86,9 +91,10 @@ class TritonServer:
         return command
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
-        """`inherited`, with the paths where the stubs find Python, its packages and our code."""
+        """`inherited`, with the paths where the stubs find Python, its packages and our code, and
+        without the gateway's secrets."""
         return {
-            **inherited,
+            **{name: value for name, value in inherited.items() if name not in SECRETS},
             "PATH": _joined(Path(sys.executable).parent, inherited.get("PATH")),
             "PYTHONPATH": _joined(PROJECT, inherited.get("PYTHONPATH")),
             "LD_LIBRARY_PATH": _joined(*self.libraries, inherited.get("LD_LIBRARY_PATH")),

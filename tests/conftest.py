@@ -25,6 +25,8 @@ from tests.fake_hub import FakeHub
 
 ROOT = Path(__file__).parent.parent
 START_TIMEOUT = 90  # seconds
+ADMIN_KEY = "the-key-of-the-tests"  # to Triton's model control, whose header over HTTP is this:
+ADMIN = {"admin-key": ADMIN_KEY}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -54,7 +56,10 @@ def free_ports(count: int) -> list[int]:
 
 def clean_environment() -> dict[str, str]:
     """The environment without what would change the service under test."""
-    ours = re.compile("HF_|MAX_|AUDIOCRAFT_|DEFAULT_MODEL|.*_TIMEOUT$|.*_proxy$", re.IGNORECASE)
+    ours = re.compile(
+        "HF_|MAX_|AUDIOCRAFT_|DEFAULT_MODEL|API_KEYS|CORS_|TRITON_ADMIN|.*_TIMEOUT$|.*_proxy$",
+        re.IGNORECASE,
+    )
     return {name: value for name, value in os.environ.items() if not ours.match(name)}
 
 
@@ -130,6 +135,7 @@ class Stack:
             **clean_environment(),
             **{name: str(port) for name, port in ports.items()},
             "MODEL_REPOSITORY": str(self.repository),
+            "TRITON_ADMIN_KEY": ADMIN_KEY,
             "PYTHONUNBUFFERED": "1",
             **self.environment,
         }

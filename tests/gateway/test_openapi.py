@@ -133,7 +133,8 @@ def address() -> Iterator[str]:
         while True:
             try:
                 urllib.request.urlopen(f"{it}readyz").close()
-            except urllib.error.HTTPError:
+            except urllib.error.HTTPError as error:
+                error.close()
                 continue
             yield it
             return

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import json
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -164,3 +165,19 @@ def test_an_ended_song_is_forgotten_after_a_minute_and_nothing_else_is() -> None
         jobs.find("first-song")
     with jobs.follow("first-song", Job("tiny", 50)):
         pass
+
+
+def test_a_name_that_is_given_again_before_the_last_byte_is_the_new_songs() -> None:
+    """One is made before it is heard; its end must not end what is told of the next."""
+    now = 0.0
+    jobs = Jobs(lambda: now)
+    first, second = Job("tiny", 50), Job("tiny", 50)
+    with ExitStack() as other:
+        with jobs.follow("first-song", first):
+            first.hear(Progress("done", frames=50))
+            other.enter_context(jobs.follow("first-song", second))
+        now += KEPT
+        assert jobs.find("first-song") is second
+    now += KEPT
+    with pytest.raises(NotFound):
+        jobs.find("first-song")

@@ -142,10 +142,14 @@ async def test_get_and_head_agree(client: TestClient, path: str) -> None:
 @pytest.mark.parametrize("path", ["/", "/healthz", "/nothing"])
 async def test_every_answer_is_guarded(client: TestClient, path: str) -> None:
     headers = (await client.get(path)).headers
-    assert "default-src 'self'" in headers["Content-Security-Policy"]
-    assert "unsafe" not in headers["Content-Security-Policy"]
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'self'" in policy and "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert "microphone=()" in headers["Permissions-Policy"]
     assert "aiohttp" not in headers["Server"]
 
 

@@ -1,7 +1,11 @@
 """A wrong setting is one line that says what to do."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+from gateway.access import read_keys
 from gateway.settings import Settings, SettingsError
 
 
@@ -26,11 +30,18 @@ def test_every_variable_is_read() -> None:
             "GENERATE_TIMEOUT": "3",
             "RESUME_TIMEOUT": "4",
             "DRAIN_TIMEOUT": "5",
+            "API_KEYS": "ann:0123456789abcdef",
+            "MAX_SONGS_PER_KEY": "6",
+            "CORS_ORIGINS": "https://music.example, http://localhost:3000",
+            "TRITON_ADMIN_KEY": "sixteen_letters-",
         }
     )
     assert settings == Settings(
-        "0.0.0.0", 80, "dns:///triton:8001", "musicgen-small", 60.5, 1, 2.0, 3.0, 4.0, 5.0
+        *("0.0.0.0", 80, "dns:///triton:8001", "musicgen-small", 60.5, 1, 2.0, 3.0, 4.0, 5.0),
+        *(read_keys("ann:0123456789abcdef"), 6),
+        *(("https://music.example", "http://localhost:3000"), "sixteen_letters-"),
     )
+    assert "sixteen_letters-" not in repr(settings)
 
 
 @pytest.mark.parametrize(
@@ -42,8 +53,54 @@ def test_every_variable_is_read() -> None:
         *[("MAX_LOADED_MODELS", value) for value in ("0", "all")],
         *[("LOAD_TIMEOUT", value) for value in ("0", "inf", "1 s")],
         *[("GENERATE_TIMEOUT", value) for value in ("-5", "nan")],
+        *[("MAX_SONGS_PER_KEY", value) for value in ("0", "all")],
+        *[("CORS_ORIGINS", value) for value in ("music.example", "http://music.example/", "*, *")],
+        *[("CORS_ORIGINS", value) for value in ("* https://music.example", "https://*.example")],
     ],
 )
 def test_a_wrong_value_is_named_with_variable_and_remedy(name: str, value: str) -> None:
-    with pytest.raises(SettingsError, match=f"^{name}='{value}' is wrong: set it to .+$"):
+    with pytest.raises(SettingsError, match=re.escape(f"{name}='{value}' is wrong: set it to ")):
         Settings.from_environment({name: value})
+
+
+@pytest.mark.parametrize("value", ["fifteen_letters", "sixteen letters.", "sixteen=letters:"])
+def test_a_wrong_admin_key_is_not_told(value: str) -> None:
+    with pytest.raises(SettingsError, match=r"^TRITON_ADMIN_KEY is wrong: set it to 16 ") as raised:
+        Settings.from_environment({"TRITON_ADMIN_KEY": value})
+    assert value not in str(raised.value)
+
+
+def test_keys_may_lie_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("# ours\nann:0123456789abcdef\nfedcba9876543210\n")
+    settings = Settings.from_environment({"API_KEYS_FILE": str(file)})
+    assert [key.name for key in settings.api_keys] == ["ann", "key-2"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "set it to a text file that I may read"),
+        (b"\xff\xfe", "set it to a text file that I may read"),
+        (b"# nobody yet", "there is no key in it"),
+        (b"0123456789abcdef\nsecret", "key 2 is wrong"),
+    ],
+)
+def test_a_wrong_file_of_keys_is_named(tmp_path: Path, content: bytes | None, message: str) -> None:
+    file = tmp_path / "keys"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SettingsError, match=f"^API_KEYS_FILE='{file}' is wrong: {message}") as it:
+        Settings.from_environment({"API_KEYS_FILE": str(file)})
+    assert "secret" not in str(it.value)
+
+
+def test_a_wrong_list_of_keys_is_not_told() -> None:
+    with pytest.raises(SettingsError, match=r"^API_KEYS is wrong: key 1 is wrong; give KEY") as it:
+        Settings.from_environment({"API_KEYS": "secret"})
+    assert "secret" not in str(it.value)
+
+
+def test_keys_come_from_one_place() -> None:
+    with pytest.raises(SettingsError, match="API_KEYS and API_KEYS_FILE are both set"):
+        Settings.from_environment({"API_KEYS": "0123456789abcdef", "API_KEYS_FILE": "/keys"})

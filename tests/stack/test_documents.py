@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from tests.conftest import ROOT, Stack
+from tests.conftest import ADMIN_KEY, ROOT, Stack
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = [
@@ -65,8 +65,9 @@ def test_examples_run(stack: Stack, tmp_path: Path, language: str, code: str) ->
         code = code.replace(f"localhost:{port}", f"localhost:{ours}")
     shell = [sys.executable] if language == "python" else ["bash", "-euo", "pipefail"]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "TRITON_ADMIN_KEY": ADMIN_KEY}
     done = subprocess.run(
-        [*shell, "-c", code], cwd=tmp_path, env={**os.environ, "PATH": path},
+        [*shell, "-c", code], cwd=tmp_path, env=environment,
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -24,7 +24,9 @@ import tritonclient.grpc.aio as triton_aio
 import tritonclient.http as triton_http
 from tritonclient.utils import InferenceServerException
 
-from tests.conftest import ROOT, START_TIMEOUT, Stack, until
+from gateway.errors import GatewayError
+from gateway.triton import TritonClient
+from tests.conftest import ADMIN, ROOT, START_TIMEOUT, Stack, until
 
 TYPES = {
     "MODEL": "BYTES",
@@ -517,7 +519,7 @@ def variant(stack: Stack, name: str, parameter: str, value: str) -> Iterator[Any
         try:
             yield client
         finally:
-            client.unload_model(name)
+            client.unload_model(name, ADMIN)
             shutil.rmtree(folder)
 
 
@@ -541,13 +543,13 @@ def test_a_wrong_parameter_is_named_when_the_model_is_loaded(
 ) -> None:
     with variant(stack, "misplaced", parameter, value) as client:
         with pytest.raises(InferenceServerException) as caught:
-            client.load_model("misplaced")
+            client.load_model("misplaced", ADMIN)
         assert text in caught.value.message()
 
 
 def test_a_model_for_which_there_is_no_room_says_so(stack: Stack) -> None:
     with variant(stack, "homeless", "memory", "0.000001") as client:
-        client.load_model("homeless")
+        client.load_model("homeless", ADMIN)
 
         def told() -> dict[str, Any]:
             return status(stream(stack, "homeless", {})[0])
@@ -561,7 +563,7 @@ def test_a_model_for_which_there_is_no_room_says_so(stack: Stack) -> None:
 
 def test_parameters_of_tritons_own_are_left_alone(stack: Stack) -> None:
     with variant(stack, "plain", "FORCE_CPU_ONLY_INPUT_TENSORS", "yes") as client:
-        client.load_model("plain")
+        client.load_model("plain", ADMIN)
         assert status(stream(stack, "plain", {})[0])["state"] in ("loading", "ready")
 
 
@@ -569,3 +571,75 @@ def test_triton_says_what_it_does_not_know(stack: Stack) -> None:
     url = f"http://127.0.0.1:{stack.triton_http}/v2/models/nothing/generate_stream"
     with pytest.raises(urllib.error.HTTPError):
         urllib.request.urlopen(urllib.request.Request(url, b"{}"), timeout=10)
+
+
+RESTRICTED = [
+    ("POST", "repository/index"),
+    ("POST", "repository/models/musicgen-tiny/load"),
+    ("POST", "repository/models/musicgen-tiny/unload"),
+    ("GET", "systemsharedmemory/status"),
+    ("GET", "cudasharedmemory/status"),
+    ("GET", "trace/setting"),
+    ("GET", "logging"),
+    ("GET", "models/stats"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), RESTRICTED)
+def test_model_control_is_the_gateways_alone_over_http(
+    stack: Stack, method: str, path: str
+) -> None:
+    def status(headers: dict[str, str]) -> int:
+        url, body = f"http://127.0.0.1:{stack.triton_http}/v2/{path}", b"{}"
+        request = urllib.request.Request(url, body if method == "POST" else None, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    assert status({}) == status({"admin-key": "another-key-of-tests"}) == 403
+    if not path.endswith("load"):
+        assert status(ADMIN) == 200
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client, headers: client.get_model_repository_index(headers),
+        lambda client, headers: client.get_system_shared_memory_status("", headers),
+        lambda client, headers: client.get_cuda_shared_memory_status("", headers),
+        lambda client, headers: client.get_trace_settings(None, headers),
+        lambda client, headers: client.get_log_settings(headers),
+        lambda client, headers: client.get_inference_statistics("", "", headers),
+    ],
+    ids=["repository", "shared-memory", "cuda-shared-memory", "trace", "logging", "statistics"],
+)
+def test_model_control_is_the_gateways_alone_over_grpc(stack: Stack, ask: Any) -> None:
+    header = "triton-grpc-protocol-admin-key"
+    with triton_grpc.InferenceServerClient(f"127.0.0.1:{stack.triton_grpc}") as client:
+        for headers in (None, {header: "another-key-of-tests"}):
+            with pytest.raises(InferenceServerException, match="protocol is restricted"):
+                ask(client, headers)
+        ask(client, {header: ADMIN["admin-key"]})
+
+
+def test_health_and_metadata_are_everybodys(stack: Stack) -> None:
+    with triton_grpc.InferenceServerClient(f"127.0.0.1:{stack.triton_grpc}") as client:
+        assert client.is_server_live() and client.is_model_ready("musicgen")
+        assert client.get_model_metadata("musicgen").name == "musicgen"
+        assert client.get_model_config("musicgen").config.name == "musicgen"
+
+
+async def test_a_gateway_with_another_key_says_so_and_not_to_wait(
+    stack: Stack, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = TritonClient(f"127.0.0.1:{stack.triton_grpc}", 60, "another-key-of-tests")
+    for call in (client.loaded(), client.load("musicgen-tiny"), client.unload("musicgen-tiny")):
+        with pytest.raises(GatewayError, match="refuses the gateway") as raised:
+            await call
+        assert raised.value.status == 500
+    assert "give the gateway the same" in caplog.text
+    assert (await client.catalogue())[0].name
+    await client.close()

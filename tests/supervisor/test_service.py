@@ -1,6 +1,7 @@
 """The whole supervisor, with a server on PATH that only pretends, as badly as it can."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from supervisor import shared_memory
 from supervisor.settings import PROJECT
+from tests.conftest import descendants
 from tests.supervisor.test_process import alive
 
 # Leaves a file in /dev/shm and a child behind, and does not hear SIGTERM.
@@ -125,6 +127,22 @@ def test_a_triton_that_dies_is_replaced_and_leaves_nothing(service: Service) -> 
     until(lambda: not service.files())
     assert not alive(child)
     until(lambda: len(service.pids()) == 4)
+
+
+def test_triton_is_closed_with_a_drawn_key_that_the_gateway_has(service: Service) -> None:
+    until(service.pids)
+    closed = Path(f"/proc/{service.pids()[0]}/cmdline").read_text()
+    (key,) = set(re.findall(r"admin-key=([\w-]{43})\0", closed))
+    assert closed.count(key) == 2  # for HTTP and for gRPC
+
+    def gateways() -> list[str]:
+        lines = descendants(service.process.pid).items()
+        pids = [pid for pid, line in lines if line.endswith("-m gateway ") and "tether" not in line]
+        return [Path(f"/proc/{pid}/environ").read_text() for pid in pids]
+
+    until(gateways)
+    assert f"TRITON_ADMIN_KEY={key}\0" in gateways()[0]
+    assert key not in Path(f"/proc/{service.pids()[0]}/environ").read_text()
 
 
 def test_a_port_that_is_taken_is_one_line_and_exit_code_1(service: Service) -> None:

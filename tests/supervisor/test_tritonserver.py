@@ -17,7 +17,7 @@ def test_a_server_on_path_comes_first_and_uses_its_own_backends(
     monkeypatch.setenv("PATH", str(tmp_path))
     server = TritonServer.find()
     assert server.binary == binary
-    assert not any("backend-directory" in word for word in server.command(Settings(), "x"))
+    assert not any("backend-directory" in word for word in server.command(Settings(), "x", "key"))
 
 
 def test_the_wheels_server_runs_with_its_libraries() -> None:
@@ -52,13 +52,13 @@ def test_finding_the_server_twice_leaves_its_folder_alone() -> None:
 
 
 def test_triton_listens_on_loopback_only() -> None:
-    command = TritonServer.find().command(Settings(host="0.0.0.0"), "x")
+    command = TritonServer.find().command(Settings(host="0.0.0.0"), "x", "key")
     for service in ("http", "grpc", "metrics"):
         assert f"--{service}-address=127.0.0.1" in command
 
 
 def test_only_the_front_model_is_loaded_at_the_start() -> None:
-    command = TritonServer.find().command(Settings(), "x")
+    command = TritonServer.find().command(Settings(), "x", "key")
     assert [word for word in command if word.startswith("--load-model")] == [
         "--load-model=musicgen"
     ]
@@ -72,3 +72,10 @@ def test_the_stubs_find_our_code_and_this_python_before_all_others() -> None:
     assert environment["PYTHONPATH"] == f"{PROJECT}:/other"
     assert environment["PATH"] == f"{Path(sys.executable).parent}:/bin"
     assert environment["HOME"] == "/home"
+
+
+def test_models_do_not_get_the_gateways_secrets() -> None:
+    secrets = {"API_KEYS": "key", "TRITON_ADMIN_KEY": "key"}
+    environment = TritonServer.find().environment({**secrets, "HF_TOKEN": "theirs"})
+    assert secrets.keys().isdisjoint(environment)
+    assert environment["HF_TOKEN"] == "theirs"

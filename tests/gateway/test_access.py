@@ -1,0 +1,192 @@
+"""Keys: who has none is turned away, and each has its own songs."""
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp.test_utils import TestClient
+
+from gateway.access import Access, read_keys
+from gateway.errors import TooManySongs, Unauthorized
+from gateway.settings import Settings
+from tests.gateway.conftest import serve
+from tests.gateway.fake_triton import FakeTriton
+from tests.gateway.test_models import until
+from tests.gateway.test_routes import GOOD, error
+
+ANN, BOB = "ann-has-this-key-0", "Bob/has+that_key~1.=="
+KEYS = read_keys(f"ann:{ANN}\nbob:{BOB}")
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+@pytest.fixture
+async def guarded(settings: Settings, triton: FakeTriton) -> AsyncIterator[TestClient]:
+    """A gateway that asks for keys, each of which may have two songs."""
+    settings = dataclasses.replace(settings, api_keys=KEYS, max_songs_per_key=2)
+    async with serve(settings, triton) as client:
+        yield client
+
+
+def test_keys_are_read_with_and_without_names_and_comments() -> None:
+    keys = read_keys(f"# ours\n\n ann:{ANN} # in sales\n{BOB}\n")
+    assert [key.name for key in keys] == ["ann", "key-2"]
+    assert Access(keys, 1).caller(f"Bearer {BOB}") == "key-2"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("# nobody\n", "there is no key in it; give one"),
+        (f"{ANN} short", "key 2 is wrong; give KEY or NAME:KEY, a key of 16 letters and digits or"),
+        (f"ann: {ANN}", "key 1 is wrong"),
+        (f"a@b:{ANN}", "key 1 is wrong"),
+        (f"clé:{ANN}", "key 1 is wrong"),
+        (f"{ANN}é", "key 1 is wrong"),
+        (f"{ANN} {BOB} x:{ANN}", "key 1 or its name is there twice"),
+        (f"x:{ANN} x:{BOB}", "key 1 or its name is there twice"),
+    ],
+)
+def test_a_wrong_list_of_keys_is_told_without_a_key(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as raised:
+        read_keys(text)
+    assert ANN not in str(raised.value) and BOB not in str(raised.value)
+
+
+def test_a_key_is_not_kept() -> None:
+    assert ANN not in repr(KEYS) and ANN not in repr(Settings(api_keys=KEYS))
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER "])
+def test_the_schemes_letters_may_be_large_or_small(scheme: str) -> None:
+    assert Access(KEYS, 1).caller(f"{scheme} {BOB}") == "bob"
+
+
+@pytest.mark.parametrize(
+    ("header", "challenge"),
+    [
+        *[(header, None) for header in (None, "", f"Basic {ANN}", ANN, f"Bearer{ANN}")],
+        *[
+            (f"Bearer {key}", "invalid_token")
+            for key in ("", ANN[:-1], ANN + "x", ANN.upper(), f"{ANN} {BOB}", "\udcff", "ann")
+        ],
+    ],
+)
+def test_what_is_no_key_is_refused(header: str | None, challenge: str | None) -> None:
+    with pytest.raises(Unauthorized) as raised:
+        Access(KEYS, 1).caller(header)
+    assert raised.value.error == challenge
+
+
+def test_without_keys_nobody_is_asked_for_one_or_counted() -> None:
+    access = Access((), 1)
+    assert access.caller(None) is access.caller("Bearer whatever") is None
+    with access.song(None), access.song(None):
+        pass
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["/models", "/metrics", "/generations/somebodys"])
+async def test_all_that_tells_of_songs_needs_a_key(
+    guarded: TestClient, method: str, path: str
+) -> None:
+    assert (await guarded.request(method, path)).status == 401
+    assert (await guarded.request(method, path, headers=bearer(BOB))).status in (200, 404)
+
+
+async def test_a_song_needs_a_key(guarded: TestClient, triton: FakeTriton) -> None:
+    for headers, challenge in [
+        ({}, 'Bearer realm="audiocraft-service"'),
+        (bearer("wrong"), 'Bearer realm="audiocraft-service", error="invalid_token"'),
+    ]:
+        answer = await guarded.post("/generate", json=GOOD, headers=headers)
+        assert await error(answer) == (401, "unauthorized", None)
+        assert answer.headers["WWW-Authenticate"] == challenge
+    assert not triton.heard
+    answer = await guarded.post("/generate", json=GOOD, headers=bearer(ANN))
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/app.js", "/healthz", "/readyz", "/openapi.json"])
+async def test_page_probes_and_description_need_none(guarded: TestClient, path: str) -> None:
+    assert (await guarded.get(path)).status != 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/nothing", 404), ("PUT", "/generate", 405)]
+)
+async def test_what_is_not_there_needs_none(
+    guarded: TestClient, method: str, path: str, status: int
+) -> None:
+    assert (await guarded.request(method, path)).status == status
+
+
+async def test_a_key_has_so_many_songs_at_a_time_and_others_have_theirs(
+    guarded: TestClient, triton: FakeTriton
+) -> None:
+    triton.stuck = True
+    songs = [
+        asyncio.create_task(guarded.post("/generate", json=GOOD, headers=bearer(key)))
+        for key in (ANN, ANN, BOB)
+    ]
+    await until(lambda: triton.running == 3)
+    answer = await guarded.post("/generate", json=GOOD, headers=bearer(ANN))
+    assert await error(answer) == (429, "too_many_songs", None)
+    assert int(answer.headers["Retry-After"]) > 0
+    for song in songs:
+        song.cancel()
+    await until(lambda: not triton.running)
+    triton.stuck = False
+    assert (await guarded.post("/generate", json=GOOD, headers=bearer(ANN))).status == 200
+
+
+async def test_a_song_that_is_refused_or_fails_is_not_counted(guarded: TestClient) -> None:
+    for _ in range(4):
+        answer = await guarded.post("/generate", json={}, headers=bearer(ANN))
+        assert answer.status == 422
+
+
+def test_a_song_is_counted_until_its_end() -> None:
+    access = Access(KEYS, 1)
+    with access.song("ann"), pytest.raises(TooManySongs, match="1 songs under way"):
+        access.song("ann").__enter__()
+    with access.song("ann"):
+        pass
+
+
+async def test_a_songs_progress_is_its_own_keys_alone(
+    guarded: TestClient, triton: FakeTriton
+) -> None:
+    triton.stuck = True
+    named, short = {"X-Request-Id": "the-same-name"}, {**GOOD, "duration": 1}
+    anns = guarded.post("/generate", json=short, headers={**bearer(ANN), **named})
+    songs = [asyncio.create_task(anns)]
+    await until(lambda: triton.running)
+    path = "/generations/the-same-name"
+    assert (await guarded.get(path, headers=bearer(ANN))).status == 200
+    answer = await guarded.get(path, headers=bearer(BOB))
+    assert await error(answer) == (404, "not_found", None)
+    # So that nobody learns of others' songs by their names, each has names of its own.
+    bobs = guarded.post("/generate", json=GOOD, headers={**bearer(BOB), **named})
+    songs.append(asyncio.create_task(bobs))
+    await until(lambda: triton.running == 2)
+    for key, seconds in ((ANN, 1), (BOB, 2.5)):
+        answer = await guarded.get(path, headers=bearer(key))
+        assert (await answer.json())["total_seconds"] == seconds
+    for song in songs:
+        song.cancel()
+
+
+async def test_the_log_has_the_keys_name_and_never_a_key(
+    guarded: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for key in (ANN, f"{BOB}-wrong"):
+        await (await guarded.get("/models", headers=bearer(key))).read()
+    records = [record for record in caplog.records if record.name == "gateway.middleware"]
+    assert [record.getMessage().split()[6:] for record in records] == [["ann"], []]
+    assert ANN not in caplog.text and BOB not in caplog.text
