@@ -20,12 +20,11 @@ def follow(url: str) -> None:
     """Shows the song's progress, from when the server knows of it to its end."""
     while True:
         time.sleep(0.1)
-        with suppress(OSError), urlopen(Request(url, headers={"Accept": "text/event-stream"})) as f:
-            for line in (line for line in f if line.startswith(b"data: ")):
-                now = json.loads(line.removeprefix(b"data: "))
-                made = f"{now['seconds']:.0f} of {now['total_seconds']:.0f} s"
-                left = f"{now['seconds_left'] or 0:.0f} s left"
-                print(f"\r{now['state']}: {made}, {left}   ", end="", file=sys.stderr)
+        events = Request(url, headers={**headers, "Accept": "text/event-stream"})
+        with suppress(OSError), urlopen(events) as f:
+            for now in (json.loads(line[6:]) for line in f if line.startswith(b"data: ")):
+                made = f"{now['state']}: {now['seconds']:.0f} of {now['total_seconds']:.0f} s"
+                sys.stderr.write(f"\r{made}, {now['seconds_left'] or 0:.0f} s left   ")
             return
 
 
@@ -34,8 +33,9 @@ parser.add_argument("prompt")
 parser.add_argument("--duration", type=float, default=10, help="seconds")
 parser.add_argument("--out", default="song.wav")
 parser.add_argument("--server", default="http://localhost:8001")
+parser.add_argument("--key", default="", type="Bearer {}".format, help="where one is needed")
 asked, name, player = parser.parse_args(), str(uuid.uuid4()), None
-headers = {"Content-Type": "application/json", "X-Request-Id": name}
+headers = {"Content-Type": "application/json", "X-Request-Id": name, "Authorization": asked.key}
 body = json.dumps({"prompt": asked.prompt, "duration": asked.duration}).encode()
 threading.Thread(target=follow, args=[f"{asked.server}/generations/{name}"], daemon=True).start()
 with suppress(FileNotFoundError):

@@ -41,9 +41,10 @@ class Access:
         if not self._keys:
             return None
         scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer":
+        token = token.strip()
+        if scheme.lower() != "bearer" or not token:
             raise Unauthorized(f"This service asks for a key; {HOW}.")
-        given = _digest(token.strip())
+        given = _digest(token)
         found = [key.name for key in self._keys if hmac.compare_digest(key.digest, given)]
         if not found:
             raise Unauthorized(f"This key is not known here; {HOW}.", "invalid_token")

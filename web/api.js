@@ -1,5 +1,7 @@
 /** The gateway's HTTP API. Every failure is an ApiError, but an abort stays an AbortError. */
 
+import { fetchWithKey } from "./key.js";
+
 export class ApiError extends Error {
   constructor(code, message = "", field = null) {
     super(message);
@@ -24,7 +26,7 @@ export function generate(request, signal) {
 
 async function call(path, init, read) {
   try {
-    const response = await fetch(path, init);
+    const response = await fetchWithKey(path, init);
     if (response.ok) return await read(response);
     const { error = {} } = await response.json().catch(() => ({}));
     const { code = "internal", message = `HTTP ${response.status}`, field } = error;

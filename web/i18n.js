@@ -39,6 +39,9 @@ const texts = {
   retry: ["Try again", "Réessayer"],
   listen: ["Listen", "Écouter"],
   download: ["Download", "Télécharger"],
+  key: ["This service asks for a key", "Ce service demande une clé"],
+  wrongKey: ["This key isn’t known here.", "Cette clé est inconnue ici."],
+  giveKey: ["Continue", "Continuer"],
   privacy: ["Nothing is kept on the server.", "Rien n’est conservé sur le serveur."],
 };
 
@@ -47,6 +50,8 @@ const errors = {
   invalid_json: ["The request isn’t valid JSON.", "La demande n’est pas du JSON valide."],
   invalid_form: ["The form can’t be read.", "Le formulaire est illisible."],
   invalid_field: ["This value can’t be used.", "Cette valeur ne convient pas."],
+  unauthorized: ["The service asks for a key.", "Le service demande une clé."],
+  too_many_songs: ["This key has enough songs under way.", "Cette clé a assez de morceaux en cours."],
   unknown_model: ["This model isn’t known here.", "Ce modèle est inconnu ici."],
   not_found: ["This address isn’t known here.", "Cette adresse est inconnue ici."],
   body_too_large: ["The request is too large.", "La demande est trop volumineuse."],

@@ -53,7 +53,7 @@ def running(settings: Settings, triton: FakeTriton) -> Iterator[str]:
     server = TestServer(create_app(settings, triton), handler_cancellation=True)
     asyncio.run_coroutine_threadsafe(server.start_server(), loop).result()
     try:
-        yield str(server.make_url("/"))
+        yield str(server.make_url("/")).removesuffix("/")
     finally:
         asyncio.run_coroutine_threadsafe(server.close(), loop).result()
         loop.call_soon_threadsafe(loop.stop)

@@ -3,7 +3,10 @@
 import asyncio
 import dataclasses
 import logging
+import subprocess
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import TestClient
@@ -11,7 +14,8 @@ from aiohttp.test_utils import TestClient
 from gateway.access import Access, read_keys
 from gateway.errors import TooManySongs, Unauthorized
 from gateway.settings import Settings
-from tests.gateway.conftest import serve
+from tests.conftest import ROOT
+from tests.gateway.conftest import running, serve
 from tests.gateway.fake_triton import FakeTriton
 from tests.gateway.test_models import until
 from tests.gateway.test_routes import GOOD, error
@@ -69,10 +73,10 @@ def test_the_schemes_letters_may_be_large_or_small(scheme: str) -> None:
 @pytest.mark.parametrize(
     ("header", "challenge"),
     [
-        *[(header, None) for header in (None, "", f"Basic {ANN}", ANN, f"Bearer{ANN}")],
+        *[(header, None) for header in (None, "", f"Basic {ANN}", ANN, f"Bearer{ANN}", "Bearer ")],
         *[
             (f"Bearer {key}", "invalid_token")
-            for key in ("", ANN[:-1], ANN + "x", ANN.upper(), f"{ANN} {BOB}", "\udcff", "ann")
+            for key in (ANN[:-1], ANN + "x", ANN.upper(), f"{ANN} {BOB}", "\udcff", "ann")
         ],
     ],
 )
@@ -190,3 +194,17 @@ async def test_the_log_has_the_keys_name_and_never_a_key(
     records = [record for record in caplog.records if record.name == "gateway.middleware"]
     assert [record.getMessage().split()[6:] for record in records] == [["ann"], []]
     assert ANN not in caplog.text and BOB not in caplog.text
+
+
+def test_the_example_client_shows_its_key(
+    settings: Settings, triton: FakeTriton, tmp_path: Path
+) -> None:
+    command = [sys.executable, "examples/listen.py", "jazz", "--out", str(tmp_path / "song.wav")]
+    with running(dataclasses.replace(settings, api_keys=KEYS), triton) as address:
+        for key, said in ((ANN, "seed"), (None, "This service asks for a key")):
+            shown = ["--key", key] if key else []
+            done = subprocess.run(
+                [*command, "--server", address, *shown],
+                cwd=ROOT, capture_output=True, text=True, timeout=60,
+            )  # fmt: skip
+            assert (done.returncode == 0) == bool(key) and said in done.stderr

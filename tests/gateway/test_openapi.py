@@ -132,7 +132,7 @@ def address() -> Iterator[str]:
     with running(Settings(max_duration=1.0, poll_interval=0.01), FakeTriton("musicgen-tiny")) as it:
         while True:
             try:
-                urllib.request.urlopen(f"{it}readyz").close()
+                urllib.request.urlopen(f"{it}/readyz").close()
             except urllib.error.HTTPError as error:
                 error.close()
                 continue
@@ -141,7 +141,7 @@ def address() -> Iterator[str]:
 
 
 def test_it_is_served_with_this_services_longest_duration(address: str) -> None:
-    with urllib.request.urlopen(f"{address}openapi.json") as answer:
+    with urllib.request.urlopen(f"{address}/openapi.json") as answer:
         assert json.load(answer) == json.loads(json.dumps(describe(1.0)))
 
 
