@@ -8,6 +8,7 @@ import sys
 
 from aiohttp import web
 
+from gateway import logs
 from gateway.app import create_app
 from gateway.settings import Settings, SettingsError
 
@@ -15,13 +16,11 @@ log = logging.getLogger("gateway")
 
 
 def main() -> None:
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
     try:
         settings = Settings.from_environment(os.environ)
     except SettingsError as error:
         sys.exit(_refuse(str(error)))
+    logging.basicConfig(level=logging.INFO, handlers=[logs.handler(settings.log_format)])
     run(create_app(settings), settings)
 
 

@@ -9,6 +9,7 @@ from secrets import token_hex
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from gateway import logs
 from gateway.errors import BodyTooLarge, GatewayError, MethodNotAllowed, NotFound
 from gateway.keys import ACCESS, CALLER, METRICS, PUBLIC, REQUEST_ID
 from gateway.progress import name_of
@@ -41,7 +42,8 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
 async def log_access(request: web.Request, handler: Handler) -> web.StreamResponse:
     """One line for each request, also for those whose client went away."""
     given = name_of(request.headers.get("X-Request-Id"))
-    request_id = request[REQUEST_ID] = given or token_hex(4)
+    request[REQUEST_ID] = given or token_hex(4)
+    logs.request_id.set(request[REQUEST_ID])
     start = time.monotonic()
     outcome = "gone"
     try:
@@ -56,10 +58,14 @@ async def log_access(request: web.Request, handler: Handler) -> web.StreamRespon
         request.app[METRICS].requests.labels(request.method, route, outcome).inc()
         target, caller = request.rel_url.raw_path, request.get(CALLER)
         level = logging.DEBUG if target in PROBES else logging.INFO
-        log.log(
-            *(level, "%s %s %s %s %.0f ms%s", request_id, request.method, target, outcome),
-            *(milliseconds, f" {caller}" if caller else ""),
-        )
+        fields = {
+            "method": request.method,
+            "target": target,
+            "status": outcome,
+            "milliseconds": round(milliseconds),
+            "key": caller or "-",
+        }
+        log.log(level, "%s %s %s %d ms %s", *fields.values(), extra=fields)
 
 
 @web.middleware

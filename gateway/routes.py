@@ -35,7 +35,6 @@ from gateway.keys import (
     MODELS,
     OPENAPI,
     READER,
-    REQUEST_ID,
     SETTINGS,
 )
 from gateway.progress import Job, name_of
@@ -104,7 +103,7 @@ def _whole_or_broken_off(request: web.Request, answer: web.StreamResponse) -> It
     except Exception as error:
         if not answer.prepared:
             raise
-        log.error("%s broken off", request[REQUEST_ID], exc_info=error)
+        log.error("broken off", exc_info=error)
         if request.transport:
             request.transport.abort()  # to HTTP/1.0 a close would be the end
 

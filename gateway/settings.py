@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from gateway import logs
 from gateway.access import Key, read_keys
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ class Settings:
     max_songs_per_key: int = 4
     cors_origins: tuple[str, ...] = ()
     triton_admin_key: str = field(default="", repr=False)
+    log_format: str = logs.FORMATS[0]
     web: Path = Path(__file__).parent.parent / "web"
     silence_timeout: float = 10.0
     stall_timeout: float = 300.0
@@ -95,6 +97,7 @@ class Settings:
                 "16 letters, digits, - and _ or more",
                 secret=True,
             ),
+            log_format=read("LOG_FORMAT", cls.log_format, _log_format, " or ".join(logs.FORMATS)),
         )
 
 
@@ -149,6 +152,12 @@ def _origins(text: str) -> tuple[str, ...]:
     if not (origins == ("*",) or plain):
         raise ValueError
     return origins
+
+
+def _log_format(text: str) -> str:
+    if text not in logs.FORMATS:
+        raise ValueError
+    return text
 
 
 def _admin_key(text: str) -> str:

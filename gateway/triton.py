@@ -17,6 +17,7 @@ from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+from gateway import logs
 from gateway.contract import (
     FRONT,
     Chunk,
@@ -155,10 +156,10 @@ class TritonClient:
 
         But not once it has ended: Triton may then count it for ever, and never unload the model.
         """
-        ended = False
+        ended, request_id = False, logs.request_id.get()
 
         async def request() -> AsyncIterator[dict[str, Any]]:
-            yield {"model_name": model, "inputs": inputs}
+            yield {"model_name": model, "inputs": inputs, "request_id": request_id}
             inputs.clear()  # somebody's audio is large, and songs are long
 
         async def results() -> AsyncGenerator[Any, None]:

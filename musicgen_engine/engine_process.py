@@ -16,7 +16,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -24,6 +24,8 @@ import numpy as np
 
 from musicgen_engine.channel import Channel, Message
 from musicgen_engine.errors import EngineUnavailable, GenerationFailed, ServiceError
+from musicgen_engine.logs import about
+from musicgen_engine.measures import GAUGES
 from musicgen_engine.song import Codes, Samples, Song
 
 PROVEN = 10.0  # seconds ready after which a death counts as the first
@@ -32,11 +34,16 @@ EXIT = 2.0  # seconds for an engine to end after it has closed the channel
 MAX_DELAY = 60.0  # seconds, between two tries at the most
 WATCH = 0.2  # seconds between two looks for cancelled songs
 
+Measures = Mapping[str, float]  # by their names in `measures`
+
 log = logging.getLogger("engine")
 
 
 class Listener(Protocol):
     """Who asked for a song and waits for it."""
+
+    @property
+    def request_id(self) -> str: ...
 
     @property
     def cancelled(self) -> bool: ...
@@ -57,10 +64,12 @@ class Listener(Protocol):
 
 
 class EngineProcess:
-    """`command` is run with the number of its end of the channel appended."""
+    """`command` is run with the number of its end of the channel appended. `tell` hears its
+    measures: gauges as they are, counters by what has come to them."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], tell: Callable[[Measures], None]) -> None:
         self._command = list(command)
+        self._tell = tell
         self._ids = itertools.count(1)
         self._lock = threading.RLock()  # guards all below
         self._listeners: dict[int, Listener] = {}
@@ -88,8 +97,9 @@ class EngineProcess:
             id = next(self._ids)
             self._listeners[id] = listener
             channel = self._channel
+        named = {**message, "id": id, "request_id": listener.request_id}
         # Not under the lock: the engine may be busy telling us something before it reads.
-        self._send(channel, {**message, "id": id}, payload)
+        self._send(channel, named, payload)
 
     def status(self) -> dict[str, Any]:
         with self._lock:
@@ -161,6 +171,8 @@ class EngineProcess:
                 if message["state"] == "ready" and not self._ready_since:
                     self._ready_since = time.monotonic()
             return
+        if message["kind"] == "measures":
+            return self._tell(message["measures"])
         id = message["id"]
         with self._lock:
             listener = self._listeners.get(id)
@@ -169,7 +181,7 @@ class EngineProcess:
         try:
             ended = _deliver(listener, message, payload)
         except Exception:  # what a client does not get must not cost the others their songs
-            log.exception("song %d cannot be delivered", id)
+            log.exception("the song cannot be delivered", extra=about(listener.request_id))
             self._send(self._channel, {"kind": "cancel", "id": id})
             _fail(listener, GenerationFailed("the song could not be delivered; see the log"))
             ended = True
@@ -190,6 +202,7 @@ class EngineProcess:
             log.warning("%s", reason)
         if delay:
             self._state = {"state": "failed", "code": reason.code, "message": reason.message}
+        self._tell(dict.fromkeys(GAUGES, 0))
         listeners, self._listeners = self._listeners, {}
         for listener in listeners.values():
             _fail(listener, reason)
@@ -245,4 +258,5 @@ def _fail(listener: Listener, error: ServiceError) -> None:
     try:
         listener.error(error)
     except Exception:
-        log.exception("a client could not be told: %s", error)
+        extra = about(listener.request_id)
+        log.exception("the client could not be told: %s", error, extra=extra)

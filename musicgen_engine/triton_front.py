@@ -7,6 +7,7 @@ logic scripting), one thread a request: coroutines of one instance would wait fo
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,9 @@ from musicgen_engine.errors import (
     ServiceError,
     UnknownModel,
 )
+from musicgen_engine.logs import about, configure
 from musicgen_engine.repository import Repository
+from musicgen_engine.settings import Settings
 from musicgen_engine.tensors import INPUTS, MODEL, OUTPUTS
 
 # A cancelled request is seen between the responses of a stream. That is of no use before Triton
@@ -48,6 +51,7 @@ class TritonPythonModel:
         return config
 
     def initialize(self, args: dict[str, str]) -> None:
+        configure(args["model_name"], Settings.of(os.environ).log_format)
         self._repository = Repository(Path(args["model_repository"]).parent)
         self._places = threading.BoundedSemaphore(MAX_REQUESTS)
 
@@ -69,7 +73,8 @@ class TritonPythonModel:
         except ServiceError as error:
             tensors.send_error(sender, error)
         except Exception:
-            log.exception("a request could not be answered")
+            extra = about(request.request_id())
+            log.exception("the request could not be answered", extra=extra)
             tensors.send_error(sender, GenerationFailed("it could not be relayed; see the log"))
 
     @contextmanager
@@ -85,6 +90,7 @@ class TritonPythonModel:
         """The whole song."""
         relayed = [t for t in request.inputs() if t.name() != "MODEL"]
         responses = pb_utils.InferenceRequest(
+            request_id=request.request_id(),
             model_name=self._variant(inputs),
             requested_output_names=[output["name"] for output in OUTPUTS],
             inputs=[*relayed, pb_utils.Tensor("STREAM", np.array([STREAM]))],

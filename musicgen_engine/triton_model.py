@@ -7,7 +7,6 @@ the weights live in the engine process, which this one starts and watches.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 import threading
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from musicgen_engine import logs
 from musicgen_engine import triton_tensors as tensors
 from musicgen_engine.engine_process import EngineProcess
 from musicgen_engine.errors import ServiceError
@@ -24,6 +24,7 @@ from musicgen_engine.placement import Placement
 from musicgen_engine.settings import Settings
 from musicgen_engine.song import Codes, Samples, Song
 from musicgen_engine.tensors import INPUTS, OUTPUTS, STREAM
+from musicgen_engine.triton_metrics import Metrics
 
 
 class TritonPythonModel:
@@ -34,15 +35,18 @@ class TritonPythonModel:
         return config
 
     def initialize(self, args: dict[str, str]) -> None:
-        logging.basicConfig(level=logging.INFO, format=f"{args['model_name']}: %(message)s")
-        self._max_duration = Settings.of(os.environ).max_duration
+        settings = Settings.of(os.environ)
+        logs.configure(args["model_name"], settings.log_format)
+        self._max_duration = settings.max_duration
         config = json.loads(args["model_config"])["parameters"]
         parameters = {name: value["string_value"] for name, value in config.items()}
         placement = json.dumps(asdict(Placement.of(parameters)))
         folder = str(Path(args["model_repository"]) / args["model_version"])
         module = [sys.executable, "-m", "musicgen_engine.engine"]
         checkpoint = parameters.get("checkpoint", "")
-        self._engine = EngineProcess([*module, folder, checkpoint, placement])
+        metrics = Metrics(args["model_name"], args["model_version"])
+        command = [*module, folder, checkpoint, placement]
+        self._engine = EngineProcess(command, metrics.tell)
 
     def execute(self, requests: list[Any]) -> None:
         for request in requests:
@@ -69,6 +73,7 @@ class Reply:
 
     def __init__(self, request: Any, frames: int, seed: int, stream: bool) -> None:
         self._request = request
+        self.request_id = str(request.request_id())
         self._sender = request.get_response_sender()
         self._frames, self._seed = frames, seed
         self._stream = stream

@@ -57,7 +57,7 @@ def free_ports(count: int) -> list[int]:
 def clean_environment() -> dict[str, str]:
     """The environment without what would change the service under test."""
     ours = re.compile(
-        "HF_|MAX_|AUDIOCRAFT_|DEFAULT_MODEL|API_KEYS|CORS_|TRITON_ADMIN|.*_TIMEOUT$|.*_proxy$",
+        "HF_|MAX_|LOG_FORMAT|AUDIOCRAFT_|DEFAULT_MODEL|API_KEYS|CORS_|TRITON_ADMIN|.*_TIMEOUT$|.*_proxy$",
         re.IGNORECASE,
     )
     return {name: value for name, value in os.environ.items() if not ours.match(name)}
@@ -122,14 +122,14 @@ class Stack:
     environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.port, self.triton_http, self.triton_grpc, metrics = free_ports(4)
+        self.port, self.triton_http, self.triton_grpc, self.triton_metrics = free_ports(4)
         self.url = f"http://localhost:{self.port}"
         self.log = self.repository.parent / f"log-{self.port}"
         ports = {
             "PORT": self.port,
             "TRITON_HTTP_PORT": self.triton_http,
             "TRITON_GRPC_PORT": self.triton_grpc,
-            "TRITON_METRICS_PORT": metrics,
+            "TRITON_METRICS_PORT": self.triton_metrics,
         }
         environment = {
             **clean_environment(),
@@ -231,6 +231,7 @@ def stack(
     shutil.copy(tiny / "config.pbtxt", mine)
     shutil.copy(tiny / "1" / "model.py", mine / "1")
     environment = {**hub.environment(folder), "MAX_LOADED_MODELS": "2", "MAX_WAIT": "3600"}
+    environment["LOG_FORMAT"] = "json"
     stack = Stack(repository, environment)
     try:
         stack.wait_ready()

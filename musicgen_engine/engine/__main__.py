@@ -24,12 +24,14 @@ import numpy as np
 from musicgen_engine.channel import Channel
 from musicgen_engine.engine.scheduler import Scheduler, Task
 from musicgen_engine.errors import Cancelled, EngineUnavailable, ServiceError
+from musicgen_engine.logs import about, configure
 from musicgen_engine.placement import Placement
 from musicgen_engine.settings import Settings
 from musicgen_engine.song import SAMPLE_RATE, Song
 from musicgen_engine.weights import fetch, resolve
 
 if TYPE_CHECKING:
+    from musicgen_engine.engine.engine import Engine
     from musicgen_engine.engine.model import Model
     from musicgen_engine.engine.track import Chunk
 
@@ -45,6 +47,7 @@ class Session:
         self._channel = channel
         self._scheduler = Scheduler(settings.max_queue, settings.max_wait)
         self._state: dict[str, Any] = {"state": "loading", "bytes": 0, "total_bytes": None}
+        self._engine: Engine | None = None  # before the model is loaded
         self._reporting = threading.Lock()  # a state must not overtake a later one
 
     def run(self, folder: Path, checkpoint: str | None, placement: Placement) -> None:
@@ -59,7 +62,7 @@ class Session:
             return
         from musicgen_engine.engine.engine import Engine
 
-        engine = Engine(model, self._scheduler, self)
+        self._engine = Engine(model, self._scheduler, self)
         self._state = {
             "state": "ready",
             "revision": model.revision,
@@ -72,7 +75,7 @@ class Session:
         }
         self._report()
         try:
-            engine.run()
+            self._engine.run()
         except Exception:
             log.exception("the engine cannot go on")
             os._exit(1)  # at once, for all listeners wait; a broken device may not let go
@@ -95,6 +98,7 @@ class Session:
 
     def chunk(self, task: Task, chunk: Chunk) -> None:
         if chunk.last:
+            _log_end(task, "done")
             self._report()  # first: who knows of the end must not find the song still here
         message = {
             "kind": "chunk",
@@ -110,6 +114,7 @@ class Session:
         self._channel.send(message, chunk.audio.tobytes() + chunk.codes.tobytes())
 
     def error(self, task: Task, error: ServiceError) -> None:
+        _log_end(task, str(error))
         self._report()
         message = {"kind": "error", "id": task.id, "code": error.code, "message": error.message}
         self._channel.send(message)
@@ -135,7 +140,7 @@ class Session:
             )
             if message[rows]
         }
-        task = Task(message["id"], Song(**message["song"], **arrays))
+        task = Task(message["id"], Song(**message["song"], **arrays), message["request_id"])
         try:
             self._scheduler.submit(task)
         except ServiceError as error:
@@ -145,6 +150,8 @@ class Session:
         while True:
             time.sleep(BEAT)
             self._report()
+            if self._engine:
+                self._channel.send({"kind": "measures", "measures": self._engine.measure()})
 
     def _report(self) -> None:
         """Says how the engine is, and how each song fares."""
@@ -156,13 +163,18 @@ class Session:
                 self._channel.send({"kind": "status", "id": id, "status": status})
 
 
+def _log_end(task: Task, how: str) -> None:
+    made, seconds = task.frames_done - task.song.held, time.monotonic() - task.asked
+    log.info("%s: %d frames in %.1f s", how, made, seconds, extra=about(task.request_id))
+
+
 def main() -> None:
     folder, checkpoint, placement, socket = sys.argv[1:]
-    name = Path(folder).parent.name
-    logging.basicConfig(level=logging.INFO, format=f"{name}: %(message)s")
+    settings = Settings.of(os.environ)
+    configure(Path(folder).parent.name, settings.log_format)
     for chatty in ("audiocraft", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    session = Session(Channel(Connection(int(socket))), Settings.of(os.environ))
+    session = Session(Channel(Connection(int(socket))), settings)
     session.run(Path(folder), checkpoint or None, Placement(**json.loads(placement)))
 
 

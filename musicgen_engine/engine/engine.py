@@ -12,10 +12,14 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from musicgen_engine.engine import memory
+from musicgen_engine.engine.meter import Meter
 from musicgen_engine.engine.model import Model
 from musicgen_engine.engine.scheduler import Scheduler, Task
 from musicgen_engine.engine.track import Chunk, Track
 from musicgen_engine.errors import Cancelled, GenerationFailed, ServiceError
+from musicgen_engine.logs import about
+from musicgen_engine.song import SAMPLE_RATE
 
 # Columns of a prompt that are prefilled in one step: alone, or beside others on a CPU. There a
 # column takes time from those who play, of which it must cost no more than two of their steps.
@@ -40,6 +44,7 @@ class Engine:
         self._scheduler = scheduler
         self._listener = listener
         self._tracks: list[Track] = []
+        self._meter = Meter()
         scheduler.open(model.slots)
 
     def run(self) -> None:
@@ -48,7 +53,18 @@ class Engine:
             self._scheduler.wait()
             began = time.monotonic()
             self.round()
-            self._scheduler.took(time.monotonic() - began)
+            seconds = time.monotonic() - began
+            self._scheduler.took(seconds)
+            self._meter.count(steps=1, step_seconds=seconds)
+
+    def measure(self) -> dict[str, float]:
+        """See `measures`: gauges as they are, counters since the last time. For another thread."""
+        return {
+            **self._scheduler.counts(),
+            "slots": self._model.slots,
+            "memory": memory.held(self._model.device),
+            **self._meter.news(),
+        }
 
     def round(self) -> None:
         """Each song that plays gets one column further. All else is done in pieces, one a round,
@@ -84,7 +100,9 @@ class Engine:
         prefilling = next((track for track in self._tracks if track.prefilling), None)
         if prefilling:
             pieces.append(prefilling.piece(self._prefill_limit(len(playing))))
-            prefilling.prefilled(pieces[-1].tokens.shape[1])
+            columns = pieces[-1].tokens.shape[1]
+            prefilling.prefilled(columns)
+            self._meter.count(prefilled=columns)
         if not pieces:
             return
         logits = self._model.decoder.step(pieces)
@@ -116,6 +134,7 @@ class Engine:
             else:
                 self._tracks.append(track)  # behind the others: it is their turn
         if chunk:
+            self._meter.count(audio=chunk.audio.shape[1] / SAMPLE_RATE)
             self._listener.chunk(track.task, chunk)
 
     @contextmanager
@@ -128,7 +147,7 @@ class Engine:
         except ServiceError as error:
             self._end(task, error)
         except Exception:
-            log.exception("song %d failed", task.id)
+            log.exception("the song failed", extra=about(task.request_id))
             self._end(task, GenerationFailed("the model failed on this song; see the log"))
 
     def _end(self, task: Task, error: ServiceError) -> None:

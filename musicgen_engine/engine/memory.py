@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from musicgen_engine.errors import EngineUnavailable
 
 MAX_SLOTS = {"cpu": 16, "cuda": 32}
+PAGE = os.sysconf("SC_PAGE_SIZE")  # bytes
 GB = 1e9
 
 
@@ -37,6 +39,13 @@ def slots_that_fit(share: float, device: torch.device, *, weights: int, slot: in
             "config.pbtxt, make room, or choose another device"
         )
     return min(slots, MAX_SLOTS[device.type])
+
+
+def held(device: torch.device) -> int:
+    """Bytes of the device that this process keeps for itself."""
+    if device.type == "cuda":
+        return torch.cuda.memory_reserved(device)
+    return int(_text(Path("/proc/self/statm")).split()[1]) * PAGE  # resident
 
 
 @dataclass(frozen=True)

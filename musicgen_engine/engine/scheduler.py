@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,8 @@ class Task:
 
     id: int
     song: Song
+    request_id: str = ""  # as its caller named it
+    asked: float = field(default_factory=time.monotonic)
     frames_done: int = field(init=False)
     slot: int = -1  # its place among those that play
     cancelled: threading.Event = field(default_factory=threading.Event)

@@ -192,7 +192,7 @@ async def test_the_log_has_the_keys_name_and_never_a_key(
     for key in (ANN, f"{BOB}-wrong"):
         await (await guarded.get("/models", headers=bearer(key))).read()
     records = [record for record in caplog.records if record.name == "gateway.middleware"]
-    assert [record.getMessage().split()[6:] for record in records] == [["ann"], []]
+    assert [record.getMessage().split()[-1] for record in records] == ["ann", "-"]
     assert ANN not in caplog.text and BOB not in caplog.text
 
 

@@ -428,8 +428,7 @@ async def test_the_log_has_a_line_for_each_request_and_no_prompt(
     await client.post("/generate", json={"prompt": ["secret"]})
     records = [record for record in caplog.records if record.name == "gateway.middleware"]
     lines = [record.getMessage() for record in records]
-    assert [line.split()[1:4] for line in lines] == [
+    assert [line.split()[:3] for line in lines] == [
         ["POST", "/generate", "200"], ["POST", "/generate", "422"]
     ]  # fmt: skip
-    assert lines[0].startswith(answer.headers["X-Request-Id"])
     assert "secret" not in caplog.text

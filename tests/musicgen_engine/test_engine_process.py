@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from musicgen_engine.channel import Channel
-from musicgen_engine.engine_process import EngineProcess
+from musicgen_engine.engine_process import EngineProcess, Measures
 from musicgen_engine.errors import (
     EngineUnavailable,
     GenerationFailed,
@@ -49,7 +49,11 @@ def engine(mode: str, socket: str) -> None:
         elif message["song"]["prompt"] == "die":
             os.abort()
         elif message["song"]["prompt"] == "play":
-            channel.send({"kind": "status", "id": id, "status": {"state": "generating"}})
+            channel.send({"kind": "measures", "measures": {"running": 1, "steps": 7}})
+            name = message["request_id"]
+            channel.send(
+                {"kind": "status", "id": id, "status": {"state": "generating", "of": name}}
+            )
             audio = np.ones((2, message["song"]["start"]), np.float32)
             sizes = {
                 "channels": 2,
@@ -64,6 +68,8 @@ def engine(mode: str, socket: str) -> None:
 
 class Recorder:
     """A listener that remembers."""
+
+    request_id = "mine"
 
     def __init__(self) -> None:
         self.cancelled = False
@@ -94,12 +100,20 @@ class Recorder:
 
 
 @pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], EngineProcess]]:
+def told() -> list[Measures]:
+    """What the engines said of themselves."""
+    return []
+
+
+@pytest.fixture
+def start(
+    monkeypatch: pytest.MonkeyPatch, told: list[Measures]
+) -> Iterator[Callable[[str], EngineProcess]]:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     started: list[EngineProcess] = []
 
     def start(mode: str) -> EngineProcess:
-        started.append(EngineProcess([sys.executable, __file__, mode]))
+        started.append(EngineProcess([sys.executable, __file__, mode], told.append))
         return started[-1]
 
     yield start
@@ -128,7 +142,7 @@ def test_a_song_comes_back_whole(start: Start) -> None:
     assert np.array_equal(recorder.audio, np.ones((2, 1280)))
     assert np.array_equal(recorder.codes, np.arange(12).reshape(4, 3))
     assert recorder.audio.dtype == np.float32 and recorder.codes.dtype == np.int32
-    assert recorder.statuses == [{"state": "generating"}]
+    assert recorder.statuses == [{"state": "generating", "of": "mine"}]
 
 
 @pytest.mark.parametrize(("held", "samples"), [(0, 0), (0, 640), (3, 0)])
@@ -154,6 +168,16 @@ def test_a_death_tells_everyone_in_flight_at_once_and_the_next_song_is_served(
     again = play(process, "play")
     assert again.ended.wait(20)
     assert again.audio is not None
+
+
+def test_measures_are_handed_on_and_a_dead_engine_has_nothing(
+    start: Start, told: list[Measures]
+) -> None:
+    process = start("serve")
+    assert play(process, "play").ended.wait(20)
+    assert told == [{"running": 1, "steps": 7}]
+    assert play(process, "die").ended.wait(20)
+    assert told[1:] == [{"queued": 0, "running": 0, "slots": 0, "memory": 0}]
 
 
 def test_an_engine_that_keeps_dying_refuses_songs_with_the_reason(start: Start) -> None:

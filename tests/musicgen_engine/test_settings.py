@@ -10,9 +10,9 @@ def test_absent_and_empty_mean_the_default() -> None:
 
 
 def test_values_are_read() -> None:
-    assert Settings.of({"MAX_DURATION": "60.5", "MAX_QUEUE": "0", "MAX_WAIT": "5"}) == Settings(
-        60.5, 0, 5.0
-    )
+    assert Settings.of(
+        {"MAX_DURATION": "60.5", "MAX_QUEUE": "0", "MAX_WAIT": "5", "LOG_FORMAT": "json"}
+    ) == Settings(60.5, 0, 5.0, "json")
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,7 @@ def test_values_are_read() -> None:
         ("MAX_DURATION", "4000"),
         ("MAX_QUEUE", "-1"),
         ("MAX_WAIT", "0"),
+        ("LOG_FORMAT", "xml"),
     ],
 )
 def test_what_is_wrong_is_named(name: str, value: str) -> None:

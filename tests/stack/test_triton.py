@@ -67,13 +67,16 @@ def tensors(client: Any, values: dict[str, Any]) -> list[Any]:
     return made
 
 
-def stream(stack: Stack, model: str, values: dict[str, Any]) -> list[Any]:
+def stream(stack: Stack, model: str, values: dict[str, Any], request_id: str = "") -> list[Any]:
     """All responses of a decoupled model, by the synchronous gRPC client; errors as they come."""
     answers: Queue[Any] = Queue()
     with triton_grpc.InferenceServerClient(f"127.0.0.1:{stack.triton_grpc}") as client:
         client.start_stream(lambda result, error: answers.put(error or result))
         client.async_stream_infer(
-            model, tensors(triton_grpc, values), enable_empty_final_response=True
+            model,
+            tensors(triton_grpc, values),
+            request_id=request_id,
+            enable_empty_final_response=True,
         )
         received = []
         while True:
@@ -100,11 +103,11 @@ def joined(answers: Sequence[Any], name: str) -> Any:
     return np.concatenate([answer.as_numpy(name) for answer in answers], axis=1)
 
 
-def front(stack: Stack, values: dict[str, Any]) -> Any:
+def front(stack: Stack, values: dict[str, Any], request_id: str = "") -> Any:
     """The response of `musicgen` to a plain HTTP infer."""
     with triton_http.InferenceServerClient(f"127.0.0.1:{stack.triton_http}") as client:
         inputs = tensors(triton_http, {"MODEL": "musicgen-tiny", **values})
-        return client.infer("musicgen", inputs)
+        return client.infer("musicgen", inputs, request_id=request_id)
 
 
 SONG = {"PROMPT": "slow piano", "DURATION": 2.5, "SEED": 7}

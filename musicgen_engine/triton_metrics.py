@@ -1,0 +1,34 @@
+"""An engine's measures among Triton's own metrics. Runs in Triton's stub only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import triton_python_backend_utils as pb_utils
+
+from musicgen_engine.measures import COUNTERS, GAUGES
+
+
+class Metrics:
+    def __init__(self, model: str, version: str) -> None:
+        self._families = {  # which have to outlive their metrics
+            name: pb_utils.MetricFamily(name=metric, description=what, kind=kind)
+            for kind, measures in (
+                (pb_utils.MetricFamily.GAUGE, GAUGES),
+                (pb_utils.MetricFamily.COUNTER, COUNTERS),
+            )
+            for name, (metric, what) in measures.items()
+        }
+        labels = {"model": model, "version": version}
+        self._metrics = {
+            name: family.Metric(labels=labels) for name, family in self._families.items()
+        }
+
+    def tell(self, measures: Mapping[str, float]) -> None:
+        """Gauges as they are, counters by what has come to them."""
+        for name, value in measures.items():
+            metric = self._metrics[name]
+            if name in COUNTERS:
+                metric.increment(value)
+            else:
+                metric.set(value)
