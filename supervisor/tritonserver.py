@@ -16,7 +16,7 @@ from supervisor.settings import PROJECT, Settings
 EXIT_SECONDS = 5  # for requests in flight when Triton is asked to stop
 GPU = Path("/dev/nvidiactl")
 # What only the gateway may do, by a header: load and unload models, map memory, write log files.
-ADMIN = "model-repository,shared-memory,trace,logging,statistics:admin-key="
+ADMIN = "model-repository,shared-memory,trace,logging:admin-key="
 SECRETS = ("API_KEYS", "TRITON_ADMIN_KEY")  # the gateway's: no model needs them
 
 

@@ -615,9 +615,8 @@ def test_model_control_is_the_gateways_alone_over_http(
         lambda client, headers: client.get_cuda_shared_memory_status("", headers),
         lambda client, headers: client.get_trace_settings(None, headers),
         lambda client, headers: client.get_log_settings(headers),
-        lambda client, headers: client.get_inference_statistics("", "", headers),
     ],
-    ids=["repository", "shared-memory", "cuda-shared-memory", "trace", "logging", "statistics"],
+    ids=["repository", "shared-memory", "cuda-shared-memory", "trace", "logging"],
 )
 def test_model_control_is_the_gateways_alone_over_grpc(stack: Stack, ask: Any) -> None:
     header = "triton-grpc-protocol-admin-key"
@@ -628,11 +627,12 @@ def test_model_control_is_the_gateways_alone_over_grpc(stack: Stack, ask: Any) -
         ask(client, {header: ADMIN["admin-key"]})
 
 
-def test_health_and_metadata_are_everybodys(stack: Stack) -> None:
+def test_health_metadata_and_statistics_are_everybodys(stack: Stack) -> None:
     with triton_grpc.InferenceServerClient(f"127.0.0.1:{stack.triton_grpc}") as client:
         assert client.is_server_live() and client.is_model_ready("musicgen")
         assert client.get_model_metadata("musicgen").name == "musicgen"
         assert client.get_model_config("musicgen").config.name == "musicgen"
+        assert client.get_inference_statistics("musicgen").model_stats[0].name == "musicgen"
 
 
 async def test_a_gateway_with_another_key_says_so_and_not_to_wait(
