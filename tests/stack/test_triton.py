@@ -584,7 +584,6 @@ RESTRICTED = [
     ("GET", "cudasharedmemory/status"),
     ("GET", "trace/setting"),
     ("GET", "logging"),
-    ("GET", "models/stats"),
 ]
 
 
