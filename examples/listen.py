@@ -5,11 +5,11 @@ python examples/listen.py "slow sad piano with soft drums" --duration 20
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
-import uuid
 from contextlib import suppress
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -33,9 +33,9 @@ parser.add_argument("prompt")
 parser.add_argument("--duration", type=float, default=10, help="seconds")
 parser.add_argument("--out", default="song.wav")
 parser.add_argument("--server", default="http://localhost:8001")
-parser.add_argument("--key", default="", type="Bearer {}".format, help="where one is needed")
-asked, name, player = parser.parse_args(), str(uuid.uuid4()), None
-headers = {"Content-Type": "application/json", "X-Request-Id": name, "Authorization": asked.key}
+asked, name, player = parser.parse_args(), os.urandom(8).hex(), None
+bearer = "Bearer " + os.environ.get("API_KEY", "")  # no argument: those are read by anybody
+headers = {"Content-Type": "application/json", "X-Request-Id": name, "Authorization": bearer}
 body = json.dumps({"prompt": asked.prompt, "duration": asked.duration}).encode()
 threading.Thread(target=follow, args=[f"{asked.server}/generations/{name}"], daemon=True).start()
 with suppress(FileNotFoundError):

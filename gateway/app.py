@@ -10,10 +10,7 @@ from aiohttp import web
 
 from gateway import cors
 from gateway.access import Access
-from gateway.contract import Triton
-from gateway.default_model import DefaultModel
-from gateway.generation import Generation
-from gateway.keys import (
+from gateway.appkeys import (
     ACCESS,
     DEFAULT_MODEL,
     GENERATION,
@@ -26,13 +23,16 @@ from gateway.keys import (
     SETTINGS,
     TRITON,
 )
+from gateway.contract import Triton
+from gateway.default_model import DefaultModel
+from gateway.generation import Generation
 from gateway.metrics import Metrics
 from gateway.middleware import add_headers, authorize, errors_to_json, log_access
 from gateway.models import Models
 from gateway.openapi import describe
 from gateway.page import page_routes
 from gateway.progress import Jobs
-from gateway.routes import OPEN, routes
+from gateway.routes import PUBLIC_PATHS, routes
 from gateway.settings import Settings
 from gateway.triton import TritonClient
 from gateway.upload import Reader
@@ -42,12 +42,12 @@ MAX_BODY = 1024**2
 
 def create_app(settings: Settings, triton: Triton | None = None) -> web.Application:
     """The gateway before `triton`, or before the server that the settings name."""
-    around = [log_access, errors_to_json, cors.answer_preflight, authorize]
+    around = [log_access, errors_to_json, cors.check_origin, authorize]
     app = web.Application(middlewares=around, client_max_size=MAX_BODY)
     page = page_routes(settings.web)
     app[SETTINGS] = settings
     app[ACCESS] = Access(settings.api_keys, settings.max_songs_per_key)
-    app[PUBLIC] = frozenset(OPEN).union(route.path for route in page)
+    app[PUBLIC] = frozenset(PUBLIC_PATHS).union(route.path for route in page)
     app[JOBS] = Jobs()
     app[READER] = Reader()
     app[METRICS] = Metrics()

@@ -4,6 +4,7 @@
     ├── InvalidJson              400 invalid_json
     ├── InvalidForm              400 invalid_form
     ├── Unauthorized             401 unauthorized
+    ├── ForeignOrigin            403 foreign_origin
     ├── NotFound                 404 not_found
     ├── UnknownModel             404 unknown_model
     ├── MethodNotAllowed         405 method_not_allowed
@@ -75,6 +76,11 @@ class Unauthorized(GatewayError):
     def headers(self) -> dict[str, str]:
         what = f', error="{self.error}"' if self.error else ""
         return {"WWW-Authenticate": f'Bearer realm="audiocraft-service"{what}'}
+
+
+class ForeignOrigin(GatewayError):
+    status = 403
+    code = "foreign_origin"
 
 
 class NotFound(GatewayError):

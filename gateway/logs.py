@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from contextvars import ContextVar
 
+from aiohttp.http_exceptions import HttpProcessingError
 from pythonjsonlogger.json import JsonFormatter
 
 FORMATS = ("text", "json")
@@ -16,6 +17,11 @@ TIME = "%Y-%m-%dT%H:%M:%S%z"
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 
+def _no_noise(record: logging.LogRecord) -> bool:
+    """aiohttp tells of what is no HTTP as of its own errors."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
 def handler(format: str) -> logging.Handler:
     """To stderr; `format` is one of FORMATS."""
     text = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(request_id)s: %(message)s")
@@ -24,6 +30,7 @@ def handler(format: str) -> logging.Handler:
         JsonFormatter(FIELDS, TIME, rename_fields=NAMES) if format == "json" else text
     )
     handler.addFilter(_named)
+    handler.addFilter(_no_noise)
     return handler
 
 

@@ -10,8 +10,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway import logs
+from gateway.appkeys import ACCESS, CALLER, METRICS, PUBLIC, REQUEST_ID
 from gateway.errors import BodyTooLarge, GatewayError, MethodNotAllowed, NotFound
-from gateway.keys import ACCESS, CALLER, METRICS, PUBLIC, REQUEST_ID
 from gateway.progress import name_of
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
 async def log_access(request: web.Request, handler: Handler) -> web.StreamResponse:
     """One line for each request, also for those whose client went away."""
     given = name_of(request.headers.get("X-Request-Id"))
-    request[REQUEST_ID] = given or token_hex(4)
+    request[REQUEST_ID] = given or token_hex(8)
     logs.request_id.set(request[REQUEST_ID])
     start = time.monotonic()
     outcome = "gone"

@@ -78,6 +78,10 @@ class Models:
         loaded = await self._triton.loaded()
         return await asyncio.gather(*(self._status(model, loaded) for model in models))
 
+    def loading(self, model: str) -> Loading | None:
+        """How far the load is that this gateway waits for, if it does."""
+        return self._progress.get(model)
+
     async def has_room_for(self, model: str) -> bool:
         """Whether it is loaded, or could be without taking the place of another that is loaded, or
         whose users wait for it, as all do when Triton has started again."""

@@ -103,9 +103,7 @@ class Jobs:
         return self._jobs[owner, name]
 
     def _forget(self) -> None:
-        for key, ended in list(self._ended.items()):
-            if self._clock() - ended < KEPT:
-                return
+        while self._ended and self._clock() - self._ended[key := next(iter(self._ended))] >= KEPT:
             del self._jobs[key], self._ended[key]
 
 

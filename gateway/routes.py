@@ -21,11 +21,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from gateway import formats, names, receipt
-from gateway.contract import Chunk, Failed, Held, Loading, Ready, Status, Variant
-from gateway.errors import EngineUnavailable, GatewayError, InvalidJson, UnsupportedMediaType
-from gateway.filename import content_disposition
-from gateway.form import form
-from gateway.keys import (
+from gateway.appkeys import (
     ACCESS,
     CALLER,
     DEFAULT_MODEL,
@@ -37,6 +33,10 @@ from gateway.keys import (
     READER,
     SETTINGS,
 )
+from gateway.contract import Chunk, Failed, Held, Loading, Ready, Status, Variant
+from gateway.errors import EngineUnavailable, InvalidJson, UnsupportedMediaType
+from gateway.filename import content_disposition
+from gateway.form import form
 from gateway.progress import Job, name_of
 from gateway.song import Song
 
@@ -44,11 +44,16 @@ log = logging.getLogger(__name__)
 
 routes = web.RouteTableDef()
 
-OPEN = ("/healthz", "/readyz", "/openapi.json")  # without a key
+
+async def _not_yet(request: web.Request) -> None:
+    """Who waits for 100 Continue before the body waits until it is wanted."""
+
+
+PUBLIC_PATHS = ("/healthz", "/readyz", "/openapi.json")  # without a key
 NOT_KEPT = {"Cache-Control": "no-store"}
 
 
-@routes.post("/generate")
+@routes.post("/generate", expect_handler=_not_yet)
 async def generate_song(request: web.Request) -> web.StreamResponse:
     """A song as it is made. A client that goes away cancels it.
 
@@ -134,7 +139,7 @@ async def tell_progress(request: web.Request) -> web.StreamResponse:
     """How far a song is: now, or as server-sent events until its end."""
     job = request.app[JOBS].find(request.match_info["id"], request[CALLER])
     if "text/event-stream" not in request.headers.get("Accept", ""):
-        return web.json_response(await _progress(request, job), headers=NOT_KEPT)
+        return web.json_response(_progress(request, job), headers=NOT_KEPT)
     content = {"Content-Type": "text/event-stream; charset=utf-8"}
     answer = web.StreamResponse(headers={**content, **NOT_KEPT})
     with _whole_or_broken_off(request, answer):
@@ -149,7 +154,7 @@ async def _tell(request: web.Request, job: Job, answer: web.StreamResponse) -> N
     settings = request.app[SETTINGS]
     told, since = None, time.monotonic()
     while True:
-        ended, progress = job.ended, await _progress(request, job)
+        ended, progress = job.ended, _progress(request, job)
         silent = progress == told
         if not silent or time.monotonic() - since > settings.heartbeat_interval:
             event = ":" if silent else f"data: {json.dumps(progress)}"
@@ -161,14 +166,10 @@ async def _tell(request: web.Request, job: Job, answer: web.StreamResponse) -> N
         await asyncio.sleep(settings.poll_interval)
 
 
-async def _progress(request: web.Request, job: Job) -> dict[str, Any]:
+def _progress(request: web.Request, job: Job) -> dict[str, Any]:
     """With the bytes of its model's weights, while they come."""
-    download = None
-    if job.progress.state == "loading":
-        with suppress(GatewayError):
-            [status] = await request.app[MODELS].statuses([job.model])
-            download = asdict(status) if isinstance(status, Loading) else None
-    return {**job.snapshot(), "download": download}
+    loading = request.app[MODELS].loading(job.model) if job.progress.state == "loading" else None
+    return {**job.snapshot(), "download": asdict(loading) if loading else None}
 
 
 @routes.get("/models")
@@ -229,6 +230,9 @@ async def _song(request: web.Request) -> tuple[Song, bytearray | None]:
     """And the file that it goes on from."""
     max_duration = request.app[SETTINGS].max_duration
     charset = (request.charset or "utf-8").lower()
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # of the answer, which has not begun
     try:
         if request.content_type == "multipart/form-data":
             texts, file = await form(request)

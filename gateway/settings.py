@@ -14,6 +14,8 @@ from gateway.access import Key, read_keys
 
 T = TypeVar("T")
 
+DEFAULT_PORTS = {"http": ":80", "https": ":443"}  # which an origin does not name
+
 
 class SettingsError(ValueError):
     """One line that names the variable, its value and the remedy."""
@@ -109,7 +111,7 @@ def _keys(environment: Mapping[str, str]) -> tuple[Key, ...]:
             raise SettingsError("API_KEYS and API_KEYS_FILE are both set: set one of them")
         name = f"API_KEYS_FILE={path!r}"
         try:
-            text = Path(path).read_text("utf-8")
+            text = Path(path).read_text("utf-8-sig")
         except (OSError, ValueError):
             raise SettingsError(f"{name} is wrong: set it to a text file that I may read") from None
     elif not text:
@@ -148,10 +150,18 @@ def _address(text: str) -> str:
 
 def _origins(text: str) -> tuple[str, ...]:
     origins = tuple(text.replace(",", " ").split())
-    plain = all(re.fullmatch(r"[a-z][a-z\d+.-]*://[^/?#@*\s]+", origin) for origin in origins)
-    if not (origins == ("*",) or plain):
+    if not (origins == ("*",) or all(map(_is_origin, origins))):
         raise ValueError
     return origins
+
+
+def _is_origin(text: str) -> bool:
+    """Whether a browser may send this, character by character."""
+    if not re.fullmatch(
+        r"[a-z][a-z\d+.-]*://[a-z\d.-]+(:\d+)?|[a-z]+://\[[\da-f:]+\](:\d+)?", text
+    ):
+        return False
+    return not text.endswith(DEFAULT_PORTS.get(text.partition(":")[0], "/"))
 
 
 def _log_format(text: str) -> str:

@@ -4,13 +4,14 @@ A message is a JSON object and a payload of bytes (arrays; otherwise empty). `mu
 connection frames them; nothing is pickled.
 
     stub → engine
-        {"kind": "song", "id": n, "song": {…}, "codebooks": k, "channels": c}   a song to make
+        {"kind": "song", "id": n, "request_id": "…", "song": {…}, "codebooks": k, "channels": c}
                                                               payload: its codes, int32 [k, frames],
                                                               or its prompt's audio, float32 [c, m];
                                                               k and c are 0 where it has none
         {"kind": "cancel", "id": n}                           nobody waits for it any more
     engine → stub
         {"kind": "state", "state": "loading" | "ready" | "failed", …}   of the engine itself
+        {"kind": "measures", "measures": {…}}                 see measures.py, every second
         {"kind": "status", "id": n, "status": {…}}            of a song, every second
         {"kind": "chunk", "id": n, "channels": c, "samples": m, "sample_rate": r, "codebooks": k,
          "revision": "…", "last": bool, "status": {…}}        payload: audio, float32 [c, m], then

@@ -134,6 +134,7 @@ class EngineProcess:
         while not self._stopping.is_set():
             self._receive()
             exit_code = self._reap()
+            self._measure(dict.fromkeys(GAUGES, 0))
             with self._lock:
                 proven = self._ready_since and time.monotonic() - self._ready_since > PROVEN
                 failures = 1 if proven else failures + 1
@@ -155,6 +156,12 @@ class EngineProcess:
                 return
             self._hand_on(message, payload)
 
+    def _measure(self, measures: Measures) -> None:
+        try:
+            self._tell(measures)
+        except Exception:  # no measure is worth a song
+            log.exception("the engine's measures cannot be told")
+
     def _reap(self) -> int:
         """The exit code of a process that has closed its channel."""
         self._channel.close()
@@ -172,7 +179,7 @@ class EngineProcess:
                     self._ready_since = time.monotonic()
             return
         if message["kind"] == "measures":
-            return self._tell(message["measures"])
+            return self._measure(message["measures"])
         id = message["id"]
         with self._lock:
             listener = self._listeners.get(id)
@@ -202,7 +209,6 @@ class EngineProcess:
             log.warning("%s", reason)
         if delay:
             self._state = {"state": "failed", "code": reason.code, "message": reason.message}
-        self._tell(dict.fromkeys(GAUGES, 0))
         listeners, self._listeners = self._listeners, {}
         for listener in listeners.values():
             _fail(listener, reason)

@@ -6,6 +6,7 @@
     ├── ModelNotLoaded      the variant is not loaded in Triton
     ├── QueueFull           too many songs wait already
     ├── WeightsMissing      the checkpoint is neither here nor to be had
+    ├── WeightsChanged      the song was begun with other weights
     ├── EngineUnavailable   the engine process died, or keeps dying
     ├── Cancelled           the client went away
     └── GenerationFailed    the model failed on this song alone

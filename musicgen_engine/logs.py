@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 
 from pythonjsonlogger.json import JsonFormatter
 
 NOBODY = {"request_id": "-"}  # what is about no request
 FIELDS = ["asctime", "levelname", "name", "message"]
 NAMES = {"asctime": "time", "levelname": "level", "name": "logger"}
+STRANGE = re.compile(r"[^\w.-]", re.ASCII)  # such as the end of a line
 TIME = "%Y-%m-%dT%H:%M:%S%z"
 
 
@@ -24,5 +26,5 @@ def configure(model: str, format: str) -> None:
 
 
 def about(request_id: str) -> dict[str, str]:
-    """For a log call's `extra`. Whoever named no request has an empty one."""
-    return {"request_id": request_id} if request_id else NOBODY
+    """For a log call's `extra`. Triton takes any text for an id, empty where there is none."""
+    return {"request_id": STRANGE.sub("?", request_id[:64])} if request_id else NOBODY

@@ -73,7 +73,7 @@ class TritonPythonModel:
         except ServiceError as error:
             tensors.send_error(sender, error)
         except Exception:
-            extra = about(request.request_id())
+            extra = about(tensors.request_id(request))
             log.exception("the request could not be answered", extra=extra)
             tensors.send_error(sender, GenerationFailed("it could not be relayed; see the log"))
 
@@ -90,7 +90,7 @@ class TritonPythonModel:
         """The whole song."""
         relayed = [t for t in request.inputs() if t.name() != "MODEL"]
         responses = pb_utils.InferenceRequest(
-            request_id=request.request_id(),
+            request_id=tensors.request_id(request),
             model_name=self._variant(inputs),
             requested_output_names=[output["name"] for output in OUTPUTS],
             inputs=[*relayed, pb_utils.Tensor("STREAM", np.array([STREAM]))],

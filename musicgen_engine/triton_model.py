@@ -73,7 +73,7 @@ class Reply:
 
     def __init__(self, request: Any, frames: int, seed: int, stream: bool) -> None:
         self._request = request
-        self.request_id = str(request.request_id())
+        self.request_id = tensors.request_id(request)
         self._sender = request.get_response_sender()
         self._frames, self._seed = frames, seed
         self._stream = stream

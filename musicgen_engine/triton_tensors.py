@@ -34,6 +34,14 @@ def values(request: Any) -> dict[str, Any]:
     return {name: array if name in ARRAYS else array[0] for name, array in arrays.items()}
 
 
+def request_id(request: Any) -> str:
+    """As its caller named it; empty where it has no name, or none in UTF-8."""
+    try:
+        return str(request.request_id())
+    except UnicodeDecodeError:
+        return ""
+
+
 def send(sender: Any, outputs: dict[str, Any], last: bool) -> None:
     """One response; the `last` one ends the request."""
     response = pb_utils.InferenceResponse([tensor(*output) for output in outputs.items()])

@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 from secrets import token_urlsafe
 
 from gateway.settings import Settings as GatewaySettings
@@ -70,15 +71,27 @@ async def stop(gateway: Process, triton: Process, drain: float) -> None:
     await triton.stop(GRACE)
 
 
-async def serve(settings: Settings, server: TritonServer, drain: float, admin_key: str) -> None:
+def environment_of(settings: Settings, admin_key: str) -> dict[str, str]:
+    """The programs', which run in the project's folder, whatever ours is."""
     environment = {
         **os.environ,
         "TRITON_GRPC": f"127.0.0.1:{settings.triton_grpc_port}",
         "TRITON_ADMIN_KEY": admin_key,
     }
+    if keys := environment.get("API_KEYS_FILE", "").strip():
+        environment["API_KEYS_FILE"] = str(Path(keys).absolute())
+    return environment
+
+
+async def serve(
+    settings: Settings,
+    server: TritonServer,
+    drain: float,
+    environment: dict[str, str],
+) -> None:
     triton = Process(
         "Triton",
-        server.command(settings, shared_memory.prefix(), admin_key),
+        server.command(settings, shared_memory.prefix(), environment["TRITON_ADMIN_KEY"]),
         server.environment(environment),
         say,
         clean=shared_memory.clean,
@@ -117,10 +130,10 @@ def main() -> None:
         sys.exit(f"service: {error}")
     shared_memory.clean_stale()
     orphans.adopt()
+    environment = environment_of(settings, gateway.triton_admin_key or token_urlsafe())
     # The gateway and, whatever PYTHONPATH says, Triton's stubs find our code here.
     os.chdir(PROJECT)
-    admin_key = gateway.triton_admin_key or token_urlsafe()
-    asyncio.run(serve(settings, server, gateway.drain_timeout, admin_key))
+    asyncio.run(serve(settings, server, gateway.drain_timeout, environment))
 
 
 if __name__ == "__main__":

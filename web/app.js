@@ -36,6 +36,7 @@ async function compose() {
   if (document.activeElement === ui.cancel) ui.generate.focus();
   render();
   ui[fieldOf(state.error)]?.focus();
+  if (state.error?.code === "unauthorized") return;  // and would ask for a key again
   catalogue = await fetchModels().catch(() => catalogue);
   renderModels();
 }

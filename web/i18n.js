@@ -51,6 +51,7 @@ const errors = {
   invalid_form: ["The form can’t be read.", "Le formulaire est illisible."],
   invalid_field: ["This value can’t be used.", "Cette valeur ne convient pas."],
   unauthorized: ["The service asks for a key.", "Le service demande une clé."],
+  foreign_origin: ["This page may not ask this service.", "Cette page ne peut pas interroger ce service."],
   too_many_songs: ["This key has enough songs under way.", "Cette clé a assez de morceaux en cours."],
   unknown_model: ["This model isn’t known here.", "Ce modèle est inconnu ici."],
   not_found: ["This address isn’t known here.", "Cette adresse est inconnue ici."],

@@ -150,8 +150,8 @@ class Session:
         while True:
             time.sleep(BEAT)
             self._report()
-            if self._engine:
-                self._channel.send({"kind": "measures", "measures": self._engine.measure()})
+            measures = self._scheduler.counts() | (self._engine.measure() if self._engine else {})
+            self._channel.send({"kind": "measures", "measures": measures})
 
     def _report(self) -> None:
         """Says how the engine is, and how each song fares."""
@@ -164,7 +164,7 @@ class Session:
 
 
 def _log_end(task: Task, how: str) -> None:
-    made, seconds = task.frames_done - task.song.held, time.monotonic() - task.asked
+    made, seconds = task.frames_done - task.held, time.monotonic() - task.asked
     log.info("%s: %d frames in %.1f s", how, made, seconds, extra=about(task.request_id))
 
 

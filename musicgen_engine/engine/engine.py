@@ -55,12 +55,11 @@ class Engine:
             self.round()
             seconds = time.monotonic() - began
             self._scheduler.took(seconds)
-            self._meter.count(steps=1, step_seconds=seconds)
+            self._meter.count(rounds=1, round_seconds=seconds)
 
     def measure(self) -> dict[str, float]:
         """See `measures`: gauges as they are, counters since the last time. For another thread."""
         return {
-            **self._scheduler.counts(),
             "slots": self._model.slots,
             "memory": memory.held(self._model.device),
             **self._meter.news(),

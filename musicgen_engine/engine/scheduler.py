@@ -24,12 +24,13 @@ class Task:
     song: Song
     request_id: str = ""  # as its caller named it
     asked: float = field(default_factory=time.monotonic)
+    held: int = field(init=False)  # frames that it began with
     frames_done: int = field(init=False)
     slot: int = -1  # its place among those that play
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        self.frames_done = self.song.held
+        self.held = self.frames_done = self.song.held
 
     @property
     def returns(self) -> bool:

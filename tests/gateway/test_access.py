@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -185,6 +186,16 @@ async def test_a_songs_progress_is_its_own_keys_alone(
         song.cancel()
 
 
+async def test_who_may_not_ask_is_not_told_to_send(guarded: TestClient) -> None:
+    for key, first in ((ANN, b"HTTP/1.1 100 "), (f"{BOB}-wrong", b"HTTP/1.1 401 ")):
+        reader, writer = await asyncio.open_connection(guarded.host, guarded.port)
+        head = f"Host: x\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
+        writer.write(f"POST /generate HTTP/1.1\r\n{head}Expect: 100-continue\r\n".encode())
+        writer.write(b"Content-Length: 4\r\n\r\n")
+        assert (await reader.readline()).startswith(first)
+        writer.close()
+
+
 async def test_the_log_has_the_keys_name_and_never_a_key(
     guarded: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -202,9 +213,9 @@ def test_the_example_client_shows_its_key(
     command = [sys.executable, "examples/listen.py", "jazz", "--out", str(tmp_path / "song.wav")]
     with running(dataclasses.replace(settings, api_keys=KEYS), triton) as address:
         for key, said in ((ANN, "seed"), (None, "This service asks for a key")):
-            shown = ["--key", key] if key else []
+            shown = {"API_KEY": key} if key else {}
             done = subprocess.run(
-                [*command, "--server", address, *shown],
-                cwd=ROOT, capture_output=True, text=True, timeout=60,
+                [*command, "--server", address],
+                cwd=ROOT, env={**os.environ, **shown}, capture_output=True, text=True, timeout=60,
             )  # fmt: skip
             assert (done.returncode == 0) == bool(key) and said in done.stderr

@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from aiohttp import ClientResponse
+from aiohttp import ClientResponse, MultipartWriter
 from aiohttp.test_utils import TestClient
 
 from gateway.access import read_keys
@@ -89,7 +89,38 @@ async def test_any_origin_may_be_let_in_but_never_with_cookies(settings: Setting
             assert "Allow-Credentials" not in told(answer)
 
 
-async def test_who_is_no_browser_is_answered_as_ever(settings: Settings) -> None:
+async def test_an_answer_for_any_origin_is_the_same_for_all(settings: Settings) -> None:
+    """So that a cache may give to one what another got."""
     async with serve_to("*", settings=settings) as it:
+        with_origin, without = await it.get("/healthz", headers=THEIRS), await it.get("/healthz")
+        assert told(with_origin) == told(without)
+
+
+async def test_a_form_from_another_origins_page_makes_no_song(client: TestClient) -> None:
+    host = f"{client.host}:{client.port}"
+    for headers, status in (
+        ({}, 422),  # no browser; and what the form lacks is told
+        ({"Origin": f"http://{host}"}, 422),
+        ({"Origin": "https://behind.proxy", "Sec-Fetch-Site": "same-origin"}, 422),
+        ({"Origin": "https://music.example"}, 403),
+        ({"Origin": "https://music.example", "Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Origin": "null"}, 403),
+    ):
+        with MultipartWriter("form-data") as form:
+            form.append("x").set_content_disposition("form-data", name="nothing")
+        answer = await client.post("/generate", data=form, headers=headers)
+        assert answer.status == status, headers
+
+
+async def test_an_origin_that_is_named_may_send_a_form(settings: Settings) -> None:
+    settings = dataclasses.replace(settings, cors_origins=("https://music.example",))
+    async with serve(settings, FakeTriton("musicgen-tiny")) as it:
+        headers = {**OURS, "Sec-Fetch-Site": "cross-site"}
+        assert (await it.post("/generate", json=GOOD, headers=headers)).status == 200
+        assert (await it.post("/generate", json=GOOD, headers=THEIRS)).status == 403
+
+
+async def test_who_is_no_browser_is_answered_as_ever(settings: Settings) -> None:
+    async with serve_to("https://music.example", settings=settings) as it:
         assert told(await it.get("/healthz")) == {}
         assert (await it.options("/generate")).status == 405

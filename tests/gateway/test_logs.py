@@ -4,6 +4,8 @@ import json
 import logging
 from contextvars import copy_context
 
+from aiohttp.http_exceptions import BadHttpMessage
+
 from gateway import logs
 
 
@@ -25,6 +27,13 @@ def line(format: str, request_id: str | None = None) -> str:
 def test_people_read_the_request_before_the_message() -> None:
     assert line("text", "mine").endswith(" INFO gateway.x mine: it ended")
     assert line("text").endswith(" INFO gateway.x -: it ended")
+
+
+def test_what_is_no_http_is_not_told_as_an_error_of_ours() -> None:
+    handler = logs.handler("text")
+    for error, told in ((BadHttpMessage("what?"), False), (ValueError("a bug"), True)):
+        record = logging.makeLogRecord({"exc_info": (type(error), error, None)})
+        assert bool(handler.filter(record)) == told
 
 
 def test_machines_read_fields() -> None:

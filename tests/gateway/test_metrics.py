@@ -8,6 +8,9 @@ from aiohttp.test_utils import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.errors import EngineUnavailable, GatewayError
+from gateway.metrics import Metrics
+from musicgen_engine.measures import COUNTERS, GAUGES
+from tests.conftest import ROOT
 from tests.gateway.fake_triton import FakeTriton
 from tests.gateway.test_models import until
 from tests.gateway.test_routes import GOOD
@@ -24,6 +27,14 @@ async def value(client: TestClient, name: str, **labels: str) -> float:
         for sample in family.samples
         if sample.name == name and labels.items() <= sample.labels.items()
     )
+
+
+def test_the_documents_name_every_metric() -> None:
+    told = (ROOT / "docs/http.md").read_text() + (ROOT / "docs/triton.md").read_text()
+    families = text_string_to_metric_families(Metrics().page().decode())
+    gateway = {family.name for family in families}
+    engine = {name for name, _ in {**GAUGES, **COUNTERS}.values()}
+    assert gateway and {name for name in gateway | engine if f"`{name}" not in told} == set()
 
 
 async def test_requests_are_counted_by_route_and_status(client: TestClient) -> None:

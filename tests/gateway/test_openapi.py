@@ -23,7 +23,7 @@ from gateway.formats import FORMATS
 from gateway.openapi import describe
 from gateway.page import page_routes
 from gateway.progress import Job
-from gateway.routes import OPEN
+from gateway.routes import PUBLIC_PATHS
 from gateway.settings import Settings
 from tests.gateway.conftest import running
 from tests.gateway.fake_triton import FakeTriton
@@ -53,7 +53,7 @@ def test_it_has_the_applications_routes(settings: Settings) -> None:
 
 def test_it_tells_what_needs_no_key() -> None:
     told = {path for (_, path), operation in OPERATIONS.items() if operation.get("security") == []}
-    assert told == set(OPEN)
+    assert told == set(PUBLIC_PATHS)
 
 
 def test_it_has_the_fields_of_a_song() -> None:

@@ -54,7 +54,16 @@ def test_every_variable_is_read() -> None:
         *[("LOAD_TIMEOUT", value) for value in ("0", "inf", "1 s")],
         *[("GENERATE_TIMEOUT", value) for value in ("-5", "nan")],
         *[("MAX_SONGS_PER_KEY", value) for value in ("0", "all")],
-        *[("CORS_ORIGINS", value) for value in ("music.example", "http://music.example/", "*, *")],
+        *[
+            ("CORS_ORIGINS", value)
+            for value in (
+                "music.example",
+                "http://music.example/",
+                "*, *",
+                "https://Music.example",
+                "http://music.example:80",
+            )
+        ],
         *[("CORS_ORIGINS", value) for value in ("* https://music.example", "https://*.example")],
     ],
 )

@@ -6,7 +6,6 @@ import os
 import signal
 import struct
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -122,11 +121,9 @@ def video() -> bytes:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
-async def test_what_cannot_be_gone_on_from_is_told_at_once(data: bytes, message: str) -> None:
-    began = time.monotonic()
+async def test_what_cannot_be_gone_on_from_is_told(data: bytes, message: str) -> None:
     with pytest.raises(InvalidField, match=message) as raised:
         await Reader().read(data)
-    assert time.monotonic() - began < 3  # of which a second is the start of the reader
     assert raised.value.field == "audio"
 
 

@@ -180,6 +180,20 @@ def test_measures_are_handed_on_and_a_dead_engine_has_nothing(
     assert told[1:] == [{"queued": 0, "running": 0, "slots": 0, "memory": 0}]
 
 
+def test_measures_that_cannot_be_told_cost_no_song(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tell(_: Measures) -> None:
+        raise RuntimeError("Triton has no place for it")
+
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    process = EngineProcess([sys.executable, __file__, "serve"], tell)
+    try:
+        assert play(process, "die").ended.wait(20)
+        again = play(process, "play")
+        assert again.ended.wait(20) and again.audio is not None
+    finally:
+        process.stop()
+
+
 def test_an_engine_that_keeps_dying_refuses_songs_with_the_reason(start: Start) -> None:
     process = start("crash")
     until(lambda: process.status()["state"] == "failed")

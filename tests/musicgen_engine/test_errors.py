@@ -1,7 +1,10 @@
 """An error keeps its kind on its way through processes that carry text alone."""
 
+import re
+
 import pytest
 
+from musicgen_engine import errors
 from musicgen_engine.errors import EngineUnavailable, GenerationFailed, ServiceError
 
 KINDS = ServiceError.__subclasses__()
@@ -12,6 +15,10 @@ def test_text_carries_the_kind(kind: type[ServiceError]) -> None:
     error = ServiceError.parse(f"Triton says: {kind('what and what to do')}")
     assert type(error) is kind
     assert error.message == "what and what to do"
+
+
+def test_every_kind_is_drawn() -> None:
+    assert set(re.findall(r"[├└]── (\w+)", errors.__doc__ or "")) == {k.__name__ for k in KINDS}
 
 
 def test_codes_are_unique() -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from supervisor import shared_memory
-from supervisor.settings import PROJECT
+from supervisor.__main__ import environment_of
+from supervisor.settings import PROJECT, Settings
 from tests.conftest import descendants
 from tests.supervisor.test_process import alive
 
@@ -143,6 +144,15 @@ def test_triton_is_closed_with_a_drawn_key_that_the_gateway_has(service: Service
     until(gateways)
     assert f"TRITON_ADMIN_KEY={key}\0" in gateways()[0]
     assert key not in Path(f"/proc/{service.pids()[0]}/environ").read_text()
+
+
+def test_a_file_of_keys_is_where_the_service_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("API_KEYS_FILE", "keys")
+    environment = environment_of(Settings.of({}), "x")
+    assert environment["API_KEYS_FILE"] == str(tmp_path / "keys")
 
 
 def test_a_port_that_is_taken_is_one_line_and_exit_code_1(service: Service) -> None:
