@@ -171,3 +171,17 @@ def test_who_has_no_key_is_told_and_may_try_again(guarded_page: Page) -> None:
     expect(guarded_page.get_by_role("alert")).to_contain_text("Le service demande une clé.")
     guarded_page.get_by_role("button", name="Réessayer").click()
     expect(guarded_page.get_by_role("dialog")).to_be_visible()
+
+
+def test_who_gives_no_key_for_a_song_is_asked_once(guarded_page: Page) -> None:
+    give(guarded_page, GOOD_KEY)
+    expect(guarded_page.locator("#model")).to_have_value("musicgen-tiny")
+    refusal = {"error": {"code": "unauthorized", "message": "No more.", "field": None}}
+    for path in ("**/generate", "**/models"):  # as when the key is withdrawn
+        guarded_page.route(path, lambda route: route.fulfill(status=401, json=refusal))
+    ask(guarded_page, "calm piano", "2")
+    expect(guarded_page.get_by_role("dialog")).to_be_visible()
+    guarded_page.keyboard.press("Escape")
+    expect(guarded_page.get_by_role("alert")).to_contain_text("Le service demande une clé.")
+    guarded_page.wait_for_timeout(500)
+    expect(guarded_page.get_by_role("dialog")).to_be_hidden()
