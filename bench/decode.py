@@ -19,7 +19,6 @@ import argparse
 import itertools
 import json
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from statistics import median
 import numpy as np
 import torch
 
+from bench import machine
 from bench.audience import GAP, Audience, perform
 from bench.rivals import Audiocraft, Rival, Transformers
 from bench.small import SMALL, write_small
@@ -200,12 +200,6 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def hardware() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} cores, {[*names, platform.machine()][0]}, torch {torch.__version__}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", type=Path, help="where the checkpoint is, or is to stay")
@@ -215,7 +209,10 @@ def main() -> None:
     arguments = parser.parse_args()
     only, quick = arguments.only, arguments.quick
     torch.set_num_threads(arguments.threads)
-    results: Record = {"bench": "decode", "hardware": hardware()}
+    results: Record = {
+        "bench": "decode",
+        "hardware": f"{machine.name()}, torch {torch.__version__}",
+    }
     with tempfile.TemporaryDirectory() as temporary:
         folder = (arguments.folder or Path(temporary)).resolve()
         write_small(folder)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import signal
 import subprocess
 import tempfile
@@ -19,6 +18,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+
+from bench import machine
 
 PROJECT = Path(__file__).parent.parent
 PORT = 8761
@@ -94,8 +95,7 @@ def main() -> None:
     print(*(f"{name:>12}" for name in results[0]))
     for result in results:
         print(*(f"{seconds:10.1f} s" for seconds in result.values()))
-    hardware = f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}"
-    print(json.dumps({"bench": "start", "hardware": hardware, "seconds": results}))
+    print(json.dumps({"bench": "start", "hardware": machine.name(), "seconds": results}))
 
 
 if __name__ == "__main__":
