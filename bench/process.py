@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +20,15 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        return self._folder.exists()
+        with suppress(FileNotFoundError, ProcessLookupError):
+            return self._stat()[0] != "Z"
+        return False
 
     @property
     def cpu(self) -> float:
         """Seconds that it has computed."""
-        fields = (self._folder / "stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        user, system = self._stat()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     @property
     def memory(self) -> int:
@@ -45,6 +48,10 @@ class Process:
         """To these cores, with all threads that it has and will have."""
         for thread in (self._folder / "task").iterdir():
             os.sched_setaffinity(int(thread.name), cores)
+
+    def _stat(self) -> list[str]:
+        """What follows its name."""
+        return (self._folder / "stat").read_text().rpartition(")")[2].split()
 
     def _status(self, name: str) -> int:
         for line in (self._folder / "status").read_text().splitlines():
