@@ -6,8 +6,8 @@ every process holds, and how many songs are in its hands.
 
 Nothing may fail but what asks for it, and when all are gone no song may be left. Triton has to
 unload the model, which it does not while it takes any request for running; its own count of them
-does not tell, for the models answer from other threads. And a song has to be to the byte what it was
-before. Tables first, one line of JSON last; the exit code is 1 unless all that is so.
+does not tell, for the models answer from other threads. And a song has to be the same as before, to
+the byte. Tables first, one line of JSON last; the exit code is 1 unless all that is so.
 """
 
 from __future__ import annotations
