@@ -31,5 +31,7 @@ PUBLIC: web.AppKey[frozenset[str]] = web.AppKey("public")
 
 # Of a request: what the log and the answer call it.
 REQUEST_ID = web.RequestKey("request_id", str)
+# Whether its answer ended before it was whole.
+BROKEN_OFF = web.RequestKey("broken_off", bool)
 # And whose it is, by the name of the key; None where nobody needs one.
 CALLER: web.RequestKey[str | None] = web.RequestKey("caller")

@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway import logs
-from gateway.appkeys import ACCESS, CALLER, METRICS, PUBLIC, REQUEST_ID
+from gateway.appkeys import ACCESS, BROKEN_OFF, CALLER, METRICS, PUBLIC, REQUEST_ID
 from gateway.errors import BodyTooLarge, GatewayError, MethodNotAllowed, NotFound
 from gateway.progress import name_of
 
@@ -48,7 +48,7 @@ async def log_access(request: web.Request, handler: Handler) -> web.StreamRespon
     outcome = "gone"
     try:
         response = await handler(request)
-        if request.transport and not request.transport.is_closing():
+        if BROKEN_OFF not in request:
             outcome = str(response.status)
         return response
     finally:

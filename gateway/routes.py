@@ -23,6 +23,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from gateway import formats, names, receipt
 from gateway.appkeys import (
     ACCESS,
+    BROKEN_OFF,
     CALLER,
     DEFAULT_MODEL,
     GENERATION,
@@ -108,6 +109,7 @@ def _whole_or_broken_off(request: web.Request, answer: web.StreamResponse) -> It
     except Exception as error:
         if not answer.prepared:
             raise
+        request[BROKEN_OFF] = True
         log.error("broken off", exc_info=error)
         if request.transport:
             request.transport.abort()  # to HTTP/1.0 a close would be the end

@@ -495,7 +495,7 @@ def test_the_model_declares_what_the_documents_say(stack: Stack) -> None:
     shapes = {tensor["name"]: tensor["datatype"] for tensor in variant["inputs"]}
     assert shapes == {name: kind for name, kind in TYPES.items() if name != "MODEL"}
     assert {t["name"] for t in front["inputs"]} == TYPES.keys() - {"STREAM"}
-    outputs = ["AUDIO", "CODES", "SAMPLE_RATE", "FRAMES", "SEED", "STATUS"]
+    outputs = ["AUDIO", "CODES", "SAMPLE_RATE", "FRAMES", "SEED", "REVISION", "STATUS"]
     assert [tensor["name"] for tensor in variant["outputs"]] == outputs
     assert front["outputs"] == variant["outputs"]
     document = (Path(__file__).parents[2] / "docs" / "triton.md").read_text()
