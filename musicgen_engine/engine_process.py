@@ -157,6 +157,8 @@ class EngineProcess:
             self._hand_on(message, payload)
 
     def _measure(self, measures: Measures) -> None:
+        if self._stopping.is_set():
+            return  # Triton waits for our end, and does not hear us any more
         try:
             self._tell(measures)
         except Exception:  # no measure is worth a song
