@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 
 import triton_python_backend_utils as pb_utils
 
 from musicgen_engine.measures import COUNTERS, GAUGES
+
+DEAF = 5  # seconds without Triton's answer that mean it is dead
 
 
 class Metrics:
@@ -26,9 +29,15 @@ class Metrics:
 
     def tell(self, measures: Mapping[str, float]) -> None:
         """Gauges as they are, counters by what has come to them."""
-        for name, value in measures.items():
-            metric = self._metrics[name]
-            if name in COUNTERS:
-                metric.increment(value)
-            else:
-                metric.set(value)
+        # A dead Triton never answers, and the wait for it holds the interpreter's lock: nothing in
+        # this process could end it but a signal that nobody handles.
+        signal.alarm(DEAF)
+        try:
+            for name, value in measures.items():
+                metric = self._metrics[name]
+                if name in COUNTERS:
+                    metric.increment(value)
+                else:
+                    metric.set(value)
+        finally:
+            signal.alarm(0)
