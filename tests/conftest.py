@@ -29,11 +29,13 @@ ADMIN_KEY = "the-key-of-the-tests"  # to Triton's model control, whose header ov
 ADMIN = {"admin-key": ADMIN_KEY}
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist, which looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two processes: one tests the running service, the other one its parts."""
-    service = [Path(__file__).parent / folder for folder in ("browser", "stack", "supervisor")]
+    """Two processes take about as long as each other, and what is killed and unloaded in one is
+    not missed in the other."""
+    rough = ("test_recovery", "test_loading")
     for item in items:
-        group = "service" if any(folder in item.path.parents for folder in service) else "parts"
+        group = "rough" if item.path.stem in rough else "gentle"
         item.add_marker(pytest.mark.xdist_group(group))
 
 
