@@ -8,6 +8,7 @@
     ├── NotFound                 404 not_found
     ├── UnknownModel             404 unknown_model
     ├── MethodNotAllowed         405 method_not_allowed
+    ├── BodyTooSlow              408 body_too_slow
     ├── BodyTooLarge             413 body_too_large
     ├── UnsupportedMediaType     415 unsupported_media_type
     ├── InvalidField             422 invalid_field
@@ -103,6 +104,11 @@ class MethodNotAllowed(GatewayError):
 
     def headers(self) -> dict[str, str]:
         return {"Allow": self.allowed}
+
+
+class BodyTooSlow(GatewayError):
+    status = 408
+    code = "body_too_slow"
 
 
 class BodyTooLarge(GatewayError):

@@ -8,7 +8,14 @@ import logging
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, closing, contextmanager, suppress
+from contextlib import (
+    ExitStack,
+    aclosing,
+    asynccontextmanager,
+    closing,
+    contextmanager,
+    suppress,
+)
 from dataclasses import asdict
 from typing import Any
 
@@ -35,7 +42,7 @@ from gateway.appkeys import (
     SETTINGS,
 )
 from gateway.contract import Chunk, Failed, Held, Loading, Ready, Status, Variant
-from gateway.errors import EngineUnavailable, InvalidJson, UnsupportedMediaType
+from gateway.errors import BodyTooSlow, EngineUnavailable, InvalidJson, UnsupportedMediaType
 from gateway.filename import content_disposition
 from gateway.form import form
 from gateway.progress import Job, name_of
@@ -61,11 +68,13 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
     Until the first of it is there an error is an answer of its own; a later one breaks the
     connection off, so that no part looks like a whole.
     """
-    with request.app[ACCESS].song(request[CALLER]):
-        return await _generate(request)
+    with request.app[ACCESS].song(request[CALLER]), ExitStack() as upload:
+        if _is_form(request):
+            upload.enter_context(request.app[READER].room())
+        return await _generate(request, upload)
 
 
-async def _generate(request: web.Request) -> web.StreamResponse:
+async def _generate(request: web.Request, upload: ExitStack) -> web.StreamResponse:
     asked = time.monotonic()
     name = name_of(request.headers.get("X-Request-Id"))
     song, file = await _song(request)
@@ -83,6 +92,7 @@ async def _generate(request: web.Request) -> web.StreamResponse:
         del file, held  # they are large, and songs are long
         async with aclosing(playing) as chunks:
             first = await anext(chunks)
+            upload.close()  # the engine has the file
             metrics.first_audio.labels(variant.name).observe(time.monotonic() - asked)
             tags = receipt.tags(song, variant, first.revision)
             new = formats.FORMATS[format]
@@ -236,16 +246,23 @@ async def _song(request: web.Request) -> tuple[Song, bytearray | None]:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # of the answer, which has not begun
     try:
-        if request.content_type == "multipart/form-data":
-            texts, file = await form(request)
-            return Song.from_form(texts, max_duration), file
-        if request.content_type == "application/json" and charset in ("utf-8", "utf8"):
-            return Song.from_json(await request.read(), max_duration), None
+        async with timeout(patience := request.app[SETTINGS].stall_timeout):
+            if _is_form(request):
+                texts, file = await form(request)
+                return Song.from_form(texts, max_duration), file
+            if request.content_type == "application/json" and charset in ("utf-8", "utf8"):
+                return Song.from_json(await request.read(), max_duration), None
+    except asyncio.TimeoutError:
+        raise BodyTooSlow(f"The body took over {patience:g} s; send it faster.") from None
     except web.RequestPayloadError:
         raise InvalidJson("The body is not encoded as its headers say; send it plain.") from None
     raise UnsupportedMediaType(
         "Send Content-Type: application/json (in UTF-8), or multipart/form-data with audio."
     )
+
+
+def _is_form(request: web.Request) -> bool:
+    return request.content_type == "multipart/form-data"
 
 
 async def _held(request: web.Request, song: Song, file: bytearray | None) -> Held:

@@ -15,7 +15,7 @@ import resource
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.errors import GatewayError, InvalidField
+from gateway.errors import GatewayError, InvalidField, QueueFull
 
 FIELD = "audio"
 MAX_BYTES = 32 * 1024**2
@@ -34,6 +34,7 @@ SILENCE = 1e-4  # full scale is 1
 # Containers that refer to no other file or address: playlists do.
 CONTAINERS = "wav,w64,flac,ogg,mp3,aac,mov,matroska,aiff,caf,au"
 MAX_READERS = 2  # at once
+MAX_FILES = 16  # in memory at once
 MAX_MEMORY = 2 * 1024**3  # bytes of address space, of which FFmpeg's libraries are a good part
 MAX_CPU = 5  # seconds
 UNREADABLE = "cannot be read; send a WAV, FLAC, MP3 or Ogg"
@@ -62,6 +63,18 @@ class Reader:
     def __init__(self, command: Sequence[str] = (sys.executable, "-m", __name__)) -> None:
         self._command = command
         self._places = asyncio.Semaphore(MAX_READERS)
+        self._files = 0
+
+    @contextmanager
+    def room(self) -> Iterator[None]:
+        """For one file, from its first byte on. Raises `QueueFull` where too many are held."""
+        if self._files == MAX_FILES:
+            raise QueueFull(f"{MAX_FILES} files are being read already; ask again in 10 s")
+        self._files += 1
+        try:
+            yield
+        finally:
+            self._files -= 1
 
     async def read(self, data: bytes | bytearray) -> Audio:
         """Raises `InvalidField`, saying what is wrong with the file."""

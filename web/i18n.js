@@ -55,6 +55,7 @@ const errors = {
   too_many_songs: ["This key has enough songs under way.", "Cette clé a assez de morceaux en cours."],
   unknown_model: ["This model isn’t known here.", "Ce modèle est inconnu ici."],
   not_found: ["This address isn’t known here.", "Cette adresse est inconnue ici."],
+  body_too_slow: ["The request came too slowly.", "La demande est arrivée trop lentement."],
   body_too_large: ["The request is too large.", "La demande est trop volumineuse."],
   unsupported_media_type: ["The request must be JSON.", "La demande doit être en JSON."],
   method_not_allowed: ["The service refuses this call.", "Le service refuse cet appel."],

@@ -7,6 +7,7 @@ import json
 import logging
 import time
 import wave
+from functools import partial
 from typing import Any
 
 import av
@@ -20,6 +21,7 @@ from gateway.errors import EngineUnavailable, GatewayError, InvalidField, QueueF
 from gateway.form import MAX_PARTS
 from gateway.formats import FORMATS
 from gateway.settings import Settings
+from gateway.upload import MAX_FILES
 from tests.gateway.conftest import serve
 from tests.gateway.fake_triton import FakeTriton
 from tests.gateway.test_models import until
@@ -235,6 +237,27 @@ async def test_a_client_that_stops_reading_is_left(settings: Settings, triton: F
         answer = await client.post("/generate", json={**GOOD, "duration": 300})
         await until(lambda: not triton.running)
         answer.close()
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    settings: Settings, triton: FakeTriton
+) -> None:
+    async def halves() -> Any:
+        yield b'{"prompt": '
+        await asyncio.sleep(60)
+
+    impatient = dataclasses.replace(settings, stall_timeout=0.3)
+    async with serve(impatient, triton) as client:
+        answer = await client.post("/generate", data=halves(), headers=JSON)
+        assert await error(answer) == (408, "body_too_slow", None)
+
+
+async def test_a_file_is_held_no_longer_than_until_its_song_begins(client: TestClient) -> None:
+    upload = partial(form, file(tone(1)), prompt="piano", duration="300")
+    songs = [await client.post("/generate", data=upload()) for _ in range(MAX_FILES + 1)]
+    assert {song.status for song in songs} == {200}
+    for song in songs:
+        song.close()
 
 
 async def test_a_song_of_another_length_breaks_off(client: TestClient, triton: FakeTriton) -> None:

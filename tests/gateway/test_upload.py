@@ -6,6 +6,7 @@ import os
 import signal
 import struct
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from gateway.errors import GatewayError, InvalidField
-from gateway.upload import MAX_READERS, Reader, decode
+from gateway.errors import GatewayError, InvalidField, QueueFull
+from gateway.upload import MAX_FILES, MAX_READERS, Reader, decode
 from gateway.wav import Wav
 from tests.conftest import descendants
 from tests.gateway.test_models import until
@@ -225,3 +226,14 @@ def test_a_list_cannot_name_the_servers_files(
         assert len(list(container.decode(audio=0)))
     with pytest.raises(InvalidField, match="cannot be read"):
         decode(names_it)
+
+
+def test_no_more_files_are_held_than_there_is_room_for() -> None:
+    reader = Reader()
+    with ExitStack() as files:
+        for _ in range(MAX_FILES):
+            files.enter_context(reader.room())
+        with pytest.raises(QueueFull, match="ask again in 10 s"):
+            files.enter_context(reader.room())
+    with reader.room():
+        pass
