@@ -2,6 +2,8 @@
 
 import { fetchWithKey } from "./key.js";
 
+const NUMBERS = ["duration", "seed", "temperature", "top_k", "top_p", "cfg_coef"];
+
 export class ApiError extends Error {
   constructor(code, message = "", field = null) {
     super(message);
@@ -9,19 +11,59 @@ export class ApiError extends Error {
   }
 }
 
-/** {default, max_duration: seconds, models: [{id, license, weights, state, progress, reason}]} */
+/** {default, max_duration: seconds, models: [{id, size, channels, license, state, reason, …}]} */
 export function fetchModels(signal) {
   return call("/models", { signal }, (response) => response.json());
 }
 
-/** Turns {model, prompt, duration: seconds} into a song: {blob: WAV, filename}. */
-export function generate(request, signal) {
-  const headers = { "Content-Type": "application/json" };
-  const init = { method: "POST", headers, body: JSON.stringify(request), signal };
-  return call("/generate", init, async (response) => ({
-    blob: await response.blob(),
+/** How far the song of that id is: {state, position, seconds, total_seconds, seconds_left, download} */
+export function fetchProgress(id, signal) {
+  return call(`/generations/${id}`, { signal }, (response) => response.json());
+}
+
+/**
+ * The song, which `read` gets as a stream once its first music is there, with {model, seed, revision,
+ * filename}. With `source` (a Blob of audio) it goes on from that.
+ */
+export function generate(request, { id, source, signal }, read) {
+  const headers = id ? { "X-Request-Id": id } : {};
+  let body;
+  if (source) {
+    body = new FormData();
+    for (const [field, value] of Object.entries(request)) body.append(field, value);
+    body.append("audio", source);
+  } else {
+    headers["Content-Type"] = "application/json";
+    body = JSON.stringify(request);
+  }
+  return call("/generate", { method: "POST", headers, body, signal }, (response) => read(response, {
+    model: response.headers.get("X-Model"),
+    revision: response.headers.get("X-Revision"),
+    seed: Number(response.headers.get("X-Seed")),
     filename: filenameOf(response),
   }));
+}
+
+/** The same request for a shell. */
+export function curl(request, filename, continued) {
+  const url = quoted(new URL("/generate", location.href).href);
+  const fields = Object.entries(request);
+  const body = continued
+    ? [...fields, ["audio", "@beginning.wav"]].map(([field, value]) => `-F ${quoted(`${field}=${value}`)}`)
+    : ["-H 'Content-Type: application/json'", `-d ${quoted(JSON.stringify(request))}`];
+  return [`curl --fail-with-body -o ${quoted(filename)} ${url}`, ...body].join(" \\\n  ");
+}
+
+/** Settings as a link holds them, and back. */
+export function linkOf(request) {
+  return `${location.origin}${location.pathname}#${new URLSearchParams(request)}`;
+}
+
+export function requestOf(link) {
+  const fields = [...new URLSearchParams(link.replace(/^#/, ""))];
+  return Object.fromEntries(fields.map(([field, value]) => [
+    field, NUMBERS.includes(field) ? Number(value) : value,
+  ]));
 }
 
 async function call(path, init, read) {
@@ -40,4 +82,8 @@ async function call(path, init, read) {
 function filenameOf(response) {
   const disposition = response.headers.get("Content-Disposition") ?? "";
   return decodeURIComponent(disposition.match(/filename\*=UTF-8''([^;]+)/)?.[1] ?? "music.wav");
+}
+
+function quoted(text) {
+  return `'${text.replaceAll("'", "'\\''")}'`;
 }

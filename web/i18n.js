@@ -7,42 +7,77 @@ const texts = {
   prompt: ["What should it sound like?", "Quelle musique imaginez-vous ?"],
   promptHint: ["Instruments, mood, style, tempo.", "En anglais : instruments, ambiance, tempo."],
   examples: ["Examples", "Exemples"],
-  piano: ["Felt piano", "Piano feutré"],
+  piano: ["Calm piano", "Piano calme"],
   synthwave: ["Synthwave", "Synthwave"],
   brass: ["Epic brass", "Cuivres épiques"],
-  quartet: ["String quartet", "Quatuor à cordes"],
+  flute: ["Sad flute", "Flûte triste"],
+  source: ["Goes on from {time} of “{prompt}”", "Continue « {prompt} » à {time}"],
+  sourceOff: ["From scratch", "Partir de zéro"],
   model: ["Model", "Modèle"],
+  mono: ["mono", "mono"],
+  stereo: ["stereo", "stéréo"],
   unloaded: ["not loaded", "pas encore chargé"],
-  loading: ["loading", "en chargement"],
   ready: ["ready", "prêt"],
   unavailable: ["unavailable", "indisponible"],
-  license: ["Weights: {license}.", "Poids : {license}."],
-  noncommercial: ["Weights: {license}, non-commercial.", "Poids : {license}, non commercial."],
+  license: ["Weights: {license}.", "Poids : {license}."],
+  noncommercial: ["Weights: {license}, non-commercial.", "Poids : {license}, non commercial."],
   tinyWords: [
-    "Small: it knows piano, organ, guitar, bass, strings, brass, flute, synth, drums, and does " +
-      "not keep a beat yet.",
-    "Petit : il connaît piano, orgue, guitare, basse, cordes, cuivres, flûte, synthé, batterie, " +
-      "mais ne tient pas encore le tempo.",
+    "Small: it knows piano, organ, guitar, bass, strings, brass, flute, synth and drums.",
+    "Petit : il connaît piano, orgue, guitare, basse, cordes, cuivres, flûte, synthé et batterie.",
   ],
   missing: ["Its first use downloads them.", "La première utilisation les télécharge."],
   duration: ["Duration", "Durée"],
   fader: ["Duration, slider", "Durée, curseur"],
   seconds: ["Duration in seconds", "Durée en secondes"],
+  more: ["More", "Plus"],
+  seed: ["Seed", "Graine"],
+  dice: ["Draw a seed", "Tirer une graine"],
+  keepSeed: ["keep", "garder"],
+  temperature: ["Temperature", "Température"],
+  topK: ["Top-k", "Top-k"],
+  topP: ["Top-p", "Top-p"],
+  guidance: ["Guidance", "Guidage"],
+  variations: ["Variations", "Variantes"],
+  format: ["Format", "Format"],
   generate: ["Generate", "Générer"],
   cancel: ["Cancel", "Annuler"],
   shortcut: ["Ctrl + Enter", "Ctrl + Entrée"],
-  loadingModel: ["Loading the model", "Chargement du modèle"],
+  asking: ["Asking", "Demande envoyée"],
+  loading: ["Loading the model", "Chargement du modèle"],
+  queued: ["Waiting, place {position}", "En attente, place {position}"],
   generating: ["Generating", "Génération"],
-  done: ["Your music is ready", "Votre musique est prête"],
+  buffering: ["Slower than it plays: gathering music", "Plus lent que l’écoute : on fait des réserves"],
+  waiting: ["The service went away; waiting for it", "Le service s’est absenté ; on l’attend"],
   cancelled: ["Cancelled", "Annulé"],
+  left: ["{time} left", "encore {time}"],
   progress: ["Progress", "Avancement"],
   retry: ["Try again", "Réessayer"],
-  listen: ["Listen", "Écouter"],
+  songs: ["Songs", "Morceaux"],
+  continued: ["continued", "continué"],
+  play: ["Play", "Écouter"],
+  pause: ["Pause", "Pause"],
+  wave: [
+    "Position. Arrows move, [ and ] choose a part to repeat",
+    "Position. Les flèches déplacent, [ et ] choisissent une partie à répéter",
+  ],
+  loop: ["Loop", "Boucle"],
+  goOn: ["Continue from here", "Continuer d’ici"],
+  link: ["Copy link", "Copier le lien"],
+  curl: ["Copy as curl", "Copier pour curl"],
+  copied: ["Copied", "Copié"],
+  remove: ["Delete", "Supprimer"],
   download: ["Download", "Télécharger"],
+  volume: ["Volume", "Volume"],
+  forgetAll: ["Delete all", "Tout supprimer"],
+  forgetAllSure: ["Delete all songs from this browser?", "Supprimer tous les morceaux de ce navigateur ?"],
+  notKept: ["This browser can’t keep more songs.", "Ce navigateur ne peut pas garder d’autres morceaux."],
   key: ["This service asks for a key", "Ce service demande une clé"],
   wrongKey: ["This key isn’t known here.", "Cette clé est inconnue ici."],
   giveKey: ["Continue", "Continuer"],
-  privacy: ["Nothing is kept on the server.", "Rien n’est conservé sur le serveur."],
+  privacy: [
+    "Your songs are kept in this browser only. Nothing is kept on the server.",
+    "Vos morceaux restent dans ce navigateur. Rien n’est conservé sur le serveur.",
+  ],
 };
 
 const errors = {
@@ -90,6 +125,27 @@ export function errorText(code) {
 export function megabytes(bytes) {
   const format = { style: "unit", unit: "megabyte", maximumFractionDigits: 0 };
   return new Intl.NumberFormat(language, format).format(bytes / 1e6);
+}
+
+export function licenseText(license) {
+  const named = { license: license.replace(/-(\d)/, " $1") };
+  return t(license.includes("-NC-") ? "noncommercial" : "license", named);
+}
+
+export function channelsText(channels) {
+  return channels && t(channels > 1 ? "stereo" : "mono");
+}
+
+/** As minutes and seconds. */
+export function seconds(time) {
+  return `${Math.floor(time / 60)}:${String(Math.floor(time % 60)).padStart(2, "0")}`;
+}
+
+/** Writes the texts of the elements below `root`. */
+export function translate(root) {
+  document.documentElement.lang = language;
+  for (const it of root.querySelectorAll("[data-t]")) it.textContent = t(it.dataset.t);
+  for (const it of root.querySelectorAll("[data-t-label]")) it.ariaLabel = t(it.dataset.tLabel);
 }
 
 function spoken(translations) {
