@@ -1,15 +1,24 @@
 """The page in a real Chromium, against the running stack and its musicgen-tiny."""
 
 import io
-import wave
+import json
+import os
+import re
+import signal
+import urllib.request
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+import soundfile
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.access import read_keys
 from gateway.settings import Settings
+from tests.conftest import Stack, until
 from tests.gateway.conftest import running
 from tests.gateway.fake_triton import FakeTriton
 
@@ -39,8 +48,9 @@ def open_page(browser: Browser, stack_url: str) -> Iterator[OpenPage]:
     """Opens the page in a fresh profile of a locale, at a width in pixels."""
     contexts = []
 
-    def open_in(locale: str = "en-US", width: int = 900) -> Page:
+    def open_in(locale: str = "en-US", width: int = 900, script: str = "") -> Page:
         context = browser.new_context(locale=locale, viewport={"width": width, "height": 900})
+        context.add_init_script(script)
         contexts.append(context)
         page = context.new_page()
         page.goto(stack_url)
@@ -58,24 +68,218 @@ def ask(page: Page, prompt: str, seconds: str) -> None:
     page.press("#duration", "Control+Enter")
 
 
-def test_a_person_hears_and_downloads_two_seconds(open_page: OpenPage, tmp_path: Path) -> None:
-    page = open_page()
+def song(page: Page) -> Locator:
+    """The latest."""
+    return page.locator("article").first
+
+
+def whole(page: Page, timeout: float = SONG_MS) -> Locator:
+    """The latest, once all of it is there."""
+    expect(song(page).get_by_role("button", name=re.compile("Download|Télécharger"))).to_be_visible(
+        timeout=timeout
+    )
+    return song(page)
+
+
+def saved(page: Page, format: str = "wav") -> bytes:
+    song(page).locator("[data-part=format]").select_option(format)
+    with page.expect_download(timeout=SONG_MS) as download:
+        song(page).get_by_role("button", name="Download").click()
+    assert download.value.suggested_filename.endswith(f".{format}")
+    return Path(download.value.path()).read_bytes()
+
+
+def position(page: Page) -> float:
+    return float(song(page).get_by_role("slider").get_attribute("aria-valuenow") or "nan")
+
+
+SPY = """
+window.blocks = [];  // each once
+window.starts = [];
+const { start } = AudioBufferSourceNode.prototype;
+AudioBufferSourceNode.prototype.start = function (when, offset = 0) {
+  const { buffer, context: { currentTime: now, sampleRate: rate } } = this;
+  if (!blocks.includes(buffer)) blocks.push(buffer);
+  starts.push({ when, end: when + buffer.duration - offset, now, rate });
+  start.call(this, when, offset);
+};
+window.heard = () => blocks.map((block) => [...block.getChannelData(0)]);
+"""
+FADE = 0.01  # seconds
+
+
+def test_what_is_played_is_the_file_without_a_gap(open_page: OpenPage) -> None:
+    page = open_page(script=SPY)
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    ask(page, "calm piano", "2")
-    expect(page.locator("#player")).to_be_visible(timeout=SONG_MS)
-
-    page.wait_for_function("document.querySelector('audio').readyState >= 1")
-    assert page.eval_on_selector("audio", "it => it.duration") == pytest.approx(2, abs=0.01)
-    with page.expect_download() as download:
-        page.click("#player a")
-    assert download.value.suggested_filename.endswith(".wav")
-    download.value.save_as(tmp_path / "song.wav")
-    with wave.open(io.BytesIO((tmp_path / "song.wav").read_bytes())) as song:
-        assert (song.getframerate(), song.getnframes()) == (32000, 100 * 640)
-        assert any(song.readframes(song.getnframes()))
+    ask(page, "calm piano", "6")
+    whole(page)
+    expect(song(page).locator(".play[data-state=play]")).to_be_visible(timeout=SONG_MS)
+    starts = page.evaluate("starts")
+    assert len(starts) > 1  # it played before all of it was there
+    for before, after in pairwise(starts):
+        assert after["rate"] == 32_000
+        waited = after["when"] > before["end"] + 1e-6
+        assert waited or after["when"] == pytest.approx(before["end"], abs=1e-6)
+        assert not waited or after["now"] > before["end"] - FADE  # there was nothing to play
+    heard = np.concatenate([np.array(block) for block in page.evaluate("heard()")])
+    file, rate = soundfile.read(io.BytesIO(saved(page)), dtype="int16")
+    assert rate == 32_000 and file.shape == (6 * 32_000,)
+    assert np.array_equal(np.rint(heard * 32_767), file)
+    assert np.abs(file).max() > 1000  # it is heard
     assert complaints == []
+
+
+def test_who_seeks_hears_what_is_there(open_page: OpenPage) -> None:
+    page = open_page()
+    ask(page, "calm piano", "8")
+    whole(page)
+    song(page).locator(".play[data-state=pause]").click()
+    wave = song(page).get_by_role("slider")
+    width = (wave.bounding_box() or {})["width"]
+    wave.click(position={"x": width / 2, "y": 20})
+    assert position(page) == pytest.approx(4, abs=0.1)
+    for key, expected in {"ArrowRight": 5, "ArrowLeft": 4, "End": 8, "Home": 0}.items():
+        wave.press(key)
+        page.wait_for_timeout(50)
+        assert position(page) == pytest.approx(expected, abs=0.1)
+    wave.press(" ")
+    expect(song(page).locator(".play[data-state=pause]")).to_be_visible()
+    page.wait_for_timeout(700)
+    assert 0.3 < position(page) < 2
+
+
+def test_a_part_is_repeated(open_page: OpenPage) -> None:
+    page = open_page()
+    ask(page, "calm piano", "4")
+    whole(page)
+    wave = song(page).get_by_role("slider")
+    box = wave.bounding_box() or {}
+    page.mouse.move(box["x"] + box["width"] / 4, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 20, steps=5)
+    page.mouse.up()
+    expect(song(page).get_by_role("button", name="Loop")).to_have_attribute("aria-pressed", "true")
+    for _ in range(12):
+        page.wait_for_timeout(200)
+        assert 0.9 <= position(page) <= 2.1
+    wave.press("Escape")
+    expect(song(page).get_by_role("button", name="Loop")).to_have_attribute("aria-pressed", "false")
+
+
+def test_each_format_is_the_same_song(open_page: OpenPage) -> None:
+    page = open_page()
+    ask(page, "calm piano", "2")
+    whole(page)
+    wav, _ = soundfile.read(io.BytesIO(saved(page)))
+    flac, _ = soundfile.read(io.BytesIO(saved(page, "flac")))
+    assert np.array_equal(wav, flac)
+    for format in ("ogg", "mp3"):
+        other, rate = soundfile.read(io.BytesIO(saved(page, format)))
+        assert len(other) / rate == pytest.approx(2, abs=0.1)
+
+
+def test_songs_outlive_a_reload_until_they_are_deleted(open_page: OpenPage) -> None:
+    page = open_page()
+    for prompt in ("calm piano", "fast drums"):
+        ask(page, prompt, "1")
+        whole(page)
+    file = saved(page)
+    page.reload()
+    expect(page.locator("article h2")).to_have_text(["fast drums", "calm piano"])
+    assert saved(page) == file
+    song(page).get_by_role("button", name="Play").click()
+    expect(song(page).locator(".play[data-state=pause]")).to_be_visible()
+    song(page).get_by_role("button", name="Delete").click()
+    page.reload()
+    expect(page.locator("article h2")).to_have_text(["calm piano"])
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Delete all").click()
+    expect(page.locator("article")).to_have_count(0)
+    page.reload()
+    expect(page.locator("#model")).to_have_value("musicgen-tiny")
+    expect(page.locator("article")).to_have_count(0)
+
+
+def test_variations_have_seeds_of_their_own_and_are_heard_at_the_same_position(
+    open_page: OpenPage,
+) -> None:
+    page = open_page()
+    page.click("#more summary")
+    page.select_option("#variations", "2")
+    page.fill("#seed", "7")
+    ask(page, "calm piano", "8")
+    songs = page.locator("article")
+    expect(songs.locator("[data-part=facts]")).to_contain_text(["Seed 7", "Seed 8"])
+    expect(songs.get_by_role("button", name="Download")).to_have_count(2, timeout=SONG_MS)
+    songs.nth(0).get_by_role("slider").press("Home")
+    songs.nth(0).get_by_role("slider").press("PageUp")
+    songs.nth(1).locator(".play").click()
+    heard = songs.nth(1).get_by_role("slider")
+    page.wait_for_timeout(100)
+    assert 4.9 < float(heard.get_attribute("aria-valuenow") or "nan") < 6
+
+
+def test_a_song_goes_on_from_where_one_listens(open_page: OpenPage) -> None:
+    page = open_page()
+    ask(page, "calm piano", "4")
+    whole(page)
+    first, _ = soundfile.read(io.BytesIO(saved(page)))
+    song(page).locator(".play[data-state=pause]").click()
+    song(page).get_by_role("slider").press("Home")
+    song(page).get_by_role("slider").press("ArrowRight")
+    song(page).get_by_role("slider").press("ArrowRight")
+    song(page).get_by_role("button", name="Continue from here").click()
+    expect(page.locator("#source")).to_contain_text("0:02")
+    page.fill("#duration", "5")
+    page.press("#duration", "Control+Enter")
+    expect(page.locator("article")).to_have_count(2)
+    whole(page)
+    expect(song(page).locator("[data-part=facts]")).to_contain_text("continued")
+    longer, _ = soundfile.read(io.BytesIO(saved(page)))
+    assert len(longer) == 5 * 32_000
+    beginning = np.corrcoef(first[: 2 * 32_000], longer[: 2 * 32_000])[0, 1]
+    assert beginning > 0.5  # the codec's own hearing of it
+
+
+def test_a_link_holds_the_settings(open_page: OpenPage) -> None:
+    page = open_page()
+    page.click("#more summary")
+    page.fill("#temperature", "0.8")
+    page.fill("#seed", "123")
+    ask(page, "calm piano & drums", "2")
+    whole(page)
+    page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    song(page).get_by_role("button", name="Copy as curl").click()
+    command = page.evaluate("copied")
+    assert json.loads(re.search(r"-d '(.*)'", command)[1])["seed"] == 123  # type: ignore[index]
+    song(page).get_by_role("button", name="Copy link").click()
+    link = page.evaluate("copied")
+    page.goto("about:blank")
+    page.goto(link)
+    for field, value in {
+        "prompt": "calm piano & drums",
+        "temperature": "0.8",
+        "seed": "123",
+    }.items():
+        expect(page.locator(f"#{field}")).to_have_value(value)
+
+
+def test_a_gateway_that_dies_amid_a_song_is_waited_for(open_page: OpenPage, stack: Stack) -> None:
+    page = open_page()
+    page.click("#more summary")
+    page.fill("#seed", "5")
+    ask(page, "calm piano", "15")
+    expect(song(page).locator(".play[data-state=pause]")).to_be_visible(timeout=SONG_MS)
+    os.kill(int(until(lambda: stack.pid("-m gateway"))), signal.SIGKILL)
+    expect(song(page).get_by_role("status")).to_have_text(re.compile("went away"))
+    whole(page)
+    broken = saved(page)
+    song(page).get_by_role("button", name="Delete").click()
+    ask(page, "calm piano", "15")
+    whole(page)
+    assert saved(page) == broken
 
 
 @pytest.mark.parametrize(("locale", "word"), [("en-GB", "Generate"), ("fr-CA", "Générer")])
@@ -106,13 +310,23 @@ def test_a_refused_value_is_explained_beside_its_field(
     expect(page.locator("#failure")).to_be_hidden()
 
 
-def test_cancel_returns_to_idle(open_page: OpenPage) -> None:
+def test_who_cancels_keeps_the_server_free(open_page: OpenPage, stack_url: str) -> None:
     page = open_page()
     ask(page, "calm piano", "300")
-    page.get_by_role("button", name="Cancel").click()
-    expect(page.get_by_role("status")).to_have_text("Cancelled")
-    expect(page.locator("#generate")).to_have_attribute("aria-disabled", "false")
-    expect(page.locator("#cancel, #player").filter(visible=True)).to_have_count(0)
+    expect(song(page).locator(".play[data-state=pause]")).to_be_visible(timeout=SONG_MS)
+    song(page).get_by_role("button", name="Cancel").click()
+    expect(song(page).get_by_role("status")).to_have_text("Cancelled")
+    expect(song(page).locator(".play")).to_be_enabled()  # what there is of it
+    until(lambda: in_flight(stack_url) == 0)
+
+
+def in_flight(url: str) -> float:
+    with urllib.request.urlopen(f"{url}/metrics") as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+    return sum(
+        sample.value for family in families for sample in family.samples
+        if sample.name == "gateway_songs_in_flight"
+    )  # fmt: skip
 
 
 def test_a_phone_shows_the_page_without_sideways_scrolling(open_page: OpenPage) -> None:
@@ -152,7 +366,7 @@ def test_who_gives_a_key_hears_music_and_is_not_asked_again_in_this_tab(
         expect(guarded_page.locator("#model")).to_have_value("musicgen-tiny")
         expect(guarded_page.get_by_role("dialog")).to_be_hidden()
         ask(guarded_page, "calm piano", "2")
-        expect(guarded_page.locator("#player")).to_be_visible()
+        whole(guarded_page)
         guarded_page.reload()
     assert guarded_page.evaluate("localStorage.getItem('key')") is None
 
