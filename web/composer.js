@@ -94,7 +94,7 @@ export class Composer {
     this.#error = error;
     const field = FIELDS.find((field) => field === error?.field);
     for (const name of [...FIELDS, "failure"]) {
-      const here = error && name === (field ?? "failure");
+      const here = error !== null && name === (field ?? "failure");
       ui[`${name}-error`].replaceChildren(...here ? sentences(error) : []);
       ui[name]?.setAttribute("aria-invalid", here);
     }

@@ -9,14 +9,17 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import soundfile
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.access import read_keys
+from gateway.contract import Loading
 from gateway.settings import Settings
 from tests.conftest import Stack, until
 from tests.gateway.conftest import running
@@ -334,14 +337,86 @@ def test_a_phone_shows_the_page_without_sideways_scrolling(open_page: OpenPage) 
     assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
+@pytest.fixture
+def triton() -> FakeTriton:
+    """Sings one note that grows, as fast as it is told to."""
+    return FakeTriton("musicgen-tiny")
+
+
+@pytest.fixture
+def quiet_page(browser: Browser, triton: FakeTriton) -> Iterator[Page]:
+    """Of a gateway before that Triton."""
+    with (
+        running(Settings(poll_interval=0.01), triton) as address,
+        browser.new_context(locale="en-US") as context,
+    ):
+        page = context.new_page()
+        page.goto(address)
+        expect(page.locator("#model")).to_have_value("musicgen-tiny")
+        yield page
+
+
+def test_what_comes_slower_than_it_plays_is_gathered_first(
+    quiet_page: Page, triton: FakeTriton
+) -> None:
+    triton.pause = 1.6  # for a second of music
+    ask(quiet_page, "calm piano", "5")
+    expect(song(quiet_page).get_by_role("status")).to_contain_text("gathering music", timeout=9000)
+    stopped = position(quiet_page)
+    assert 0 < stopped < 4
+    expect(song(quiet_page).get_by_role("status")).to_have_text("Generating", timeout=9000)
+    expect(song(quiet_page).locator(".play[data-state=play]")).to_be_visible(timeout=9000)
+    assert position(quiet_page) == 5  # and then to the end
+
+
+def test_the_download_of_a_models_weights_is_shown(quiet_page: Page, triton: FakeTriton) -> None:
+    triton.loading["musicgen-tiny"] = Loading(5_000_000, 20_000_000)
+    triton.held.discard("musicgen-tiny")
+    ask(quiet_page, "calm piano", "1")
+    expect(song(quiet_page).get_by_role("status")).to_have_text("Loading the model")
+    expect(song(quiet_page).locator("[data-part=left]")).to_have_text("5 MB / 20 MB")
+    del triton.loading["musicgen-tiny"]
+    whole(quiet_page)
+
+
+def test_who_waits_is_told_their_place(quiet_page: Page, triton: FakeTriton) -> None:
+    triton.stuck = True
+    ask(quiet_page, "calm piano", "1")
+    expect(song(quiet_page).get_by_role("status")).to_have_text("Waiting, place 1")
+    song(quiet_page).get_by_role("button", name="Cancel").click()
+    expect(quiet_page.locator("article")).to_have_count(0)
+    until(lambda: triton.running == 0)
+
+
+def test_a_service_out_of_reach_is_told_and_may_be_asked_again(quiet_page: Page) -> None:
+    quiet_page.context.set_offline(True)
+    ask(quiet_page, "calm piano", "1")
+    expect(song(quiet_page).get_by_role("alert")).to_contain_text("can’t be reached")
+    quiet_page.context.set_offline(False)
+    song(quiet_page).get_by_role("button", name="Try again").click()
+    whole(quiet_page)
+    expect(quiet_page.locator("article")).to_have_count(1)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(quiet_page: Page, scheme: Literal["light", "dark"]) -> None:
+    quiet_page.emulate_media(color_scheme=scheme)
+    quiet_page.click("#more summary")
+    ask(quiet_page, "calm piano", "1")
+    whole(quiet_page)
+    ask(quiet_page, " ", "1")
+    expect(quiet_page.locator("#prompt-error small")).not_to_be_empty()
+    assert Axe().run(quiet_page).response["violations"] == []
+
+
 GOOD_KEY, OTHER_KEY = "a-key-of-16-letters", "another-of-16-letters"
 
 
 @pytest.fixture
-def guarded_url() -> Iterator[str]:
-    """Of a gateway that asks for a key, before a Triton that sings one note."""
+def guarded_url(triton: FakeTriton) -> Iterator[str]:
+    """Of a gateway that asks for a key."""
     settings = Settings(api_keys=read_keys(GOOD_KEY), poll_interval=0.01)
-    with running(settings, FakeTriton("musicgen-tiny")) as address:
+    with running(settings, triton) as address:
         yield address
 
 
