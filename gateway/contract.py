@@ -18,12 +18,15 @@ FRONT = "musicgen"
 
 @dataclass(frozen=True)
 class Variant:
-    """A model that can be asked for. `weights` are bundled, cached or missing."""
+    """A model that can be asked for. `weights` are bundled, cached or missing; `size` is as "300M"
+    and `channels` are "mono" or "stereo", where that is known."""
 
     name: str
     checkpoint: str | None
     license: str
     weights: str
+    size: str | None = None
+    channels: str | None = None
 
 
 @dataclass(frozen=True)

@@ -199,6 +199,8 @@ async def list_models(request: web.Request) -> web.Response:
             "checkpoint": variant.checkpoint,
             "license": variant.license,
             "weights": variant.weights,
+            "size": variant.size,
+            "channels": variant.channels,
             "state": _state(status),
             "progress": asdict(status) if isinstance(status, Loading) else None,
             "reason": status.error.message if isinstance(status, Failed) else None,

@@ -79,10 +79,7 @@ class TritonClient:
     async def catalogue(self) -> list[Variant]:
         with _translated(FRONT):
             result = await self._client.infer(FRONT, [], client_timeout=ANSWER_TIMEOUT)
-        return [
-            Variant(model["name"], model["checkpoint"], model["license"], model["weights"])
-            for model in _status(result)["models"]
-        ]
+        return [Variant(**model) for model in _status(result)["models"]]
 
     async def loaded(self) -> set[str]:
         return await self._names("READY", "LOADING") - {FRONT}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 # Parameters of our models that say nothing of their place.
-OTHERS = ("checkpoint", "license")
+OTHERS = ("checkpoint", "license", "size", "channels")
 
 
 @dataclass(frozen=True)

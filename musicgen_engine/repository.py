@@ -18,12 +18,15 @@ log = logging.getLogger("musicgen")
 @dataclass(frozen=True)
 class Variant:
     """`checkpoint` is None for weights in the folder itself; `weights` says where they are:
-    "bundled", "cached" or "missing"."""
+    "bundled", "cached" or "missing". `size` (as "300M") and `channels` ("mono" or "stereo") are what
+    the config says, or None."""
 
     name: str
     checkpoint: str | None
     license: str
     weights: str
+    size: str | None
+    channels: str | None
 
 
 class Repository:
@@ -52,4 +55,6 @@ class Repository:
             checkpoint=checkpoint,
             license=parameters["license"].string_value or "unknown",
             weights=is_cached(resolve(checkpoint, config.parent / "1")),
+            size=parameters["size"].string_value or None,
+            channels=parameters["channels"].string_value or None,
         )

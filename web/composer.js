@@ -1,7 +1,7 @@
 /** What is asked for: the form, its errors, and the music that a song goes on from. */
 
 import { requestOf } from "./api.js";
-import { channelsText, errorText, licenseText, seconds, t } from "./i18n.js";
+import { errorText, licenseText, seconds, t } from "./i18n.js";
 
 const ui = Object.fromEntries([...document.querySelectorAll("[id]")].map((it) => [it.id, it]));
 const NUMBERS = ["seed", "duration", "temperature", "top_k", "top_p", "cfg_coef"];
@@ -124,7 +124,7 @@ export class Composer {
     const chosen = id === (this.#wanted ?? this.#catalogue.default);
     const known = [...ui.model.options].find(({ value }) => value === id);
     const option = known ?? ui.model.appendChild(new Option("", id, chosen, chosen));
-    option.textContent = [id, size, channelsText(channels), t(state)].filter(Boolean).join(" · ");
+    option.textContent = [id, size, channels, t(state)].filter(Boolean).join(" · ");
     option.disabled = state === "unavailable" && id !== ui.model.value;
   }
 }

@@ -14,8 +14,6 @@ const texts = {
   source: ["Goes on from {time} of “{prompt}”", "Continue « {prompt} » à {time}"],
   sourceOff: ["From scratch", "Partir de zéro"],
   model: ["Model", "Modèle"],
-  mono: ["mono", "mono"],
-  stereo: ["stereo", "stéréo"],
   unloaded: ["not loaded", "pas encore chargé"],
   ready: ["ready", "prêt"],
   unavailable: ["unavailable", "indisponible"],
@@ -130,10 +128,6 @@ export function megabytes(bytes) {
 export function licenseText(license) {
   const named = { license: license.replace(/-(\d)/, " $1") };
   return t(license.includes("-NC-") ? "noncommercial" : "license", named);
-}
-
-export function channelsText(channels) {
-  return channels && t(channels > 1 ? "stereo" : "mono");
 }
 
 /** As minutes and seconds. */

@@ -35,7 +35,14 @@ class FakeTriton:
 
     def __init__(self, *names: str, cached: tuple[str, ...] = ()) -> None:
         self.variants = [
-            Variant(name, f"facebook/{name}", "MIT", "cached" if name in cached else "missing")
+            Variant(
+                name,
+                f"facebook/{name}",
+                "MIT",
+                "cached" if name in cached else "missing",
+                "300M",
+                "stereo" if "stereo" in name else "mono",
+            )
             for name in names
         ]
         self.calls: list[str] = []

@@ -164,7 +164,14 @@ async def test_models_tell_their_state(client: TestClient, triton: FakeTriton) -
     body = await (await client.get("/models")).json()
     assert (body["default"], body["max_duration"]) == ("musicgen-tiny", 300)
     models = {model.pop("id"): model for model in body["models"]}
-    known = {"license": "MIT", "weights": "missing", "progress": None, "reason": None}
+    known = {
+        "license": "MIT",
+        "weights": "missing",
+        "progress": None,
+        "reason": None,
+        "size": "300M",
+        "channels": "mono",
+    }
     assert models["musicgen-tiny"] == {
         **known, "checkpoint": "facebook/musicgen-tiny", "state": "ready"
     }  # fmt: skip

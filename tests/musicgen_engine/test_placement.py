@@ -70,7 +70,12 @@ def test_a_slip_of_the_pen_is_not_passed_over(name: str) -> None:
 
 def test_parameters_of_triton_and_of_the_repository_are_left_alone() -> None:
     theirs = {"EXECUTION_ENV_PATH": "/env.tar.gz", "FORCE_CPU_ONLY_INPUT_TENSORS": "no"}
-    ours = {"checkpoint": "facebook/musicgen-small", "license": "MIT"}
+    ours = {
+        "checkpoint": "facebook/musicgen-small",
+        "license": "MIT",
+        "size": "300M",
+        "channels": "mono",
+    }
     assert Placement.of({**theirs, **ours}) == Placement()
 
 

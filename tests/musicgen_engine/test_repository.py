@@ -15,6 +15,9 @@ def test_every_variant_is_listed_but_not_the_front() -> None:
     assert variants["musicgen-tiny"].checkpoint is None
     assert variants["musicgen-small"].checkpoint == "facebook/musicgen-small"
     assert variants["musicgen-small"].license == "CC-BY-NC-4.0"
+    large, tiny = variants["musicgen-stereo-large"], variants["musicgen-tiny"]
+    assert (large.size, large.channels) == ("3.3B", "stereo")
+    assert (tiny.size, tiny.channels) == ("4M", "mono")
 
 
 def test_a_folder_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path) -> None:
