@@ -18,7 +18,7 @@ log = logging.getLogger("musicgen")
 @dataclass(frozen=True)
 class Variant:
     """`checkpoint` is None for weights in the folder itself; `weights` says where they are:
-    "bundled", "cached" or "missing". `size` (as "300M") and `channels` ("mono" or "stereo") are what
+    "bundled", "cached" or "missing". `size` (as "300M") and `channels` ("mono" or "stereo") are as
     the config says, or None."""
 
     name: str

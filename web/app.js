@@ -75,7 +75,7 @@ async function goOn(take, position) {
 }
 
 function retry(take) {
-  const again = new Take({ ...take.kept });
+  const again = new Take({ ...take.kept, revision: undefined });
   remove(take);
   place(again);
   awaited = again;
