@@ -7,6 +7,7 @@ import re
 import signal
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -96,6 +97,10 @@ def position(page: Page) -> float:
     return float(song(page).get_by_role("slider").get_attribute("aria-valuenow") or "nan")
 
 
+def stands(page: Page, seconds: float) -> bool:
+    return abs(position(page) - seconds) < 0.1
+
+
 SPY = """
 window.blocks = [];  // each once
 window.starts = [];
@@ -141,11 +146,10 @@ def test_who_seeks_hears_what_is_there(open_page: OpenPage) -> None:
     song(page).locator(".play[data-state=pause]").click()
     wave = song(page).get_by_role("slider")
     wave.click()  # in the middle
-    assert position(page) == pytest.approx(4, abs=0.1)
+    until(partial(stands, page, 4))
     for key, expected in {"ArrowRight": 5, "ArrowLeft": 4, "End": 8, "Home": 0}.items():
         wave.press(key)
-        page.wait_for_timeout(50)
-        assert position(page) == pytest.approx(expected, abs=0.1)
+        until(partial(stands, page, expected))
     wave.press(" ")
     expect(song(page).locator(".play[data-state=pause]")).to_be_visible()
     page.wait_for_timeout(700)
