@@ -27,7 +27,7 @@ from urllib.request import Request, urlopen
 import aiohttp
 
 from bench import machine
-from bench.service import MODEL, PARTS, part, running, total
+from bench.service import MODEL, PARTS, counted, part, running
 from bench.table import Table
 from bench.vandal import Vandal
 from supervisor import shared_memory
@@ -90,8 +90,8 @@ def songs_in_hand(stack: Stack) -> dict[str, int]:
     triton = f"http://localhost:{stack.triton_metrics}/metrics"
     model = status(stack)
     return {
-        "gateway": total(f"{stack.url}/metrics", "gateway_songs_in_flight"),
-        "tritonserver": total(triton, "nv_inference_pending_request_count"),
+        "gateway": counted(f"{stack.url}/metrics", "gateway_songs_in_flight"),
+        "tritonserver": counted(triton, "nv_inference_pending_request_count"),
         "engine": model["queued"] + model["running"],
     }
 

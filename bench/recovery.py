@@ -30,7 +30,7 @@ from statistics import median
 import aiohttp
 
 from bench import machine
-from bench.service import MODEL, part, running, total
+from bench.service import MODEL, counted, part, running
 from bench.table import Record, Table
 from supervisor.process import STEADY
 from tests.conftest import Stack, until
@@ -101,7 +101,7 @@ def trial(stack: Stack, mortal: str, whole: Heard, dice: random.Random) -> Recor
 
 
 def resumes(stack: Stack) -> int:
-    return total(f"{stack.url}/metrics", "gateway_resumes_total")
+    return counted(f"{stack.url}/metrics", "gateway_resumes_total")
 
 
 def summary(mortal: str, trials: Sequence[Record]) -> Record:

@@ -8,10 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.request import urlopen
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from bench.process import Process
 from tests.conftest import Stack, repository_with, until
+from tests.prometheus import total
 
 MODEL = "musicgen-tiny"
 STUB = "triton_python_backend_stub"
@@ -50,9 +49,7 @@ def part(stack: Stack, name: str) -> Process:
     return Process(int(until(lambda: stack.pid(*PARTS[name]))))
 
 
-def total(metrics: str, name: str) -> int:
+def counted(metrics: str, name: str) -> int:
     """Of a metric over all of its labels; `metrics` is where Prometheus would read it."""
     with urlopen(metrics) as page:
-        families = text_string_to_metric_families(page.read().decode())
-    samples = [sample for family in families for sample in family.samples]
-    return round(sum(sample.value for sample in samples if sample.name == name))
+        return round(total(page.read().decode(), name))

@@ -6,12 +6,12 @@ python examples/listen.py "slow sad piano with soft drums" --duration 20
 import argparse
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from subprocess import PIPE, Popen
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -34,26 +34,26 @@ parser.add_argument("--duration", type=float, default=10, help="seconds")
 parser.add_argument("--out", default="song.wav")
 parser.add_argument("--server", default="http://localhost:8001")
 asked, name, player = parser.parse_args(), os.urandom(8).hex(), None
+wanted = {"prompt": asked.prompt, "duration": asked.duration}
 bearer = "Bearer " + os.environ.get("API_KEY", "")  # no argument: those are read by anybody
 headers = {"Content-Type": "application/json", "X-Request-Id": name, "Authorization": bearer}
-body = json.dumps({"prompt": asked.prompt, "duration": asked.duration}).encode()
 threading.Thread(target=follow, args=[f"{asked.server}/generations/{name}"], daemon=True).start()
 with suppress(FileNotFoundError):
-    ffplay = ["ffplay", "-autoexit", "-nodisp", "-loglevel", "error", "-"]
-    player = subprocess.Popen(ffplay, stdin=subprocess.PIPE, bufsize=0).stdin
+    player = Popen(["ffplay", "-autoexit", "-nodisp", "-v", "error", "-"], 0, stdin=PIPE).stdin
 try:
-    song = urlopen(Request(f"{asked.server}/generate", body, headers))
+    song = urlopen(Request(f"{asked.server}/generate", json.dumps(wanted).encode(), headers))
     with song, Path(asked.out).open("wb") as file:
         while piece := song.read1(65_536):
             file.write(piece)
             if player:
-                player.write(piece)
+                with suppress(BrokenPipeError):  # closed, or without a speaker: the file goes on
+                    player.write(piece)
 except HTTPError as error:
     sys.exit("\n" + json.load(error)["error"]["message"])
 except URLError as error:
     sys.exit(f"\nno server at {asked.server}: {error.reason}")
-except ConnectionError as error:
-    sys.exit("\nffplay is closed" if isinstance(error, BrokenPipeError) else "\nthe song broke off")
+except ConnectionError:
+    sys.exit("\nthe song broke off")
 if song.length:
     sys.exit("\nthe song broke off")
 print(f"\n{asked.out}: seed {song.headers['X-Seed']}", file=sys.stderr)

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 PROBES = ("/healthz", "/readyz")  # asked every second by whoever watches over the gateway
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'self'; media-src 'self' blob:; object-src 'none'; base-uri 'none'; "
+        "default-src 'self'; object-src 'none'; base-uri 'none'; "
         "form-action 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",

@@ -69,7 +69,10 @@ class Settings:
             host=environment.get("HOST", "").strip() or cls.host,
             port=read("PORT", cls.port, _whole(1, 65535), "a whole number from 1 to 65535"),
             triton_grpc=read(
-                "TRITON_GRPC", cls.triton_grpc, _address, "an address such as 127.0.0.1:8101"
+                "TRITON_GRPC",
+                cls.triton_grpc,
+                _matching(r"\S+:\d+"),
+                "an address such as 127.0.0.1:8101",
             ),
             default_model=environment.get("DEFAULT_MODEL", "").strip(),
             max_duration=read(
@@ -95,11 +98,16 @@ class Settings:
             triton_admin_key=read(
                 "TRITON_ADMIN_KEY",
                 cls.triton_admin_key,
-                _admin_key,
+                _matching(r"[A-Za-z0-9_-]{16,}"),
                 "16 letters, digits, - and _ or more",
                 secret=True,
             ),
-            log_format=read("LOG_FORMAT", cls.log_format, _log_format, " or ".join(logs.FORMATS)),
+            log_format=read(
+                "LOG_FORMAT",
+                cls.log_format,
+                _matching("|".join(logs.FORMATS)),
+                " or ".join(logs.FORMATS),
+            ),
         )
 
 
@@ -142,10 +150,13 @@ def _number(most: float = 1e9) -> Callable[[str], float]:
     return parse
 
 
-def _address(text: str) -> str:
-    if not re.fullmatch(r"\S+:\d+", text):
-        raise ValueError
-    return text
+def _matching(pattern: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError
+        return text
+
+    return parse
 
 
 def _origins(text: str) -> tuple[str, ...]:
@@ -162,15 +173,3 @@ def _is_origin(text: str) -> bool:
     ):
         return False
     return not text.endswith(DEFAULT_PORTS.get(text.partition(":")[0], "/"))
-
-
-def _log_format(text: str) -> str:
-    if text not in logs.FORMATS:
-        raise ValueError
-    return text
-
-
-def _admin_key(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_-]{16,}", text):
-        raise ValueError
-    return text

@@ -2,88 +2,67 @@
 
 import { fetchWithKey } from "./key.js";
 
-const NUMBERS = ["duration", "seed", "temperature", "top_k", "top_p", "cfg_coef"];
-
 export class ApiError extends Error {
-  constructor(code, message = "", field = null) {
+  constructor({ code, message, field = null }) {
     super(message);
     Object.assign(this, { code, field });
   }
 }
 
+const UNREACHABLE = { code: "network", message: "The service can’t be reached. Try again in a moment." };
+
 /** {default, max_duration: seconds, models: [{id, size, channels, license, state, reason, …}]} */
-export function fetchModels(signal) {
-  return call("/models", { signal }, (response) => response.json());
-}
+export const fetchModels = () => call("/models", {}, (response) => response.json());
 
 /** How far the song of that id is: {state, position, seconds, total_seconds, seconds_left, download} */
-export function fetchProgress(id, signal) {
-  return call(`/generations/${id}`, { signal }, (response) => response.json());
-}
+export const fetchProgress = (id, signal) =>
+  call(`/generations/${id}`, { signal }, (response) => response.json());
 
 /**
  * The song, which `read` gets as a stream once its first music is there, with {model, seed, revision,
  * filename}. With `source` (a Blob of audio) it goes on from that.
  */
 export function generate(request, { id, source, signal }, read) {
-  const headers = id ? { "X-Request-Id": id } : {};
-  let body;
+  const headers = { ...id && { "X-Request-Id": id } };
+  let body = JSON.stringify(request);
   if (source) {
     body = new FormData();
-    for (const [field, value] of Object.entries(request)) body.append(field, value);
-    body.append("audio", source);
+    for (const [field, value] of Object.entries({ ...request, audio: source })) body.append(field, value);
   } else {
     headers["Content-Type"] = "application/json";
-    body = JSON.stringify(request);
   }
   return call("/generate", { method: "POST", headers, body, signal }, (response) => read(response, {
     model: response.headers.get("X-Model"),
     revision: response.headers.get("X-Revision"),
     seed: Number(response.headers.get("X-Seed")),
-    filename: filenameOf(response),
+    filename: filenameOf(response.headers.get("Content-Disposition")),
   }));
 }
 
 /** The same request for a shell. */
 export function curl(request, filename, continued) {
-  const url = quoted(new URL("/generate", location.href).href);
   const fields = Object.entries(request);
   const body = continued
-    ? [...fields, ["audio", "@beginning.wav"]].map(([field, value]) => `-F ${quoted(`${field}=${value}`)}`)
+    ? [...fields, ["audio", "@beginning.wav"]].map((field) => `-F ${quoted(field.join("="))}`)
     : ["-H 'Content-Type: application/json'", `-d ${quoted(JSON.stringify(request))}`];
-  return [`curl --fail-with-body -o ${quoted(filename)} ${url}`, ...body].join(" \\\n  ");
-}
-
-/** Settings as a link holds them, and back. */
-export function linkOf(request) {
-  return `${location.origin}${location.pathname}#${new URLSearchParams(request)}`;
-}
-
-export function requestOf(link) {
-  const fields = [...new URLSearchParams(link.replace(/^#/, ""))];
-  return Object.fromEntries(fields.map(([field, value]) => [
-    field, NUMBERS.includes(field) ? Number(value) : value,
-  ]));
+  const command = `curl --fail-with-body -o ${quoted(filename)} ${quoted(`${location.origin}/generate`)}`;
+  return [command, ...body].join(" \\\n  ");
 }
 
 async function call(path, init, read) {
   try {
     const response = await fetchWithKey(path, init);
     if (response.ok) return await read(response);
-    const { error = {} } = await response.json().catch(() => ({}));
-    const { code = "internal", message = `HTTP ${response.status}`, field } = error;
-    throw new ApiError(code, message, field);
+    const { error } = await response.json(); // A proxy's own error is no JSON.
+    throw new ApiError(error);
   } catch (error) {
     if (error instanceof ApiError || error.name === "AbortError") throw error;
-    throw new ApiError("network");
+    throw new ApiError(UNREACHABLE);
   }
 }
 
-function filenameOf(response) {
-  const disposition = response.headers.get("Content-Disposition") ?? "";
-  return decodeURIComponent(disposition.match(/filename\*=UTF-8''([^;]+)/)?.[1] ?? "music.wav");
+function filenameOf(disposition) {
+  return decodeURIComponent(disposition?.match(/filename\*=UTF-8''([^;]+)/)?.[1] ?? "music.wav");
 }
 
-function quoted(text) {
-  return `'${text.replaceAll("'", "'\\''")}'`;
-}
+const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;

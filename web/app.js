@@ -1,86 +1,66 @@
 /** The page: what is asked for above, the songs below, and one player for all of them. */
 
 import { fetchModels } from "./api.js";
-import { Card } from "./card.js";
-import { Composer } from "./composer.js";
+import { createCard } from "./card.js";
+import * as composer from "./composer.js";
 import { switchLanguage, t, translate } from "./i18n.js";
-import { Player } from "./player.js";
+import * as player from "./player.js";
 import * as shelf from "./shelf.js";
 import { Take } from "./take.js";
-import { beginning } from "./wav.js";
+import { onClick, say, ui } from "./ui.js";
 
-const POLL_MS = 1000;
-const ui = Object.fromEntries([...document.querySelectorAll("[id]")].map((it) => [it.id, it]));
-const player = new Player();
-const composer = new Composer();
-const cards = new Map(); // by take, the latest first
+const FRAME_RATE = 50; // Hz: the model's
+const cards = new Map(); // by take
 let awaited = null; // the take that plays as soon as it sounds
 
-function compose() {
-  player.unlock();
-  composer.show(null);
-  const takes = composer.songs().map((kept) => new Take(kept));
-  for (const take of [...takes].reverse()) {
-    place(take);
-    make(take);
-  }
-  awaited = takes[0];
-}
-
-async function make(take) {
-  watchModels(take);
-  await take.make();
-  if (take.state === "done") {
-    shelf.keep(take.kept).catch(() => { ui.kept.textContent = t("notKept"); });
-  } else if (!take.sound && (take.state === "cancelled" || composer.showBeside(take.error))) {
-    remove(take);
-  }
-  if (take.state !== "failed" || take.error.code !== "unauthorized") loadModels();
-}
-
-/** So that the list tells what loads. */
-async function watchModels(take) {
-  while (take.running) {
-    if (take.state === "loading") await loadModels();
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-  }
-}
-
 function place(take, last = false) {
-  const card = new Card(take, player, { play, goOn, remove, retry });
+  const card = createCard(take, { play, goOn, remove, retry });
   cards.set(take, card);
   take.addEventListener("change", () => {
     if (take === awaited && take.sound) play(take);
-    if (take.sound === player.sound) player.update();
+    player.update(); // also in a tab that is not seen, which draws no frames
+    if (take.state === "loading") loadModels(); // so that the list tells what loads
   });
-  if (last) ui.takes.append(card.element);
+  if (last) ui.songs.append(card.element);
   else ui.shelf.after(card.element);
-  ui.takes.hidden = false;
+  ui.songs.hidden = false;
+}
+
+async function make(take) {
+  player.unlock();
+  place(take);
+  await take.make();
+  const { state, error, sound, kept } = take;
+  const full = () => say(ui.kept, t("This browser can’t keep more songs."));
+  if (state === "done") shelf.keep(kept).catch(full);
+  if (error?.code !== "unauthorized") loadModels();
+  if (sound || !(state === "cancelled" || error && composer.owns(error))) return;
+  remove(take);
+  if (state === "failed") composer.show(error);
+}
+
+function loadModels() {
+  return fetchModels().then(composer.setCatalogue, composer.show);
 }
 
 /** Variations of one request are heard at the same position. */
 async function play(take) {
   awaited = null;
-  if (take.state === "done") await take.load();
-  const other = [...cards.keys()].find(({ sound }) => sound && sound === player.sound);
-  const related = other === take || (other && other.kept.group === take.kept.group);
-  player.play(take.sound, related ? player.position : 0);
+  const sound = await take.load();
+  const other = [...cards.keys()].find((it) => it.sound && it.sound === player.sound);
+  player.play(sound, other?.kept.group === take.kept.group ? player.position() : 0);
 }
 
 async function goOn(take, position) {
-  if (take.state === "done") await take.load();
-  const frames = Math.floor(position * 50) * (take.format.rate / 50);
-  const place = frames / take.format.rate || take.sound.seconds;
-  composer.goOn(take.kept.request, beginning(take.blob, take.format, place * take.format.rate), place);
+  const sound = await take.load();
+  const frames = Math.floor(position * FRAME_RATE) * (sound.rate / FRAME_RATE) || sound.filled;
+  composer.goOn(take.kept.request, sound.file(frames), frames / sound.rate);
 }
 
 function retry(take) {
-  const again = new Take({ ...take.kept, revision: undefined });
   remove(take);
-  place(again);
-  awaited = again;
-  player.unlock();
-  make(again);
+  awaited = new Take({ ...take.kept, revision: undefined });
+  make(awaited);
 }
 
 function remove(take) {
@@ -89,15 +69,7 @@ function remove(take) {
   cards.get(take)?.element.remove();
   cards.delete(take);
   shelf.forget(take.kept.id).catch(() => {});
-  ui.takes.hidden = cards.size === 0;
-}
-
-async function loadModels() {
-  try {
-    composer.catalogue = await fetchModels();
-  } catch (error) {
-    composer.show(error);
-  }
+  ui.songs.hidden = cards.size === 0;
 }
 
 function renderTexts() {
@@ -106,34 +78,38 @@ function renderTexts() {
   for (const card of cards.values()) card.render();
 }
 
-function frame() {
+/** What sounds moves, and what sounded a moment ago has come to rest. */
+function drawFrame(before) {
   player.update();
-  for (const card of cards.values()) card.draw();
-  requestAnimationFrame(frame);
+  const { sound } = player;
+  for (const [take, card] of cards) if (take.sound && [sound, before].includes(take.sound)) card.draw();
+  requestAnimationFrame(() => drawFrame(sound));
 }
 
 ui.form.addEventListener("submit", (event) => {
   event.preventDefault();
-  compose();
-});
-ui.retry.addEventListener("click", () => {
-  ui.generate.focus(); // The button pressed is about to vanish, and the focus with it.
   composer.show(null);
-  loadModels();
+  const takes = composer.songs().map((kept) => new Take(kept));
+  awaited = takes[0];
+  takes.reverse().forEach(make);
 });
-ui.volume.addEventListener("input", () => { player.volume = ui.volume.valueAsNumber; });
-ui.model.addEventListener("change", () => composer.render());
-ui.forget.addEventListener("click", async () => {
-  if (!confirm(t("forgetAllSure"))) return;
-  for (const take of [...cards.keys()]) if (!take.running) remove(take);
-  await shelf.forgetAll();
+ui.volume.addEventListener("input", () => player.setVolume(ui.volume.valueAsNumber));
+onClick(ui, {
+  retry: () => {
+    ui.generate.focus(); // The button pressed is about to vanish, and the focus with it.
+    composer.show(null);
+    loadModels();
+  },
+  clear: () => {
+    if (!confirm(t("Delete all songs from this browser?"))) return;
+    for (const take of [...cards.keys()]) if (!take.running) remove(take);
+  },
+  language: () => {
+    switchLanguage();
+    renderTexts();
+  },
 });
-ui.language.addEventListener("click", () => {
-  switchLanguage();
-  renderTexts();
-});
-
 renderTexts();
 loadModels();
 shelf.songs().then((all) => all.forEach((kept) => place(new Take(kept), true)), () => {});
-requestAnimationFrame(frame);
+drawFrame(null);

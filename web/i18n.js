@@ -1,123 +1,88 @@
-/** Every text of the page, in English and French, and which of the two is spoken. */
+/** What the page says, in English or French. The English text is each text's name. */
 
-const LANGUAGES = ["en", "fr"];
+import { memory } from "./ui.js";
 
-const texts = {
-  otherLanguage: ["Français", "English"],
-  prompt: ["What should it sound like?", "Quelle musique imaginez-vous ?"],
-  promptHint: ["Instruments, mood, style, tempo.", "En anglais : instruments, ambiance, tempo."],
-  examples: ["Examples", "Exemples"],
-  piano: ["Calm piano", "Piano calme"],
-  synthwave: ["Synthwave", "Synthwave"],
-  brass: ["Epic brass", "Cuivres épiques"],
-  flute: ["Sad flute", "Flûte triste"],
-  source: ["Goes on from {time} of “{prompt}”", "Continue « {prompt} » à {time}"],
-  sourceOff: ["From scratch", "Partir de zéro"],
-  model: ["Model", "Modèle"],
-  unloaded: ["not loaded", "pas encore chargé"],
-  ready: ["ready", "prêt"],
-  unavailable: ["unavailable", "indisponible"],
-  license: ["Weights: {license}.", "Poids : {license}."],
-  noncommercial: ["Weights: {license}, non-commercial.", "Poids : {license}, non commercial."],
-  tinyWords: [
-    "Small: it knows piano, organ, guitar, bass, strings, brass, flute, synth and drums.",
+const FRENCH = {
+  "Français": "English",
+  "What should it sound like?": "Quelle musique imaginez-vous ?",
+  "Instruments, mood, style, tempo.": "En anglais : instruments, ambiance, tempo.",
+  Examples: "Exemples", "Calm piano": "Piano calme", Synthwave: "Synthwave",
+  "Epic brass": "Cuivres épiques", "Sad flute": "Flûte triste",
+  "Goes on from {time} of “{prompt}”": "Continue « {prompt} » à {time}", "From scratch": "Partir de zéro",
+  Model: "Modèle", unloaded: "pas encore chargé", loading: "se charge", ready: "prêt",
+  unavailable: "indisponible", "Weights: {license}.": "Poids : {license}.",
+  "Weights: {license}, non-commercial.": "Poids : {license}, non commercial.",
+  "Small: it knows piano, organ, guitar, bass, strings, brass, flute, synth and drums.":
     "Petit : il connaît piano, orgue, guitare, basse, cordes, cuivres, flûte, synthé et batterie.",
-  ],
-  missing: ["Its first use downloads them.", "La première utilisation les télécharge."],
-  duration: ["Duration", "Durée"],
-  fader: ["Duration, slider", "Durée, curseur"],
-  seconds: ["Duration in seconds", "Durée en secondes"],
-  more: ["More", "Plus"],
-  seed: ["Seed", "Graine"],
-  dice: ["Draw a seed", "Tirer une graine"],
-  keepSeed: ["keep", "garder"],
-  temperature: ["Temperature", "Température"],
-  topK: ["Top-k", "Top-k"],
-  topP: ["Top-p", "Top-p"],
-  guidance: ["Guidance", "Guidage"],
-  variations: ["Variations", "Variantes"],
-  format: ["Format", "Format"],
-  generate: ["Generate", "Générer"],
-  cancel: ["Cancel", "Annuler"],
-  shortcut: ["Ctrl + Enter", "Ctrl + Entrée"],
-  asking: ["Asking", "Demande envoyée"],
-  loading: ["Loading the model", "Chargement du modèle"],
-  queued: ["Waiting, place {position}", "En attente, place {position}"],
-  generating: ["Generating", "Génération"],
-  buffering: ["Slower than it plays: gathering music", "Plus lent que l’écoute : on fait des réserves"],
-  waiting: ["The service went away; waiting for it", "Le service s’est absenté ; on l’attend"],
-  cancelled: ["Cancelled", "Annulé"],
-  left: ["{time} left", "encore {time}"],
-  progress: ["Progress", "Avancement"],
-  retry: ["Try again", "Réessayer"],
-  songs: ["Songs", "Morceaux"],
-  continued: ["continued", "continué"],
-  play: ["Play", "Écouter"],
-  pause: ["Pause", "Pause"],
-  wave: [
-    "Position. Arrows move, [ and ] choose a part to repeat",
+  "Its first use downloads them.": "La première utilisation les télécharge.",
+  "Duration in seconds": "Durée en secondes", "Duration, slider": "Durée, curseur", More: "Plus",
+  Seed: "Graine", "Draw a seed": "Tirer une graine", keep: "garder", Temperature: "Température",
+  Guidance: "Guidage", Variations: "Variantes", Format: "Format", Volume: "Volume",
+  Generate: "Générer", "Ctrl + Enter": "Ctrl + Entrée", Cancel: "Annuler", "Try again": "Réessayer",
+  Asking: "Demande envoyée", "Loading the model": "Chargement du modèle",
+  "Waiting, place {position}": "En attente, place {position}", Generating: "Génération",
+  "Slower than it plays: gathering music": "Plus lent que l’écoute : on fait des réserves",
+  "The service went away; waiting for it": "Le service s’est absenté ; on l’attend",
+  Cancelled: "Annulé", "{time} left": "encore {time}", Progress: "Avancement", Songs: "Morceaux",
+  continued: "continué", Play: "Écouter", Pause: "Pause", Loop: "Boucle", Delete: "Supprimer",
+  "Position. Arrows move, [ and ] choose a part to repeat":
     "Position. Les flèches déplacent, [ et ] choisissent une partie à répéter",
-  ],
-  loop: ["Loop", "Boucle"],
-  goOn: ["Continue from here", "Continuer d’ici"],
-  link: ["Copy link", "Copier le lien"],
-  curl: ["Copy as curl", "Copier pour curl"],
-  copied: ["Copied", "Copié"],
-  remove: ["Delete", "Supprimer"],
-  download: ["Download", "Télécharger"],
-  volume: ["Volume", "Volume"],
-  forgetAll: ["Delete all", "Tout supprimer"],
-  forgetAllSure: ["Delete all songs from this browser?", "Supprimer tous les morceaux de ce navigateur ?"],
-  notKept: ["This browser can’t keep more songs.", "Ce navigateur ne peut pas garder d’autres morceaux."],
-  key: ["This service asks for a key", "Ce service demande une clé"],
-  wrongKey: ["This key isn’t known here.", "Cette clé est inconnue ici."],
-  giveKey: ["Continue", "Continuer"],
-  privacy: [
-    "Your songs are kept in this browser only. Nothing is kept on the server.",
+  "Continue from here": "Continuer d’ici", Download: "Télécharger", "Delete all": "Tout supprimer",
+  "Copy link": "Copier le lien", "Copy as curl": "Copier pour curl", Copied: "Copié",
+  "Delete all songs from this browser?": "Supprimer tous les morceaux de ce navigateur ?",
+  "This browser can’t keep more songs.": "Ce navigateur ne peut pas garder d’autres morceaux.",
+  "This service asks for a key": "Ce service demande une clé", Continue: "Continuer",
+  "This key isn’t known here.": "Cette clé est inconnue ici.",
+  "Your songs are kept in this browser only. Nothing is kept on the server.":
     "Vos morceaux restent dans ce navigateur. Rien n’est conservé sur le serveur.",
-  ],
+  "The service can’t be reached. Try again in a moment.":
+    "Le service est injoignable. Réessayez dans un instant.",
+  "The model’s weights have changed: this song can’t be finished. Ask for it again.":
+    "Les poids du modèle ont changé : ce morceau ne peut être fini. Demandez-le à nouveau.",
 };
 
-const errors = {
-  network: ["The service can’t be reached.", "Le service est injoignable."],
-  invalid_json: ["The request isn’t valid JSON.", "La demande n’est pas du JSON valide."],
-  invalid_form: ["The form can’t be read.", "Le formulaire est illisible."],
-  invalid_field: ["This value can’t be used.", "Cette valeur ne convient pas."],
-  unauthorized: ["The service asks for a key.", "Le service demande une clé."],
-  foreign_origin: ["This page may not ask this service.", "Cette page ne peut pas interroger ce service."],
-  too_many_songs: ["This key has enough songs under way.", "Cette clé a assez de morceaux en cours."],
-  unknown_model: ["This model isn’t known here.", "Ce modèle est inconnu ici."],
-  not_found: ["This address isn’t known here.", "Cette adresse est inconnue ici."],
-  body_too_slow: ["The request came too slowly.", "La demande est arrivée trop lentement."],
-  body_too_large: ["The request is too large.", "La demande est trop volumineuse."],
-  unsupported_media_type: ["The request must be JSON.", "La demande doit être en JSON."],
-  method_not_allowed: ["The service refuses this call.", "Le service refuse cet appel."],
-  queue_full: ["Too many people are waiting.", "Trop de personnes attendent."],
-  triton_unavailable: ["The music engine isn’t running.", "Le moteur musical est arrêté."],
-  engine_unavailable: ["The model’s engine stopped.", "Le moteur du modèle s’est arrêté."],
-  weights_changed: ["The model’s weights have changed.", "Les poids du modèle ont changé."],
-  weights_missing: ["The model’s weights are missing.", "Les poids du modèle manquent."],
-  model_loading: ["The model is still loading.", "Le modèle se charge encore."],
-  too_slow: ["This took too long.", "C’était trop long."],
-  internal: ["The server failed.", "Le serveur a échoué."],
+/** What the server says in English comes after. */
+const FRENCH_ERRORS = {
+  invalid_field: "Cette valeur ne convient pas.", unauthorized: "Le service demande une clé.",
+  too_many_songs: "Cette clé a assez de morceaux en cours.", unknown_model: "Ce modèle est inconnu ici.",
+  body_too_large: "La demande est trop volumineuse.", queue_full: "Trop de personnes attendent.",
+  triton_unavailable: "Le moteur musical est arrêté.", model_loading: "Le modèle se charge encore.",
+  engine_unavailable: "Le moteur du modèle s’est arrêté.", too_slow: "C’était trop long.",
+  weights_changed: "Les poids du modèle ont changé.", weights_missing: "Les poids du modèle manquent.",
+  invalid_json: "La demande est illisible.", invalid_form: "Le formulaire est illisible.",
+  not_found: "Cette adresse est inconnue ici.", method_not_allowed: "Le service refuse cet appel.",
+  foreign_origin: "Cette page ne peut pas interroger ce service.", internal: "Le serveur a échoué.",
+  body_too_slow: "La demande est arrivée trop lentement.", unsupported_media_type: "La demande doit être en JSON.",
 };
 
-export let language = remembered() ?? (/^fr\b/.test(navigator.language) ? "fr" : "en");
+export let language = memory("localStorage", "language") ?? navigator.language.slice(0, 2);
 
 export function switchLanguage() {
-  language = LANGUAGES.find((other) => other !== language);
-  try {
-    localStorage.setItem("language", language);
-  } catch { /* Without storage the choice lasts as long as the page. */ }
+  language = language === "fr" ? "en" : "fr";
+  memory("localStorage", "language", language);
 }
 
-/** The text named `key`, its {names} filled in from `values`. */
-export function t(key, values = {}) {
-  return spoken(texts[key]).replace(/\{(\w+)\}/g, (_, name) => values[name]);
+/** The text in the language that is spoken, its {names} filled in from `values`. */
+export function t(text, values = {}) {
+  const spoken = (language === "fr" && FRENCH[text]) || text;
+  return spoken.replace(/\{(\w+)\}/g, (_, name) => values[name]);
 }
 
-export function errorText(code) {
-  return spoken(errors[code] ?? errors.internal);
+/** What happened and what to do, as what an element holds. */
+export function explain({ code, message }) {
+  if (language !== "fr" || message in FRENCH) return [t(message)];
+  const small = Object.assign(document.createElement("small"), { lang: "en", textContent: message });
+  return [FRENCH_ERRORS[code] ?? FRENCH_ERRORS.internal, small];
+}
+
+export function licenseText(license) {
+  const text = license.includes("-NC-") ? "Weights: {license}, non-commercial." : "Weights: {license}.";
+  return t(text, { license: license.replace(/-(\d)/, " $1") });
+}
+
+/** As minutes and seconds. */
+export function clock(seconds) {
+  return `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 }
 
 export function megabytes(bytes) {
@@ -125,31 +90,9 @@ export function megabytes(bytes) {
   return new Intl.NumberFormat(language, format).format(bytes / 1e6);
 }
 
-export function licenseText(license) {
-  const named = { license: license.replace(/-(\d)/, " $1") };
-  return t(license.includes("-NC-") ? "noncommercial" : "license", named);
-}
-
-/** As minutes and seconds. */
-export function seconds(time) {
-  return `${Math.floor(time / 60)}:${String(Math.floor(time % 60)).padStart(2, "0")}`;
-}
-
-/** Writes the texts of the elements below `root`. */
+/** Puts the texts of the elements below `root` into the language that is spoken. */
 export function translate(root) {
-  document.documentElement.lang = language;
-  for (const it of root.querySelectorAll("[data-t]")) it.textContent = t(it.dataset.t);
-  for (const it of root.querySelectorAll("[data-t-label]")) it.ariaLabel = t(it.dataset.tLabel);
-}
-
-function spoken(translations) {
-  return translations[LANGUAGES.indexOf(language)];
-}
-
-function remembered() {
-  try {
-    return LANGUAGES.find((known) => known === localStorage.getItem("language"));
-  } catch {
-    return undefined;
-  }
+  document.documentElement.lang = language === "fr" ? "fr" : "en";
+  for (const it of root.querySelectorAll("[data-t]")) it.textContent = t(it.dataset.t ||= it.textContent);
+  for (const it of root.querySelectorAll("[aria-label]")) it.ariaLabel = t(it.dataset.label ??= it.ariaLabel);
 }

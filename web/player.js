@@ -1,102 +1,91 @@
 /** Plays one song at a time, also one that is still being made. */
 
-import { Voice } from "./voice.js";
+import { createVoice, FADE } from "./voice.js";
 
 const RATE = 32000; // Hz, MusicGen's: no sample is changed on its way
 
-export class Player {
-  state = "paused"; // or "playing", or "buffering": the music comes slower than it plays
-  sound = null;
-  loop = null; // {from, to} in seconds
-  #context = null;
-  #volume = null;
-  #voice = null;
-  #position = 0;
-  #level = 1;
+export let state = "paused"; // or "playing", or "buffering": the music comes slower than it plays
+export let sound = null;
+export let loop = null; // {from, to} in seconds
+let output = null, level = 1, voice = null;
+let rest = 0; // the position while nothing sounds
 
-  /** Has to be called while the user presses something: browsers play nothing unasked. */
-  unlock() {
-    if (!this.#context) {
-      this.#context = new AudioContext({ sampleRate: RATE });
-      this.#volume = new GainNode(this.#context, { gain: this.#level });
-      this.#volume.connect(this.#context.destination);
-    }
-    return this.#context.resume();
+/** Has to be called while the user presses something: browsers play nothing unasked. */
+export function unlock() {
+  if (!output) {
+    const context = new AudioContext({ sampleRate: RATE });
+    output = new GainNode(context, { gain: level });
+    output.connect(context.destination);
   }
+  output.context.resume();
+}
 
-  get position() {
-    return this.#voice?.position ?? this.#position;
-  }
+/** In seconds. */
+export function position() {
+  return voice?.position() ?? rest;
+}
 
-  set volume(level) {
-    this.#level = level ** 2; // as loud as it looks
-    this.#volume?.gain.setTargetAtTime(this.#level, this.#context.currentTime, 0.02);
-  }
+/** 0 to 1. */
+export function setVolume(volume) {
+  level = volume ** 2; // as loud as it looks
+  output?.gain.setTargetAtTime(level, output.context.currentTime, 0.02);
+}
 
-  /** Plays `sound` from there; a loop is a song's own, and ends with it. */
-  play(sound = this.sound, position = this.position) {
-    if (sound !== this.sound) this.loop = null;
-    this.sound = sound;
-    this.unlock();
-    const end = sound.complete && position >= sound.duration;
-    this.#start(end ? 0 : Math.min(position, sound.seconds));
-  }
+/** Plays `another` from there; a loop is a song's own, and ends with it. */
+export function play(another, from) {
+  if (another !== sound) loop = null;
+  sound = another;
+  unlock();
+  start(sound.complete && from >= sound.duration ? 0 : Math.min(from, sound.seconds));
+}
 
-  pause() {
-    this.#silence();
-    this.state = "paused";
-  }
+export function pause() {
+  silence();
+  state = "paused";
+}
 
-  /** Moves within what is there; what plays goes on from there. */
-  seek(position) {
-    const { from = 0, to = this.sound.seconds } = this.loop ?? {};
-    const place = Math.min(Math.max(from, position), to);
-    if (this.state === "paused") this.#position = place;
-    else this.#start(place);
-  }
+/** Moves within what is there; what plays goes on from there. */
+export function seek(to) {
+  const part = loop ?? { from: 0, to: sound.seconds };
+  const place = Math.min(Math.max(part.from, to), part.to);
+  if (state === "paused") rest = place;
+  else start(place);
+}
 
-  /** Repeats a part, or none (null). */
-  repeat(loop) {
-    const position = this.position;
-    this.loop = loop;
-    if (loop && (position < loop.from || position >= loop.to)) this.seek(loop.from);
-    else this.seek(position);
-  }
+/** Repeats a part, or none (null). */
+export function repeat(part) {
+  const at = position();
+  loop = part;
+  seek(part && at >= part.to ? part.from : at);
+}
 
-  /** Forgets a song that is no more. */
-  leave(sound) {
-    if (sound !== this.sound) return;
-    this.pause();
-    Object.assign(this, { sound: null, loop: null });
-    this.#position = 0;
-  }
+/** Forgets a song that is no more. */
+export function leave(gone) {
+  if (gone !== sound) return;
+  pause();
+  [sound, loop, rest] = [null, null, 0];
+}
 
-  /** More of the song has come, or time has passed. */
-  update() {
-    if (this.state === "paused") return;
-    if (this.#voice?.ended) {
-      this.#position = this.sound.duration;
-      this.#voice = null;
-      this.state = "paused";
-    } else if (this.#voice?.starved) {
-      this.#silence();
-      this.state = "buffering";
-    } else if (this.#voice) {
-      this.#voice.extend();
-    }
-    if (this.state === "buffering" && this.sound.lasts(this.#position)) this.#start(this.#position);
+/** More of the song has come, or time has passed. */
+export function update() {
+  if (state === "playing" && voice.left() > (sound.complete ? 0 : FADE)) {
+    voice.extend();
+  } else if (state === "playing") {
+    silence();
+    state = rest < sound.duration ? "buffering" : "paused";
   }
+  if (state === "buffering" && sound.lasts(rest)) start(rest);
+}
 
-  #start(position) {
-    this.#silence();
-    this.#position = position;
-    this.#voice = new Voice(this.#context, this.#volume, this.sound, position, this.loop);
-    this.state = "playing";
-  }
+function start(from) {
+  silence();
+  rest = from;
+  voice = createVoice(output, sound, from, loop);
+  state = "playing";
+}
 
-  #silence() {
-    this.#position = this.position;
-    this.#voice?.stop();
-    this.#voice = null;
-  }
+function silence() {
+  rest = position();
+  voice?.stop();
+  voice = null;
 }

@@ -4,31 +4,22 @@ let opened = null;
 
 /** All, the latest first. */
 export async function songs() {
-  const all = await request("readonly", (store) => store.getAll());
+  const all = await ask("readonly", (store) => store.getAll());
   return all.sort((one, other) => other.at - one.at);
 }
 
-export function keep(song) {
-  return request("readwrite", (store) => store.put(song));
-}
+export const keep = (song) => ask("readwrite", (store) => store.put(song));
+export const forget = (id) => ask("readwrite", (store) => store.delete(id));
 
-export function forget(id) {
-  return request("readwrite", (store) => store.delete(id));
-}
-
-export function forgetAll() {
-  return request("readwrite", (store) => store.clear());
-}
-
-async function request(mode, ask) {
-  opened ??= promise(Object.assign(indexedDB.open("audiocraft-service", 1), {
+async function ask(mode, question) {
+  const request = () => indexedDB.open("audiocraft-service", 1);
+  opened ??= answer(Object.assign(request(), {
     onupgradeneeded: ({ target }) => target.result.createObjectStore("songs", { keyPath: "id" }),
   }));
-  const database = await opened;
-  return promise(ask(database.transaction("songs", mode).objectStore("songs")));
+  return answer(question((await opened).transaction("songs", mode).objectStore("songs")));
 }
 
-function promise(request) {
+function answer(request) {
   return new Promise((resolve, reject) => {
     request.onsuccess = () => resolve(request.result);
     request.onerror = () => reject(request.error);

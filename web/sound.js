@@ -1,81 +1,89 @@
-/** A song's samples, as many as have come. */
+/** A song as a 16-bit WAV that is still coming: its header, its samples and how loud they are. */
 
 const PEAKS = 50; // a second
+const SECOND = 36, DATA = 0x64617461; // bytes before a WAV's second chunk; the name of the last one
 
 export class Sound {
-  blocks = []; // AudioBuffers, end to end
-  peaks = []; // the loudest of each fiftieth of a second, 0 to 1
   filled = 0; // frames
-  #came = performance.now();
-  #first = 0; // frames that came with the first block
-  #loudest = 0;
+  peaks = []; // the loudest of each fiftieth of a second, 0 to 1
+  #header = new Uint8Array(0);
+  #samples = null; // Int16Array, interleaved
+  #at = null; // bytes of samples that have come, null before the header is whole
+  #first = null; // {time: ms, filled} when music came first
 
-  /** @param format {channels, rate: Hz, length: frames of the whole} */
-  constructor({ channels, rate, length }) {
-    Object.assign(this, { channels, rate, length });
+  /** Takes the next bytes of the file. */
+  append(bytes) {
+    if (this.#at === null) bytes = this.#read(bytes);
+    if (!bytes) return;
+    new Uint8Array(this.#samples.buffer).set(bytes, this.#at);
+    this.#at += bytes.length;
+    this.filled = Math.max(this.filled, Math.floor(this.#at / 2 / this.channels));
+    this.#first ??= { time: performance.now(), filled: this.filled };
+    for (let step = (this.rate / PEAKS) * this.channels; ;) {
+      const from = this.peaks.length * step, to = from + step;
+      if (to > this.filled * this.channels) return;
+      const peak = (loudest, sample) => Math.max(loudest, Math.abs(sample));
+      this.peaks.push(this.#samples.subarray(from, to).reduce(peak, 0) / 32768);
+    }
   }
 
-  /** @param pcm Int16Array of whole frames, interleaved */
-  append(pcm) {
-    const frames = pcm.length / this.channels;
-    if (!frames) return;
-    const options = { length: frames, numberOfChannels: this.channels, sampleRate: this.rate };
-    const block = new AudioBuffer(options);
-    for (let channel = 0; channel < this.channels; channel++) {
-      const samples = block.getChannelData(channel);
-      for (let i = 0; i < frames; i++) samples[i] = pcm[i * this.channels + channel] / 32767;
-    }
-    this.#measure(pcm);
-    this.blocks.push(block);
-    this.filled += frames;
-    this.#first ||= this.filled;
+  /** The file comes once more from its beginning, and is the same. */
+  rewind() {
+    this.#header = new Uint8Array(0);
+    this.#at = null;
   }
 
   get complete() {
-    return this.filled >= this.length;
+    return this.seconds >= this.duration;
   }
 
   get seconds() {
     return this.filled / this.rate;
   }
 
-  get duration() {
-    return this.length / this.rate;
-  }
-
   /** Whether it can be played from there without a break, at the speed at which it comes. */
   lasts(seconds) {
-    const speed = (this.filled - this.#first) / this.rate / ((performance.now() - this.#came) / 1000);
+    const { time, filled } = this.#first;
+    const speed = (this.filled - filled) / this.rate / ((performance.now() - time) / 1000);
     return this.complete || (this.duration - this.seconds) / speed < this.duration - seconds;
   }
 
-  /** The part between two times in one piece. */
+  /** An AudioBuffer of the frames from one to another. */
   part(from, to) {
-    const [start, end] = [from, to].map((seconds) => Math.round(seconds * this.rate));
-    const options = { length: end - start, numberOfChannels: this.channels, sampleRate: this.rate };
-    const part = new AudioBuffer(options);
-    let at = 0;
-    for (const block of this.blocks) {
-      for (let channel = 0; channel < this.channels; channel++) {
-        const samples = block.getChannelData(channel);
-        const inside = samples.subarray(Math.max(0, start - at), Math.max(0, end - at));
-        part.copyToChannel(inside, channel, Math.max(0, at - start));
+    const { channels, rate } = this;
+    const part = new AudioBuffer({ length: to - from, numberOfChannels: channels, sampleRate: rate });
+    for (let channel = 0; channel < channels; channel++) {
+      const samples = part.getChannelData(channel);
+      for (let i = 0; i < samples.length; i++) {
+        samples[i] = this.#samples[(from + i) * channels + channel] / 32767;
       }
-      at += block.length;
     }
     return part;
   }
 
-  #measure(pcm) {
-    const step = this.rate / PEAKS;
-    for (let i = 0; i < pcm.length; i += this.channels) {
-      for (let c = 0; c < this.channels; c++) {
-        this.#loudest = Math.max(this.#loudest, Math.abs(pcm[i + c]) / 32767);
-      }
-      if ((this.filled + i / this.channels + 1) % step === 0) {
-        this.peaks.push(this.#loudest);
-        this.#loudest = 0;
-      }
-    }
+  /** What has come as a file, or its beginning. */
+  file(frames = this.filled) {
+    const size = 2 * this.channels * frames, header = this.#header.slice();
+    const view = new DataView(header.buffer);
+    view.setUint32(4, header.length - 8 + size, true);
+    view.setUint32(header.length - 4, size, true);
+    const samples = this.#samples.subarray(0, frames * this.channels);
+    return new Blob([header, samples], { type: "audio/wav" });
+  }
+
+  /** The bytes after the header, or nothing where not all of it is there. */
+  #read(bytes) {
+    const head = this.#header = new Uint8Array([...this.#header, ...bytes]);
+    const view = new DataView(head.buffer), sizeAt = (at) => view.getUint32(at + 4, true);
+    let at = SECOND;
+    while (at + 8 <= head.length && view.getUint32(at) !== DATA) at += 8 + 2 * Math.ceil(sizeAt(at) / 2);
+    if (at + 8 > head.length) return null;
+    this.channels = view.getUint16(22, true);
+    this.rate = view.getUint32(24, true);
+    this.duration = sizeAt(at) / 2 / this.channels / this.rate;
+    this.#samples ??= new Int16Array(sizeAt(at) / 2);
+    this.#header = head.slice(0, at + 8);
+    this.#at = 0;
+    return head.subarray(at + 8);
   }
 }

@@ -2,17 +2,20 @@
 
 import { ApiError, fetchProgress, generate } from "./api.js";
 import { Sound } from "./sound.js";
-import { readWav } from "./wav.js";
+import { pause } from "./ui.js";
 
 const POLL_MS = 500;
-const PATIENCE_MS = 120_000; // with a server that went away in mid-song
+const PATIENCE_MS = 120_000; // with a service that went away in mid-song
+const AWAY = ["network", "triton_unavailable", "engine_unavailable", "model_loading", "queue_full"];
+const CHANGED = {
+  code: "weights_changed",
+  message: "The model’s weights have changed: this song can’t be finished. Ask for it again.",
+};
 
 export class Take extends EventTarget {
-  state = "asking"; // loading, queued, generating, waiting, done, failed, cancelled
   progress = null; // the server's own, see fetchProgress
   error = null;
-  sound = null;
-  #parts = []; // the file's bytes, as they came
+  sound = null; // once there is something to hear
   #job = new AbortController();
 
   /**
@@ -22,11 +25,7 @@ export class Take extends EventTarget {
   constructor(kept) {
     super();
     this.kept = kept;
-    if (kept.blob) this.state = "done";
-  }
-
-  get blob() {
-    return this.kept.blob ?? new Blob(this.#parts, { type: "audio/wav" });
+    this.state = kept.blob ? "done" : "asking"; // loading, queued, generating, waiting, failed, cancelled
   }
 
   get peaks() {
@@ -45,84 +44,77 @@ export class Take extends EventTarget {
   async make() {
     try {
       await this.#insist();
-      Object.assign(this.kept, { blob: this.blob, peaks: this.sound.peaks });
-      this.#parts = [];
+      Object.assign(this.kept, { blob: this.sound.file(), peaks: this.sound.peaks });
       this.#become("done");
     } catch (error) {
       this.error = error;
       this.#become(this.#job.signal.aborted ? "cancelled" : "failed");
     }
-    this.#job.abort();
   }
 
   cancel() {
     this.#job.abort();
   }
 
-  /** The samples of one that was kept. */
+  /** What there is to hear, or null. */
   async load() {
-    if (!this.sound) await this.#hear(this.blob.stream());
+    if (this.sound || !this.kept.blob) return this.sound;
+    const sound = new Sound();
+    sound.append(new Uint8Array(await this.kept.blob.arrayBuffer()));
+    return this.sound ??= sound;
   }
 
-  /** A server that went away in mid-song makes it again: the same seed is the same music. */
+  /** A service that went away in mid-song makes it again: the same seed is the same music. */
   async #insist() {
-    for (let heard = -1, until = 0;;) {
+    for (let heard = 0, until = 0; ;) {
       try {
         return await this.#ask();
       } catch (error) {
-        if (error.code !== "network" || !this.sound) throw error;
-        if (this.sound.filled > heard) until = Date.now() + PATIENCE_MS;
-        if (Date.now() > until || this.#job.signal.aborted) throw error;
-        heard = this.sound.filled;
-        this.#become("waiting");
-        await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+        if (!this.sound || !AWAY.includes(error.code)) throw error;
+        if (this.sound.filled > heard) [heard, until] = [this.sound.filled, Date.now() + PATIENCE_MS];
+        if (Date.now() > until) throw error;
       }
+      this.#become("waiting");
+      await pause(POLL_MS);
+      this.#job.signal.throwIfAborted();
     }
   }
 
   async #ask() {
-    const id = [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(36)).join("-");
-    const done = new AbortController();
-    this.#watch(id, AbortSignal.any([this.#job.signal, done.signal]));
+    const id = crypto.getRandomValues(new Uint32Array(4)).join("-");
+    const { request, source, revision } = this.kept, done = new AbortController();
+    const signal = AbortSignal.any([this.#job.signal, done.signal]);
+    this.#watch(id, signal);
     try {
-      const { request, source } = this.kept;
-      await generate(request, { id, source, signal: this.#job.signal }, (response, facts) => {
-        if (this.kept.revision && facts.revision !== this.kept.revision) {
-          throw new ApiError("weights_changed");
-        }
+      await generate(request, { id, source, signal }, (response, facts) => {
+        if (revision && facts.revision !== revision) throw new ApiError(CHANGED);
         Object.assign(this.kept, facts);
         Object.assign(request, { model: facts.model, seed: facts.seed });
-        return this.#hear(response.body);
+        return this.#hear(response.body.getReader()); // Not every browser iterates over streams.
       });
     } finally {
       done.abort();
     }
   }
 
-  async #hear(body) {
-    let known = this.sound?.filled ?? 0; // frames that are not heard again
-    this.#parts = [];
-    for await (const { format, bytes, pcm } of readWav(body)) {
-      this.#parts.push(bytes);
-      if (!format) continue;
-      this.format = format;
-      this.sound ??= new Sound(format);
-      const skipped = Math.min(known, pcm.length / format.channels);
-      known -= skipped;
-      this.sound.append(pcm.subarray(skipped * format.channels));
-      this.#become(this.state === "done" ? "done" : "generating");
+  async #hear(reader) {
+    const sound = this.sound ?? new Sound();
+    sound.rewind();
+    for (let piece; !(piece = await reader.read()).done;) {
+      sound.append(piece.value);
+      if (!sound.filled) continue;
+      this.sound = sound;
+      this.#become("generating");
     }
-    if (!this.sound?.complete) throw new ApiError("network");
+    if (!this.sound?.complete) throw new TypeError("The song broke off.");
   }
 
   /** How it fares, until the signal. */
   async #watch(id, signal) {
-    while (!signal.aborted) {
-      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-      const progress = await fetchProgress(id, signal).catch(() => null);
-      if (!progress || signal.aborted) continue;
-      this.progress = progress;
-      if (["loading", "queued", "generating"].includes(progress.state)) this.#become(progress.state);
+    while (await pause(POLL_MS), !signal.aborted) {
+      this.progress = await fetchProgress(id, signal).catch(() => this.progress);
+      const { state } = this.progress ?? {};
+      if (!signal.aborted && ["loading", "queued", "generating"].includes(state)) this.#become(state);
     }
   }
 

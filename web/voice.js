@@ -1,100 +1,66 @@
-/** One sounding of a song from a position on: without a gap, for as long as samples are there. */
+/** One sounding of a song from a second on: without a gap, for as long as samples are there. */
 
 const LEAD = 0.03; // seconds from now to the first sample
-const FADE = 0.01; // seconds in which a beginning or an end is no click
+export const FADE = 0.01; // seconds in which a beginning or an end is no click
 
-export class Voice {
-  #context;
-  #sound;
-  #loop;
-  #rise; // fades in and out where it is started and stopped
-  #hem; // fades out before samples that are not there
-  #begin; // the context's time of the first sample
-  #from; // its frame
-  #until; // the frame up to which all are scheduled
-  #next = 0; // the block that comes next
+/**
+ * @param loop {from, to} in seconds, or null. All of it has to be there.
+ * @returns {position(), left(): seconds that are scheduled, extend(): schedules what has come, stop()}
+ */
+export function createVoice(output, sound, start, loop) {
+  const { context } = output, { rate } = sound;
+  const begin = Math.ceil((context.currentTime + LEAD) * rate) / rate; // when the first sample sounds
+  const first = Math.round(start * rate);
+  let until = first; // the frame up to which all are scheduled
+  const hem = new GainNode(context); // fades out before samples that are not there
+  const rise = new GainNode(context, { gain: 0 }); // fades in and out where it is started and stopped
+  hem.connect(rise).connect(output);
+  ramp(rise.gain, begin, 0, 1);
+  if (loop) {
+    const looped = { loop: true, loopStart: loop.from, loopEnd: loop.to };
+    schedule(sound.part(0, Math.round(loop.to * rate)), begin, start, looped);
+  }
+  extend();
+  return { position, left, extend, stop };
 
-  /** @param loop {from, to} in seconds, or null. All of it has to be there. */
-  constructor(context, output, sound, from, loop) {
-    this.#context = context;
-    this.#sound = sound;
-    this.#loop = loop;
-    this.#begin = Math.ceil((context.currentTime + LEAD) * sound.rate) / sound.rate;
-    this.#from = this.#until = Math.round(from * sound.rate);
-    this.#hem = new GainNode(context);
-    this.#rise = new GainNode(context, { gain: 0 });
-    this.#hem.connect(this.#rise).connect(output);
-    this.#ramp(this.#rise.gain, this.#begin, 0, 1);
-    if (loop) this.#repeat();
-    else this.extend();
+  function schedule(buffer, time, offset = 0, looped = {}) {
+    const source = new AudioBufferSourceNode(context, { buffer, ...looped });
+    source.connect(hem);
+    source.start(time, offset);
   }
 
-  /** The song's second that sounds now. */
-  get position() {
-    const gone = Math.max(0, this.#context.currentTime - this.#begin);
-    const at = this.#from / this.#sound.rate + gone;
-    if (!this.#loop) return Math.min(at, this.#until / this.#sound.rate);
-    const { from, to } = this.#loop;
-    return at < to ? at : from + ((at - from) % (to - from));
+  function position() {
+    const at = start + Math.max(0, context.currentTime - begin);
+    if (!loop) return Math.min(at, until / rate);
+    return at < loop.to ? at : loop.from + ((at - loop.from) % (loop.to - loop.from));
   }
 
-  get ended() {
-    return this.#sound.complete && !this.#loop && this.#left <= 0;
+  function end() {
+    return loop ? Infinity : begin + (until - first) / rate;
   }
 
-  /** Whether it has come to where no samples are yet. */
-  get starved() {
-    return !this.#sound.complete && !this.#loop && this.#left <= FADE;
+  function left() {
+    return end() - context.currentTime;
   }
 
-  /** Schedules what has come since. */
-  extend() {
-    const { blocks, rate, complete } = this.#sound;
-    if (this.#loop || this.starved && this.#next) return;
-    let at = blocks.slice(0, this.#next).reduce((sum, { length }) => sum + length, 0);
-    for (; this.#next < blocks.length; this.#next++) {
-      const block = blocks[this.#next], skipped = Math.max(0, this.#from - at);
-      if (skipped < block.length) {
-        const source = new AudioBufferSourceNode(this.#context, { buffer: block });
-        source.connect(this.#hem);
-        source.start(this.#timeOf(at + skipped), skipped / rate);
-      }
-      at += block.length;
-    }
-    this.#until = Math.max(at, this.#from);
-    this.#hem.gain.cancelScheduledValues(0);
-    this.#hem.gain.value = 1;
-    if (!complete) this.#ramp(this.#hem.gain, this.#timeOf(this.#until) - FADE, 1, 0);
+  function extend() {
+    if (loop || until >= sound.filled) return;
+    schedule(sound.part(until, sound.filled), end());
+    until = sound.filled;
+    hem.gain.cancelScheduledValues(0);
+    hem.gain.value = 1;
+    if (!sound.complete) ramp(hem.gain, end() - FADE, 1, 0);
   }
 
-  stop() {
-    const now = this.#context.currentTime, { gain } = this.#rise;
-    gain.cancelScheduledValues(0);
-    this.#ramp(gain, now, now < this.#begin ? 0 : 1, 0);
-    setTimeout(() => this.#rise.disconnect(), 1000 * LEAD);
+  function stop() {
+    const now = context.currentTime;
+    rise.gain.cancelScheduledValues(0);
+    ramp(rise.gain, now, now < begin ? 0 : 1, 0);
+    setTimeout(() => rise.disconnect(), 1000 * LEAD);
   }
+}
 
-  get #left() {
-    return this.#timeOf(this.#until) - this.#context.currentTime;
-  }
-
-  #timeOf(frame) {
-    return this.#begin + (frame - this.#from) / this.#sound.rate;
-  }
-
-  #ramp(gain, time, from, to) {
-    gain.setValueAtTime(from, time);
-    gain.linearRampToValueAtTime(to, time + FADE);
-  }
-
-  /** From where it begins to the part's end, and then the part for ever. */
-  #repeat() {
-    const { from, to } = this.#loop, at = this.#from / this.#sound.rate;
-    const pieces = [[this.#sound.part(at, to), this.#begin], [this.#sound.part(from, to), this.#begin + to - at]];
-    for (const [i, [buffer, time]] of pieces.entries()) {
-      const source = new AudioBufferSourceNode(this.#context, { buffer, loop: i === 1 });
-      source.connect(this.#hem);
-      source.start(time);
-    }
-  }
+function ramp(gain, time, from, to) {
+  gain.setValueAtTime(from, time);
+  gain.linearRampToValueAtTime(to, time + FADE);
 }

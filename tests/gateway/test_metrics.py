@@ -14,19 +14,14 @@ from tests.conftest import ROOT
 from tests.gateway.fake_triton import FakeTriton
 from tests.gateway.test_models import until
 from tests.gateway.test_routes import GOOD
+from tests.prometheus import total
 
 
 async def value(client: TestClient, name: str, **labels: str) -> float:
     """0 where nothing was counted."""
     answer = await client.get("/metrics")
     assert answer.status == 200
-    families = text_string_to_metric_families(await answer.text())
-    return sum(
-        sample.value
-        for family in families
-        for sample in family.samples
-        if sample.name == name and labels.items() <= sample.labels.items()
-    )
+    return total(await answer.text(), name, **labels)
 
 
 def test_the_documents_name_every_metric() -> None:

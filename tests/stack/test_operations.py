@@ -8,9 +8,9 @@ import urllib.request
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Stack, until
+from tests.prometheus import samples
 from tests.stack.test_generate import GOOD, post
 from tests.stack.test_triton import front, stream
 
@@ -26,11 +26,10 @@ NAMES = {
 def metrics(stack: Stack) -> dict[str, float]:
     """musicgen-tiny's own, by their names."""
     with urllib.request.urlopen(f"http://127.0.0.1:{stack.triton_metrics}/metrics") as answer:
-        families = text_string_to_metric_families(answer.read().decode())
+        page = answer.read().decode()
     return {
         sample.name: sample.value
-        for family in families
-        for sample in family.samples
+        for sample in samples(page)
         if sample.name.startswith("musicgen_") and sample.labels["model"] == "musicgen-tiny"
     }
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.utils import InferenceServerException
 
 from tests.conftest import ROOT, Stack, descendants, repository_with, until
+from tests.prometheus import total
 from tests.stack.test_generate import GOOD, code, post, samples, song, until_busy
 from tests.stack.test_triton import stream
 
@@ -48,9 +48,7 @@ def whole(stack: Stack) -> bytes:
 async def resumes(session: aiohttp.ClientSession, stack: Stack) -> float:
     """Of all models, as the gateway counts them."""
     async with session.get(f"{stack.url}/metrics") as answer:
-        families = text_string_to_metric_families(await answer.text())
-    samples = [sample for family in families for sample in family.samples]
-    return sum(sample.value for sample in samples if sample.name == "gateway_resumes_total")
+        return total(await answer.text(), "gateway_resumes_total")
 
 
 async def broken(stack: Stack, moments: Sequence[float], *words: str) -> bytes:
