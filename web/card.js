@@ -69,7 +69,7 @@ export function createCard(take, on) {
     parts.play.dataset.state = isSounding() ? "pause" : "play";
     parts.play.ariaLabel = t(isSounding() ? "Pause" : "Play");
     parts.loop.ariaPressed = loop() !== null;
-    parts.goOn.disabled = at > SOURCE_MAX;
+    parts.goOn.disabled = (at || duration) > SOURCE_MAX;
     const gathers = isMine() && player.state === "buffering" && state === "generating";
     const told = gathers ? "Slower than it plays: gathering music" : STATES[state];
     say(parts.state, t(told, { position: progress?.position ?? "" }));

@@ -6,7 +6,8 @@ const SECOND = 36, DATA = 0x64617461; // bytes before a WAV's second chunk; the 
 export class Sound {
   filled = 0; // frames
   peaks = []; // the loudest of each fiftieth of a second, 0 to 1
-  #header = new Uint8Array(0);
+  #header; // bytes
+  #begun = new Uint8Array(0); // of a header that is not whole yet
   #samples = null; // Int16Array, interleaved
   #at = null; // bytes of samples that have come, null before the header is whole
   #first = null; // {time: ms, filled} when music came first
@@ -19,17 +20,17 @@ export class Sound {
     this.#at += bytes.length;
     this.filled = Math.max(this.filled, Math.floor(this.#at / 2 / this.channels));
     this.#first ??= { time: performance.now(), filled: this.filled };
-    for (let step = (this.rate / PEAKS) * this.channels; ;) {
-      const from = this.peaks.length * step, to = from + step;
-      if (to > this.filled * this.channels) return;
-      const peak = (loudest, sample) => Math.max(loudest, Math.abs(sample));
-      this.peaks.push(this.#samples.subarray(from, to).reduce(peak, 0) / 32768);
+    const step = (this.rate / PEAKS) * this.channels;
+    const loudest = (peak, sample) => Math.max(peak, Math.abs(sample));
+    while ((this.peaks.length + 1) * step <= this.filled * this.channels) {
+      const from = this.peaks.length * step;
+      this.peaks.push(this.#samples.subarray(from, from + step).reduce(loudest, 0) / 32768);
     }
   }
 
   /** The file comes once more from its beginning, and is the same. */
   rewind() {
-    this.#header = new Uint8Array(0);
+    this.#begun = new Uint8Array(0);
     this.#at = null;
   }
 
@@ -73,7 +74,7 @@ export class Sound {
 
   /** The bytes after the header, or nothing where not all of it is there. */
   #read(bytes) {
-    const head = this.#header = new Uint8Array([...this.#header, ...bytes]);
+    const head = this.#begun = new Uint8Array([...this.#begun, ...bytes]);
     const view = new DataView(head.buffer), sizeAt = (at) => view.getUint32(at + 4, true);
     let at = SECOND;
     while (at + 8 <= head.length && view.getUint32(at) !== DATA) at += 8 + 2 * Math.ceil(sizeAt(at) / 2);
