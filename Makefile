@@ -2,6 +2,7 @@
 # make test    the same, with test tools and a browser, then runs the tests (ARGS="-k streaming")
 # make check   linter, formatter and type checker
 # make train   makes musicgen-tiny from nothing, in build/musicgen-tiny: hours; goes on if stopped
+# make weights MODEL=musicgen-small   downloads a model before anybody asks for it
 # make lock    resolves requirements/*.in into *.txt, keeping pins that still fit (ARGS=--upgrade)
 # make clean   removes .venv and caches
 
@@ -14,7 +15,7 @@ PIP := .venv/bin/python -m pip install -qq --no-warn-conflicts
 LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile -q --universal \
 	--python-version 3.10 --fork-strategy fewest --no-annotate
 
-.PHONY: serve test check train lock clean
+.PHONY: serve test check train weights lock clean
 
 serve: .venv/service
 	@exec .venv/bin/python -m supervisor
@@ -31,6 +32,9 @@ check: .venv/dev
 train: .venv/service
 	@.venv/bin/python -m training build/musicgen-tiny
 
+weights: .venv/service
+	@.venv/bin/python -m musicgen_engine.download $(MODEL)
+
 lock: .venv/dev
 	$(LOCK) $(ARGS) requirements/triton.in -o requirements/triton.txt
 	$(LOCK) $(ARGS) requirements/gateway.in -o requirements/gateway.txt -c requirements/triton.txt
@@ -41,14 +45,14 @@ clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -r {} +
 
-.venv/service: requirements/triton.txt requirements/gateway.txt requirements/no-deps.txt
+.venv/service: requirements/triton.txt requirements/gateway.txt requirements/no-deps.txt requirements/server.txt
 	@$(PYTHON) supervisor/preflight.py
 	@echo "Installing into .venv, once; it takes some minutes"
 	@$(PYTHON) -m venv --clear .venv
 	@echo "  1 of 2: torch and what audiocraft and the gateway need (with CUDA a download of 3 GB)"
 	@$(PIP) -r requirements/triton.txt -r requirements/gateway.txt
 	@echo "  2 of 2: audiocraft and Triton"
-	@$(PIP) --no-deps -r requirements/no-deps.txt
+	@$(PIP) --no-deps -r requirements/no-deps.txt -r requirements/server.txt
 	@touch $@
 
 .venv/dev: .venv/service requirements/dev.txt

@@ -52,17 +52,14 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """An absent or empty variable means its default. Raises `SettingsError`."""
 
-        def read(
-            name: str, default: T, parse: Callable[[str], T], remedy: str, secret: bool = False
-        ) -> T:
+        def read(name: str, default: T, parse: Callable[[str], T], remedy: str) -> T:
             text = environment.get(name, "").strip()
             if not text:
                 return default
             try:
                 return parse(text)
             except ValueError:
-                shown = name if secret else f"{name}={text!r}"
-                raise SettingsError(f"{shown} is wrong: set it to {remedy}") from None
+                raise SettingsError(f"{name}={text!r} is wrong: set it to {remedy}") from None
 
         seconds = "a number of seconds over 0"
         return cls(
@@ -95,13 +92,7 @@ class Settings:
                 _origins,
                 "* or origins such as https://music.example, without a path",
             ),
-            triton_admin_key=read(
-                "TRITON_ADMIN_KEY",
-                cls.triton_admin_key,
-                _matching(r"[A-Za-z0-9_-]{16,}"),
-                "16 letters, digits, - and _ or more",
-                secret=True,
-            ),
+            triton_admin_key=_admin_key(environment),
             log_format=read(
                 "LOG_FORMAT",
                 cls.log_format,
@@ -112,22 +103,37 @@ class Settings:
 
 
 def _keys(environment: Mapping[str, str]) -> tuple[Key, ...]:
-    """Those of API_KEYS or of API_KEYS_FILE; none where neither is set."""
-    name, text = "API_KEYS", environment.get("API_KEYS", "").strip()
-    if path := environment.get("API_KEYS_FILE", "").strip():
-        if text:
-            raise SettingsError("API_KEYS and API_KEYS_FILE are both set: set one of them")
-        name = f"API_KEYS_FILE={path!r}"
-        try:
-            text = Path(path).read_text("utf-8-sig")
-        except (OSError, ValueError):
-            raise SettingsError(f"{name} is wrong: set it to a text file that I may read") from None
-    elif not text:
+    secret = _secret(environment, "API_KEYS")
+    if secret is None:
         return ()
+    name, text = secret
     try:
         return read_keys(text)
     except ValueError as error:
         raise SettingsError(f"{name} is wrong: {error}") from None
+
+
+def _admin_key(environment: Mapping[str, str]) -> str:
+    name, text = _secret(environment, "TRITON_ADMIN_KEY") or ("", "")
+    if name and not re.fullmatch(r"[A-Za-z0-9_-]{16,}", text):
+        raise SettingsError(f"{name} is wrong: set it to 16 letters, digits, - and _ or more")
+    return text
+
+
+def _secret(environment: Mapping[str, str], variable: str) -> tuple[str, str] | None:
+    """The variable's text, or that of the file which `<variable>_FILE` names, after what to call it
+    in an error; None where neither is set."""
+    file = f"{variable}_FILE"
+    text, path = (environment.get(name, "").strip() for name in (variable, file))
+    if text and path:
+        raise SettingsError(f"{variable} and {file} are both set: set one of them")
+    if not path:
+        return (variable, text) if text else None
+    name = f"{file}={path!r}"
+    try:
+        return name, Path(path).read_text("utf-8-sig").strip()
+    except (OSError, ValueError):
+        raise SettingsError(f"{name} is wrong: set it to a text file that I may read") from None
 
 
 def _whole(least: int, most: float = math.inf) -> Callable[[str], int]:

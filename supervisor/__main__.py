@@ -78,6 +78,7 @@ def environment_of(settings: Settings, admin_key: str) -> dict[str, str]:
         "TRITON_GRPC": f"127.0.0.1:{settings.triton_grpc_port}",
         "TRITON_ADMIN_KEY": admin_key,
     }
+    environment.pop("TRITON_ADMIN_KEY_FILE", None)  # its key is there already
     if keys := environment.get("API_KEYS_FILE", "").strip():
         environment["API_KEYS_FILE"] = str(Path(keys).absolute())
     return environment

@@ -18,9 +18,9 @@ def check(settings: Settings) -> None:
     with ExitStack() as stack:
         for variable, host, port in (
             ("PORT", settings.host, settings.port),
-            ("TRITON_HTTP_PORT", "127.0.0.1", settings.triton_http_port),
-            ("TRITON_GRPC_PORT", "127.0.0.1", settings.triton_grpc_port),
-            ("TRITON_METRICS_PORT", "127.0.0.1", settings.triton_metrics_port),
+            ("TRITON_HTTP_PORT", settings.triton_host, settings.triton_http_port),
+            ("TRITON_GRPC_PORT", settings.triton_host, settings.triton_grpc_port),
+            ("TRITON_METRICS_PORT", settings.triton_host, settings.triton_metrics_port),
         ):
             try:
                 family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -34,7 +34,8 @@ def check(settings: Settings) -> None:
                 ) from None
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
-                    raise ValueError(f"HOST={host} is not an address of this machine") from error
+                    name = "HOST" if variable == "PORT" else "TRITON_HOST"
+                    raise ValueError(f"{name}={host} is not an address of this machine") from error
                 raise ValueError(
                     f"port {port} is taken: stop what listens there or choose another "
                     f"with {variable}=..."

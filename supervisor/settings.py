@@ -17,10 +17,11 @@ class Settings:
     triton_grpc_port: int = 8101
     triton_metrics_port: int = 8102
     model_repository: Path = PROJECT / "model_repository"
+    triton_host: str = "127.0.0.1"
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Settings:
-        """Reads HOST, PORT, TRITON_{HTTP,GRPC,METRICS}_PORT and MODEL_REPOSITORY.
+        """Reads HOST, PORT, TRITON_HOST, TRITON_{HTTP,GRPC,METRICS}_PORT and MODEL_REPOSITORY.
 
         Raises:
             ValueError: names the variable, its value and what it takes.
@@ -35,6 +36,7 @@ class Settings:
             _port(environment, "TRITON_GRPC_PORT", cls.triton_grpc_port),
             _port(environment, "TRITON_METRICS_PORT", cls.triton_metrics_port),
             repository,
+            environment.get("TRITON_HOST") or cls.triton_host,
         )
 
     @property

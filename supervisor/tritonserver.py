@@ -83,7 +83,7 @@ class TritonServer:
             ("grpc", settings.triton_grpc_port),
             ("metrics", settings.triton_metrics_port),
         ):
-            command += [f"--{service}-address=127.0.0.1", f"--{service}-port={port}"]
+            command += [f"--{service}-address={settings.triton_host}", f"--{service}-port={port}"]
         if not GPU.exists():  # else it reports errors about each of these
             command += ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
         if self.backends:

@@ -1,0 +1,44 @@
+"""`python -m musicgen_engine.download MODEL...`: gets weights before anybody asks for them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from musicgen_engine.errors import WeightsMissing
+from musicgen_engine.repository import Repository
+from musicgen_engine.weights import fetch, resolve
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def download(names: Sequence[str], folder: Path) -> None:
+    """Of models in the repository `folder`; shows how far each is.
+
+    Raises:
+        ValueError: there is no such model; names those there are.
+        WeightsMissing: why they could not be had.
+    """
+    variants = {variant.name: variant for variant in Repository(folder).variants()}
+    if not names or not variants.keys() >= set(names):
+        raise ValueError(f"MODEL={' '.join(names)} is wrong: take of {', '.join(variants)}")
+    for name in names:
+        variant = variants[name]
+        print(f"{name}: weights under {variant.license}", flush=True)
+        fetch(resolve(variant.checkpoint, folder / name / "1"), _show)
+        print(f"\r{name}: all here".ljust(40), flush=True)
+
+
+def _show(done: int, total: int | None) -> None:
+    of_all = f" of {total / 1e6:,.0f}" if total else ""
+    print(f"\r  {done / 1e6:,.0f}{of_all} MB", end="", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        folder = os.environ.get("MODEL_REPOSITORY") or PROJECT / "model_repository"
+        download(sys.argv[1:], Path(folder))
+    except (ValueError, WeightsMissing) as error:
+        sys.exit(str(error))

@@ -1,0 +1,162 @@
+"""The containers' files, as far as can be seen without Docker."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gateway.settings import Settings as GatewaySettings
+from supervisor.container import admin_key
+from supervisor.settings import Settings
+from tests.conftest import ROOT
+
+DOCKERFILES = ("Dockerfile.triton", "Dockerfile.gateway")
+COMPOSE, GPU = "docker-compose.yml", "docker-compose.gpu.yml"
+KEY = "a-key-of-16-letters"
+
+
+def services() -> dict[str, Any]:
+    read: dict[str, Any] = yaml.safe_load((ROOT / COMPOSE).read_text())["services"]
+    return read
+
+
+def instructions(dockerfile: str) -> list[list[str]]:
+    """Of the last stage, in words."""
+    text = (ROOT / dockerfile).read_text().rpartition("FROM ")[2].replace("\\\n", " ")
+    return [line.split() for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def built(dockerfile: str, folder: Path) -> Path:
+    """The service's own files, where the image has them."""
+    for name, *words in instructions(dockerfile):
+        if name == "COPY" and not words[0].startswith("--"):
+            source, target = words
+            shutil.copytree(ROOT / source, folder / target)
+    return folder
+
+
+def command(dockerfile: str) -> list[str]:
+    [line] = [" ".join(words) for name, *words in instructions(dockerfile) if name == "CMD"]
+    words: list[str] = yaml.safe_load(line)
+    return [sys.executable, *words[1:]]
+
+
+def test_hadolint_finds_nothing() -> None:
+    hadolint = shutil.which("hadolint", path=Path(sys.executable).parent)
+    assert hadolint
+    done = subprocess.run([hadolint, *DOCKERFILES], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_compose_files_have_the_right_form() -> None:
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run([*check, COMPOSE, GPU], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    override = yaml.safe_load((ROOT / GPU).read_text())["services"]
+    assert override.keys() <= services().keys()
+
+
+def test_the_gateways_image_has_all_that_the_gateway_needs(tmp_path: Path) -> None:
+    folder = built("Dockerfile.gateway", tmp_path)
+    environment = {"PATH": os.environ["PATH"], "PORT": "0"}
+    done = subprocess.run(
+        command("Dockerfile.gateway"),
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stderr.startswith("gateway: PORT='0' is wrong"), done.stderr
+
+
+def test_tritons_image_starts_triton_as_make_serve_does(tmp_path: Path) -> None:
+    folder = built("Dockerfile.triton", tmp_path / "service")
+    server = tmp_path / "tritonserver"
+    server.write_text('#!/bin/sh\npwd\nprintf "%s\\n" "$@"\n')
+    server.chmod(0o755)
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "TRITON_HOST": "0.0.0.0",
+        "TRITON_ADMIN_KEY_FILE": str(tmp_path / "key"),
+    }
+    said = subprocess.run(
+        command("Dockerfile.triton"),
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    key = (tmp_path / "key").read_text()
+    assert said[0] == str(folder)
+    assert f"--model-repository={folder / 'model_repository'}" in said
+    assert {"--http-address=0.0.0.0", "--grpc-port=8101", "--load-model=musicgen"} <= set(said)
+    assert sum(word.endswith(f"admin-key={key}") for word in said) == 2
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_images_run_as_an_ordinary_user(dockerfile: str) -> None:
+    users = [words for name, *words in instructions(dockerfile) if name == "USER"]
+    assert users == [["1000:1000"]]
+
+
+def test_what_is_copied_reaches_the_build() -> None:
+    allowed = re.findall(r"^!(\w+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    for dockerfile in DOCKERFILES:
+        copied = re.findall(r"^COPY (\w+)", (ROOT / dockerfile).read_text(), re.MULTILINE)
+        assert copied and set(copied) <= set(allowed)
+
+
+def test_ports_are_those_of_the_programs() -> None:
+    triton, gateway = Settings(), GatewaySettings()
+    ports = [triton.triton_http_port, triton.triton_grpc_port, triton.triton_metrics_port]
+    assert services()["triton"]["ports"] == [f"127.0.0.1:{port}:{port}" for port in ports]
+    assert services()["gateway"]["ports"] == [
+        f"${{PUBLISH:-127.0.0.1:{gateway.port}}}:{gateway.port}"
+    ]
+    assert services()["gateway"]["environment"]["TRITON_GRPC"] == f"triton:{ports[1]}"
+    exposed = {"Dockerfile.triton": ports, "Dockerfile.gateway": [gateway.port]}
+    for dockerfile, expected in exposed.items():
+        [words] = [words for name, *words in instructions(dockerfile) if name == "EXPOSE"]
+        assert words == [str(port) for port in expected]
+
+
+def test_what_may_be_set_is_documented() -> None:
+    told = (ROOT / "docs/configuration.md").read_text()
+    text = (ROOT / COMPOSE).read_text() + (ROOT / GPU).read_text()
+    variables = {name for service in services().values() for name in service["environment"]}
+    variables |= set(re.findall(r"\$\{(\w+)", text))
+    assert len(variables) > 15
+    assert [name for name in sorted(variables) if f"`{name}`" not in told] == []
+
+
+def test_every_setting_of_a_program_reaches_its_container() -> None:
+    programs = {"gateway": "gateway/settings.py", "triton": "musicgen_engine/settings.py"}
+    for service, file in programs.items():
+        read = set(re.findall(r"\"([A-Z][A-Z_]+)\"", (ROOT / file).read_text()))
+        inside = {"HOST", "PORT", "TRITON_ADMIN_KEY"}  # the container's own
+        assert read - inside <= services()[service]["environment"].keys()
+
+
+def test_a_drawn_key_is_kept_and_no_other_users(tmp_path: Path) -> None:
+    file = tmp_path / "admin-key"
+    environment = {"TRITON_ADMIN_KEY_FILE": str(file)}
+    key = admin_key(environment)
+    assert len(key) > 40 and file.stat().st_mode & 0o777 == 0o600
+    assert admin_key(environment) == key
+    assert GatewaySettings.from_environment(environment).triton_admin_key == key
+
+
+def test_a_given_key_comes_first() -> None:
+    assert admin_key({"TRITON_ADMIN_KEY": KEY, "TRITON_ADMIN_KEY_FILE": "/nowhere"}) == KEY
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({}, "set TRITON_ADMIN_KEY or TRITON_ADMIN_KEY_FILE"),
+        ({"TRITON_ADMIN_KEY_FILE": "/nowhere/key"}, "TRITON_ADMIN_KEY_FILE=/nowhere/key: No such"),
+    ],
+)
+def test_a_container_without_a_key_says_so(environment: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        admin_key(environment)
