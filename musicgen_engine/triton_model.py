@@ -48,6 +48,11 @@ class TritonPythonModel:
         command = [*module, folder, checkpoint, placement]
         self._engine = EngineProcess(command, metrics.tell)
 
+    def is_ready(self) -> bool:
+        """For the health checks of Triton 26.03 and newer: false once the engine failed. While it
+        loads, songs may be sent: they wait."""
+        return bool(self._engine.status()["state"] != "failed")
+
     def execute(self, requests: list[Any]) -> None:
         for request in requests:
             try:

@@ -5,6 +5,7 @@ The hub client reads its environment when it is imported.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -249,3 +250,28 @@ def test_a_broken_file_counts_as_missing(tmp_path: Path) -> None:
     assert fetched.before == "missing"
     assert fetched.error
     assert "only a part" in fetched.error
+
+
+def download(*models: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "musicgen_engine.download", *models],
+        cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def test_weights_are_there_before_anybody_asks(tmp_path: Path) -> None:
+    with hub() as there:
+        variables = there.environment(tmp_path)
+        done = download("musicgen-small", **variables)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("musicgen-small: weights under CC-BY-NC-4.0\n")
+        assert re.search(r"(\d+) of \1 MB\nmusicgen-small: all here", done.stdout)
+        assert fetch(variables).before == "cached"
+
+
+def test_a_download_of_what_is_not_there_names_what_is(tmp_path: Path) -> None:
+    done = download("musicgen-huge")
+    assert done.returncode == 1
+    assert done.stderr.startswith("MODEL=musicgen-huge is wrong: take of musicgen-large, ")
+    without = download("musicgen-small", **environment(refused(), tmp_path))
+    assert without.returncode == 1 and "cannot be reached" in without.stderr
