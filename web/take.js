@@ -111,7 +111,7 @@ export class Take extends EventTarget {
 
   /** How it fares, until the signal. */
   async #watch(id, signal) {
-    for (; !signal.aborted; await pause(POLL_MS)) {
+    for (await pause(POLL_MS); !signal.aborted; await pause(POLL_MS)) {
       this.progress = await fetchProgress(id, signal).catch(() => this.progress);
       const { state } = this.progress ?? {};
       if (!signal.aborted && ["loading", "queued", "generating"].includes(state)) this.#become(state);
