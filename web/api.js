@@ -1,4 +1,4 @@
-/** The gateway's HTTP API. Every failure is an ApiError, but an abort stays an AbortError. */
+/** The gateway's HTTP API. What it refuses and what is lost on the way is an ApiError. */
 
 import { fetchWithKey } from "./key.js";
 
@@ -10,6 +10,10 @@ export class ApiError extends Error {
 }
 
 const UNREACHABLE = { code: "network", message: "The service can’t be reached. Try again in a moment." };
+const CHANGED = {
+  code: "weights_changed",
+  message: "The model’s weights have changed: this song can’t be had again. Ask for another one.",
+};
 
 /** {default, max_duration: seconds, models: [{id, size, channels, license, state, reason, …}]} */
 export const fetchModels = () => call("/models", {}, (response) => response.json());
@@ -20,9 +24,10 @@ export const fetchProgress = (id, signal) =>
 
 /**
  * The song, which `read` gets as a stream once its first music is there, with {model, seed, revision,
- * filename}. With `source` (a Blob of audio) it goes on from that.
+ * filename}. With `source` (a Blob of audio) it goes on from that; with `revision` it is of those
+ * weights or none.
  */
-export function generate(request, { id, source, signal }, read) {
+export function generate(request, { id, source, revision, signal }, read) {
   const headers = { ...id && { "X-Request-Id": id } };
   let body = JSON.stringify(request);
   if (source) {
@@ -31,19 +36,19 @@ export function generate(request, { id, source, signal }, read) {
   } else {
     headers["Content-Type"] = "application/json";
   }
-  return call("/generate", { method: "POST", headers, body, signal }, (response) => read(response, {
-    model: response.headers.get("X-Model"),
-    revision: response.headers.get("X-Revision"),
-    seed: Number(response.headers.get("X-Seed")),
-    filename: filenameOf(response.headers.get("Content-Disposition")),
-  }));
+  return call("/generate", { method: "POST", headers, body, signal }, (response) => {
+    const told = (name) => response.headers.get(name);
+    if (revision && told("X-Revision") !== revision) throw new ApiError(CHANGED);
+    const facts = { model: told("X-Model"), revision: told("X-Revision"), seed: Number(told("X-Seed")) };
+    return read(response, { ...facts, filename: filenameOf(told("Content-Disposition")) });
+  });
 }
 
-/** The same request for a shell. */
+/** The same request for a shell; one that goes on from audio finds it in beginning.wav. */
 export function curl(request, filename, continued) {
   const fields = Object.entries(request);
   const body = continued
-    ? [...fields, ["audio", "@beginning.wav"]].map((field) => `-F ${quoted(field.join("="))}`)
+    ? [...fields.map((field) => `--form-string ${quoted(field.join("="))}`), "-F audio=@beginning.wav"]
     : ["-H 'Content-Type: application/json'", `-d ${quoted(JSON.stringify(request))}`];
   const command = `curl --fail-with-body -o ${quoted(filename)} ${quoted(`${location.origin}/generate`)}`;
   return [command, ...body].join(" \\\n  ");
@@ -56,8 +61,8 @@ async function call(path, init, read) {
     const { error } = await response.json(); // A proxy's own error is no JSON.
     throw new ApiError(error);
   } catch (error) {
-    if (error instanceof ApiError || error.name === "AbortError") throw error;
-    throw new ApiError(UNREACHABLE);
+    const isLost = error instanceof TypeError || error instanceof SyntaxError;
+    throw isLost ? new ApiError(UNREACHABLE) : error;
   }
 }
 

@@ -6,20 +6,22 @@ import * as composer from "./composer.js";
 import { switchLanguage, t, translate } from "./i18n.js";
 import * as player from "./player.js";
 import * as shelf from "./shelf.js";
+import { PEAK_RATE } from "./sound.js";
 import { Take } from "./take.js";
 import { onClick, say, ui } from "./ui.js";
 
-const FRAME_RATE = 50; // Hz: the model's
 const cards = new Map(); // by take
 let awaited = null; // the take that plays as soon as it sounds
 
 function place(take, last = false) {
   const card = createCard(take, { play, goOn, remove, retry });
+  let before = take.state;
   cards.set(take, card);
   take.addEventListener("change", () => {
     if (take === awaited && take.sound) play(take);
     player.update(); // also in a tab that is not seen, which draws no frames
-    if (take.state === "loading") loadModels(); // so that the list tells what loads
+    if (take.state !== before && [take.state, before].includes("loading")) loadModels();
+    before = take.state;
   });
   if (last) ui.songs.append(card.element);
   else ui.shelf.after(card.element);
@@ -27,8 +29,6 @@ function place(take, last = false) {
 }
 
 async function make(take) {
-  player.unlock();
-  place(take);
   await take.make();
   const { state, error, sound, kept } = take;
   const full = () => say(ui.kept, t("This browser can’t keep more songs."));
@@ -45,28 +45,35 @@ function loadModels() {
 
 /** Variations of one request are heard at the same position. */
 async function play(take) {
+  player.unlock();
   awaited = null;
   const sound = await take.load();
+  if (!cards.has(take)) return; // It was removed meanwhile.
   const other = [...cards.keys()].find((it) => it.sound && it.sound === player.sound);
   player.play(sound, other?.kept.group === take.kept.group ? player.position() : 0);
 }
 
 async function goOn(take, position) {
   const sound = await take.load();
-  const frames = Math.floor(position * FRAME_RATE) * (sound.rate / FRAME_RATE) || sound.filled;
+  const frame = sound.rate / PEAK_RATE; // the model's frames, too, are 50 a second
+  const frames = Math.floor(position * PEAK_RATE) * frame || sound.filled;
   composer.goOn(take.kept.request, sound.file(frames), frames / sound.rate);
 }
 
 function retry(take) {
   remove(take);
+  player.unlock();
   awaited = new Take({ ...take.kept, revision: undefined });
+  place(awaited);
   make(awaited);
 }
 
 function remove(take) {
   take.cancel();
   player.leave(take.sound);
-  cards.get(take)?.element.remove();
+  const { element } = cards.get(take);
+  if (element.contains(document.activeElement)) ui.prompt.focus({ preventScroll: true });
+  element.remove();
   cards.delete(take);
   shelf.forget(take.kept.id).catch(() => {});
   ui.songs.hidden = cards.size === 0;
@@ -80,18 +87,20 @@ function renderTexts() {
 
 /** What sounds moves, and what sounded a moment ago has come to rest. */
 function drawFrame(before) {
-  player.update();
   const { sound } = player;
-  for (const [take, card] of cards) if (take.sound && [sound, before].includes(take.sound)) card.draw();
   requestAnimationFrame(() => drawFrame(sound));
+  player.update();
+  for (const [take, card] of cards) if (take.sound && [sound, before].includes(take.sound)) card.draw();
 }
 
 ui.form.addEventListener("submit", (event) => {
   event.preventDefault();
   composer.show(null);
+  player.unlock();
   const takes = composer.songs().map((kept) => new Take(kept));
   awaited = takes[0];
-  takes.reverse().forEach(make);
+  for (const take of [...takes].reverse()) place(take);
+  for (const take of takes) make(take);
 });
 ui.volume.addEventListener("input", () => player.setVolume(ui.volume.valueAsNumber));
 onClick(ui, {

@@ -23,6 +23,7 @@ export function createCard(take, on) {
   const isMine = () => take.sound !== null && player.sound === take.sound;
   const position = () => (isMine() ? player.position() : 0);
   const loop = () => (isMine() ? player.loop : null);
+  const filename = () => take.kept.filename ?? "music.wav";
   const isSounding = () => isMine() && player.state !== "paused";
   const drawWave = createWaveform(parts.wave, {
     toggle, seek, select,
@@ -37,18 +38,22 @@ export function createCard(take, on) {
     loop: () => (loop() ? player.repeat(null) : select({ from: 0, to: Infinity })),
     goOn: () => on.goOn(take, position()),
     link: () => copy(`${location.href.split("#")[0]}#${new URLSearchParams(take.kept.request)}`, parts.link),
-    curl: () => copy(curl(take.kept.request, take.kept.filename ?? "music.wav", take.kept.source), parts.curl),
-    cancel: () => take.cancel(),
+    curl: copyCurl,
+    cancel: () => {
+      parts.wave.focus({ preventScroll: true }); // The button is about to vanish, and the focus with it.
+      take.cancel();
+    },
     remove: () => on.remove(take),
     retry: () => on.retry(take),
   });
   take.addEventListener("change", render);
+  let trouble = null; // with a download
+  translate(element);
   render();
   return { element, render, draw };
 
   function render() {
     const { state, running, sound, kept: { request, license, source } } = take;
-    translate(element);
     say(parts.title, request.prompt);
     const seed = "seed" in request && `${t("Seed")} ${request.seed}`;
     say(parts.facts, [request.model, seed, source && t("continued")].filter(Boolean).join(" · "));
@@ -57,8 +62,10 @@ export function createCard(take, on) {
     parts.save.hidden = parts.format.hidden = parts.loop.hidden = state !== "done";
     parts.goOn.hidden = parts.play.disabled = !sound && state !== "done";
     parts.remove.hidden = running;
-    parts.failure.hidden = state !== "failed";
-    parts.error.replaceChildren(...state === "failed" ? explain(take.error) : []);
+    const error = state === "failed" ? take.error : trouble;
+    parts.failure.hidden = !error;
+    parts.retry.hidden = state !== "failed";
+    parts.error.replaceChildren(...error ? explain(error) : []);
     draw();
   }
 
@@ -88,18 +95,21 @@ export function createCard(take, on) {
   }
 
   function toggle() {
+    if (parts.play.disabled) return;
     if (isSounding()) player.pause();
     else on.play(take);
     draw();
   }
 
   async function seek(to) {
+    player.unlock();
     const sound = await take.load();
     if (sound && !isMine()) player.play(sound, 0);
     if (sound) player.seek(to);
   }
 
   async function select({ from, to }) {
+    player.unlock();
     const sound = await take.load(), end = Math.min(to, sound?.seconds ?? 0);
     if (end - from < PART_MIN) return;
     if (!isMine()) player.play(sound, from);
@@ -107,27 +117,40 @@ export function createCard(take, on) {
   }
 
   async function save() {
-    const { request, source, blob, filename } = take.kept, format = parts.format.value;
+    if (parts.save.ariaDisabled === "true") return;
+    const { request, source, revision, blob } = take.kept, format = parts.format.value;
+    const encode = () => generate({ ...request, format }, { source, revision }, (response) => response.blob());
     parts.save.ariaDisabled = true;
     try {
-      const encode = () => generate({ ...request, format }, { source }, (response) => response.blob());
-      const href = URL.createObjectURL(format === "wav" ? blob : await encode());
-      const download = (filename ?? "music.wav").replace(/\w+$/, format);
-      Object.assign(document.createElement("a"), { href, download }).click();
-      setTimeout(() => URL.revokeObjectURL(href), 60_000);
+      download(format === "wav" ? blob : await encode(), filename().replace(/\w+$/, format));
+      trouble = null;
     } catch (error) {
-      parts.state.replaceChildren(...explain(error));
+      trouble = error;
     }
     parts.save.ariaDisabled = false;
+    render();
+  }
+
+  function copyCurl() {
+    const { request, source } = take.kept;
+    if (source) download(source, "beginning.wav");
+    return copy(curl(request, filename(), source), parts.curl);
   }
 
   async function copy(text, button) {
-    if (navigator.clipboard) await navigator.clipboard.writeText(text);
-    else copyOverHttp(text);
+    await (navigator.clipboard?.writeText(text) ?? Promise.reject()).catch(() => copyOverHttp(text));
+    button.focus({ preventScroll: true });
     button.textContent = t("Copied");
     await pause(1500);
-    render();
+    translate(element);
+    draw();
   }
+}
+
+function download(blob, name) {
+  const href = URL.createObjectURL(blob);
+  Object.assign(document.createElement("a"), { href, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 60_000);
 }
 
 /** Over plain HTTP browsers have no clipboard, but the old command. */

@@ -11,7 +11,7 @@ const NEW = 10; // seconds that a song goes on for, unless one says otherwise
 const notes = Object.fromEntries(FIELDS.map((field) => [field, addNote(ui[field])]));
 let catalogue = { models: [] };
 let source = null; // {blob, position, prompt}
-let wanted; // the model of a link: it may not be known yet
+let wanted = null; // a model to be chosen once it is known
 let error = null;
 
 export function setCatalogue(models) {
@@ -22,7 +22,8 @@ export function setCatalogue(models) {
 /** What is to be kept of each song that is asked for now. */
 export function songs() {
   if (!ui.keep.checked || !ui.seed.value) drawSeed();
-  const given = NUMBERS.filter((field) => ui[field].value !== "" || field === "duration");
+  const isGiven = ({ value, validity }) => value !== "" || validity.badInput;
+  const given = NUMBERS.filter((field) => isGiven(ui[field]) || field === "duration");
   const numbers = Object.fromEntries(given.map((field) => [field, ui[field].valueAsNumber]));
   const request = { prompt: ui.prompt.value, ...ui.model.value && { model: ui.model.value }, ...numbers };
   const at = Date.now();
@@ -37,7 +38,6 @@ export function goOn(request, blob, position) {
   source = { blob, position, prompt: request.prompt };
   fill({ ...request, duration: Math.min(Math.round(position + NEW), ui.duration.max) });
   ui.keep.checked = false; // The same seed would play the same notes again.
-  render();
   ui.prompt.focus();
 }
 
@@ -47,6 +47,11 @@ export const owns = ({ field }) => FIELDS.includes(field);
 /** Shows an error beside its field or at the end of the form, or none (null). */
 export function show(wrong) {
   error = wrong;
+  renderError();
+  if (error && owns(error)) ui[error.field].focus();
+}
+
+function renderError() {
   const field = error && owns(error) ? error.field : null;
   for (const name of FIELDS) {
     notes[name].replaceChildren(...name === field ? explain(error) : []);
@@ -55,15 +60,15 @@ export function show(wrong) {
   ui.failure.hidden = !error || field !== null;
   ui.refusal.replaceChildren(...ui.failure.hidden ? [] : explain(error));
   if (MORE.includes(field)) ui.more.open = true;
-  ui[field]?.focus();
 }
 
 export function render() {
   ui.fader.max = ui.duration.max = catalogue.max_duration ?? ui.duration.max;
   for (const { id, size, channels, state } of catalogue.models) {
-    const chosen = id === (wanted ?? catalogue.default);
+    const isDefault = id === catalogue.default;
     const known = [...ui.model.options].find(({ value }) => value === id);
-    const option = known ?? ui.model.appendChild(new Option("", id, chosen, chosen));
+    const option = known ?? ui.model.appendChild(new Option("", id, isDefault, isDefault));
+    if (id === wanted) [option.selected, wanted] = [true, null];
     option.textContent = [id, size, channels, t(state)].filter(Boolean).join(" · ");
     option.disabled = state === "unavailable" && id !== ui.model.value;
   }
@@ -71,7 +76,7 @@ export function render() {
   ui.audio.hidden = !source;
   const from = source && { time: clock(source.position), prompt: source.prompt };
   if (from) ui.audio.firstChild.textContent = t("Goes on from {time} of “{prompt}”", from);
-  if (error) show(error);
+  renderError();
 }
 
 function model() {
@@ -85,12 +90,18 @@ function noteOn({ id, license, weights, state, reason }) {
   return notes.filter(Boolean).join(" ");
 }
 
-function fill(request) {
+function fill({ duration = ui.duration.value, ...request }) {
   wanted = request.model;
-  for (const field of ["prompt", ...NUMBERS]) if (field in request) ui[field].value = request[field];
-  ui.fader.value = ui.duration.value;
+  for (const field of ["prompt", ...MORE]) ui[field].value = request[field] ?? "";
+  ui.duration.value = ui.fader.value = duration;
   ui.keep.checked = "seed" in request;
   if (MORE.some((field) => field in request)) ui.more.open = true;
+  render();
+}
+
+/** Settings as a card's link holds them. */
+function followLink() {
+  if (location.hash) fill(Object.fromEntries(new URLSearchParams(location.hash.slice(1))));
 }
 
 function drawSeed() {
@@ -130,4 +141,5 @@ onClick(ui, {
     ui.prompt.focus();
   },
 });
-fill(Object.fromEntries(new URLSearchParams(location.hash.slice(1))));
+addEventListener("hashchange", followLink);
+followLink();

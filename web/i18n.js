@@ -37,8 +37,8 @@ const FRENCH = {
     "Vos morceaux restent dans ce navigateur. Rien n’est conservé sur le serveur.",
   "The service can’t be reached. Try again in a moment.":
     "Le service est injoignable. Réessayez dans un instant.",
-  "The model’s weights have changed: this song can’t be finished. Ask for it again.":
-    "Les poids du modèle ont changé : ce morceau ne peut être fini. Demandez-le à nouveau.",
+  "The model’s weights have changed: this song can’t be had again. Ask for another one.":
+    "Les poids du modèle ont changé : ce morceau ne peut être refait. Demandez-en un autre.",
 };
 
 /** What the server says in English comes after. */

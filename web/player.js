@@ -17,6 +17,7 @@ export function unlock() {
     output = new GainNode(context, { gain: level });
     output.connect(context.destination);
   }
+  if (navigator.audioSession) navigator.audioSession.type = "playback"; // iPhones are mute otherwise
   output.context.resume();
 }
 

@@ -12,16 +12,19 @@ export const keep = (song) => ask("readwrite", (store) => store.put(song));
 export const forget = (id) => ask("readwrite", (store) => store.delete(id));
 
 async function ask(mode, question) {
-  const request = () => indexedDB.open("audiocraft-service", 1);
-  opened ??= answer(Object.assign(request(), {
+  const opening = () => Object.assign(indexedDB.open("audiocraft-service", 1), {
     onupgradeneeded: ({ target }) => target.result.createObjectStore("songs", { keyPath: "id" }),
-  }));
-  return answer(question((await opened).transaction("songs", mode).objectStore("songs")));
+  });
+  opened ??= answer(opening(), "onsuccess", "onerror");
+  const transaction = (await opened).transaction("songs", mode);
+  const request = question(transaction.objectStore("songs"));
+  await answer(transaction, "oncomplete", "onabort"); // only then it is on the disk
+  return request.result;
 }
 
-function answer(request) {
+function answer(asked, good, bad) {
   return new Promise((resolve, reject) => {
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(request.error);
+    asked[good] = () => resolve(asked.result);
+    asked[bad] = () => reject(asked.error);
   });
 }

@@ -1,7 +1,8 @@
 /** A song as a 16-bit WAV that is still coming: its header, its samples and how loud they are. */
 
-const PEAKS = 50; // a second
+export const PEAK_RATE = 50; // Hz
 const SECOND = 36, DATA = 0x64617461; // bytes before a WAV's second chunk; the name of the last one
+const AHEAD = 0.5; // seconds that are gathered at least before playing goes on
 
 export class Sound {
   filled = 0; // frames
@@ -20,7 +21,7 @@ export class Sound {
     this.#at += bytes.length;
     this.filled = Math.max(this.filled, Math.floor(this.#at / 2 / this.channels));
     this.#first ??= { time: performance.now(), filled: this.filled };
-    const step = (this.rate / PEAKS) * this.channels;
+    const step = (this.rate / PEAK_RATE) * this.channels;
     const loudest = (peak, sample) => Math.max(peak, Math.abs(sample));
     while ((this.peaks.length + 1) * step <= this.filled * this.channels) {
       const from = this.peaks.length * step;
@@ -42,11 +43,17 @@ export class Sound {
     return this.filled / this.rate;
   }
 
+  /** No more of it will come. */
+  close() {
+    this.duration = this.seconds;
+  }
+
   /** Whether it can be played from there without a break, at the speed at which it comes. */
   lasts(seconds) {
     const { time, filled } = this.#first;
     const speed = (this.filled - filled) / this.rate / ((performance.now() - time) / 1000);
-    return this.complete || (this.duration - this.seconds) / speed < this.duration - seconds;
+    const inTime = (this.duration - this.seconds) / speed < this.duration - seconds;
+    return this.complete || (inTime && this.seconds - seconds > AHEAD);
   }
 
   /** An AudioBuffer of the frames from one to another. */
@@ -74,11 +81,14 @@ export class Sound {
 
   /** The bytes after the header, or nothing where not all of it is there. */
   #read(bytes) {
-    const head = this.#begun = new Uint8Array([...this.#begun, ...bytes]);
+    const head = joined(this.#begun, bytes);
     const view = new DataView(head.buffer), sizeAt = (at) => view.getUint32(at + 4, true);
     let at = SECOND;
     while (at + 8 <= head.length && view.getUint32(at) !== DATA) at += 8 + 2 * Math.ceil(sizeAt(at) / 2);
-    if (at + 8 > head.length) return null;
+    if (at + 8 > head.length) {
+      this.#begun = head;
+      return null;
+    }
     this.channels = view.getUint16(22, true);
     this.rate = view.getUint32(24, true);
     this.duration = sizeAt(at) / 2 / this.channels / this.rate;
@@ -87,4 +97,11 @@ export class Sound {
     this.#at = 0;
     return head.subarray(at + 8);
   }
+}
+
+function joined(one, other) {
+  const both = new Uint8Array(one.length + other.length);
+  both.set(one);
+  both.set(other, one.length);
+  return both;
 }

@@ -1,21 +1,18 @@
 /** One song of one's own: what was asked for, what has come of it, and how it fares. */
 
-import { ApiError, fetchProgress, generate } from "./api.js";
+import { fetchProgress, generate } from "./api.js";
 import { Sound } from "./sound.js";
 import { pause } from "./ui.js";
 
 const POLL_MS = 500;
 const PATIENCE_MS = 120_000; // with a service that went away in mid-song
 const AWAY = ["network", "triton_unavailable", "engine_unavailable", "model_loading", "queue_full"];
-const CHANGED = {
-  code: "weights_changed",
-  message: "The model’s weights have changed: this song can’t be finished. Ask for it again.",
-};
 
 export class Take extends EventTarget {
   progress = null; // the server's own, see fetchProgress
   error = null;
   sound = null; // once there is something to hear
+  #loading = null; // of a song that was kept
   #job = new AbortController();
 
   /**
@@ -48,6 +45,7 @@ export class Take extends EventTarget {
       this.#become("done");
     } catch (error) {
       this.error = error;
+      this.sound?.close();
       this.#become(this.#job.signal.aborted ? "cancelled" : "failed");
     }
   }
@@ -58,10 +56,14 @@ export class Take extends EventTarget {
 
   /** What there is to hear, or null. */
   async load() {
-    if (this.sound || !this.kept.blob) return this.sound;
+    if (!this.sound && this.kept.blob) await (this.#loading ??= this.#read(this.kept.blob));
+    return this.sound;
+  }
+
+  async #read(blob) {
     const sound = new Sound();
-    sound.append(new Uint8Array(await this.kept.blob.arrayBuffer()));
-    return this.sound ??= sound;
+    sound.append(new Uint8Array(await blob.arrayBuffer()));
+    this.sound = sound;
   }
 
   /** A service that went away in mid-song makes it again: the same seed is the same music. */
@@ -83,11 +85,11 @@ export class Take extends EventTarget {
   async #ask() {
     const id = crypto.getRandomValues(new Uint32Array(4)).join("-");
     const { request, source, revision } = this.kept, done = new AbortController();
+    this.progress = null;
     const signal = AbortSignal.any([this.#job.signal, done.signal]);
     this.#watch(id, signal);
     try {
-      await generate(request, { id, source, signal }, (response, facts) => {
-        if (revision && facts.revision !== revision) throw new ApiError(CHANGED);
+      await generate(request, { id, source, revision, signal }, (response, facts) => {
         Object.assign(this.kept, facts);
         Object.assign(request, { model: facts.model, seed: facts.seed });
         return this.#hear(response.body.getReader()); // Not every browser iterates over streams.

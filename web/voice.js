@@ -14,6 +14,7 @@ export function createVoice(output, sound, start, loop) {
   let until = first; // the frame up to which all are scheduled
   const hem = new GainNode(context); // fades out before samples that are not there
   const rise = new GainNode(context, { gain: 0 }); // fades in and out where it is started and stopped
+  const sources = [];
   hem.connect(rise).connect(output);
   ramp(rise.gain, begin, 0, 1);
   if (loop) {
@@ -27,6 +28,7 @@ export function createVoice(output, sound, start, loop) {
     const source = new AudioBufferSourceNode(context, { buffer, ...looped });
     source.connect(hem);
     source.start(time, offset);
+    sources.push(source);
   }
 
   function position() {
@@ -56,7 +58,7 @@ export function createVoice(output, sound, start, loop) {
     const now = context.currentTime;
     rise.gain.cancelScheduledValues(0);
     ramp(rise.gain, now, now < begin ? 0 : 1, 0);
-    setTimeout(() => rise.disconnect(), 1000 * LEAD);
+    for (const source of sources) source.stop(now + FADE);
   }
 }
 

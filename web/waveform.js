@@ -1,11 +1,13 @@
 /** A song's loudness over time, drawn as it comes; a click seeks, a drag chooses a part. */
 
 import { clock } from "./i18n.js";
+import { PEAK_RATE } from "./sound.js";
 
 const BARS = 120, WIDTH = 600; // of the drawing, which is 2 units high
-const PEAK_RATE = 50; // Hz, see Sound
 const DRAG = 6; // pixels from which it is no click
-const STEPS = { ArrowLeft: -1, ArrowRight: 1, PageDown: -5, PageUp: 5, Home: -Infinity, End: Infinity };
+const STEPS = {
+  ArrowLeft: -1, ArrowRight: 1, ArrowDown: -1, ArrowUp: 1, PageDown: -5, PageUp: 5, Home: -Infinity, End: Infinity,
+};
 
 /**
  * @param svg holds a rectangle, for the chosen part, and paths for what is absent, there and played
@@ -14,10 +16,10 @@ const STEPS = { ArrowLeft: -1, ArrowRight: 1, PageDown: -5, PageUp: 5, Home: -In
  */
 export function createWaveform(svg, on) {
   const [chosen, ...paths] = svg.children;
-  let duration = 0, drawn = "", down = null;
+  let shown = { duration: 0 }, drawn = "";
+  let down = null, dragged = null; // where the pointer is held, and the part that it has gone over
   const placeOf = ({ clientX }) => clientX - svg.getBoundingClientRect().left;
-  const timeAt = (x) => Math.min(1, Math.max(0, x / svg.clientWidth)) * duration;
-  const isDrag = (x) => down !== null && Math.abs(x - down) > DRAG;
+  const timeAt = (x) => Math.min(1, Math.max(0, x / svg.clientWidth)) * shown.duration;
 
   svg.addEventListener("pointerdown", (event) => {
     if (event.button) return;
@@ -26,14 +28,16 @@ export function createWaveform(svg, on) {
   });
   svg.addEventListener("pointermove", (event) => {
     const x = placeOf(event);
-    if (isDrag(x)) on.select({ from: timeAt(Math.min(down, x)), to: timeAt(Math.max(down, x)) });
+    if (down === null || Math.abs(x - down) <= DRAG) return;
+    dragged = { from: timeAt(Math.min(down, x)), to: timeAt(Math.max(down, x)) };
+    draw(shown);
   });
   svg.addEventListener("pointerup", (event) => {
-    const x = placeOf(event);
-    if (down !== null && !isDrag(x)) on.seek(timeAt(x));
-    down = null;
+    if (dragged) on.select(dragged);
+    else if (down !== null) on.seek(timeAt(placeOf(event)));
+    down = dragged = null;
   });
-  svg.addEventListener("pointercancel", () => { down = null; });
+  svg.addEventListener("pointercancel", () => { down = dragged = null; });
   svg.addEventListener("keydown", (event) => {
     const { key, ctrlKey, metaKey, altKey } = event;
     if (ctrlKey || metaKey || altKey) return;
@@ -46,11 +50,12 @@ export function createWaveform(svg, on) {
   });
   return draw;
 
-  function draw({ peaks, position, loop, ...song }) {
-    duration = song.duration;
+  function draw(song) {
+    shown = song;
+    const { peaks, duration, position, loop } = song;
     const [ariaValueMax, ariaValueNow] = [duration, position].map((seconds) => seconds.toFixed(1));
     Object.assign(svg, { ariaValueMax, ariaValueNow, ariaValueText: clock(position) });
-    const { from, to } = loop ?? { from: 0, to: 0 }, played = Math.round((position / duration) * BARS);
+    const { from, to } = dragged ?? loop ?? { from: 0, to: 0 }, played = Math.round((position / duration) * BARS);
     const state = [peaks.length, duration, played, from, to].join();
     if (state === drawn) return;
     drawn = state;

@@ -263,6 +263,9 @@ def test_a_link_holds_the_settings(open_page: OpenPage) -> None:
     assert json.loads(re.search(r"-d '(.*)'", command)[1])["seed"] == 123  # type: ignore[index]
     song(page).get_by_role("button", name="Copy link").click()
     link = page.evaluate("copied")
+    page.fill("#prompt", "something else")
+    page.goto(link)  # in the open page
+    expect(page.locator("#prompt")).to_have_value("calm piano & drums")
     page.goto("about:blank")
     page.goto(link)
     for field, value in {
@@ -383,9 +386,36 @@ def test_who_waits_is_told_their_place(quiet_page: Page, triton: FakeTriton) -> 
     triton.stuck = True
     ask(quiet_page, "calm piano", "1")
     expect(song(quiet_page).get_by_role("status")).to_have_text("Waiting, place 1")
+    song(quiet_page).get_by_role("slider").press(" ")  # there is nothing to play yet
     song(quiet_page).get_by_role("button", name="Cancel").click()
     expect(quiet_page.locator("article")).to_have_count(0)
     until(lambda: triton.running == 0)
+
+
+def test_what_is_there_of_a_cancelled_song_plays_to_its_end(
+    quiet_page: Page, triton: FakeTriton
+) -> None:
+    triton.pause = 0.8  # for a second of music
+    ask(quiet_page, "calm piano", "30")
+    expect(song(quiet_page).locator(".play[data-state=pause]")).to_be_visible()
+    quiet_page.wait_for_timeout(2000)
+    song(quiet_page).get_by_role("button", name="Cancel").click()
+    expect(song(quiet_page).get_by_role("status")).to_have_text("Cancelled")
+    expect(song(quiet_page).locator(".play[data-state=play]")).to_be_visible(timeout=20_000)
+    assert 1 < position(quiet_page) < 30
+    song(quiet_page).locator(".play").click()
+    expect(song(quiet_page).locator(".play[data-state=pause]")).to_be_visible()
+    until(lambda: 0 < position(quiet_page) < 1)  # from its beginning again
+
+
+def test_other_weights_make_another_song(quiet_page: Page) -> None:
+    ask(quiet_page, "calm piano", "1")
+    whole(quiet_page)
+    song(quiet_page).locator("[data-part=format]").select_option("flac")
+    changed = {"X-Revision": "0123456789ab", "X-Seed": "1", "X-Model": "musicgen-tiny"}
+    quiet_page.route("**/generate", lambda route: route.fulfill(headers=changed, body=b""))
+    song(quiet_page).get_by_role("button", name="Download").click()
+    expect(song(quiet_page).get_by_role("alert")).to_contain_text("weights have changed")
 
 
 def test_a_service_out_of_reach_is_told_and_may_be_asked_again(quiet_page: Page) -> None:
