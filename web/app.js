@@ -68,14 +68,16 @@ function retry(take) {
   make(awaited);
 }
 
-function remove(take) {
+/** A song vanishes when it is gone, and not a moment before. */
+async function remove(take) {
   take.cancel();
   player.leave(take.sound);
+  await shelf.forget(take.kept.id).catch(() => {});
+  if (!cards.has(take)) return; // asked for twice
   const { element } = cards.get(take);
   if (element.contains(document.activeElement)) ui.prompt.focus({ preventScroll: true });
   element.remove();
   cards.delete(take);
-  shelf.forget(take.kept.id).catch(() => {});
   ui.songs.hidden = cards.size === 0;
 }
 
