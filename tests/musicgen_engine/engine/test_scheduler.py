@@ -83,7 +83,7 @@ def test_the_first_cold_round_says_nothing_of_the_wait() -> None:
     admitted(cold)
     cold.took(5.0)
     cold.submit(task(2))
-    rounds(cold, 0.02)
+    rounds(cold, 0.018)
     with pytest.raises(QueueFull, match="would wait 2 s, over 1; ask again in 1 s"):
         cold.submit(task(3))
 
