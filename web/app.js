@@ -106,11 +106,6 @@ ui.form.addEventListener("submit", (event) => {
 });
 ui.volume.addEventListener("input", () => player.setVolume(ui.volume.valueAsNumber));
 onClick(ui, {
-  retry: () => {
-    ui.generate.focus(); // The button pressed is about to vanish, and the focus with it.
-    composer.show(null);
-    loadModels();
-  },
   clear: () => {
     if (!confirm(t("Delete all songs from this browser?"))) return;
     for (const take of [...cards.keys()]) if (!take.running) remove(take);

@@ -57,8 +57,7 @@ function renderError() {
     notes[name].replaceChildren(...name === field ? explain(error) : []);
     ui[name].setAttribute("aria-invalid", name === field);
   }
-  ui.failure.hidden = !error || field !== null;
-  ui.refusal.replaceChildren(...ui.failure.hidden ? [] : explain(error));
+  ui.refusal.replaceChildren(...error && !field ? explain(error) : []);
   if (MORE.includes(field)) ui.more.open = true;
 }
 

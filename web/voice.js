@@ -9,20 +9,22 @@ export const FADE = 0.01; // seconds in which a beginning or an end is no click
  */
 export function createVoice(output, sound, start, loop) {
   const { context } = output, { rate } = sound;
-  const begin = Math.ceil((context.currentTime + LEAD) * rate) / rate; // when the first sample sounds
   const first = Math.round(start * rate);
   let until = first; // the frame up to which all are scheduled
+  const opening = loop ? sound.part(0, Math.round(loop.to * rate)) : coming(); // takes some time itself
+  const begin = Math.ceil((context.currentTime + LEAD) * rate) / rate; // when the first sample sounds
   const hem = new GainNode(context); // fades out before samples that are not there
   const rise = new GainNode(context, { gain: 0 }); // fades in and out where it is started and stopped
   const sources = [];
   hem.connect(rise).connect(output);
   ramp(rise.gain, begin, 0, 1);
-  if (loop) {
-    const looped = { loop: true, loopStart: loop.from, loopEnd: loop.to };
-    schedule(sound.part(0, Math.round(loop.to * rate)), begin, start, looped);
-  }
-  extend();
+  if (loop) schedule(opening, begin, start, { loop: true, loopStart: loop.from, loopEnd: loop.to });
+  else append(opening);
   return { position, left, extend, stop };
+
+  function coming() {
+    return until < sound.filled ? sound.part(until, sound.filled) : null;
+  }
 
   function schedule(buffer, time, offset = 0, looped = {}) {
     const source = new AudioBufferSourceNode(context, { buffer, ...looped });
@@ -46,9 +48,13 @@ export function createVoice(output, sound, start, loop) {
   }
 
   function extend() {
-    if (loop || until >= sound.filled) return;
-    schedule(sound.part(until, sound.filled), end());
-    until = sound.filled;
+    if (!loop) append(coming());
+  }
+
+  function append(part) {
+    if (!part) return;
+    schedule(part, end());
+    until += part.length;
     hem.gain.cancelScheduledValues(0);
     hem.gain.value = 1;
     if (!sound.complete) ramp(hem.gain, end() - FADE, 1, 0);

@@ -1,8 +1,23 @@
 import os
+from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from gateway.settings import Settings
 from tests.browser import chromium
+from tests.browser.page import OpenPage
+from tests.gateway.conftest import running
+from tests.gateway.fake_triton import FakeTriton
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +29,49 @@ def chromium_path() -> str:
             pytest.fail(chromium.MISSING)
         pytest.skip(chromium.MISSING)
     return path
+
+
+@pytest.fixture(scope="session")
+def browser(chromium_path: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=chromium_path, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser, stack_url: str) -> Iterator[OpenPage]:
+    """Opens the page in a fresh profile of a locale, at a width in pixels."""
+    contexts = []
+
+    def open_in(locale: str = "en-US", width: int = 900, script: str = "") -> Page:
+        context = browser.new_context(locale=locale, viewport={"width": width, "height": 900})
+        context.add_init_script(script)
+        contexts.append(context)
+        page = context.new_page()
+        page.goto(stack_url)
+        expect(page.locator("#model")).to_have_value("musicgen-tiny")
+        return page
+
+    yield open_in
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def triton() -> FakeTriton:
+    """Sings one note that grows, as fast as it is told to."""
+    return FakeTriton("musicgen-tiny")
+
+
+@pytest.fixture
+def quiet_page(browser: Browser, triton: FakeTriton) -> Iterator[Page]:
+    """Of a gateway before that Triton."""
+    with (
+        running(Settings(poll_interval=0.01), triton) as address,
+        browser.new_context(locale="en-US") as context,
+    ):
+        page = context.new_page()
+        page.goto(address)
+        expect(page.locator("#model")).to_have_value("musicgen-tiny")
+        yield page

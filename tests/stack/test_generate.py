@@ -13,7 +13,7 @@ import soundfile
 from tritonclient.utils import InferenceServerException
 
 from tests.conftest import Stack, eventually
-from tests.stack.test_triton import status, stream
+from tests.stack.client import status, stream
 
 GOOD = {"prompt": "slow piano", "duration": 1}
 # In stereo, with random weights: it plays noise, which is never silent. Music may begin softly.

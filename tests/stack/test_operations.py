@@ -11,8 +11,8 @@ import pytest
 
 from tests.conftest import Stack, until
 from tests.prometheus import samples
+from tests.stack.client import front, stream
 from tests.stack.test_generate import GOOD, post
-from tests.stack.test_triton import front, stream
 
 BEAT = 1.5  # seconds, after which an engine has said how it is
 

@@ -16,8 +16,8 @@ from tritonclient.utils import InferenceServerException
 
 from tests.conftest import ROOT, Stack, descendants, repository_with, until
 from tests.prometheus import total
+from tests.stack.client import stream
 from tests.stack.test_generate import GOOD, code, post, samples, song, until_busy
-from tests.stack.test_triton import stream
 
 STUB = "triton_python_backend_stub"
 

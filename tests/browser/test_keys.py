@@ -1,0 +1,78 @@
+"""The page before a gateway that asks for a key."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from gateway.access import read_keys
+from gateway.settings import Settings
+from tests.browser.page import ask, whole
+from tests.gateway.conftest import running
+from tests.gateway.fake_triton import FakeTriton
+
+GOOD_KEY, OTHER_KEY = "a-key-of-16-letters", "another-of-16-letters"
+
+
+@pytest.fixture
+def guarded_url(triton: FakeTriton) -> Iterator[str]:
+    """Of a gateway that asks for a key."""
+    settings = Settings(api_keys=read_keys(GOOD_KEY), poll_interval=0.01)
+    with running(settings, triton) as address:
+        yield address
+
+
+@pytest.fixture
+def guarded_page(browser: Browser, guarded_url: str) -> Iterator[Page]:
+    with browser.new_context(locale="fr-FR") as context:
+        page = context.new_page()
+        page.goto(guarded_url)
+        yield page
+
+
+def give(page: Page, key: str) -> None:
+    page.get_by_role("dialog").get_by_label("Ce service demande une clé").fill(key)
+    page.get_by_role("button", name="Continuer").click()
+
+
+def test_who_gives_a_key_hears_music_and_is_not_asked_again_in_this_tab(
+    guarded_page: Page,
+) -> None:
+    give(guarded_page, GOOD_KEY)
+    for _ in range(2):
+        expect(guarded_page.locator("#model")).to_have_value("musicgen-tiny")
+        expect(guarded_page.get_by_role("dialog")).to_be_hidden()
+        ask(guarded_page, "calm piano", "2")
+        whole(guarded_page)
+        guarded_page.reload()
+    assert guarded_page.evaluate("localStorage.getItem('key')") is None
+
+
+def test_a_wrong_key_is_told_and_another_can_be_given(guarded_page: Page) -> None:
+    give(guarded_page, OTHER_KEY)
+    expect(guarded_page.locator("#wrong")).to_have_text("Cette clé est inconnue ici.")
+    give(guarded_page, GOOD_KEY)
+    expect(guarded_page.get_by_role("dialog")).to_be_hidden()
+    expect(guarded_page.locator("#model")).to_have_value("musicgen-tiny")
+
+
+def test_who_has_no_key_is_told_and_may_try_again(guarded_page: Page) -> None:
+    expect(guarded_page.get_by_role("dialog")).to_be_visible()
+    guarded_page.keyboard.press("Escape")
+    expect(guarded_page.get_by_role("alert")).to_contain_text("Le service demande une clé.")
+    guarded_page.get_by_role("button", name="Générer").click()
+    expect(guarded_page.get_by_role("dialog")).to_be_visible()
+
+
+def test_who_gives_no_key_for_a_song_is_asked_once(guarded_page: Page) -> None:
+    give(guarded_page, GOOD_KEY)
+    expect(guarded_page.locator("#model")).to_have_value("musicgen-tiny")
+    refusal = {"error": {"code": "unauthorized", "message": "No more.", "field": None}}
+    for path in ("**/generate", "**/models"):  # as when the key is withdrawn
+        guarded_page.route(path, lambda route: route.fulfill(status=401, json=refusal))
+    ask(guarded_page, "calm piano", "2")
+    expect(guarded_page.get_by_role("dialog")).to_be_visible()
+    guarded_page.keyboard.press("Escape")
+    expect(guarded_page.get_by_role("alert")).to_contain_text("Le service demande une clé.")
+    guarded_page.wait_for_timeout(500)
+    expect(guarded_page.get_by_role("dialog")).to_be_hidden()

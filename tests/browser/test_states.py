@@ -1,0 +1,91 @@
+"""What the page says when music is slow, waits, is cancelled or lost, before a fake Triton."""
+
+from typing import Literal
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from gateway.contract import Loading
+from tests.browser.page import ask, position, song, whole
+from tests.conftest import until
+from tests.gateway.fake_triton import FakeTriton
+
+
+def test_what_comes_slower_than_it_plays_is_gathered_first(
+    quiet_page: Page, triton: FakeTriton
+) -> None:
+    triton.pause = 1.6  # for a second of music
+    ask(quiet_page, "calm piano", "5")
+    expect(song(quiet_page).get_by_role("status")).to_contain_text("gathering music", timeout=9000)
+    stopped = position(quiet_page)
+    assert 0 < stopped < 4
+    expect(song(quiet_page).get_by_role("status")).to_have_text("Generating", timeout=9000)
+    expect(song(quiet_page).locator(".play[data-state=play]")).to_be_visible(timeout=9000)
+    assert position(quiet_page) == 5  # and then to the end
+
+
+def test_the_download_of_a_models_weights_is_shown(quiet_page: Page, triton: FakeTriton) -> None:
+    triton.loading["musicgen-tiny"] = Loading(5_000_000, 20_000_000)
+    triton.held.discard("musicgen-tiny")
+    ask(quiet_page, "calm piano", "1")
+    expect(song(quiet_page).get_by_role("status")).to_have_text("Loading the model")
+    expect(song(quiet_page).locator("[data-part=left]")).to_have_text("5 MB / 20 MB")
+    del triton.loading["musicgen-tiny"]
+    whole(quiet_page)
+
+
+def test_who_waits_is_told_their_place(quiet_page: Page, triton: FakeTriton) -> None:
+    triton.stuck = True
+    ask(quiet_page, "calm piano", "1")
+    expect(song(quiet_page).get_by_role("status")).to_have_text("Waiting, place 1")
+    song(quiet_page).get_by_role("slider").press(" ")  # there is nothing to play yet
+    song(quiet_page).get_by_role("button", name="Cancel").click()
+    expect(quiet_page.locator("article")).to_have_count(0)
+    until(lambda: triton.running == 0)
+
+
+def test_what_is_there_of_a_cancelled_song_plays_to_its_end(
+    quiet_page: Page, triton: FakeTriton
+) -> None:
+    triton.pause = 0.8  # for a second of music
+    ask(quiet_page, "calm piano", "30")
+    expect(song(quiet_page).locator(".play[data-state=pause]")).to_be_visible()
+    quiet_page.wait_for_timeout(2000)
+    song(quiet_page).get_by_role("button", name="Cancel").click()
+    expect(song(quiet_page).get_by_role("status")).to_have_text("Cancelled")
+    expect(song(quiet_page).locator(".play[data-state=play]")).to_be_visible(timeout=20_000)
+    assert 1 < position(quiet_page) < 30
+    song(quiet_page).locator(".play").click()
+    expect(song(quiet_page).locator(".play[data-state=pause]")).to_be_visible()
+    until(lambda: 0 < position(quiet_page) < 1)  # from its beginning again
+
+
+def test_other_weights_do_not_pass_for_the_same_song(quiet_page: Page, triton: FakeTriton) -> None:
+    ask(quiet_page, "calm piano", "1")
+    whole(quiet_page)
+    song(quiet_page).locator("[data-part=format]").select_option("flac")
+    triton.revision = "ba9876543210"
+    song(quiet_page).get_by_role("button", name="Download").click()
+    expect(song(quiet_page).get_by_role("alert")).to_contain_text("weights have changed")
+
+
+def test_a_service_out_of_reach_is_told_and_may_be_asked_again(quiet_page: Page) -> None:
+    quiet_page.context.set_offline(True)
+    ask(quiet_page, "calm piano", "1")
+    expect(song(quiet_page).get_by_role("alert")).to_contain_text("can’t be reached")
+    quiet_page.context.set_offline(False)
+    song(quiet_page).get_by_role("button", name="Try again").click()
+    whole(quiet_page)
+    expect(quiet_page.locator("article")).to_have_count(1)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(quiet_page: Page, scheme: Literal["light", "dark"]) -> None:
+    quiet_page.emulate_media(color_scheme=scheme)
+    quiet_page.click("#more summary")
+    ask(quiet_page, "calm piano", "1")
+    whole(quiet_page)
+    ask(quiet_page, " ", "1")
+    expect(quiet_page.locator("#prompt-error")).not_to_be_empty()
+    assert Axe().run(quiet_page).response["violations"] == []

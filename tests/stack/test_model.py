@@ -1,0 +1,96 @@
+"""A model declares what it takes, and says when its config.pbtxt is wrong."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tritonclient.http as triton_http
+from tritonclient.utils import InferenceServerException
+
+from tests.conftest import ADMIN, ROOT, START_TIMEOUT, Stack, until
+from tests.stack.client import SONG, TYPES, status, stream
+
+
+def test_the_model_declares_what_the_documents_say(stack: Stack) -> None:
+    with triton_http.InferenceServerClient(f"127.0.0.1:{stack.triton_http}") as client:
+        variant = client.get_model_metadata("musicgen-tiny")
+        front = client.get_model_metadata("musicgen")
+    shapes = {tensor["name"]: tensor["datatype"] for tensor in variant["inputs"]}
+    assert shapes == {name: kind for name, kind in TYPES.items() if name != "MODEL"}
+    assert {t["name"] for t in front["inputs"]} == TYPES.keys() - {"STREAM"}
+    outputs = ["AUDIO", "CODES", "SAMPLE_RATE", "FRAMES", "SEED", "REVISION", "STATUS"]
+    assert [tensor["name"] for tensor in variant["outputs"]] == outputs
+    assert front["outputs"] == variant["outputs"]
+    document = (Path(__file__).parents[2] / "docs" / "triton.md").read_text()
+    for name in [*TYPES, *outputs]:
+        assert f"`{name}`" in document
+
+
+def test_the_stub_never_imports_torch(stack: Stack) -> None:
+    stub = until(lambda: stack.pid("triton_python_backend_stub", "musicgen-tiny"))
+    engine = until(lambda: stack.pid("musicgen_engine.engine", "musicgen-tiny"))
+    assert "libtorch" not in Path(f"/proc/{stub}/maps").read_text()
+    assert "libtorch" in Path(f"/proc/{engine}/maps").read_text()
+
+
+@contextmanager
+def variant(stack: Stack, name: str, parameter: str, value: str) -> Iterator[Any]:
+    """musicgen-tiny under another name, with one more parameter; gives a client to load it with."""
+    folder, tiny = stack.repository / name, ROOT / "model_repository" / "musicgen-tiny"
+    folder.mkdir()
+    (folder / "1").symlink_to(tiny / "1")
+    line = f'parameters {{ key: "{parameter}" value {{ string_value: "{value}" }} }}\n'
+    (folder / "config.pbtxt").write_text((tiny / "config.pbtxt").read_text() + line)
+    with triton_http.InferenceServerClient(f"127.0.0.1:{stack.triton_http}") as client:
+        try:
+            yield client
+        finally:
+            client.unload_model(name, ADMIN)
+            shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "text"),
+    [
+        (
+            "device",
+            "gpu",
+            "device of config.pbtxt, 'gpu', is wrong: give auto, cpu, cuda or cuda:N",
+        ),
+        (
+            "devise",
+            "cpu",
+            "config.pbtxt has no parameter 'devise'; there are checkpoint, license, ",
+        ),
+    ],
+)
+def test_a_wrong_parameter_is_named_when_the_model_is_loaded(
+    stack: Stack, parameter: str, value: str, text: str
+) -> None:
+    with variant(stack, "misplaced", parameter, value) as client:
+        with pytest.raises(InferenceServerException) as caught:
+            client.load_model("misplaced", ADMIN)
+        assert text in caught.value.message()
+
+
+def test_a_model_for_which_there_is_no_room_says_so(stack: Stack) -> None:
+    with variant(stack, "homeless", "memory", "0.000001") as client:
+        client.load_model("homeless", ADMIN)
+
+        def told() -> dict[str, Any]:
+            return status(stream(stack, "homeless", {})[0])
+
+        until(lambda: told()["state"] == "failed", START_TIMEOUT)
+        assert told()["code"] == "engine_unavailable"
+        assert "raise `memory` in its config.pbtxt" in told()["message"]
+        (refused,) = stream(stack, "homeless", SONG)
+        assert refused.message().startswith("[engine_unavailable] ")
+
+
+def test_parameters_of_tritons_own_are_left_alone(stack: Stack) -> None:
+    with variant(stack, "plain", "FORCE_CPU_ONLY_INPUT_TENSORS", "yes") as client:
+        client.load_model("plain", ADMIN)
+        assert status(stream(stack, "plain", {})[0])["state"] in ("loading", "ready")
