@@ -20,7 +20,7 @@ from supervisor.tritonserver import TritonServer
 
 def admin_key(environment: Mapping[str, str]) -> str:
     """TRITON_ADMIN_KEY, or that of the file which TRITON_ADMIN_KEY_FILE names: the gateway reads it
-    there, too. Where there is no such file yet, draws a key into it.
+    there, too. Where there is no such file yet, or an empty one, draws a key into it.
 
     Raises:
         ValueError: neither is set, or the file cannot be read or written.
@@ -34,8 +34,10 @@ def admin_key(environment: Mapping[str, str]) -> str:
     try:
         if not file.exists():
             file.touch(0o600)
-            file.write_text(token_urlsafe())
-        return file.read_text().strip()
+        if not (key := file.read_text().strip()):
+            key = token_urlsafe()
+            file.write_text(key)
+        return key
     except OSError as error:
         raise ValueError(f"TRITON_ADMIN_KEY_FILE={path}: {error.strerror}") from None
 

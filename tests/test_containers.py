@@ -144,6 +144,8 @@ def test_a_drawn_key_is_kept_and_no_other_users(tmp_path: Path) -> None:
     assert len(key) > 40 and file.stat().st_mode & 0o777 == 0o600
     assert admin_key(environment) == key
     assert GatewaySettings.from_environment(environment).triton_admin_key == key
+    file.write_text("")  # as by a disk that was full
+    assert len(admin_key(environment)) > 40
 
 
 def test_a_given_key_comes_first() -> None:
