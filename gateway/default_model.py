@@ -26,8 +26,12 @@ class DefaultModel:
 
     async def name(self) -> str:
         """Raises `EngineUnavailable` when none can be chosen."""
-        if self._name is None:
-            self._name = choose(await self._models.catalogue(), self._settings.default_model)
+        return self.among(await self._models.catalogue())
+
+    def among(self, variants: list[Variant]) -> str:
+        """Its name; another one's once it is not there any more. Raises as `name`."""
+        if self._name not in {variant.name for variant in variants}:
+            self._name = choose(variants, self._settings.default_model)
             log.info("the default model is %s", self._name)
         return self._name
 
@@ -55,7 +59,6 @@ class DefaultModel:
         pause = settings.watch_interval
         while True:
             try:
-                await self._models.catalogue()
                 model = await self.name()
                 if await self._models.has_room_for(model):
                     await self._models.ensure_ready(model)

@@ -72,13 +72,13 @@ class Generation:
                                     self._metrics.resumes.labels(model).inc()
                                 patience = None
                                 held = held.with_(answer)
+                                if held.samples == song.end:
+                                    await _end(living)
                                 tell(answer.progress)
                                 yield answer
                             else:
                                 tell(answer)
                 except PASSING as error:
-                    if held.samples == song.end:
-                        return
                     patience = patience or clock() + self._settings.resume_timeout
                     if not heard or clock() > patience:
                         raise
@@ -134,3 +134,10 @@ class Generation:
             except PASSING as error:
                 why = error
         raise why
+
+
+async def _end(answers: AsyncIterator[Progress | Chunk]) -> None:
+    """Of a song that is whole: who has heard its last byte may go, and breaks no stream off."""
+    with suppress(*PASSING):
+        async for _ in answers:
+            pass

@@ -6,6 +6,7 @@ import logging
 from contextvars import ContextVar
 
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web import RequestPayloadError
 from pythonjsonlogger.json import JsonFormatter
 
 FORMATS = ("text", "json")
@@ -19,7 +20,8 @@ request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 def _no_noise(record: logging.LogRecord) -> bool:
     """aiohttp tells of what is no HTTP as of its own errors."""
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+    noise = (HttpProcessingError, RequestPayloadError)
+    return not (record.exc_info and isinstance(record.exc_info[1], noise))
 
 
 def handler(format: str) -> logging.Handler:

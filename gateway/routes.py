@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
+import struct
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -24,7 +26,7 @@ if sys.version_info >= (3, 11):
 else:
     from async_timeout import timeout
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from gateway import formats, names, receipt
@@ -42,7 +44,13 @@ from gateway.appkeys import (
     SETTINGS,
 )
 from gateway.contract import Chunk, Failed, Held, Loading, Ready, Status, Variant
-from gateway.errors import BodyTooSlow, EngineUnavailable, InvalidJson, UnsupportedMediaType
+from gateway.errors import (
+    BodyTooSlow,
+    EngineUnavailable,
+    InvalidForm,
+    InvalidJson,
+    UnsupportedMediaType,
+)
 from gateway.filename import content_disposition
 from gateway.form import form
 from gateway.progress import Job, name_of
@@ -99,6 +107,7 @@ async def _generate(request: web.Request, upload: ExitStack) -> web.StreamRespon
             with closing(new(len(first.audio), first.sample_rate, samples, tags)) as encoder:
                 answer.headers.update(_headers(song, variant, first.revision, format, encoder))
                 await answer.prepare(request)
+                _linger(request, on=True)
                 chunk: Chunk | None = first
                 piece = encoder.begin()
                 while chunk:
@@ -107,8 +116,19 @@ async def _generate(request: web.Request, upload: ExitStack) -> web.StreamRespon
                     metrics.audio.labels(variant.name).inc(chunk.seconds)
                     piece, chunk = b"", await anext(chunks, None)
                 async with _patience(request):
-                    await answer.write_eof(encoder.end())
+                    await answer.write(encoder.end())
+                _linger(request, on=False)
+                await answer.write_eof()
     return answer
+
+
+def _linger(request: web.Request, *, on: bool) -> None:
+    """Whether a close of the connection resets it, also when this process is killed: to HTTP/1.0,
+    which knows no chunks, an orderly one would be the end of the song."""
+    if request.version < HttpVersion11 and request.transport:
+        connection = request.transport.get_extra_info("socket")
+        linger = struct.pack("ii", on, 0)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
 
 @contextmanager
@@ -122,7 +142,7 @@ def _whole_or_broken_off(request: web.Request, answer: web.StreamResponse) -> It
         request[BROKEN_OFF] = True
         log.error("broken off", exc_info=error)
         if request.transport:
-            request.transport.abort()  # to HTTP/1.0 a close would be the end
+            request.transport.abort()
 
 
 @asynccontextmanager
@@ -257,7 +277,8 @@ async def _song(request: web.Request) -> tuple[Song, bytearray | None]:
     except asyncio.TimeoutError:
         raise BodyTooSlow(f"The body took over {patience:g} s; send it faster.") from None
     except web.RequestPayloadError:
-        raise InvalidJson("The body is not encoded as its headers say; send it plain.") from None
+        refusal = InvalidForm if _is_form(request) else InvalidJson
+        raise refusal("The body is not encoded as its headers say; send it plain.") from None
     raise UnsupportedMediaType(
         "Send Content-Type: application/json (in UTF-8), or multipart/form-data with audio."
     )
@@ -275,9 +296,10 @@ async def _held(request: web.Request, song: Song, file: bytearray | None) -> Hel
 
 
 async def _resolve(request: web.Request, spelling: str | None) -> Variant:
-    variants = {variant.name: variant for variant in await request.app[MODELS].catalogue()}
+    catalogue = await request.app[MODELS].catalogue()
+    variants = {variant.name: variant for variant in catalogue}
     if spelling is None:
-        return variants[await request.app[DEFAULT_MODEL].name()]
+        return variants[request.app[DEFAULT_MODEL].among(catalogue)]
     return variants[names.resolve(spelling, variants)]
 
 

@@ -84,7 +84,9 @@ class Song:
         Raises `InvalidField` when the song has to be longer.
         """
         frames = audio.samples.shape[1] * FRAMES_PER_SECOND // audio.sample_rate
-        if not 0 < frames < self.frames:
+        if frames == 0:
+            raise InvalidField("audio is shorter than 0.02 s; send more of it.", "audio")
+        if frames >= self.frames:
             raise InvalidField(
                 f"audio is {audio.seconds:.3g} s long, and duration is {self.seconds:g}; it counts "
                 "the whole song, so give more.",

@@ -28,6 +28,7 @@ from gateway.errors import GatewayError, InvalidField, QueueFull
 FIELD = "audio"
 MAX_BYTES = 32 * 1024**2
 MAX_SECONDS = 30.0  # of music that a model goes on from
+PADDING = 0.2  # seconds, of nothing, that a codec may add to a song
 MAX_CHANNELS = 8
 SAMPLE_RATES, SAMPLE_RATE_STEP = (8_000, 192_000), 25
 SILENCE = 1e-4  # full scale is 1
@@ -129,8 +130,10 @@ def decode(data: bytes) -> Audio:
             sample_rate, channels = codec.sample_rate, codec.channels
             _check(sample_rate, channels)
             plain = av.AudioResampler("fltp", "stereo" if channels > 2 else None)
-            pieces = list(_within(MAX_SECONDS * sample_rate, container.decode(audio=0), plain))
+            limit = (MAX_SECONDS + PADDING) * sample_rate
+            pieces = list(_within(limit, container.decode(audio=0), plain))
             samples = np.concatenate(pieces, axis=1) if pieces else np.zeros((1, 0), np.float32)
+            samples = samples[:, : int(MAX_SECONDS * sample_rate)]
     except av.FFmpegError:
         raise _invalid(UNREADABLE) from None
     except ValueError:  # a frame of another rate than the first, or with other channels

@@ -75,7 +75,7 @@ def environment_of(settings: Settings, admin_key: str) -> dict[str, str]:
     """The programs', which run in the project's folder, whatever ours is."""
     environment = {
         **os.environ,
-        "TRITON_GRPC": f"127.0.0.1:{settings.triton_grpc_port}",
+        "TRITON_GRPC": settings.triton_grpc,
         "TRITON_ADMIN_KEY": admin_key,
     }
     environment.pop("TRITON_ADMIN_KEY_FILE", None)  # its key is there already

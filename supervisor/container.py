@@ -7,6 +7,7 @@ stub leaves in /dev/shm goes with the container.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,10 +24,15 @@ def admin_key(environment: Mapping[str, str]) -> str:
     there, too. Where there is no such file yet, or an empty one, draws a key into it.
 
     Raises:
-        ValueError: neither is set, or the file cannot be read or written.
+        ValueError: neither is set, the file cannot be read or written, or it is no such key.
     """
-    if key := environment.get("TRITON_ADMIN_KEY", "").strip():
-        return key
+    key = environment.get("TRITON_ADMIN_KEY", "").strip() or _key_of_file(environment)
+    if not re.fullmatch(r"[A-Za-z0-9_-]{16,}", key):
+        raise ValueError("TRITON_ADMIN_KEY is wrong: give 16 letters, digits, - and _ or more")
+    return key
+
+
+def _key_of_file(environment: Mapping[str, str]) -> str:
     path = environment.get("TRITON_ADMIN_KEY_FILE", "").strip()
     if not path:
         raise ValueError("set TRITON_ADMIN_KEY or TRITON_ADMIN_KEY_FILE, as for the gateway")
@@ -34,7 +40,7 @@ def admin_key(environment: Mapping[str, str]) -> str:
     try:
         if not file.exists():
             file.touch(0o600)
-        if not (key := file.read_text().strip()):
+        if not (key := file.read_text("utf-8-sig").strip()):
             key = token_urlsafe()
             file.write_text(key)
         return key

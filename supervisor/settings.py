@@ -43,8 +43,17 @@ class Settings:
     def url(self) -> str:
         """The page's address, for people."""
         local = self.host in ("127.0.0.1", "0.0.0.0", "::1", "::")
-        host = "localhost" if local else f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"http://{_address('localhost' if local else self.host, self.port)}"
+
+    @property
+    def triton_grpc(self) -> str:
+        """Where the gateway finds Triton."""
+        everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+        return _address(everywhere.get(self.triton_host, self.triton_host), self.triton_grpc_port)
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _port(environment: Mapping[str, str], name: str, default: int) -> int:

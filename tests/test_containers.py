@@ -132,7 +132,9 @@ def test_what_may_be_set_is_documented() -> None:
 def test_every_setting_of_a_program_reaches_its_container() -> None:
     programs = {"gateway": "gateway/settings.py", "triton": "musicgen_engine/settings.py"}
     for service, file in programs.items():
-        read = set(re.findall(r"\"([A-Z][A-Z_]+)\"", (ROOT / file).read_text()))
+        code = (ROOT / file).read_text()
+        read = set(re.findall(r"\"([A-Z][A-Z_]+)\"", code))
+        read |= {f"{name}_FILE" for name in re.findall(r"_secret\(\w+, \"(\w+)\"\)", code)}
         inside = {"HOST", "PORT", "TRITON_ADMIN_KEY"}  # the container's own
         assert read - inside <= services()[service]["environment"].keys()
 
@@ -157,6 +159,7 @@ def test_a_given_key_comes_first() -> None:
     [
         ({}, "set TRITON_ADMIN_KEY or TRITON_ADMIN_KEY_FILE"),
         ({"TRITON_ADMIN_KEY_FILE": "/nowhere/key"}, "TRITON_ADMIN_KEY_FILE=/nowhere/key: No such"),
+        ({"TRITON_ADMIN_KEY": "guess"}, "TRITON_ADMIN_KEY is wrong: give 16 letters"),
     ],
 )
 def test_a_container_without_a_key_says_so(environment: dict[str, str], message: str) -> None:

@@ -113,3 +113,13 @@ async def test_a_wrong_wish_is_told_and_named_models_are_served(
         assert (await client.post("/generate", json={"prompt": "jazz"})).status == 503
         song = {"prompt": "jazz", "duration": 0.1, "model": "musicgen-small"}
         assert (await client.post("/generate", json=song)).status == 200
+
+
+async def test_another_serves_once_it_is_there_no_more(up: TestClient, triton: FakeTriton) -> None:
+    tiny = triton.variants.pop()
+    small = next(variant for variant in triton.variants if variant.name == "musicgen-small")
+    triton.variants[triton.variants.index(small)] = dataclasses.replace(small, weights="cached")
+    assert tiny.name == "musicgen-tiny"
+    await until_ready(up, (200, "musicgen-small"))
+    song = {"prompt": "slow piano", "duration": 1}
+    assert (await up.post("/generate", json=song)).headers["X-Model"] == "musicgen-small"

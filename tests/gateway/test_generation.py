@@ -61,6 +61,13 @@ async def test_a_song_is_whole(generation: Generation) -> None:
     assert is_whole(await play(generation))
 
 
+async def test_the_stream_has_ended_when_the_last_of_a_song_goes_out(
+    generation: Generation, triton: FakeTriton
+) -> None:
+    running = [triton.running async for _ in generation.play(MODEL, SONG, Held(), ignore)]
+    assert running == [1] * (len(running) - 1) + [0]
+
+
 @pytest.mark.parametrize(
     "cut",
     [EngineUnavailable("killed"), TritonUnavailable(), DeadStub(MODEL), QueueFull("all return")],

@@ -113,10 +113,16 @@ async def test_a_body_over_a_megabyte_is_too_large(client: TestClient, chunked: 
     assert await error(answer) == (413, "body_too_large", None)
 
 
-async def test_a_body_of_another_encoding_than_told_is_invalid(client: TestClient) -> None:
-    headers = {**JSON, "Content-Encoding": "gzip"}
+@pytest.mark.parametrize(
+    ("content_type", "code"),
+    [("application/json", "invalid_json"), ("multipart/form-data; boundary=x", "invalid_form")],
+)
+async def test_a_body_of_another_encoding_than_told_is_invalid(
+    client: TestClient, caplog: pytest.LogCaptureFixture, content_type: str, code: str
+) -> None:
+    headers = {"Content-Type": content_type, "Content-Encoding": "gzip"}
     answer = await client.post("/generate", data=b"not gzip", headers=headers)
-    assert await error(answer) == (400, "invalid_json", None)
+    assert await error(answer) == (400, code, None)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
@@ -236,6 +242,29 @@ async def test_an_error_in_mid_song_breaks_off_what_would_look_whole(
     with pytest.raises(ClientPayloadError):
         await answer.read()
     assert triton.running == 0
+
+
+@pytest.mark.parametrize("fails", [True, False])
+@pytest.mark.parametrize("format", FORMATS)
+async def test_to_http_1_0_too_what_breaks_off_does_not_look_whole(
+    client: TestClient, triton: FakeTriton, format: str, fails: bool
+) -> None:
+    """There the end of a song is that of its connection."""
+    if fails:
+        triton.cuts = [RuntimeError("a bug")]
+    body = json.dumps({**GOOD, "format": format}).encode()
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    head = (
+        f"POST /generate HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    )
+    writer.write(head.encode() + b"\r\n\r\n" + body)
+    assert b" 200 " in await reader.readline()
+    if fails:
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+    else:
+        assert len(await reader.read()) > 1_000
+    writer.close()
 
 
 async def test_a_client_that_stops_reading_is_left(settings: Settings, triton: FakeTriton) -> None:
@@ -392,6 +421,7 @@ async def test_a_form_of_too_many_parts_is_told(client: TestClient) -> None:
         (b"no audio", {}, (422, "invalid_field", "audio")),
         (file(tone(1)), {"prompt": ""}, (422, "invalid_field", "prompt")),
         (file(tone(1)), {"duration": "1"}, (422, "invalid_field", "duration")),
+        (file(tone(0.01)), {}, (422, "invalid_field", "audio")),
         (file(tone(1)), {"duration": "long"}, (422, "invalid_field", "duration")),
         (file(tone(1)), {"top_k": "nan"}, (422, "invalid_field", "top_k")),
         (file(tone(1)), {"output": "half"}, (422, "invalid_field", "output")),

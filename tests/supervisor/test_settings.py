@@ -43,3 +43,16 @@ def test_a_repository_that_is_no_folder_is_named() -> None:
 )
 def test_the_address_shown_is_one_a_browser_takes(host: str, shown: str) -> None:
     assert Settings(host).url == f"http://{shown}:8001"
+
+
+@pytest.mark.parametrize(
+    ("host", "asked"),
+    [
+        ("127.0.0.1", "127.0.0.1:8101"),
+        ("0.0.0.0", "127.0.0.1:8101"),
+        ("::", "[::1]:8101"),
+        ("192.0.2.1", "192.0.2.1:8101"),
+    ],
+)
+def test_the_gateway_asks_where_triton_listens(host: str, asked: str) -> None:
+    assert Settings(triton_host=host).triton_grpc == asked
