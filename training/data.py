@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from training import sound
-from training.music import MOMENTS, Part, Piece, compose, invent, moments
+from training.music import MOMENTS, PLACES, Part, Piece, compose, invent, moments, places
 from training.quantizer import PARTS, quantise
 from training.structure import TINY
 from training.transform import Transform
 
 SONGS = 3_200
 FRAMES = 1_800  # of each song: a window of 30 s can begin at its start or later
-METRONOME = TINY.codes - MOMENTS  # the first of the codes of silence that tell the time
+# The first of the codes of silence that tell the moment.
+METRONOME = TINY.codes - max(MOMENTS, PLACES)
 
 
 def song(number: int) -> Piece:
@@ -58,5 +59,7 @@ def _prepare(transform: Transform, books: Tensor) -> None:
 def _encode(number: int) -> Tensor:
     transform, books = _codec
     heard = {part: transform(audio) for part, audio in parts(number).items()}
-    time = METRONOME + torch.tensor(moments(song(number), FRAMES))
-    return quantise(heard, books, time).short()
+    piece = song(number)
+    told: dict[Part, list[int]] = {"drums": moments(piece, FRAMES), "bass": places(piece, FRAMES)}
+    silence = {part: METRONOME + torch.tensor(numbers) for part, numbers in told.items()}
+    return quantise(heard, books, silence).short()

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from musicgen_engine.song import FRAME_RATE
 
 STEPS = 16  # sixteenth notes in a bar
+PHRASE = 4  # bars that are written; they come again and again
 
 Instrument = Literal[
     "piano", "organ", "guitar", "bass", "strings", "brass", "flute", "synth", "drums"
@@ -36,7 +37,9 @@ SCALES: dict[Mode, tuple[int, ...]] = {
     "major": (0, 2, 4, 5, 7, 9, 11),
     "minor": (0, 2, 3, 5, 7, 8, 10),
 }
-# Degrees of the scale that four bars stand on, 0 the tonic. All end where the tonic can follow.
+# Sixteenth notes in a phrase, of all tempi and modes.
+PLACES = len(TEMPI) * len(SCALES) * PHRASE * STEPS
+# Degrees of the scale that a phrase's bars stand on, 0 the tonic. All end where the tonic can follow.
 PROGRESSIONS: dict[Mode, tuple[tuple[int, ...], ...]] = {
     "major": ((0, 4, 5, 3), (0, 3, 4, 0), (0, 5, 3, 4), (0, 3, 0, 4)),
     "minor": ((0, 5, 2, 6), (0, 3, 4, 0), (0, 5, 3, 4), (0, 3, 0, 4)),
@@ -174,7 +177,7 @@ def invent(rng: Random) -> Piece:
 def compose(piece: Piece, frames: int, rng: Random) -> list[Note]:
     """The notes that begin within `frames`. `rng` decides all that the piece leaves open.
 
-    Four bars are written, the fourth of which is a cadence, and repeated.
+    A phrase is written, the last bar of which is a cadence, and repeated.
     """
     degrees = rng.choice(PROGRESSIONS[piece.mode])
     figures = [rng.choice(MELODY_RHYTHMS[piece.density]) for _ in range(2)]
@@ -184,14 +187,14 @@ def compose(piece: Piece, frames: int, rng: Random) -> list[Note]:
     kicks = rng.choice(KICKS[piece.density])
     notes: list[Note] = []
     for number in range(-(-frames // piece.bar)):
-        bar = _Bar(piece, degrees[number % 4], number * piece.bar)
+        bar = _Bar(piece, degrees[number % PHRASE], number * piece.bar)
         if piece.leads:
             lead = piece.leads[number % len(piece.leads)]
             if piece.texture == "chords":
                 notes += bar.chords(lead, chords)
             elif piece.texture == "arpeggio":
                 notes += bar.arpeggio(lead)
-            elif number % 4 == 3:
+            elif number % PHRASE == PHRASE - 1:
                 notes += bar.melody(lead, CADENCE, [0] * len(CADENCE))
             else:
                 notes += bar.melody(lead, figures[number % 2], walks[number % 2])
@@ -206,6 +209,13 @@ def moments(piece: Piece, frames: int) -> list[int]:
     """Of each frame a number for the tempo and the place in the bar, from 0 to `MOMENTS`."""
     before = STEPS * sum(TEMPI[: TEMPI.index(piece.step)])
     return [before + frame % piece.bar for frame in range(frames)]
+
+
+def places(piece: Piece, frames: int) -> list[int]:
+    """Of each frame a number for tempo, mode and sixteenth note of the phrase, below `PLACES`."""
+    kind = TEMPI.index(piece.step) * len(SCALES) + list(SCALES).index(piece.mode)
+    steps = PHRASE * STEPS
+    return [kind * steps + frame // piece.step % steps for frame in range(frames)]
 
 
 class _Bar:

@@ -5,9 +5,9 @@ there are too many for a small model to learn. Here drums, lead and bass have co
 own, so a note has the same codes whatever else plays. A decoder adds them up all the same, and an
 encoder that hears the sum only finds much the same codes, for the loudest part comes first.
 
-Silence has many codes, all of the same nothing: where drums or bass are silent, theirs tells where
-in the bar a frame is. A tone that is held looks the same in every frame; with this metronome the
-model need not count them.
+Silence has many codes, all of the same nothing: where drums or bass are silent, theirs tells what
+the moment is. A tone that is held looks the same in every frame; with this metronome the model need
+not count them, and with the mode and the bar it tells, too, it need not look for them in the music.
 
 audiocraft's own initialisation compares all vectors with all centres in one tensor, which for as
 many vectors as are needed here takes more memory than most machines have.
@@ -22,7 +22,7 @@ from training.music import Part
 
 # Whose each codebook is; the second one of a part is for what the first leaves.
 PARTS: tuple[Part, ...] = ("drums", "lead", "lead", "bass")
-METRONOME: tuple[Part, ...] = ("drums", "bass")  # whose silence tells the time
+METRONOME: tuple[Part, ...] = ("drums", "bass")  # whose silence tells the moment
 ROUNDS = 30
 SAMPLE = 100  # vectors for each code, in each round
 
@@ -44,13 +44,18 @@ def codebooks(parts: Mapping[Part, Tensor], codes: int, metronome: int) -> Tenso
     return torch.stack(books)
 
 
-def quantise(parts: Mapping[Part, Tensor], books: Tensor, time: Tensor) -> Tensor:
-    """Of each part [rows, dimension], and the silence's code in each row -> [codebooks, rows]"""
+def quantise(
+    parts: Mapping[Part, Tensor], books: Tensor, silence: Mapping[Part, Tensor]
+) -> Tensor:
+    """Of each part [rows, dimension] -> [codebooks, rows]
+
+    `silence`: the code in each row, of the parts in `METRONOME`.
+    """
     rest, codes = dict(parts), []
     for part, book in zip(PARTS, books, strict=True):
         code = _nearest(rest[part], book)
         rest[part] = rest[part] - book[code]
-        codes.append(torch.where(code == 0, time, code) if part in METRONOME else code)
+        codes.append(torch.where(code == 0, silence[part], code) if part in METRONOME else code)
     return torch.stack(codes)
 
 

@@ -8,6 +8,8 @@ from training.music import (
     FRAMES_A_STEP,
     INSTRUMENTS,
     MOMENTS,
+    PHRASE,
+    PLACES,
     SCALES,
     STEPS,
     Note,
@@ -15,6 +17,7 @@ from training.music import (
     compose,
     invent,
     moments,
+    places,
 )
 
 FRAMES = 1_000
@@ -61,6 +64,23 @@ def test_a_moment_tells_the_tempo_and_the_place_in_the_bar_and_nothing_else() ->
             place = piece.step, frame % (STEPS * piece.step)
             assert told.setdefault(place, moment) == moment
     assert sorted(told.values()) == list(range(MOMENTS))
+
+
+def test_a_place_tells_tempo_mode_and_the_note_of_the_phrase_and_nothing_else() -> None:
+    told: dict[tuple[int, str, int], int] = {}
+    for piece in PIECES:
+        for frame, place in enumerate(places(piece, 2 * PHRASE * piece.bar)):
+            at = piece.step, piece.mode, frame // piece.step % (PHRASE * STEPS)
+            assert told.setdefault(at, place) == place
+    assert sorted(told.values()) == list(range(PLACES))
+
+
+def test_what_comes_again_after_a_phrase_is_the_same() -> None:
+    for piece in PIECES:
+        frames = 3 * PHRASE * piece.bar
+        notes = compose(piece, frames, Random(0))
+        later = {note._replace(start=note.start + PHRASE * piece.bar) for note in notes}
+        assert {note for note in later if note.start < frames} <= set(notes)
 
 
 def test_tempo_is_what_the_steps_say() -> None:
