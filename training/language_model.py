@@ -25,11 +25,11 @@ from training.checkpoint import build_lm
 from training.files import keep
 from training.structure import TINY, lm_config
 
-STEPS = 3_000
+STEPS = 3_300
 GUIDED = 2_000  # from here on the loss is that of what guidance makes of the logits at generation
-# From here on bars' first frames count more besides: there the metronome turns over and chords
+# From here on bars' first frames count more besides: there metronome and score turn over and chords
 # change, and tempo and key are lost.
-BARS, BAR_WEIGHT = 2_700, 60.0
+BARS, BAR_WEIGHT = 2_700, 20.0
 WARMUP, HOLD = 100, 1_000  # steps until the learning rate is at its peak, and until it falls
 PEAK, BARS_PEAK, LAST = 2e-3, 5e-4, 5e-5  # learning rates
 # Than audiocraft's initialisation has them: as loud as what the layers add to them.
