@@ -44,9 +44,7 @@ def codebooks(parts: Mapping[Part, Tensor], codes: int, metronome: int) -> Tenso
     return torch.stack(books)
 
 
-def quantise(
-    parts: Mapping[Part, Tensor], books: Tensor, silence: Mapping[Part, Tensor]
-) -> Tensor:
+def quantise(parts: Mapping[Part, Tensor], books: Tensor, silence: Mapping[Part, Tensor]) -> Tensor:
     """Of each part [rows, dimension] -> [codebooks, rows]
 
     `silence`: the code in each row, of the parts in `METRONOME`.
