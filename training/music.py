@@ -39,7 +39,7 @@ SCALES: dict[Mode, tuple[int, ...]] = {
 }
 # Sixteenth notes in a phrase, of all tempi and modes.
 PLACES = len(TEMPI) * len(SCALES) * PHRASE * STEPS
-# Degrees of the scale that a phrase's bars stand on, 0 the tonic. The tonic can follow each of them.
+# Degrees of the scale that a phrase's bars stand on, 0 the tonic, which can follow the last.
 PROGRESSIONS: dict[Mode, tuple[tuple[int, ...], ...]] = {
     "major": ((0, 4, 5, 3), (0, 3, 4, 0), (0, 5, 3, 4), (0, 3, 0, 4)),
     "minor": ((0, 5, 2, 6), (0, 3, 4, 0), (0, 5, 3, 4), (0, 3, 0, 4)),
