@@ -50,8 +50,12 @@ class Channel:
             raise EOFError from error
 
     def silent_for(self, seconds: float) -> bool:
-        """Waits up to `seconds`; True when nothing came."""
-        return not self._connection.poll(seconds)
+        """Waits up to `seconds`; True when nothing came. Raises EOFError as `receive`."""
+        try:
+            return not self._connection.poll(seconds)
+        except OSError as error:
+            raise EOFError from error
 
     def close(self) -> None:
-        self._connection.close()
+        with self._sending:
+            self._connection.close()

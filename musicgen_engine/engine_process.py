@@ -73,6 +73,7 @@ class EngineProcess:
         self._ids = itertools.count(1)
         self._lock = threading.RLock()  # guards all below
         self._listeners: dict[int, Listener] = {}
+        self._dropped: set[int] = set()  # songs whose listeners could not be reached
         self._state: dict[str, Any] = {}
         self._ready_since: float | None = None
         self._stopping = threading.Event()
@@ -117,13 +118,13 @@ class EngineProcess:
         with self._lock:
             if self._stopping.is_set():
                 return
+            self._ready_since = None
             ours, theirs = multiprocessing.Pipe()
             self._channel = Channel(ours)
             with theirs:
                 command = [*self._command, str(theirs.fileno())]
                 self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
             self._state = {"state": "loading", "bytes": 0, "total_bytes": None}
-            self._ready_since = None
 
     def _send(self, channel: Channel, message: Message, payload: bytes = b"") -> None:
         with suppress(OSError):  # it has just died: `_supervise` is about to tell every listener
@@ -140,21 +141,27 @@ class EngineProcess:
                 failures = 1 if proven else failures + 1
                 delay = self._bury(exit_code, failures)
                 if not delay:
-                    self._start()
+                    self._start_again()
             if delay:
                 self._stopping.wait(delay)
-                self._start()
+                self._start_again()
+
+    def _start_again(self) -> None:
+        """A host that has no room for a process now is an engine that ends at once."""
+        try:
+            self._start()
+        except OSError as error:
+            reason = EngineUnavailable(f"the engine cannot be started ({error.strerror}); retry")
+            with self._lock:
+                self._state = _failed(reason)
 
     def _receive(self) -> None:
         """Hands on what the engine says until it ends, or is so silent that it is ended."""
-        while True:
-            if self._channel.silent_for(SILENCE):
-                self._process.kill()
-            try:
-                message, payload = self._channel.receive()
-            except EOFError:
-                return
-            self._hand_on(message, payload)
+        with suppress(EOFError):
+            while True:
+                if self._channel.silent_for(SILENCE):
+                    self._process.kill()
+                self._hand_on(*self._channel.receive())
 
     def _measure(self, measures: Measures) -> None:
         if self._stopping.is_set():
@@ -166,12 +173,13 @@ class EngineProcess:
 
     def _reap(self) -> int:
         """The exit code of a process that has closed its channel."""
-        self._channel.close()
         try:
             return self._process.wait(EXIT)
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
+        finally:
+            self._channel.close()  # last: by now nobody can be stuck in the midst of sending
 
     def _hand_on(self, message: Message, payload: bytes) -> None:
         if message["kind"] == "state":
@@ -191,7 +199,8 @@ class EngineProcess:
             ended = _deliver(listener, message, payload)
         except Exception:  # what a client does not get must not cost the others their songs
             log.exception("the song cannot be delivered", extra=about(listener.request_id))
-            self._send(self._channel, {"kind": "cancel", "id": id})
+            with self._lock:
+                self._dropped.add(id)  # not told here: who receives must not wait to send
             _fail(listener, GenerationFailed("the song could not be delivered; see the log"))
             ended = True
         if ended:
@@ -210,7 +219,7 @@ class EngineProcess:
         if not self._stopping.is_set():
             log.warning("%s", reason)
         if delay:
-            self._state = {"state": "failed", "code": reason.code, "message": reason.message}
+            self._state = _failed(reason)
         listeners, self._listeners = self._listeners, {}
         for listener in listeners.values():
             _fail(listener, reason)
@@ -218,15 +227,18 @@ class EngineProcess:
 
     def _watch(self) -> None:
         """Tells the engine of songs that nobody waits for any more."""
-        told: set[int] = set()
         while not self._stopping.wait(WATCH):
             with self._lock:
                 listeners, channel = dict(self._listeners), self._channel
-            told &= listeners.keys()
-            for id in listeners.keys() - told:
-                if listeners[id].cancelled:
-                    told.add(id)
-                    self._send(channel, {"kind": "cancel", "id": id})
+                dropped, self._dropped = self._dropped, set()
+            # Again and again, until the song ends: the first time, it may not be there yet.
+            dropped |= {id for id, listener in listeners.items() if listener.cancelled}
+            for id in dropped:
+                self._send(channel, {"kind": "cancel", "id": id})
+
+
+def _failed(reason: ServiceError) -> dict[str, Any]:
+    return {"state": "failed", "code": reason.code, "message": reason.message}
 
 
 def _message(song: Song) -> tuple[Message, bytes]:

@@ -33,28 +33,34 @@ class Repository:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def variants(self) -> list[Variant]:
+    def names(self) -> list[str]:
         """All models that make music: every folder with a config.pbtxt, except the front's."""
-        configs = sorted(self._folder.glob("*/config.pbtxt"))
-        variants = (self._variant(config) for config in configs if config.parent.name != "musicgen")
+        folders = (config.parent.name for config in self._folder.glob("*/config.pbtxt"))
+        return sorted(name for name in folders if name != "musicgen")
+
+    def variants(self) -> list[Variant]:
+        variants = map(self._variant, self.names())
         return [variant for variant in variants if variant]
 
     def catalogue(self) -> dict[str, Any]:
         return {"models": [asdict(variant) for variant in self.variants()]}
 
-    def _variant(self, config: Path) -> Variant | None:
+    def _variant(self, name: str) -> Variant | None:
         """None for a folder that cannot be read: the others are none the worse."""
+        folder = self._folder / name
         try:
-            parameters = text_format.Parse(config.read_text(), ModelConfig()).parameters
+            config = (folder / "config.pbtxt").read_text()
+            parameters = text_format.Parse(config, ModelConfig()).parameters
+            checkpoint = parameters["checkpoint"].string_value or None
+            weights = is_cached(resolve(checkpoint, folder / "1"))
         except (text_format.ParseError, OSError, UnicodeDecodeError) as error:
-            log.error("%s is left out: its config.pbtxt: %s", config.parent.name, error)
+            log.error("%s is left out, for it cannot be read: %s", name, error)
             return None
-        checkpoint = parameters["checkpoint"].string_value or None
         return Variant(
-            name=config.parent.name,
+            name=name,
             checkpoint=checkpoint,
             license=parameters["license"].string_value or "unknown",
-            weights=is_cached(resolve(checkpoint, config.parent / "1")),
+            weights=weights,
             size=parameters["size"].string_value or None,
             channels=parameters["channels"].string_value or None,
         )

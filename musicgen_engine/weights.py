@@ -52,10 +52,18 @@ class HubFile:
 
     @property
     def path(self) -> Path | None:
-        """Where the file is in the cache; None when it is not there."""
+        """Where the file is in the cache; None when it is not there. Raises WeightsMissing for
+        what the hub can have no repository of."""
         from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
 
-        found = try_to_load_from_cache(self.repo, self.name, cache_dir=self.cache)
+        try:
+            found = try_to_load_from_cache(self.repo, self.name, cache_dir=self.cache)
+        except HFValidationError:
+            raise WeightsMissing(
+                f"{self.repo!r} cannot be a repository of the Hugging Face hub. Correct the name, "
+                "or make the folder that it means."
+            ) from None
         return Path(found) if isinstance(found, str) else None
 
     def sweep(self) -> None:
@@ -95,11 +103,11 @@ def revision(folder: Path) -> str:
 
 def is_cached(checkpoint: Checkpoint) -> Literal["bundled", "cached", "missing"]:
     """Whether the model could be loaded without network: from its own folder or from the cache."""
-    folder = _folder(checkpoint)
     try:
+        folder = _folder(checkpoint)
         if folder is None or any(file.path is None for file in _companions(folder)):
             return "missing"
-    except WeightsMissing:  # a broken file
+    except (WeightsMissing, OSError):  # broken, or not for us to read
         return "missing"
     return "bundled" if isinstance(checkpoint, Path) else "cached"
 
@@ -274,6 +282,11 @@ def _strings_at(file: Path, _modified: int) -> dict[str, str]:
                 for _, text, _ in pickletools.genops(archive.read(name))
                 if isinstance(text, str)
             ]
+    except OSError as error:
+        raise WeightsMissing(
+            f"{file.name} cannot be read ({error.strerror}). Give it to the user that the service "
+            "runs as."
+        ) from error
     except (zipfile.BadZipFile, StopIteration, ValueError):
         raise WeightsMissing(
             f"{file.name} is not a file that PyTorch saved, or only a part of one. Get it again."

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from musicgen_engine.engine.track import Chunk
 
 BEAT = 1.0  # seconds between two statuses
+HANG = 120.0  # seconds of one round that mean a hung device
 
 log = logging.getLogger("engine")
 
@@ -81,8 +82,8 @@ class Session:
             os._exit(1)  # at once, for all listeners wait; a broken device may not let go
 
     def _load(self, folder: Path, checkpoint: str | None, placement: Placement) -> Model:
-        weights = fetch(resolve(checkpoint, folder), self._downloaded)
         try:
+            weights = fetch(resolve(checkpoint, folder), self._downloaded)
             # Here, for what weights are missing is known before the seconds that this import takes.
             from musicgen_engine.engine.model import Model
 
@@ -123,7 +124,6 @@ class Session:
         try:
             while True:
                 self._hear(*self._channel.receive())
-                self._report()
         except (EOFError, OSError):
             os._exit(0)  # the stub is gone, and a step may be running
 
@@ -142,25 +142,37 @@ class Session:
         }
         task = Task(message["id"], Song(**message["song"], **arrays), message["request_id"])
         try:
+            if self._engine:
+                self._engine.check(task.song)  # rather than after its wait
             self._scheduler.submit(task)
         except ServiceError as error:
-            self.error(task, error)
+            return self.error(task, error)
+        self._report()
+        if status := self._scheduler.statuses().get(task.id):
+            self._report_song(task.id, status)
 
     def _beat(self) -> None:
         while True:
             time.sleep(BEAT)
+            if self._engine and self._engine.busy > HANG:
+                log.error("the engine hangs: a round takes over %d s", HANG)
+                os._exit(1)
             self._report()
+            for id, status in self._scheduler.statuses().items():
+                self._report_song(id, status)
             measures = self._scheduler.counts() | (self._engine.measure() if self._engine else {})
             self._channel.send({"kind": "measures", "measures": measures})
 
     def _report(self) -> None:
-        """Says how the engine is, and how each song fares."""
+        """Says how the engine is."""
         with self._reporting:
-            state = self._state
-            self._channel.send({"kind": "state", **state, **self._scheduler.counts()})
-            for id, status in self._scheduler.statuses().items():
-                status = state if state["state"] == "loading" else status
-                self._channel.send({"kind": "status", "id": id, "status": status})
+            self._channel.send({"kind": "state", **self._state, **self._scheduler.counts()})
+
+    def _report_song(self, id: int, status: dict[str, Any]) -> None:
+        """Says how it fares: until the weights are here, as they do."""
+        state = self._state
+        status = state if state["state"] == "loading" else status
+        self._channel.send({"kind": "status", "id": id, "status": status})
 
 
 def _log_end(task: Task, how: str) -> None:

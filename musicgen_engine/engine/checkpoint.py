@@ -17,8 +17,16 @@ from musicgen_engine.engine.codec import Codec
 from musicgen_engine.engine.decoder import LayerWeights, Shape, Weights
 from musicgen_engine.engine.memory import GB, host_room
 from musicgen_engine.engine.window import Layout
-from musicgen_engine.errors import EngineUnavailable
-from musicgen_engine.song import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME, Codes, Samples, Song
+from musicgen_engine.errors import EngineUnavailable, InvalidInput
+from musicgen_engine.song import (
+    FRAME_RATE,
+    MAX_PROMPT,
+    SAMPLE_RATE,
+    SAMPLES_PER_FRAME,
+    Codes,
+    Samples,
+    Song,
+)
 from musicgen_engine.weights import LM
 
 # Loading a checkpoint must not run code from it, whatever the environment says: the first variable
@@ -55,10 +63,14 @@ transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-cal
 # The codec computes in float32 on a GPU too, not in TF32.
 torch.backends.cudnn.allow_tf32 = False
 
+MAX_TOKENS = MAX_PROMPT + 2  # of text: one a character, though a few signs take several
+
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`describe` encodes a prompt: float32 [tokens, dim], what the decoder is conditioned on.
+    """`describe` encodes a prompt: float32 [tokens, dim], at most MAX_TOKENS, what the decoder is
+    conditioned on. Raises InvalidInput when it is longer.
+
     `encode` turns audio, of any number of channels and with its samples a second, into codes.
     """
 
@@ -231,6 +243,9 @@ def _describer(lm: Any, device: torch.device) -> Callable[[str], Tensor]:
     def describe(prompt: str) -> Tensor:
         attributes = ConditioningAttributes(text={"description": prompt})
         texts = provider.tokenize([attributes])
+        tokens = texts["description"]["input_ids"].shape[1]
+        if tokens > MAX_TOKENS:
+            raise InvalidInput(f"PROMPT: {tokens} tokens of text; at most {MAX_TOKENS} are read")
         embeddings: Tensor
         embeddings, _mask = provider(texts)["description"]
         return embeddings[0]

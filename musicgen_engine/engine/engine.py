@@ -19,7 +19,7 @@ from musicgen_engine.engine.scheduler import Scheduler, Task
 from musicgen_engine.engine.track import Chunk, Track
 from musicgen_engine.errors import Cancelled, GenerationFailed, ServiceError
 from musicgen_engine.logs import about
-from musicgen_engine.song import SAMPLE_RATE
+from musicgen_engine.song import SAMPLE_RATE, Song
 
 # Columns of a prompt that are prefilled in one step: alone, or beside others on a CPU. There a
 # column takes time from those who play, of which it must cost no more than two of their steps.
@@ -45,17 +45,30 @@ class Engine:
         self._listener = listener
         self._tracks: list[Track] = []
         self._meter = Meter()
+        self._began: float | None = None  # the round under way
         scheduler.open(model.slots)
 
     def run(self) -> None:
         """For ever. Raises what the device raises: then nothing can be played any more."""
         while True:
             self._scheduler.wait()
-            began = time.monotonic()
+            self._began = began = time.monotonic()
             self.round()
+            self._began = None
             seconds = time.monotonic() - began
             self._scheduler.took(seconds)
             self._meter.count(rounds=1, round_seconds=seconds)
+
+    @property
+    def busy(self) -> float:
+        """Seconds that the round under way has taken. For another thread."""
+        began = self._began
+        return time.monotonic() - began if began else 0.0
+
+    def check(self, song: Song) -> None:
+        """Whether this model can make it. Raises as `Song.check`."""
+        model, layout = self._model, self._model.layout
+        song.check(layout.codebooks, layout.special, layout.window, model.revision)
 
     def measure(self) -> dict[str, float]:
         """See `measures`: gauges as they are, counters since the last time. For another thread."""
@@ -82,13 +95,12 @@ class Engine:
         if task := self._scheduler.admit():
             with self._alone(task):
                 model, song = self._model, task.song
-                layout = model.layout
-                song.check(layout.codebooks, layout.special, layout.window, model.revision)
+                self.check(song)
                 held = song.codes
                 if song.prompt_audio is not None:
                     held = model.encode(song.prompt_audio, song.prompt_sample_rate)
                     task.song = replace(song, prompt_audio=None)  # which is large
-                track = Track(task, held, layout, model.codec)
+                track = Track(task, held, model.layout, model.codec)
                 model.decoder.condition(task.slot, model.describe(song.prompt))
                 model.sampler.put(task.slot, song)
                 self._tracks.append(track)

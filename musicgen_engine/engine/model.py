@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from musicgen_engine.engine import checkpoint
-from musicgen_engine.engine.checkpoint import Checkpoint
+from musicgen_engine.engine.checkpoint import MAX_TOKENS, Checkpoint
 from musicgen_engine.engine.codec import Codec
 from musicgen_engine.engine.decoder import Decoder
 from musicgen_engine.engine.memory import slots_that_fit
@@ -19,10 +19,9 @@ from musicgen_engine.engine.sampler import Sampler
 from musicgen_engine.engine.window import Layout
 from musicgen_engine.errors import EngineUnavailable
 from musicgen_engine.placement import Placement
-from musicgen_engine.song import MAX_PROMPT, Codes, Samples
+from musicgen_engine.song import Codes, Samples
 from musicgen_engine.weights import revision
 
-TOKENS = MAX_PROMPT + 2  # of text that there is room for in each slot: one a character, at most
 SMALL = 20_000_000  # parameters; threads would wait for one another longer than they work
 
 log = logging.getLogger("engine")
@@ -71,7 +70,7 @@ class Model:
             placement.memory,
             device,
             weights=shape.parameters * precision.itemsize,
-            slot=shape.cached(layout.columns, TOKENS) * precision.itemsize,
+            slot=shape.cached(layout.columns, MAX_TOKENS) * precision.itemsize,
         )
         if shape.parameters < SMALL:
             torch.set_num_threads(1)

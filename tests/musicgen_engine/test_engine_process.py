@@ -9,11 +9,11 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pytest
@@ -29,6 +29,8 @@ from musicgen_engine.errors import (
 from musicgen_engine.song import Codes, Samples, Song
 from tests.conftest import descendants, until
 
+LARGE = 10_000_000  # bytes, which no buffer between two processes takes
+
 
 def engine(mode: str, socket: str) -> None:
     channel = Channel(Connection(int(socket)))
@@ -38,17 +40,24 @@ def engine(mode: str, socket: str) -> None:
     if mode == "crash":
         sys.exit(3)
     channel.send({"kind": "state", "state": "ready", "pid": os.getpid()})
+    deaf: set[int] = set()
     while True:
         try:
             message, payload = channel.receive()
         except EOFError:
             return
         id = message["id"]
-        if message["kind"] == "cancel":
+        if message["kind"] == "cancel" and id in deaf:
+            deaf.remove(id)
+        elif message["kind"] == "cancel":
             channel.send({"kind": "error", "id": id, "code": "cancelled", "message": "stopped"})
         elif message["song"]["prompt"] == "die":
             os.abort()
-        elif message["song"]["prompt"] == "play":
+        elif message["song"]["prompt"] == "hear late":
+            deaf.add(id)
+        elif message["song"]["prompt"] in ("play", "play long"):
+            if message["song"]["prompt"] == "play long":
+                time.sleep(0.5)  # meanwhile the next song fills the way
             channel.send({"kind": "measures", "measures": {"running": 1, "steps": 7}})
             name = message["request_id"]
             channel.send(
@@ -63,7 +72,12 @@ def engine(mode: str, socket: str) -> None:
             chunk = {"kind": "chunk", "id": id, **sizes, "sample_rate": 32000, "last": True}
             chunk["revision"] = "abc"
             channel.send({**chunk, "status": {}}, audio.tobytes() + payload)
-            channel.send({"kind": "status", "id": id, "status": {"state": "too late"}})
+            late = {"kind": "status", "id": id, "status": {"state": "too late"}}
+            channel.send(late, bytes(LARGE if message["song"]["prompt"] == "play long" else 0))
+
+
+class Start(Protocol):
+    def __call__(self, mode: str, python: Path = ...) -> EngineProcess: ...
 
 
 class Recorder:
@@ -99,6 +113,13 @@ class Recorder:
         self.ended.set()
 
 
+class Broken(Recorder):
+    """Cannot be reached."""
+
+    def chunk(self, *_: Any) -> None:
+        raise RuntimeError("no room for the tensor")
+
+
 @pytest.fixture
 def told() -> list[Measures]:
     """What the engines said of themselves."""
@@ -106,14 +127,12 @@ def told() -> list[Measures]:
 
 
 @pytest.fixture
-def start(
-    monkeypatch: pytest.MonkeyPatch, told: list[Measures]
-) -> Iterator[Callable[[str], EngineProcess]]:
+def start(monkeypatch: pytest.MonkeyPatch, told: list[Measures]) -> Iterator[Start]:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     started: list[EngineProcess] = []
 
-    def start(mode: str) -> EngineProcess:
-        started.append(EngineProcess([sys.executable, __file__, mode], told.append))
+    def start(mode: str, python: Path = Path(sys.executable)) -> EngineProcess:
+        started.append(EngineProcess([str(python), __file__, mode], told.append))
         return started[-1]
 
     yield start
@@ -130,9 +149,6 @@ def play(process: EngineProcess, prompt: str) -> Recorder:
     recorder = Recorder()
     process.submit(song(prompt), recorder)
     return recorder
-
-
-Start = Callable[[str], EngineProcess]
 
 
 def test_a_song_comes_back_whole(start: Start) -> None:
@@ -224,10 +240,6 @@ def test_a_cancelled_song_ends_while_others_go_on(start: Start) -> None:
 
 
 def test_a_client_that_cannot_be_reached_costs_nobody_else_a_song(start: Start) -> None:
-    class Broken(Recorder):
-        def chunk(self, *_: Any) -> None:
-            raise RuntimeError("no room for the tensor")
-
     process = start("serve")
     broken = Broken()
     process.submit(song("play"), broken)
@@ -236,6 +248,43 @@ def test_a_client_that_cannot_be_reached_costs_nobody_else_a_song(start: Start) 
     other = play(process, "play")
     assert other.ended.wait(20)
     assert other.audio is not None
+
+
+def test_a_cancel_is_repeated_until_it_is_heard(start: Start) -> None:
+    cancelled = play(start("serve"), "hear late")
+    cancelled.cancelled = True
+    assert cancelled.ended.wait(20)
+    assert cancelled.failure and cancelled.failure.code == "cancelled"
+
+
+def test_an_undelivered_song_is_no_deadlock_with_one_that_is_on_its_way(start: Start) -> None:
+    process = start("serve")
+    until(lambda: process.status()["state"] == "ready")
+    broken, large = Broken(), Recorder()
+    process.submit(song("play long"), broken)
+    codes = np.zeros((4, LARGE // 16), np.int32)
+    process.submit(replace(song("play"), codes=codes), large)
+    assert broken.ended.wait(20)
+    assert large.ended.wait(20)
+    assert large.codes is not None and large.codes.shape == codes.shape
+
+
+def test_an_engine_that_cannot_be_started_is_said_and_tried_again(
+    tmp_path: Path, start: Start
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    process = start("serve", python)
+    until(lambda: process.status()["state"] == "ready")
+    python.rename(away := tmp_path / "away")
+    play(process, "die")
+    until(lambda: process.status()["state"] == "failed")
+    with pytest.raises(EngineUnavailable, match="cannot be started"):
+        process.submit(song("play"), Recorder())
+    away.rename(python)
+    until(lambda: process.status()["state"] == "ready")
+    assert play(process, "play").ended.wait(20)
 
 
 def test_stopping_is_final_whenever_it_comes(start: Start) -> None:

@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import pytest
+
 from musicgen_engine.repository import Repository
 
 MODELS = Path(__file__).parents[2] / "model_repository"
@@ -25,3 +27,15 @@ def test_a_folder_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path) -
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "config.pbtxt").write_text('backend: "python')
     assert [variant.name for variant in Repository(tmp_path).variants()] == ["good"]
+
+
+@pytest.mark.parametrize("checkpoint", ["facebook/musicgen--small", "models--facebook--x", "a/b."])
+def test_a_checkpoint_that_cannot_be_anywhere_is_missing(tmp_path: Path, checkpoint: str) -> None:
+    shutil.copytree(MODELS / "musicgen-small", tmp_path / "good")
+    config = (tmp_path / "good" / "config.pbtxt").read_text()
+    (tmp_path / "odd").mkdir()
+    odd = config.replace("facebook/musicgen-small", checkpoint)
+    (tmp_path / "odd" / "config.pbtxt").write_text(odd)
+    variants = {variant.name: variant for variant in Repository(tmp_path).variants()}
+    assert variants.keys() == {"good", "odd"}
+    assert (variants["odd"].checkpoint, variants["odd"].weights) == (checkpoint, "missing")

@@ -9,7 +9,10 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +20,7 @@ import pytest
 import torch
 
 from musicgen_engine import weights
+from musicgen_engine.errors import WeightsMissing
 from tests.conftest import ROOT
 from tests.fake_hub import FakeHub, Mode, environment, refused
 
@@ -250,6 +254,38 @@ def test_a_broken_file_counts_as_missing(tmp_path: Path) -> None:
     assert fetched.before == "missing"
     assert fetched.error
     assert "only a part" in fetched.error
+
+
+def test_a_name_that_the_hub_can_have_no_repository_of_is_said(tmp_path: Path) -> None:
+    fetched = fetch(environment(refused(), tmp_path), "facebook/musicgen--small")
+    assert fetched.before == "missing"
+    assert fetched.error and "'facebook/musicgen--small' cannot be" in fetched.error
+
+
+@contextmanager
+def bound_by_permissions() -> Iterator[None]:
+    """As another user, where this is the one to whom nothing is forbidden."""
+    if root := os.geteuid() == 0:
+        os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_a_file_that_may_not_be_read_is_missing_and_said() -> None:
+    assert weights.is_cached(TINY) == "bundled"
+    with tempfile.TemporaryDirectory() as name:  # which others may enter, unlike `tmp_path`
+        folder = Path(name)
+        folder.chmod(0o755)
+        for file in (weights.LM, weights.CODEC):
+            shutil.copy(TINY / file, folder)
+            (folder / file).chmod(0)
+        with bound_by_permissions():
+            assert weights.is_cached(folder) == "missing"
+            with pytest.raises(WeightsMissing, match=r"state_dict\.bin cannot be read"):
+                weights.fetch(folder, lambda *_: None)
 
 
 def download(*models: str, **variables: str) -> "subprocess.CompletedProcess[str]":

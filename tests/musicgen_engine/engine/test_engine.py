@@ -1,5 +1,6 @@
 """Everybody's songs in one batch: exactly audiocraft's, and as if each were alone."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from musicgen_engine.errors import (
     WeightsChanged,
 )
 from musicgen_engine.song import Samples, Song
+from tests.conftest import until
 from tests.musicgen_engine.engine.reference import Reference
 from tests.musicgen_engine.engine.studio import Studio, Take, play, play_together
 
@@ -85,6 +87,32 @@ def test_greedy_codes_are_audiocrafts_to_the_last(
     assert len(np.unique(take.codes)) > take.codes.size / 2  # a song that repeats proves little
     assert np.array_equal(take.codes, audiocraft.codes(song))
     assert np.allclose(take.audio, audiocraft.audio(take.codes), rtol=0, atol=1e-5)
+
+
+def test_a_text_of_more_tokens_than_there_is_room_for_is_refused_and_harms_nobody(
+    tiny: Model,
+) -> None:
+    """One sign may take half a dozen tokens."""
+    many, good = Song("\ufdfa" * 2000, 20, seed=1), replace(SAMPLED, frames=20)
+    refused, beside = play_together(tiny, {0: many, 1: good})
+    assert isinstance(refused.error, InvalidInput)
+    assert refused.error.message.startswith("PROMPT: 12003 tokens of text; at most 2002 are read")
+    assert same(beside, play(tiny, good))
+
+
+def test_a_round_that_hangs_is_seen_from_outside(tiny: Model) -> None:
+    answers = threading.Event()
+
+    def describe(prompt: str) -> Tensor:
+        answers.wait(20)
+        return tiny.describe(prompt)
+
+    studio = Studio(replace(tiny, describe=describe))
+    threading.Thread(target=studio.engine.run, daemon=True).start()
+    take = studio.submit(replace(GREEDY, frames=1))
+    until(lambda: studio.engine.busy > 0.2)
+    answers.set()
+    until(lambda: take.ended and not studio.engine.busy)
 
 
 def test_greedy_codes_are_audiocrafts_over_three_windows_whatever_else_plays(

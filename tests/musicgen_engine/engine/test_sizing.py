@@ -4,9 +4,9 @@ import re
 
 import pytest
 
+from musicgen_engine.engine.checkpoint import MAX_TOKENS
 from musicgen_engine.engine.decoder import Shape
 from musicgen_engine.engine.memory import GB, MAX_SLOTS, Room
-from musicgen_engine.engine.model import TOKENS
 from tests.conftest import ROOT
 
 COLUMNS = 1_503  # of 30 s
@@ -17,7 +17,7 @@ SHAPES = {"small": (24, 1_024, 16), "medium": (48, 1_536, 24), "large": (48, 2_0
 def test_sizes_are_as_documented(name: str) -> None:
     layers, dim, heads = SHAPES[name]
     shape = Shape(layers, dim, heads, 4 * dim, codebooks=8, card=2_048, rotary=False)
-    numbers, cached = shape.parameters, shape.cached(COLUMNS, TOKENS)
+    numbers, cached = shape.parameters, shape.cached(COLUMNS, MAX_TOKENS)
     row = re.search(rf"^\| {name} \|(.*)\|$", (ROOT / "docs/operations.md").read_text(), re.M)
     assert row
     told = [float(cell.removesuffix(" GB ")) for cell in row[1].split("|")]
