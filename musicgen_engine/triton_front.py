@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -112,12 +112,15 @@ class TritonPythonModel:
         if "MODEL" not in inputs:
             raise InvalidInput("MODEL: missing; name the variant, as musicgen-small")
         name = bytes(inputs["MODEL"]).decode(errors="replace")
-        known = [variant.name for variant in self._repository.variants()]
+        known = self._repository.names()
         if name not in known:
             raise UnknownModel(f"MODEL: {name!r} is none of {', '.join(known)}")
-        if not pb_utils.is_model_ready(name):
-            raise ModelNotLoaded(f"MODEL: {name} is not loaded; load it and ask again")
-        return name
+        # Newer Tritons raise for a model that is not loaded, and ask one that is for its
+        # `is_ready`: if that is false, no request gets through to it from here.
+        with suppress(pb_utils.TritonModelException):
+            if pb_utils.is_model_ready(name):
+                return name
+        raise ModelNotLoaded(f"MODEL: {name} is not ready; load it, or ask it for its STATUS")
 
 
 def _joined(name: str, chunks: list[dict[str, Any]]) -> Any:

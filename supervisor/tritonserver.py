@@ -72,6 +72,7 @@ class TritonServer:
             f"--model-repository={settings.model_repository}",
             "--model-control-mode=explicit",
             "--load-model=musicgen",
+            "--strict-readiness=false",  # one model that cannot play keeps none from playing
             f"--exit-timeout-secs={EXIT_SECONDS}",
             f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}",
             f"--http-restricted-api={ADMIN}{admin_key}",

@@ -74,6 +74,7 @@ def test_a_wrong_parameter_is_named_when_the_model_is_loaded(
         with pytest.raises(InferenceServerException) as caught:
             client.load_model("misplaced", ADMIN)
         assert text in caught.value.message()
+        assert client.is_server_ready()  # for all other models
 
 
 def test_a_model_for_which_there_is_no_room_says_so(stack: Stack) -> None:
