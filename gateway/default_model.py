@@ -1,4 +1,4 @@
-"""The model that serves who names none: chosen once, then kept loaded."""
+"""The model that serves who names none: chosen once while it is there, and kept loaded."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ else:
 from aiohttp import HttpVersion11, web
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from gateway import formats, names, receipt
+from gateway import body, formats, names, receipt
 from gateway.appkeys import (
     ACCESS,
     BROKEN_OFF,
@@ -44,15 +44,8 @@ from gateway.appkeys import (
     SETTINGS,
 )
 from gateway.contract import Chunk, Failed, Held, Loading, Ready, Status, Variant
-from gateway.errors import (
-    BodyTooSlow,
-    EngineUnavailable,
-    InvalidForm,
-    InvalidJson,
-    UnsupportedMediaType,
-)
+from gateway.errors import EngineUnavailable
 from gateway.filename import content_disposition
-from gateway.form import form
 from gateway.progress import Job, name_of
 from gateway.song import Song
 
@@ -77,7 +70,7 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
     connection off, so that no part looks like a whole.
     """
     with request.app[ACCESS].song(request[CALLER]), ExitStack() as upload:
-        if _is_form(request):
+        if body.is_form(request):
             upload.enter_context(request.app[READER].room())
         return await _generate(request, upload)
 
@@ -85,7 +78,7 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
 async def _generate(request: web.Request, upload: ExitStack) -> web.StreamResponse:
     asked = time.monotonic()
     name = name_of(request.headers.get("X-Request-Id"))
-    song, file = await _song(request)
+    song, file = await body.read(request)
     format = formats.choose(song.format, request.headers.get("Accept", ""))
     variant = await _resolve(request, song.model)
     metrics, answer = request.app[METRICS], web.StreamResponse()
@@ -211,7 +204,7 @@ async def list_models(request: web.Request) -> web.Response:
     variants = await models.catalogue()
     default = None
     with suppress(EngineUnavailable):
-        default = await request.app[DEFAULT_MODEL].name()
+        default = request.app[DEFAULT_MODEL].among(variants)
     statuses = await models.statuses([variant.name for variant in variants])
     described = [
         {
@@ -258,34 +251,6 @@ async def tell_metrics(request: web.Request) -> web.Response:
 async def describe_api(request: web.Request) -> web.Response:
     """For machines."""
     return web.json_response(request.app[OPENAPI])
-
-
-async def _song(request: web.Request) -> tuple[Song, bytearray | None]:
-    """And the file that it goes on from."""
-    max_duration = request.app[SETTINGS].max_duration
-    charset = (request.charset or "utf-8").lower()
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # of the answer, which has not begun
-    try:
-        async with timeout(patience := request.app[SETTINGS].stall_timeout):
-            if _is_form(request):
-                texts, file = await form(request)
-                return Song.from_form(texts, max_duration), file
-            if request.content_type == "application/json" and charset in ("utf-8", "utf8"):
-                return Song.from_json(await request.read(), max_duration), None
-    except asyncio.TimeoutError:
-        raise BodyTooSlow(f"The body took over {patience:g} s; send it faster.") from None
-    except web.RequestPayloadError:
-        refusal = InvalidForm if _is_form(request) else InvalidJson
-        raise refusal("The body is not encoded as its headers say; send it plain.") from None
-    raise UnsupportedMediaType(
-        "Send Content-Type: application/json (in UTF-8), or multipart/form-data with audio."
-    )
-
-
-def _is_form(request: web.Request) -> bool:
-    return request.content_type == "multipart/form-data"
 
 
 async def _held(request: web.Request, song: Song, file: bytearray | None) -> Held:

@@ -48,6 +48,13 @@ class Settings:
     watch_interval: float = 2.0
     retry_interval: float = 30.0
 
+    @property
+    def url(self) -> str:
+        """The page's address, for people."""
+        local = self.host in ("127.0.0.1", "0.0.0.0", "::1", "::")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{'localhost' if local else host}:{self.port}"
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """An absent or empty variable means its default. Raises `SettingsError`."""

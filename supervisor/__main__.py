@@ -34,11 +34,11 @@ def say(line: str) -> None:
         print(f"service: {line}", flush=True)
 
 
-async def ready(settings: Settings) -> bool:
+async def ready(gateway: GatewaySettings) -> bool:
     """Whether the gateway says that its default model can serve."""
     writer = None
     try:
-        reader, writer = await asyncio.open_connection(settings.host, settings.port)
+        reader, writer = await asyncio.open_connection(gateway.host, gateway.port)
         writer.write(b"GET /readyz HTTP/1.0\r\n\r\n")
         return b" 200 " in await asyncio.wait_for(reader.readline(), 10)
     except (OSError, asyncio.TimeoutError):
@@ -48,13 +48,13 @@ async def ready(settings: Settings) -> bool:
             writer.close()
 
 
-async def announce(settings: Settings, processes: list[Process]) -> None:
+async def announce(gateway: GatewaySettings, processes: list[Process]) -> None:
     """Says when the service is ready, after every start of one of its programs."""
     announced = 0
     while True:
         starts = sum(process.starts for process in processes)
-        if starts > announced and await ready(settings):
-            say(f"ready: {settings.url}")
+        if starts > announced and await ready(gateway):
+            say(f"ready: {gateway.url}")
             announced = starts
         await asyncio.sleep(POLL)
 
@@ -86,8 +86,8 @@ def environment_of(settings: Settings, admin_key: str) -> dict[str, str]:
 
 async def serve(
     settings: Settings,
+    gateway_settings: GatewaySettings,
     server: TritonServer,
-    drain: float,
     environment: dict[str, str],
 ) -> None:
     triton = Process(
@@ -104,14 +104,14 @@ async def serve(
         asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
 
     running = asyncio.gather(*(process.keep_running() for process in processes))
-    announcing = asyncio.create_task(announce(settings, processes))
+    announcing = asyncio.create_task(announce(gateway_settings, processes))
     burying = asyncio.create_task(
         orphans.bury(lambda pid: any(process.pid == pid for process in processes))
     )
     await signals.get()
     announcing.cancel()
     say("stopping (Ctrl-C again: at once)")
-    stopping = asyncio.gather(running, stop(gateway, triton, drain))
+    stopping = asyncio.gather(running, stop(gateway, triton, gateway_settings.drain_timeout))
     impatience = asyncio.create_task(kill_at_next(signals, processes))
     await stopping
     impatience.cancel()
@@ -126,7 +126,7 @@ def main() -> None:
         gateway = GatewaySettings.from_environment(os.environ)
         EngineSettings.of(os.environ)
         server = TritonServer.find()
-        ports.check(settings)
+        ports.check(settings, gateway)
     except ValueError as error:
         sys.exit(f"service: {error}")
     shared_memory.clean_stale()
@@ -134,7 +134,7 @@ def main() -> None:
     environment = environment_of(settings, gateway.triton_admin_key or token_urlsafe())
     # The gateway and, whatever PYTHONPATH says, Triton's stubs find our code here.
     os.chdir(PROJECT)
-    asyncio.run(serve(settings, server, gateway.drain_timeout, environment))
+    asyncio.run(serve(settings, gateway, server, environment))
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ import errno
 import socket
 from contextlib import ExitStack
 
+from gateway.settings import Settings as GatewaySettings
 from supervisor.settings import Settings
 
 
-def check(settings: Settings) -> None:
+def check(settings: Settings, gateway: GatewaySettings) -> None:
     """Binds every address for a moment, all at once, so that two of the same are found too.
 
     Raises:
@@ -17,7 +18,7 @@ def check(settings: Settings) -> None:
     """
     with ExitStack() as stack:
         for variable, host, port in (
-            ("PORT", settings.host, settings.port),
+            ("PORT", gateway.host, gateway.port),
             ("TRITON_HTTP_PORT", settings.triton_host, settings.triton_http_port),
             ("TRITON_GRPC_PORT", settings.triton_host, settings.triton_grpc_port),
             ("TRITON_METRICS_PORT", settings.triton_host, settings.triton_metrics_port),

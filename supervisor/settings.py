@@ -1,4 +1,4 @@
-"""Where everything listens and lies: environment variables, parsed once."""
+"""Where Triton listens, and what it serves: environment variables, parsed once."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Settings:
-    host: str = "127.0.0.1"
-    port: int = 8001
     triton_http_port: int = 8100
     triton_grpc_port: int = 8101
     triton_metrics_port: int = 8102
@@ -21,7 +19,7 @@ class Settings:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Settings:
-        """Reads HOST, PORT, TRITON_HOST, TRITON_{HTTP,GRPC,METRICS}_PORT and MODEL_REPOSITORY.
+        """Reads TRITON_HOST, TRITON_{HTTP,GRPC,METRICS}_PORT and MODEL_REPOSITORY.
 
         Raises:
             ValueError: names the variable, its value and what it takes.
@@ -30,8 +28,6 @@ class Settings:
         if not repository.is_dir():
             raise ValueError(f"MODEL_REPOSITORY={repository} is not a folder of models")
         return cls(
-            environment.get("HOST") or cls.host,
-            _port(environment, "PORT", cls.port),
             _port(environment, "TRITON_HTTP_PORT", cls.triton_http_port),
             _port(environment, "TRITON_GRPC_PORT", cls.triton_grpc_port),
             _port(environment, "TRITON_METRICS_PORT", cls.triton_metrics_port),
@@ -40,20 +36,11 @@ class Settings:
         )
 
     @property
-    def url(self) -> str:
-        """The page's address, for people."""
-        local = self.host in ("127.0.0.1", "0.0.0.0", "::1", "::")
-        return f"http://{_address('localhost' if local else self.host, self.port)}"
-
-    @property
     def triton_grpc(self) -> str:
         """Where the gateway finds Triton."""
         everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-        return _address(everywhere.get(self.triton_host, self.triton_host), self.triton_grpc_port)
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        host = everywhere.get(self.triton_host, self.triton_host)
+        return f"{f'[{host}]' if ':' in host else host}:{self.triton_grpc_port}"
 
 
 def _port(environment: Mapping[str, str], name: str, default: int) -> int:

@@ -7,25 +7,20 @@ import json
 import logging
 import time
 import wave
-from functools import partial
 from typing import Any
 
-import av
 import numpy as np
 import pytest
-from aiohttp import ClientPayloadError, FormData
+from aiohttp import ClientPayloadError
 from aiohttp.test_utils import TestClient
 
 from gateway.contract import Loading
 from gateway.errors import EngineUnavailable, GatewayError, InvalidField, QueueFull, WeightsMissing
-from gateway.form import MAX_PARTS
 from gateway.formats import FORMATS
 from gateway.settings import Settings
-from gateway.upload import MAX_FILES
 from tests.gateway.conftest import serve
 from tests.gateway.fake_triton import FakeTriton
 from tests.gateway.test_models import until
-from tests.gateway.test_upload import file, tone
 
 GOOD = {"prompt": "slow piano", "duration": 2.5}
 JSON = {"Content-Type": "application/json"}
@@ -63,66 +58,6 @@ async def test_a_song_is_a_whole_wav(client: TestClient, model: str, channels: i
 async def test_the_default_model_serves_who_names_none(client: TestClient) -> None:
     answer = await client.post("/generate", json=GOOD)
     assert answer.headers["X-Model"] == "musicgen-tiny"
-
-
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
-        (b"no json", (400, "invalid_json", None)),
-        (b'{"prompt": "\xff"}', (400, "invalid_json", None)),
-        (b"[]", (422, "invalid_field", None)),
-        (b"{}", (422, "invalid_field", "prompt")),
-        (b'{"prompt": "\\ud800"}', (422, "invalid_field", "prompt")),
-        (b'{"prompt": "x", "\\ud800": 1}', (422, "invalid_field", "\ud800")),
-        (b'{"prompt": "x", "duration": NaN}', (422, "invalid_field", "duration")),
-        (b'{"prompt": "x", "model": "bach"}', (404, "unknown_model", "model")),
-        (b'{"prompt": "x", "model": "musicgen"}', (404, "unknown_model", "model")),
-        (b'{"prompt": "x", "model": "../musicgen-tiny"}', (404, "unknown_model", "model")),
-    ],
-)
-async def test_bad_input_is_named(
-    client: TestClient, body: bytes, expected: tuple[int, str, str | None]
-) -> None:
-    answer = await client.post("/generate", data=body, headers=JSON)
-    assert await error(answer) == expected
-
-
-@pytest.mark.parametrize(
-    "content_type",
-    ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=utf-16"],
-)
-async def test_only_json_in_utf8_is_taken(client: TestClient, content_type: str) -> None:
-    answer = await client.post("/generate", data=b"{}", headers={"Content-Type": content_type})
-    assert await error(answer) == (415, "unsupported_media_type", None)
-
-
-async def test_a_charset_may_be_named(client: TestClient) -> None:
-    headers = {"Content-Type": "application/json; charset=UTF-8"}
-    answer = await client.post("/generate", data=json.dumps(GOOD), headers=headers)
-    assert answer.status == 200
-
-
-@pytest.mark.parametrize("chunked", [True, False])
-async def test_a_body_over_a_megabyte_is_too_large(client: TestClient, chunked: bool) -> None:
-    async def pieces() -> Any:
-        for _ in range(20):
-            yield b" " * 60_000
-
-    data = pieces() if chunked else io.BytesIO(b" " * 1_200_000)
-    answer = await client.post("/generate", data=data, headers=JSON)
-    assert await error(answer) == (413, "body_too_large", None)
-
-
-@pytest.mark.parametrize(
-    ("content_type", "code"),
-    [("application/json", "invalid_json"), ("multipart/form-data; boundary=x", "invalid_form")],
-)
-async def test_a_body_of_another_encoding_than_told_is_invalid(
-    client: TestClient, caplog: pytest.LogCaptureFixture, content_type: str, code: str
-) -> None:
-    headers = {"Content-Type": content_type, "Content-Encoding": "gzip"}
-    answer = await client.post("/generate", data=b"not gzip", headers=headers)
-    assert await error(answer) == (400, code, None)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
@@ -275,27 +210,6 @@ async def test_a_client_that_stops_reading_is_left(settings: Settings, triton: F
         answer.close()
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(
-    settings: Settings, triton: FakeTriton
-) -> None:
-    async def halves() -> Any:
-        yield b'{"prompt": '
-        await asyncio.sleep(60)
-
-    impatient = dataclasses.replace(settings, stall_timeout=0.3)
-    async with serve(impatient, triton) as client:
-        answer = await client.post("/generate", data=halves(), headers=JSON)
-        assert await error(answer) == (408, "body_too_slow", None)
-
-
-async def test_a_file_is_held_no_longer_than_until_its_song_begins(client: TestClient) -> None:
-    upload = partial(form, file(tone(1)), prompt="piano", duration="300")
-    songs = [await client.post("/generate", data=upload()) for _ in range(MAX_FILES + 1)]
-    assert {song.status for song in songs} == {200}
-    for song in songs:
-        song.close()
-
-
 async def test_a_song_of_another_length_breaks_off(client: TestClient, triton: FakeTriton) -> None:
     triton.chunks = 2
     answer = await client.post("/generate", json=GOOD)
@@ -326,123 +240,6 @@ async def test_the_same_seed_gives_the_same_bytes(
     first, second = [await (await client.post("/generate", json=body)).read() for _ in range(2)]
     assert first == second
     assert [song.seed for song, _ in triton.heard] == [3, 3]
-
-
-def form(audio: bytes | None, **texts: str) -> FormData:
-    """multipart/form-data"""
-    form = FormData(default_to_multipart=True)
-    for name, text in texts.items():
-        form.add_field(name, text)
-    if audio is not None:
-        form.add_field("audio", io.BytesIO(audio), filename="beginning.wav")
-    return form
-
-
-@pytest.mark.parametrize(("output", "samples"), [("whole", 125 * 640), ("new", 75 * 640)])
-async def test_a_song_goes_on_from_a_file(
-    client: TestClient, triton: FakeTriton, output: str, samples: int
-) -> None:
-    texts = {"prompt": "slow piano", "duration": "2.5", "seed": "3", "output": output}
-    answer = await client.post("/generate", data=form(file(tone(1.01)), **texts))
-    with wave.open(io.BytesIO(await answer.read())) as reader:
-        assert reader.getnframes() == samples
-    [(song, held)] = triton.heard
-    assert held.audio and held.audio.samples.shape == (1, 32_320)
-    assert (song.seed, song.frames, held.samples) == (3, 125, 125 * 640 - samples)
-
-
-def receipt(song: bytes) -> dict[str, Any]:
-    with av.open(io.BytesIO(song)) as container:
-        comment = {**container.metadata, **container.streams[0].metadata}
-    return dict(json.loads({name.lower(): text for name, text in comment.items()}["comment"]))
-
-
-@pytest.mark.parametrize("format", FORMATS)
-async def test_a_files_comment_can_be_sent_to_have_it_again(
-    client: TestClient, format: str
-) -> None:
-    settings = {"model": "musicgen-stereo-small", "temperature": 0.5, "top_p": 0.9}
-    given = await client.post("/generate", json={**GOOD, **settings, "format": format})
-    song = await given.read()
-    again = await client.post("/generate", json={**receipt(song), "format": format})
-    assert await again.read() == song
-
-
-async def test_the_comment_of_a_song_that_went_on_from_a_file_is_sent_with_that_file(
-    client: TestClient,
-) -> None:
-    beginning = file(tone(1.01))
-    texts = {"prompt": "slow piano", "duration": "2.5", "output": "new"}
-    song = await (await client.post("/generate", data=form(beginning, **texts))).read()
-    comment = receipt(song)
-    assert await error(await client.post("/generate", json=comment)) == (
-        422, "invalid_field", "output"
-    )  # fmt: skip
-    again = form(beginning, **{name: str(value) for name, value in comment.items()})
-    assert await (await client.post("/generate", data=again)).read() == song
-
-
-@pytest.mark.parametrize(
-    ("texts", "expected"),
-    [
-        ({"top_k": "x"}, (422, "invalid_field", "top_k")),
-        ({"format": "aiff"}, (422, "invalid_field", "format")),
-        ({"model": "bach"}, (404, "unknown_model", "model")),
-    ],
-)
-async def test_a_file_is_read_when_all_else_is_right(
-    client: TestClient, texts: dict[str, str], expected: tuple[int, str, str]
-) -> None:
-    data = form(b"no audio", prompt="slow piano", **texts)
-    assert await error(await client.post("/generate", data=data)) == expected
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [("prompt", (422, "invalid_field", "prompt")), ("audio", (422, "invalid_field", "audio"))],
-)
-async def test_a_field_that_is_there_twice_is_named(
-    client: TestClient, name: str, expected: tuple[int, str, str]
-) -> None:
-    data = form(file(tone(1)), prompt="slow piano")
-    data.add_field(name, "drums")
-    assert await error(await client.post("/generate", data=data)) == expected
-
-
-async def test_a_form_of_too_many_parts_is_told(client: TestClient) -> None:
-    data = form(file(tone(1)), **{f"field-{number}": "" for number in range(MAX_PARTS)})
-    assert await error(await client.post("/generate", data=data)) == (400, "invalid_form", None)
-
-
-@pytest.mark.parametrize(
-    ("audio", "texts", "expected"),
-    [
-        (None, {}, (422, "invalid_field", "audio")),
-        (b"no audio", {}, (422, "invalid_field", "audio")),
-        (file(tone(1)), {"prompt": ""}, (422, "invalid_field", "prompt")),
-        (file(tone(1)), {"duration": "1"}, (422, "invalid_field", "duration")),
-        (file(tone(0.01)), {}, (422, "invalid_field", "audio")),
-        (file(tone(1)), {"duration": "long"}, (422, "invalid_field", "duration")),
-        (file(tone(1)), {"top_k": "nan"}, (422, "invalid_field", "top_k")),
-        (file(tone(1)), {"output": "half"}, (422, "invalid_field", "output")),
-        (file(tone(1)), {"loud": "1"}, (422, "invalid_field", "loud")),
-        (file(tone(1)), {"prompt": "x" * 17_000}, (413, "body_too_large", None)),
-        (b" " * (32 * 1024**2 + 1), {}, (413, "body_too_large", None)),
-    ],
-    ids=lambda value: value[1] if isinstance(value, tuple) else "",
-)
-async def test_a_bad_form_is_named(
-    client: TestClient, audio: bytes | None, texts: dict[str, str], expected: tuple[int, str, Any]
-) -> None:
-    data = form(audio, **{"prompt": "slow piano", "duration": "3", **texts})
-    assert await error(await client.post("/generate", data=data)) == expected
-
-
-@pytest.mark.parametrize("content_type", ["multipart/form-data", "multipart/form-data; boundary=x"])
-async def test_what_is_no_form_is_told(client: TestClient, content_type: str) -> None:
-    headers = {"Content-Type": content_type}
-    answer = await client.post("/generate", data=b"not a form", headers=headers)
-    assert await error(answer) == (400, "invalid_form", None)
 
 
 async def test_a_model_that_falls_silent_and_does_not_answer_is_told(

@@ -113,3 +113,17 @@ def test_a_wrong_list_of_keys_is_not_told() -> None:
 def test_keys_come_from_one_place() -> None:
     with pytest.raises(SettingsError, match="API_KEYS and API_KEYS_FILE are both set"):
         Settings.from_environment({"API_KEYS": "0123456789abcdef", "API_KEYS_FILE": "/keys"})
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("127.0.0.1", "localhost"),
+        ("0.0.0.0", "localhost"),
+        ("::", "localhost"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "[2001:db8::1]"),
+    ],
+)
+def test_the_address_shown_is_one_a_browser_takes(host: str, shown: str) -> None:
+    assert Settings(host).url == f"http://{shown}:8001"

@@ -4,6 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from gateway.settings import Settings as GatewaySettings
 from supervisor import ports
 from supervisor.settings import Settings
 
@@ -18,13 +19,13 @@ def free() -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def settings(numbers: list[int], host: str = "127.0.0.1") -> Settings:
+def check(numbers: list[int], host: str = "127.0.0.1") -> None:
     port, http, grpc, metrics = numbers
-    return Settings(host, port, http, grpc, metrics)
+    ports.check(Settings(http, grpc, metrics), GatewaySettings(host, port))
 
 
 def test_free_ports_pass(free: list[int]) -> None:
-    ports.check(settings(free))
+    check(free)
 
 
 @pytest.mark.parametrize(
@@ -40,15 +41,15 @@ def test_a_taken_port_is_named_with_its_variable(
             f"with {variable}=..."
         )
         with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
-            ports.check(settings(free))
+            check(free)
 
 
 def test_two_services_cannot_share_a_port(free: list[int]) -> None:
     with pytest.raises(ValueError, match="TRITON_HTTP_PORT"):
-        ports.check(settings([free[0], free[0], *free[2:]]))
+        check([free[0], free[0], *free[2:]])
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no such host"])
 def test_a_host_that_is_not_this_machines_is_named(free: list[int], host: str) -> None:
     with pytest.raises(ValueError, match=f"HOST={host} is not an address of this machine"):
-        ports.check(settings(free, host))
+        check(free, host)

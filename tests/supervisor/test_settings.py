@@ -8,17 +8,20 @@ from supervisor.settings import Settings
 def test_without_variables_the_defaults_hold() -> None:
     settings = Settings.of({})
     assert settings == Settings()
-    assert settings.url == "http://localhost:8001"
     assert settings.model_repository.name == "model_repository"
 
 
 def test_variables_choose(tmp_path: Path) -> None:
-    settings = Settings.of({"HOST": "::1", "PORT": "81", "MODEL_REPOSITORY": str(tmp_path)})
-    assert (settings.host, settings.port, settings.model_repository) == ("::1", 81, tmp_path)
+    chosen = {"TRITON_HOST": "::1", "TRITON_GRPC_PORT": "81", "MODEL_REPOSITORY": str(tmp_path)}
+    settings = Settings.of(chosen)
+    assert (settings.triton_grpc, settings.model_repository) == ("[::1]:81", tmp_path)
 
 
 def test_an_empty_variable_is_one_not_set() -> None:
-    assert Settings.of({"PORT": "", "HOST": "", "MODEL_REPOSITORY": ""}) == Settings()
+    assert (
+        Settings.of({"TRITON_HTTP_PORT": "", "TRITON_HOST": "", "MODEL_REPOSITORY": ""})
+        == Settings()
+    )
 
 
 @pytest.mark.parametrize("value", ["http", "0", "65536", "-1", "80.5", "²"])
@@ -30,19 +33,6 @@ def test_a_bad_port_is_named(value: str) -> None:
 def test_a_repository_that_is_no_folder_is_named() -> None:
     with pytest.raises(ValueError, match="MODEL_REPOSITORY=/no/such is not a folder of models"):
         Settings.of({"MODEL_REPOSITORY": "/no/such"})
-
-
-@pytest.mark.parametrize(
-    ("host", "shown"),
-    [
-        ("0.0.0.0", "localhost"),
-        ("::", "localhost"),
-        ("192.0.2.1", "192.0.2.1"),
-        ("2001:db8::1", "[2001:db8::1]"),
-    ],
-)
-def test_the_address_shown_is_one_a_browser_takes(host: str, shown: str) -> None:
-    assert Settings(host).url == f"http://{shown}:8001"
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_finding_the_server_twice_leaves_its_folder_alone() -> None:
 
 
 def test_triton_listens_on_loopback_only() -> None:
-    command = TritonServer.find().command(Settings(host="0.0.0.0"), "x", "key")
+    command = TritonServer.find().command(Settings.of({"HOST": "0.0.0.0"}), "x", "key")
     for service in ("http", "grpc", "metrics"):
         assert f"--{service}-address=127.0.0.1" in command
 
