@@ -14,14 +14,11 @@ const cards = new Map(); // by take
 let awaited = null; // the take that plays as soon as it sounds
 
 function place(take, last = false) {
-  const card = createCard(take, { play, goOn, remove, retry });
-  let before = take.state;
+  const card = createCard(take, { play, goOn, remove });
   cards.set(take, card);
   take.addEventListener("change", () => {
     if (take === awaited && take.sound) play(take);
     player.update(); // also in a tab that is not seen, which draws no frames
-    if (take.state !== before && [take.state, before].includes("loading")) loadModels();
-    before = take.state;
   });
   if (last) ui.songs.append(card.element);
   else ui.shelf.after(card.element);
@@ -31,12 +28,11 @@ function place(take, last = false) {
 async function make(take) {
   await take.make();
   const { state, error, sound, kept } = take;
-  const full = () => say(ui.kept, t("This browser can’t keep more songs."));
-  if (state === "done") shelf.keep(kept).catch(full);
+  if (state === "done") shelf.keep(kept).catch(() => say(ui.kept, t("This browser can’t keep more songs.")));
   if (error?.code !== "unauthorized") loadModels();
-  if (sound || !(state === "cancelled" || error && composer.owns(error))) return;
+  if (sound) return;
   remove(take);
-  if (state === "failed") composer.show(error);
+  composer.show(error);
 }
 
 function loadModels() {
@@ -58,14 +54,6 @@ async function goOn(take, position) {
   const frame = sound.rate / PEAK_RATE; // the model's frames, too, are 50 a second
   const frames = Math.floor(position * PEAK_RATE) * frame || sound.filled;
   composer.goOn(take.kept.request, sound.file(frames), frames / sound.rate);
-}
-
-function retry(take) {
-  remove(take);
-  player.unlock();
-  awaited = new Take({ ...take.kept, revision: undefined });
-  place(awaited);
-  make(awaited);
 }
 
 /** A song vanishes when it is gone, and not a moment before. */

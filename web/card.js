@@ -14,40 +14,36 @@ const STATES = {
 };
 
 /**
- * @param on {play(take), goOn(take, seconds), remove(take), retry(take)}
+ * @param on {play(take), goOn(take, seconds), remove(take)}
  * @returns {element, render(), draw()}: `draw` is for what changes with time
  */
 export function createCard(take, on) {
   const element = ui.card.content.firstElementChild.cloneNode(true);
   const parts = Object.fromEntries([...element.querySelectorAll("[data-part]")].map((it) => [it.dataset.part, it]));
+  const drawWave = createWaveform(parts.wave);
   const isMine = () => take.sound !== null && player.sound === take.sound;
+  const isSounding = () => isMine() && player.state !== "paused";
   const position = () => (isMine() ? player.position() : 0);
   const loop = () => (isMine() ? player.loop : null);
   const filename = () => take.kept.filename ?? "music.wav";
-  const isSounding = () => isMine() && player.state !== "paused";
-  const drawWave = createWaveform(parts.wave, {
-    toggle, seek, select,
-    step: (by) => seek(position() + by),
-    mark: (edge) => select({ ...loop() ?? { from: 0, to: Infinity }, [edge]: position() }),
-    clear: () => loop() && player.repeat(null),
-  });
   parts.format.append(...ui.format.cloneNode(true).options);
   parts.format.value = take.kept.format ?? "wav";
   onClick(parts, {
-    play: toggle, save,
-    loop: () => (loop() ? player.repeat(null) : select({ from: 0, to: Infinity })),
+    play: toggle, save, repeat,
     goOn: () => on.goOn(take, position()),
     link: () => copy(`${location.href.split("#")[0]}#${new URLSearchParams(take.kept.request)}`, parts.link),
     curl: copyCurl,
     cancel: () => {
-      parts.wave.focus({ preventScroll: true }); // The button is about to vanish, and the focus with it.
+      parts.position.focus({ preventScroll: true }); // The button is about to vanish, and the focus with it.
       take.cancel();
     },
     remove: () => on.remove(take),
-    retry: () => on.retry(take),
+  });
+  parts.position.addEventListener("input", () => seek(parts.position.valueAsNumber));
+  parts.position.addEventListener("pointerup", ({ pointerType, offsetX }) => { // On iPhones a tap moves nothing.
+    if (pointerType === "touch") seek((offsetX / parts.position.clientWidth) * take.duration);
   });
   take.addEventListener("change", render);
-  let trouble = null; // with a download
   translate(element);
   render();
   return { element, render, draw };
@@ -59,23 +55,22 @@ export function createCard(take, on) {
     say(parts.facts, [request.model, seed, source && t("continued")].filter(Boolean).join(" · "));
     say(parts.license, license ? licenseText(license) : "");
     parts.cancel.hidden = parts.progress.hidden = !running;
-    parts.save.hidden = parts.format.hidden = parts.loop.hidden = state !== "done";
-    parts.goOn.hidden = parts.play.disabled = !sound && state !== "done";
+    parts.save.hidden = parts.format.hidden = parts.repeat.hidden = state !== "done";
+    const isThere = sound || state === "done";
+    parts.goOn.hidden = parts.play.disabled = !isThere;
     parts.remove.hidden = running;
-    const error = state === "failed" ? take.error : trouble;
-    parts.failure.hidden = !error;
-    parts.retry.hidden = state !== "failed";
-    parts.error.replaceChildren(...error ? explain(error) : []);
+    parts.error.replaceChildren(...explain(isThere ? take.error : null));
     draw();
   }
 
   function draw() {
     const { peaks, duration, state, progress } = take, at = position();
     drawWave({ peaks, duration, position: at, loop: loop() });
+    Object.assign(parts.position, { max: duration, value: at, ariaValueText: clock(at) });
     say(parts.time, `${clock(at)} / ${clock(duration)}`);
     parts.play.dataset.state = isSounding() ? "pause" : "play";
     parts.play.ariaLabel = t(isSounding() ? "Pause" : "Play");
-    parts.loop.ariaPressed = loop() !== null;
+    say(parts.repeat, t(!loop() ? "Repeat from here" : loop().to === duration ? "Repeat up to here" : "Repeat no more"));
     parts.goOn.disabled = (at || duration) > SOURCE_MAX;
     const gathers = isMine() && player.state === "buffering" && state === "generating";
     const told = gathers ? "Slower than it plays: gathering music" : STATES[state];
@@ -104,16 +99,19 @@ export function createCard(take, on) {
   async function seek(to) {
     player.unlock();
     const sound = await take.load();
-    if (sound && !isMine()) player.play(sound, 0);
-    if (sound) player.seek(to);
+    if (isMine()) player.seek(to);
+    else if (sound) player.play(sound, to);
+    draw();
   }
 
-  async function select({ from, to }) {
-    player.unlock();
-    const sound = await take.load(), end = Math.min(to, sound?.seconds ?? 0);
-    if (end - from < PART_MIN) return;
-    if (!isMine()) player.play(sound, from);
-    player.repeat({ from, to: end });
+  /** First from here on, then up to here, then no more. */
+  async function repeat() {
+    if (!isMine()) await seek(0);
+    const { duration } = take, at = player.position(), part = player.loop;
+    if (!part) player.repeat({ from: at + PART_MIN < duration ? at : 0, to: duration });
+    else if (part.to === duration && at - part.from > PART_MIN) player.repeat({ from: part.from, to: at });
+    else player.repeat(null);
+    draw();
   }
 
   async function save() {
@@ -121,11 +119,11 @@ export function createCard(take, on) {
     const { request, source, revision, blob } = take.kept, format = parts.format.value;
     const encode = () => generate({ ...request, format }, { source, revision }, (response) => response.blob());
     parts.save.ariaDisabled = true;
+    take.error = null;
     try {
       download(format === "wav" ? blob : await encode(), filename().replace(/\w+$/, format));
-      trouble = null;
     } catch (error) {
-      trouble = error;
+      take.error = error;
     }
     parts.save.ariaDisabled = false;
     render();

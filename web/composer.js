@@ -5,10 +5,8 @@ import { onClick, ui } from "./ui.js";
 
 const MORE = ["seed", "temperature", "top_k", "top_p", "cfg_coef"];
 const NUMBERS = ["duration", ...MORE];
-const FIELDS = ["prompt", "audio", "model", ...NUMBERS]; // each has its errors beside it
 const NEW = 10; // seconds that a song goes on for, unless one says otherwise
 
-const notes = Object.fromEntries(FIELDS.map((field) => [field, addNote(ui[field])]));
 let catalogue = { models: [] };
 let source = null; // {blob, position, prompt}
 let wanted = null; // a model to be chosen once it is known
@@ -41,24 +39,21 @@ export function goOn(request, blob, position) {
   ui.prompt.focus();
 }
 
-/** Whether the error is about a field that stands here. */
-export const owns = ({ field }) => FIELDS.includes(field);
-
 /** Shows an error beside its field or at the end of the form, or none (null). */
 export function show(wrong) {
   error = wrong;
   renderError();
-  if (error && owns(error)) ui[error.field].focus();
+  ui[error?.field]?.focus();
 }
 
 function renderError() {
-  const field = error && owns(error) ? error.field : null;
-  for (const name of FIELDS) {
-    notes[name].replaceChildren(...name === field ? explain(error) : []);
-    ui[name].setAttribute("aria-invalid", name === field);
-  }
-  ui.refusal.replaceChildren(...error && !field ? explain(error) : []);
-  if (MORE.includes(field)) ui.more.open = true;
+  const field = ui[error?.field];
+  ui.form.querySelector("[aria-invalid]")?.removeAttribute("aria-invalid");
+  field?.setAttribute("aria-invalid", true);
+  if (field) field.after(ui.refusal);
+  else ui.form.append(ui.refusal);
+  ui.refusal.replaceChildren(...explain(error));
+  if (ui.more.contains(field)) ui.more.open = true;
 }
 
 export function render() {
@@ -105,13 +100,6 @@ function followLink() {
 
 function drawSeed() {
   ui.seed.value = crypto.getRandomValues(new Uint32Array(1))[0] >>> 1;
-}
-
-function addNote(field) {
-  const note = Object.assign(document.createElement("p"), { id: `${field.id}-error`, className: "error" });
-  field.setAttribute("aria-describedby", `${note.id} ${field.getAttribute("aria-describedby") ?? ""}`.trim());
-  field.after(note);
-  return note;
 }
 
 ui.form.addEventListener("input", ({ target }) => {

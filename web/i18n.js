@@ -18,15 +18,15 @@ const FRENCH = {
   "Duration in seconds": "Durée en secondes", "Duration, slider": "Durée, curseur", More: "Plus",
   Seed: "Graine", "Draw a seed": "Tirer une graine", keep: "garder", Temperature: "Température",
   Guidance: "Guidage", Variations: "Variantes", Format: "Format", Volume: "Volume",
-  Generate: "Générer", "Ctrl + Enter": "Ctrl + Entrée", Cancel: "Annuler", "Try again": "Réessayer",
+  Generate: "Générer", "Ctrl + Enter": "Ctrl + Entrée", Cancel: "Annuler",
   Asking: "Demande envoyée", "Loading the model": "Chargement du modèle",
   "Waiting, place {position}": "En attente, place {position}", Generating: "Génération",
   "Slower than it plays: gathering music": "Plus lent que l’écoute : on fait des réserves",
   "The service went away; waiting for it": "Le service s’est absenté ; on l’attend",
   Cancelled: "Annulé", "{time} left": "encore {time}", Progress: "Avancement", Songs: "Morceaux",
-  continued: "continué", Play: "Écouter", Pause: "Pause", Loop: "Boucle", Delete: "Supprimer",
-  "Position. Arrows move, [ and ] choose a part to repeat":
-    "Position. Les flèches déplacent, [ et ] choisissent une partie à répéter",
+  continued: "continué", Play: "Écouter", Pause: "Pause", Delete: "Supprimer",
+  "Repeat from here": "Répéter d’ici", "Repeat up to here": "Répéter jusqu’ici", "Repeat no more": "Ne plus répéter",
+  Position: "Position",
   "Continue from here": "Continuer d’ici", Download: "Télécharger", "Delete all": "Tout supprimer",
   "Copy link": "Copier le lien", "Copy as curl": "Copier pour curl", Copied: "Copié",
   "Delete all songs from this browser?": "Supprimer tous les morceaux de ce navigateur ?",
@@ -68,8 +68,10 @@ export function t(text, values = {}) {
   return spoken.replace(/\{(\w+)\}/g, (_, name) => values[name]);
 }
 
-/** What happened and what to do, as what an element holds. */
-export function explain({ code, message }) {
+/** What happened and what to do, as what an element holds; nothing of no error (null). */
+export function explain(error) {
+  if (!error) return [];
+  const { code, message } = error;
   if (language !== "fr" || message in FRENCH) return [t(message)];
   const small = Object.assign(document.createElement("small"), { lang: "en", textContent: message });
   return [FRENCH_ERRORS[code] ?? FRENCH_ERRORS.internal, small];

@@ -10,7 +10,7 @@ const AWAY = ["network", "triton_unavailable", "engine_unavailable", "model_load
 
 export class Take extends EventTarget {
   progress = null; // the server's own, see fetchProgress
-  error = null;
+  error = null; // what went wrong last
   sound = null; // once there is something to hear
   #loading = null; // of a song that was kept
   #job = new AbortController();
@@ -44,9 +44,9 @@ export class Take extends EventTarget {
       Object.assign(this.kept, { blob: this.sound.file(), peaks: this.sound.peaks });
       this.#become("done");
     } catch (error) {
-      this.error = error;
       this.sound?.close();
-      this.#become(this.#job.signal.aborted ? "cancelled" : "failed");
+      if (!this.#job.signal.aborted) this.error = error;
+      this.#become(this.error ? "failed" : "cancelled");
     }
   }
 

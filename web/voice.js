@@ -13,30 +13,36 @@ export function createVoice(output, sound, start, loop) {
   let until = first; // the frame up to which all are scheduled
   const opening = loop ? sound.part(0, Math.round(loop.to * rate)) : coming(); // takes some time itself
   const begin = Math.ceil((context.currentTime + LEAD) * rate) / rate; // when the first sample sounds
-  const hem = new GainNode(context); // fades out before samples that are not there
-  const rise = new GainNode(context, { gain: 0 }); // fades in and out where it is started and stopped
+  const fader = new GainNode(context, { gain: 0 });
   const sources = [];
-  hem.connect(rise).connect(output);
-  ramp(rise.gain, begin, 0, 1);
+  fader.connect(output);
   if (loop) schedule(opening, begin, start, { loop: true, loopStart: loop.from, loopEnd: loop.to });
   else append(opening);
-  return { position, left, extend, stop };
+  ramp(begin, 0, 1);
+  return { position, left, extend: () => loop || append(coming()), stop };
 
   function coming() {
     return until < sound.filled ? sound.part(until, sound.filled) : null;
   }
 
+  function append(part) {
+    if (!part) return;
+    fader.gain.cancelScheduledValues(end() - FADE); // It goes on there.
+    schedule(part, end());
+    until += part.length;
+    if (!sound.complete) ramp(end() - FADE, 1, 0);
+  }
+
   function schedule(buffer, time, offset = 0, looped = {}) {
     const source = new AudioBufferSourceNode(context, { buffer, ...looped });
-    source.connect(hem);
+    source.connect(fader);
     source.start(time, offset);
     sources.push(source);
   }
 
-  function position() {
-    const at = start + Math.max(0, context.currentTime - begin);
-    if (!loop) return Math.min(at, until / rate);
-    return at < loop.to ? at : loop.from + ((at - loop.from) % (loop.to - loop.from));
+  function ramp(time, from, to) {
+    fader.gain.setValueAtTime(from, time);
+    fader.gain.linearRampToValueAtTime(to, time + FADE);
   }
 
   function end() {
@@ -47,28 +53,17 @@ export function createVoice(output, sound, start, loop) {
     return end() - context.currentTime;
   }
 
-  function extend() {
-    if (!loop) append(coming());
-  }
-
-  function append(part) {
-    if (!part) return;
-    schedule(part, end());
-    until += part.length;
-    hem.gain.cancelScheduledValues(0);
-    hem.gain.value = 1;
-    if (!sound.complete) ramp(hem.gain, end() - FADE, 1, 0);
+  function position() {
+    const at = start + Math.max(0, context.currentTime - begin);
+    if (!loop) return Math.min(at, until / rate);
+    return at < loop.to ? at : loop.from + ((at - loop.from) % (loop.to - loop.from));
   }
 
   function stop() {
     const now = context.currentTime;
-    rise.gain.cancelScheduledValues(0);
-    ramp(rise.gain, now, now < begin ? 0 : 1, 0);
     for (const source of sources) source.stop(now + FADE);
+    if (left() < FADE) return; // It fades, or has ended.
+    fader.gain.cancelScheduledValues(0);
+    ramp(now, now < begin ? 0 : 1, 0);
   }
-}
-
-function ramp(gain, time, from, to) {
-  gain.setValueAtTime(from, time);
-  gain.linearRampToValueAtTime(to, time + FADE);
 }

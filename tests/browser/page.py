@@ -39,7 +39,7 @@ def saved(page: Page, format: str = "wav") -> bytes:
 
 
 def position(page: Page) -> float:
-    return float(song(page).get_by_role("slider").get_attribute("aria-valuenow") or "nan")
+    return float(song(page).get_by_role("slider").input_value())
 
 
 def stands(page: Page, seconds: float) -> bool:

@@ -64,10 +64,10 @@ def test_who_seeks_hears_what_is_there(open_page: OpenPage) -> None:
     wave = song(page).get_by_role("slider")
     wave.click()  # in the middle
     until(partial(stands, page, 4))
-    for key, expected in {"ArrowRight": 5, "ArrowLeft": 4, "End": 8, "Home": 0}.items():
+    for key, expected in {"PageUp": 4.8, "PageDown": 4, "End": 8, "Home": 0}.items():
         wave.press(key)
         until(partial(stands, page, expected))
-    wave.press(" ")
+    song(page).get_by_role("button", name="Play").click()
     expect(song(page).locator(".play[data-state=pause]")).to_be_visible()
     page.wait_for_timeout(700)
     assert 0.3 < position(page) < 2
@@ -77,19 +77,17 @@ def test_a_part_is_repeated(open_page: OpenPage) -> None:
     page = open_page()
     ask(page, "calm piano", "4")
     whole(page)
-    wave = song(page).get_by_role("slider")
-    box = wave.bounding_box()
-    assert box
-    page.mouse.move(box["x"] + box["width"] / 4, box["y"] + 20)
-    page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 20, steps=5)
-    page.mouse.up()
-    expect(song(page).get_by_role("button", name="Loop")).to_have_attribute("aria-pressed", "true")
+    song(page).locator(".play[data-state=pause]").click()
+    at_rest = song(page).get_by_role("slider")
+    for place, text in {1: "Repeat from here", 2: "Repeat up to here"}.items():
+        at_rest.fill(str(place))
+        song(page).get_by_role("button", name=text).click()
+    song(page).get_by_role("button", name="Play").click()
     for _ in range(12):
         page.wait_for_timeout(200)
         assert 0.9 <= position(page) <= 2.1
-    wave.press("Escape")
-    expect(song(page).get_by_role("button", name="Loop")).to_have_attribute("aria-pressed", "false")
+    song(page).get_by_role("button", name="Repeat no more").click()
+    until(lambda: position(page) > 2.5)
 
 
 def test_each_format_is_the_same_song(open_page: OpenPage) -> None:
@@ -138,12 +136,11 @@ def test_variations_have_seeds_of_their_own_and_are_heard_at_the_same_position(
     songs = page.locator("article")
     expect(songs.locator("[data-part=facts]")).to_contain_text(["Seed 7", "Seed 8"])
     expect(songs.get_by_role("button", name="Download")).to_have_count(2, timeout=SONG_MS)
-    songs.nth(0).get_by_role("slider").press("Home")
-    songs.nth(0).get_by_role("slider").press("PageUp")
+    songs.nth(0).get_by_role("slider").fill("5")
     songs.nth(1).locator(".play").click()
     heard = songs.nth(1).get_by_role("slider")
     page.wait_for_timeout(100)
-    assert 4.9 < float(heard.get_attribute("aria-valuenow") or "nan") < 6
+    assert 4.9 < float(heard.input_value()) < 6
 
 
 def test_a_song_goes_on_from_where_one_listens(open_page: OpenPage) -> None:
@@ -152,9 +149,7 @@ def test_a_song_goes_on_from_where_one_listens(open_page: OpenPage) -> None:
     whole(page)
     first, _ = soundfile.read(io.BytesIO(saved(page)))
     song(page).locator(".play[data-state=pause]").click()
-    song(page).get_by_role("slider").press("Home")
-    song(page).get_by_role("slider").press("ArrowRight")
-    song(page).get_by_role("slider").press("ArrowRight")
+    song(page).get_by_role("slider").fill("2")
     song(page).get_by_role("button", name="Continue from here").click()
     expect(page.locator("#audio")).to_contain_text("0:02")
     page.fill("#duration", "5")
@@ -234,8 +229,7 @@ def test_a_refused_value_is_explained_beside_its_field(
     ask(page, prompt, seconds)
     expect(page.locator(f"#{field}")).to_have_attribute("aria-invalid", "true")
     expect(page.locator(f"#{field}")).to_be_focused()
-    expect(page.locator(f"#{field}-error")).not_to_be_empty()
-    expect(page.locator("#refusal")).to_be_hidden()
+    expect(page.locator(f"#{field} + #refusal")).not_to_be_empty()
 
 
 def test_who_cancels_keeps_the_server_free(open_page: OpenPage, stack_url: str) -> None:
