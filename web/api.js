@@ -1,13 +1,6 @@
-/** The gateway's HTTP API. What it refuses and what is lost on the way is an ApiError. */
+/** The gateway's HTTP API. What it refuses and what is lost on the way is an error with a code. */
 
 import { fetchWithKey } from "./key.js";
-
-export class ApiError extends Error {
-  constructor({ code, message, field = null }) {
-    super(message);
-    Object.assign(this, { code, field });
-  }
-}
 
 const UNREACHABLE = { code: "network", message: "The service can’t be reached. Try again in a moment." };
 const CHANGED = {
@@ -28,19 +21,15 @@ export const fetchProgress = (id, signal) =>
  * weights or none.
  */
 export function generate(request, { id, source, revision, signal }, read) {
-  const headers = { ...id && { "X-Request-Id": id } };
-  let body = JSON.stringify(request);
-  if (source) {
-    body = new FormData();
-    for (const [field, value] of Object.entries({ ...request, audio: source })) body.append(field, value);
-  } else {
-    headers["Content-Type"] = "application/json";
-  }
+  const headers = { ...id && { "X-Request-Id": id }, ...!source && { "Content-Type": "application/json" } };
+  const body = source ? new FormData() : JSON.stringify(request);
+  if (source) Object.entries({ ...request, audio: source }).forEach((entry) => body.append(...entry));
   return call("/generate", { method: "POST", headers, body, signal }, (response) => {
     const told = (name) => response.headers.get(name);
-    if (revision && told("X-Revision") !== revision) throw new ApiError(CHANGED);
+    if (revision && told("X-Revision") !== revision) throw failure(CHANGED);
+    const [, name = "music.wav"] = told("Content-Disposition")?.match(/filename\*=UTF-8''([^;]+)/) ?? [];
     const facts = { model: told("X-Model"), revision: told("X-Revision"), seed: Number(told("X-Seed")) };
-    return read(response, { ...facts, filename: filenameOf(told("Content-Disposition")) });
+    return read(response, { ...facts, filename: decodeURIComponent(name) });
   });
 }
 
@@ -59,15 +48,12 @@ async function call(path, init, read) {
     const response = await fetchWithKey(path, init);
     if (response.ok) return await read(response);
     const { error } = await response.json(); // A proxy's own error is no JSON.
-    throw new ApiError(error);
+    throw failure(error);
   } catch (error) {
     const isLost = error instanceof TypeError || error instanceof SyntaxError;
-    throw isLost ? new ApiError(UNREACHABLE) : error;
+    throw isLost ? failure(UNREACHABLE) : error;
   }
 }
 
-function filenameOf(disposition) {
-  return decodeURIComponent(disposition?.match(/filename\*=UTF-8''([^;]+)/)?.[1] ?? "music.wav");
-}
-
+const failure = ({ code, message, field }) => Object.assign(new Error(message), { code, field });
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;

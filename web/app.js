@@ -5,11 +5,13 @@ import { createCard } from "./card.js";
 import * as composer from "./composer.js";
 import { switchLanguage, t, translate } from "./i18n.js";
 import * as player from "./player.js";
-import * as shelf from "./shelf.js";
 import { PEAK_RATE } from "./sound.js";
 import { Take } from "./take.js";
 import { onClick, say, ui } from "./ui.js";
+import { createStore, del, set, values } from "./vendor/idb-keyval.js";
 
+const shelf = createStore("audiocraft", "songs"); // Songs that this browser keeps. The server keeps none.
+const onShelf = async (ask, ...given) => ask(...given, shelf); // rejects also where no IndexedDB is
 const cards = new Map(); // by take
 let awaited = null; // the take that plays as soon as it sounds
 
@@ -28,16 +30,15 @@ function place(take, last = false) {
 async function make(take) {
   await take.make();
   const { state, error, sound, kept } = take;
-  if (state === "done") shelf.keep(kept).catch(() => say(ui.kept, t("This browser can’t keep more songs.")));
+  const full = () => say(ui.kept, t("This browser can’t keep more songs."));
+  if (state === "done") onShelf(set, kept.id, kept).catch(full);
   if (error?.code !== "unauthorized") loadModels();
   if (sound) return;
   remove(take);
   composer.show(error);
 }
 
-function loadModels() {
-  return fetchModels().then(composer.setCatalogue, composer.show);
-}
+const loadModels = () => fetchModels().then(composer.setCatalogue, composer.show);
 
 /** Variations of one request are heard at the same position. */
 async function play(take) {
@@ -60,7 +61,7 @@ async function goOn(take, position) {
 async function remove(take) {
   take.cancel();
   player.leave(take.sound);
-  await shelf.forget(take.kept.id).catch(() => {});
+  await onShelf(del, take.kept.id).catch(() => {});
   if (!cards.has(take)) return; // asked for twice
   const { element } = cards.get(take);
   if (element.contains(document.activeElement)) ui.prompt.focus({ preventScroll: true });
@@ -98,12 +99,10 @@ onClick(ui, {
     if (!confirm(t("Delete all songs from this browser?"))) return;
     for (const take of [...cards.keys()]) if (!take.running) remove(take);
   },
-  language: () => {
-    switchLanguage();
-    renderTexts();
-  },
+  language: () => { switchLanguage(); renderTexts(); },
 });
 renderTexts();
 loadModels();
-shelf.songs().then((all) => all.forEach((kept) => place(new Take(kept), true)), () => {});
 drawFrame(null);
+const songs = await onShelf(values).catch(() => []);
+for (const kept of songs.sort((one, other) => other.at - one.at)) place(new Take(kept), true);

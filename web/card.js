@@ -29,7 +29,8 @@ export function createCard(take, on) {
   parts.format.append(...ui.format.cloneNode(true).options);
   parts.format.value = take.kept.format ?? "wav";
   onClick(parts, {
-    play: toggle, save, repeat,
+    save, repeat,
+    play: () => (isSounding() ? player.pause() : on.play(take)),
     goOn: () => on.goOn(take, position()),
     link: () => copy(`${location.href.split("#")[0]}#${new URLSearchParams(take.kept.request)}`, parts.link),
     curl: copyCurl,
@@ -49,14 +50,14 @@ export function createCard(take, on) {
   return { element, render, draw };
 
   function render() {
-    const { state, running, sound, kept: { request, license, source } } = take;
+    const { running, kept: { request, license, source } } = take;
+    const isDone = take.state === "done", isThere = isDone || take.sound !== null;
+    const facts = [request.model, `${t("Seed")} ${request.seed}`, source && t("continued")];
     say(parts.title, request.prompt);
-    const seed = "seed" in request && `${t("Seed")} ${request.seed}`;
-    say(parts.facts, [request.model, seed, source && t("continued")].filter(Boolean).join(" · "));
+    say(parts.facts, facts.filter(Boolean).join(" · "));
     say(parts.license, license ? licenseText(license) : "");
     parts.cancel.hidden = parts.progress.hidden = !running;
-    parts.save.hidden = parts.format.hidden = parts.repeat.hidden = state !== "done";
-    const isThere = sound || state === "done";
+    parts.save.hidden = parts.format.hidden = parts.repeat.hidden = !isDone;
     parts.goOn.hidden = parts.play.disabled = !isThere;
     parts.remove.hidden = running;
     parts.error.replaceChildren(...explain(isThere ? take.error : null));
@@ -89,19 +90,11 @@ export function createCard(take, on) {
     say(parts.left, left ? t("{time} left", { time: clock(Math.ceil(left)) }) : bytes);
   }
 
-  function toggle() {
-    if (parts.play.disabled) return;
-    if (isSounding()) player.pause();
-    else on.play(take);
-    draw();
-  }
-
   async function seek(to) {
     player.unlock();
     const sound = await take.load();
     if (isMine()) player.seek(to);
     else if (sound) player.play(sound, to);
-    draw();
   }
 
   /** First from here on, then up to here, then no more. */
@@ -111,7 +104,6 @@ export function createCard(take, on) {
     if (!part) player.repeat({ from: at + PART_MIN < duration ? at : 0, to: duration });
     else if (part.to === duration && at - part.from > PART_MIN) player.repeat({ from: part.from, to: at });
     else player.repeat(null);
-    draw();
   }
 
   async function save() {

@@ -20,11 +20,10 @@ export function setCatalogue(models) {
 /** What is to be kept of each song that is asked for now. */
 export function songs() {
   if (!ui.keep.checked || !ui.seed.value) drawSeed();
-  const isGiven = ({ value, validity }) => value !== "" || validity.badInput;
-  const given = NUMBERS.filter((field) => isGiven(ui[field]) || field === "duration");
-  const numbers = Object.fromEntries(given.map((field) => [field, ui[field].valueAsNumber]));
-  const request = { prompt: ui.prompt.value, ...ui.model.value && { model: ui.model.value }, ...numbers };
-  const at = Date.now();
+  const isGiven = (field) => field === "duration" || ui[field].value || ui[field].validity.badInput;
+  const numbers = NUMBERS.filter(isGiven).map((field) => [field, ui[field].valueAsNumber]);
+  const request = { prompt: ui.prompt.value, ...Object.fromEntries(numbers) }, at = Date.now();
+  if (ui.model.value) request.model = ui.model.value;
   return Array.from({ length: Number(ui.variations.value) }, (_, i) => ({
     id: `${at}-${i}`, at: at - i, group: at, format: ui.format.value, license: model()?.license,
     request: { ...request, seed: request.seed + i }, ...source && { source: source.blob },
@@ -56,6 +55,7 @@ function renderError() {
   if (ui.more.contains(field)) ui.more.open = true;
 }
 
+/** Writes what depends on the catalogue, the language and the source. */
 export function render() {
   ui.fader.max = ui.duration.max = catalogue.max_duration ?? ui.duration.max;
   for (const { id, size, channels, state } of catalogue.models) {
@@ -73,9 +73,7 @@ export function render() {
   renderError();
 }
 
-function model() {
-  return catalogue.models.find(({ id }) => id === ui.model.value);
-}
+const model = () => catalogue.models.find(({ id }) => id === ui.model.value);
 
 function noteOn({ id, license, weights, state, reason }) {
   const words = "Small: it knows piano, organ, guitar, bass, strings, brass, flute, synth and drums.";
@@ -98,9 +96,7 @@ function followLink() {
   if (location.hash) fill(Object.fromEntries(new URLSearchParams(location.hash.slice(1))));
 }
 
-function drawSeed() {
-  ui.seed.value = crypto.getRandomValues(new Uint32Array(1))[0] >>> 1;
-}
+const drawSeed = () => { ui.seed.value = crypto.getRandomValues(new Uint32Array(1))[0] >>> 1; };
 
 ui.form.addEventListener("input", ({ target }) => {
   if (target === ui.fader) ui.duration.value = target.value;
@@ -118,10 +114,7 @@ onClick(ui, {
     show(null);
     ui.prompt.focus();
   },
-  dice: () => {
-    drawSeed();
-    ui.keep.checked = true;
-  },
+  dice: () => { drawSeed(); ui.keep.checked = true; },
   scratch: () => {
     source = null;
     render();

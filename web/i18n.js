@@ -3,30 +3,27 @@
 import { memory } from "./ui.js";
 
 const FRENCH = {
-  "Français": "English",
-  "What should it sound like?": "Quelle musique imaginez-vous ?",
-  "Instruments, mood, style, tempo.": "En anglais : instruments, ambiance, tempo.",
-  Examples: "Exemples", "Calm piano": "Piano calme", Synthwave: "Synthwave",
-  "Epic brass": "Cuivres épiques", "Sad flute": "Flûte triste",
-  "Goes on from {time} of “{prompt}”": "Continue « {prompt} » à {time}", "From scratch": "Partir de zéro",
-  Model: "Modèle", unloaded: "pas encore chargé", loading: "se charge", ready: "prêt",
-  unavailable: "indisponible", "Weights: {license}.": "Poids : {license}.",
+  "Français": "English", "What should it sound like?": "Quelle musique imaginez-vous ?",
+  "Instruments, mood, style, tempo.": "En anglais : instruments, ambiance, tempo.", Examples: "Exemples",
+  "Calm piano": "Piano calme", Synthwave: "Synthwave", "Epic brass": "Cuivres épiques",
+  "Sad flute": "Flûte triste", "Goes on from {time} of “{prompt}”": "Continue « {prompt} » à {time}",
+  "From scratch": "Partir de zéro", Model: "Modèle", unloaded: "pas encore chargé", loading: "se charge",
+  ready: "prêt", unavailable: "indisponible", "Weights: {license}.": "Poids : {license}.",
   "Weights: {license}, non-commercial.": "Poids : {license}, non commercial.",
   "Small: it knows piano, organ, guitar, bass, strings, brass, flute, synth and drums.":
     "Petit : il connaît piano, orgue, guitare, basse, cordes, cuivres, flûte, synthé et batterie.",
   "Its first use downloads them.": "La première utilisation les télécharge.",
   "Duration in seconds": "Durée en secondes", "Duration, slider": "Durée, curseur", More: "Plus",
   Seed: "Graine", "Draw a seed": "Tirer une graine", keep: "garder", Temperature: "Température",
-  Guidance: "Guidage", Variations: "Variantes", Format: "Format", Volume: "Volume",
-  Generate: "Générer", "Ctrl + Enter": "Ctrl + Entrée", Cancel: "Annuler",
-  Asking: "Demande envoyée", "Loading the model": "Chargement du modèle",
-  "Waiting, place {position}": "En attente, place {position}", Generating: "Génération",
+  Guidance: "Guidage", Variations: "Variantes", Format: "Format", Volume: "Volume", Generate: "Générer",
+  "Ctrl + Enter": "Ctrl + Entrée", Cancel: "Annuler", Asking: "Demande envoyée",
+  "Loading the model": "Chargement du modèle", "Waiting, place {position}": "En attente, place {position}",
+  Generating: "Génération",
   "Slower than it plays: gathering music": "Plus lent que l’écoute : on fait des réserves",
-  "The service went away; waiting for it": "Le service s’est absenté ; on l’attend",
-  Cancelled: "Annulé", "{time} left": "encore {time}", Progress: "Avancement", Songs: "Morceaux",
-  continued: "continué", Play: "Écouter", Pause: "Pause", Delete: "Supprimer",
-  "Repeat from here": "Répéter d’ici", "Repeat up to here": "Répéter jusqu’ici", "Repeat no more": "Ne plus répéter",
-  Position: "Position",
+  "The service went away; waiting for it": "Le service s’est absenté ; on l’attend", Cancelled: "Annulé",
+  "{time} left": "encore {time}", Progress: "Avancement", Songs: "Morceaux", continued: "continué",
+  Play: "Écouter", Pause: "Pause", Delete: "Supprimer", "Repeat from here": "Répéter d’ici",
+  "Repeat up to here": "Répéter jusqu’ici", "Repeat no more": "Ne plus répéter", Position: "Position",
   "Continue from here": "Continuer d’ici", Download: "Télécharger", "Delete all": "Tout supprimer",
   "Copy link": "Copier le lien", "Copy as curl": "Copier pour curl", Copied: "Copié",
   "Delete all songs from this browser?": "Supprimer tous les morceaux de ce navigateur ?",
@@ -52,7 +49,8 @@ const FRENCH_ERRORS = {
   invalid_json: "La demande est illisible.", invalid_form: "Le formulaire est illisible.",
   not_found: "Cette adresse est inconnue ici.", method_not_allowed: "Le service refuse cet appel.",
   foreign_origin: "Cette page ne peut pas interroger ce service.", internal: "Le serveur a échoué.",
-  body_too_slow: "La demande est arrivée trop lentement.", unsupported_media_type: "La demande doit être en JSON.",
+  body_too_slow: "La demande est arrivée trop lentement.",
+  unsupported_media_type: "La demande doit être en JSON.",
 };
 
 export let language = memory("localStorage", "language") ?? navigator.language.slice(0, 2);
@@ -83,14 +81,12 @@ export function licenseText(license) {
 }
 
 /** As minutes and seconds. */
-export function clock(seconds) {
-  return `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
-}
+export const clock = (seconds) =>
+  `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 
-export function megabytes(bytes) {
-  const format = { style: "unit", unit: "megabyte", maximumFractionDigits: 0 };
-  return new Intl.NumberFormat(language, format).format(bytes / 1e6);
-}
+export const megabytes = (bytes) => (bytes / 1e6).toLocaleString(language, {
+  style: "unit", unit: "megabyte", maximumFractionDigits: 0,
+});
 
 /** Puts the texts of the elements below `root` into the language that is spoken. */
 export function translate(root) {

@@ -23,11 +23,10 @@ function ask() {
   ui.key.value = ui.access.returnValue = "";
   ui.access.showModal();
   return new Promise((resolve) => {
-    ui.access.addEventListener("close", () => {
+    ui.access.onclose = () => {
       asking = null;
-      const given = ui.access.returnValue && ui.key.value;
-      if (given) key = memory("sessionStorage", "key", given);
-      resolve(Boolean(given));
-    }, { once: true });
+      if (ui.access.returnValue) key = memory("sessionStorage", "key", ui.key.value);
+      resolve(ui.access.returnValue !== "");
+    };
   });
 }

@@ -10,6 +10,9 @@ export let loop = null; // {from, to} in seconds
 let output = null, level = 1, voice = null;
 let rest = 0; // the position while nothing sounds
 
+/** In seconds. */
+export const position = () => voice?.position() ?? rest;
+
 /** Has to be called while the user presses something: browsers play nothing unasked. */
 export function unlock() {
   if (!output) {
@@ -19,11 +22,6 @@ export function unlock() {
   }
   if (navigator.audioSession) navigator.audioSession.type = "playback"; // iPhones are mute otherwise
   output.context.resume();
-}
-
-/** In seconds. */
-export function position() {
-  return voice?.position() ?? rest;
 }
 
 /** 0 to 1. */

@@ -28,23 +28,14 @@ export class Sound {
     }
   }
 
+  get seconds() { return this.filled / this.rate; }
+  get complete() { return this.seconds >= this.duration; }
+
   /** The file comes once more from its beginning, and is the same. */
-  rewind() {
-    this.#at = 0;
-  }
-
-  get complete() {
-    return this.seconds >= this.duration;
-  }
-
-  get seconds() {
-    return this.filled / this.rate;
-  }
+  rewind() { this.#at = 0; }
 
   /** No more of it will come. */
-  close() {
-    this.duration = this.seconds;
-  }
+  close() { this.duration = this.seconds; }
 
   /** Whether it can be played from there without a break, at the speed at which it comes. */
   lasts(seconds) {

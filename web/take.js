@@ -12,7 +12,7 @@ export class Take extends EventTarget {
   progress = null; // the server's own, see fetchProgress
   error = null; // what went wrong last
   sound = null; // once there is something to hear
-  #loading = null; // of a song that was kept
+  #id = null; // by which the server knows the last request
   #job = new AbortController();
 
   /**
@@ -25,20 +25,13 @@ export class Take extends EventTarget {
     this.state = kept.blob ? "done" : "asking"; // loading, queued, generating, waiting, failed, cancelled
   }
 
-  get peaks() {
-    return this.kept.peaks ?? this.sound?.peaks ?? [];
-  }
-
-  get duration() {
-    return this.sound?.duration ?? this.kept.request.duration;
-  }
-
-  get running() {
-    return !["done", "failed", "cancelled"].includes(this.state);
-  }
+  get peaks() { return this.kept.peaks ?? this.sound?.peaks ?? []; }
+  get duration() { return this.sound?.duration ?? this.kept.request.duration; }
+  get running() { return !["done", "failed", "cancelled"].includes(this.state); }
 
   /** Asks for the song and hears it to its end. */
   async make() {
+    pause(POLL_MS).then(() => this.#watch());
     try {
       await this.#insist();
       Object.assign(this.kept, { blob: this.sound.file(), peaks: this.sound.peaks });
@@ -50,20 +43,14 @@ export class Take extends EventTarget {
     }
   }
 
-  cancel() {
-    this.#job.abort();
-  }
+  cancel() { this.#job.abort(); }
 
   /** What there is to hear, or null. */
   async load() {
-    if (!this.sound && this.kept.blob) await (this.#loading ??= this.#read(this.kept.blob));
-    return this.sound;
-  }
-
-  async #read(blob) {
+    if (this.sound || !this.kept.blob) return this.sound;
     const sound = new Sound();
-    sound.append(new Uint8Array(await blob.arrayBuffer()));
-    this.sound = sound;
+    sound.append(new Uint8Array(await this.kept.blob.arrayBuffer()));
+    return this.sound ??= sound; // which another may have loaded meanwhile
   }
 
   /** A service that went away in mid-song makes it again: the same seed is the same music. */
@@ -83,20 +70,14 @@ export class Take extends EventTarget {
   }
 
   async #ask() {
-    const id = crypto.getRandomValues(new Uint32Array(4)).join("-");
-    const { request, source, revision } = this.kept, done = new AbortController();
+    const { request, source, revision } = this.kept, { signal } = this.#job;
+    const id = this.#id = crypto.getRandomValues(new Uint32Array(4)).join("-");
     this.progress = null;
-    const signal = AbortSignal.any([this.#job.signal, done.signal]);
-    this.#watch(id, signal);
-    try {
-      await generate(request, { id, source, revision, signal }, (response, facts) => {
-        Object.assign(this.kept, facts);
-        Object.assign(request, { model: facts.model, seed: facts.seed });
-        return this.#hear(response.body.getReader()); // Not every browser iterates over streams.
-      });
-    } finally {
-      done.abort();
-    }
+    await generate(request, { id, source, revision, signal }, (response, facts) => {
+      Object.assign(this.kept, facts);
+      Object.assign(request, { model: facts.model, seed: facts.seed });
+      return this.#hear(response.body.getReader()); // Not every browser iterates over streams.
+    });
   }
 
   async #hear(reader) {
@@ -111,12 +92,13 @@ export class Take extends EventTarget {
     if (!this.sound?.complete) throw new TypeError("The song broke off.");
   }
 
-  /** How it fares, until the signal. */
-  async #watch(id, signal) {
-    for (await pause(POLL_MS); !signal.aborted; await pause(POLL_MS)) {
-      this.progress = await fetchProgress(id, signal).catch(() => this.progress);
-      const { state } = this.progress ?? {};
-      if (!signal.aborted && ["loading", "queued", "generating"].includes(state)) this.#become(state);
+  /** How it fares, until it ends. */
+  async #watch() {
+    for (; this.running; await pause(POLL_MS)) {
+      const progress = await fetchProgress(this.#id, this.#job.signal).catch(() => null);
+      if (!progress || !this.running) continue;
+      this.progress = progress;
+      if (["loading", "queued", "generating"].includes(progress.state)) this.#become(progress.state);
     }
   }
 

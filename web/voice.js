@@ -11,8 +11,11 @@ export function createVoice(output, sound, start, loop) {
   const { context } = output, { rate } = sound;
   const first = Math.round(start * rate);
   let until = first; // the frame up to which all are scheduled
+  const coming = () => (until < sound.filled ? sound.part(until, sound.filled) : null);
   const opening = loop ? sound.part(0, Math.round(loop.to * rate)) : coming(); // takes some time itself
   const begin = Math.ceil((context.currentTime + LEAD) * rate) / rate; // when the first sample sounds
+  const end = () => (loop ? Infinity : begin + (until - first) / rate);
+  const left = () => end() - context.currentTime;
   const fader = new GainNode(context, { gain: 0 });
   const sources = [];
   fader.connect(output);
@@ -20,10 +23,6 @@ export function createVoice(output, sound, start, loop) {
   else append(opening);
   ramp(begin, 0, 1);
   return { position, left, extend: () => loop || append(coming()), stop };
-
-  function coming() {
-    return until < sound.filled ? sound.part(until, sound.filled) : null;
-  }
 
   function append(part) {
     if (!part) return;
@@ -43,14 +42,6 @@ export function createVoice(output, sound, start, loop) {
   function ramp(time, from, to) {
     fader.gain.setValueAtTime(from, time);
     fader.gain.linearRampToValueAtTime(to, time + FADE);
-  }
-
-  function end() {
-    return loop ? Infinity : begin + (until - first) / rate;
-  }
-
-  function left() {
-    return end() - context.currentTime;
   }
 
   function position() {
