@@ -19,10 +19,11 @@ def spoken() -> set[str]:
     marked = re.findall(r"<[^>]*\sdata-t\b[^>]*>([^<]+)<|aria-label=\"([^\"]+)\"", page)
     code = "".join(file.read_text() for file in WEB.glob("*.js"))
     told = re.findall(r"\bt\(\s*\"([^\"]+)\"|message: \"([^\"]+)\"", code)
+    told += re.findall(r"\? \"([A-Z][^\"]+)\" : (?:\"([A-Z][^\"]+)\")?", code)
     states = re.search(r"STATES = \{(.*?)\};", code, re.DOTALL)
     assert states
     shown = re.findall(r": \"([^\"]+)\"", states[1])
-    return {one or other for one, other in marked + told} | set(shown)
+    return {text for pair in marked + told for text in pair if text} | set(shown)
 
 
 def test_every_text_has_a_french_one() -> None:

@@ -24,7 +24,6 @@ function place(take, last = false) {
   });
   if (last) ui.songs.append(card.element);
   else ui.shelf.after(card.element);
-  ui.songs.hidden = false;
 }
 
 async function make(take) {
@@ -67,7 +66,6 @@ async function remove(take) {
   if (element.contains(document.activeElement)) ui.prompt.focus({ preventScroll: true });
   element.remove();
   cards.delete(take);
-  ui.songs.hidden = cards.size === 0;
 }
 
 function renderTexts() {

@@ -24,7 +24,6 @@ export function createCard(take, on) {
   const isMine = () => take.sound !== null && player.sound === take.sound;
   const isSounding = () => isMine() && player.state !== "paused";
   const position = () => (isMine() ? player.position() : 0);
-  const loop = () => (isMine() ? player.loop : null);
   const filename = () => take.kept.filename ?? "music.wav";
   parts.format.append(...ui.format.cloneNode(true).options);
   parts.format.value = take.kept.format ?? "wav";
@@ -34,10 +33,7 @@ export function createCard(take, on) {
     goOn: () => on.goOn(take, position()),
     link: () => copy(`${location.href.split("#")[0]}#${new URLSearchParams(take.kept.request)}`, parts.link),
     curl: copyCurl,
-    cancel: () => {
-      parts.position.focus({ preventScroll: true }); // The button is about to vanish, and the focus with it.
-      take.cancel();
-    },
+    cancel: () => { take.cancel(); parts.position.focus({ preventScroll: true }); }, // Its button vanishes.
     remove: () => on.remove(take),
   });
   parts.position.addEventListener("input", () => seek(parts.position.valueAsNumber));
@@ -65,13 +61,14 @@ export function createCard(take, on) {
   }
 
   function draw() {
-    const { peaks, duration, state, progress } = take, at = position();
-    drawWave({ peaks, duration, position: at, loop: loop() });
+    const { peaks, duration, state, progress } = take, at = position(), part = isMine() ? player.loop : null;
+    drawWave({ peaks, duration, position: at, loop: part });
     Object.assign(parts.position, { max: duration, value: at, ariaValueText: clock(at) });
     say(parts.time, `${clock(at)} / ${clock(duration)}`);
     parts.play.dataset.state = isSounding() ? "pause" : "play";
     parts.play.ariaLabel = t(isSounding() ? "Pause" : "Play");
-    say(parts.repeat, t(!loop() ? "Repeat from here" : loop().to === duration ? "Repeat up to here" : "Repeat no more"));
+    const next = part?.to === duration ? "Repeat up to here" : "Repeat no more";
+    say(parts.repeat, t(part ? next : "Repeat from here"));
     parts.goOn.disabled = (at || duration) > SOURCE_MAX;
     const gathers = isMine() && player.state === "buffering" && state === "generating";
     const told = gathers ? "Slower than it plays: gathering music" : STATES[state];

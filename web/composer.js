@@ -49,6 +49,7 @@ function renderError() {
   const field = ui[error?.field];
   ui.form.querySelector("[aria-invalid]")?.removeAttribute("aria-invalid");
   field?.setAttribute("aria-invalid", true);
+  field?.setAttribute("aria-errormessage", ui.refusal.id);
   if (field) field.after(ui.refusal);
   else ui.form.append(ui.refusal);
   ui.refusal.replaceChildren(...explain(error));
