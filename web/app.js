@@ -29,12 +29,11 @@ function place(take, last = false) {
 async function make(take) {
   await take.make();
   const { state, error, sound, kept } = take;
-  const full = () => say(ui.kept, t("This browser can’t keep more songs."));
-  if (state === "done") onShelf(set, kept.id, kept).catch(full);
+  if (state === "done") onShelf(set, kept.id, kept).catch(() => say(ui.kept, t("This browser can’t keep more songs.")));
   if (error?.code !== "unauthorized") loadModels();
-  if (sound) return;
+  if (sound || (error && !error.field)) return;
   remove(take);
-  composer.show(error);
+  if (error) composer.show(error); // It is refused for what stands in the form.
 }
 
 const loadModels = () => fetchModels().then(composer.setCatalogue, composer.show);
@@ -71,6 +70,7 @@ async function remove(take) {
 function renderTexts() {
   translate(document);
   composer.render();
+  composer.renderError();
   for (const card of cards.values()) card.render();
 }
 

@@ -23,8 +23,9 @@ export function createCard(take, on) {
   const drawWave = createWaveform(parts.wave);
   const isMine = () => take.sound !== null && player.sound === take.sound;
   const isSounding = () => isMine() && player.state !== "paused";
-  const position = () => (isMine() ? player.position() : 0);
+  const position = () => held ?? (isMine() ? player.position() : 0);
   const filename = () => take.kept.filename ?? "music.wav";
+  let held = null; // the second to which the handle is drawn
   parts.format.append(...ui.format.cloneNode(true).options);
   parts.format.value = take.kept.format ?? "wav";
   onClick(parts, {
@@ -36,9 +37,11 @@ export function createCard(take, on) {
     cancel: () => { take.cancel(); parts.position.focus({ preventScroll: true }); }, // Its button vanishes.
     remove: () => on.remove(take),
   });
-  parts.position.addEventListener("input", () => seek(parts.position.valueAsNumber));
-  parts.position.addEventListener("pointerup", ({ pointerType, offsetX }) => { // On iPhones a tap moves nothing.
-    if (pointerType === "touch") seek((offsetX / parts.position.clientWidth) * take.duration);
+  parts.position.addEventListener("input", () => { held = parts.position.valueAsNumber; draw(); });
+  parts.position.addEventListener("change", () => seek(parts.position.valueAsNumber));
+  parts.position.addEventListener("pointerup", ({ pointerType, offsetX }) => {
+    held = null; // Firefox tells of no change where there is none.
+    if (pointerType !== "mouse") seek((offsetX / parts.position.clientWidth) * take.duration); // as iPhones do not
   });
   take.addEventListener("change", render);
   translate(element);
@@ -47,16 +50,16 @@ export function createCard(take, on) {
 
   function render() {
     const { running, kept: { request, license, source } } = take;
-    const isDone = take.state === "done", isThere = isDone || take.sound !== null;
+    const isDone = take.state === "done";
     const facts = [request.model, `${t("Seed")} ${request.seed}`, source && t("continued")];
     say(parts.title, request.prompt);
     say(parts.facts, facts.filter(Boolean).join(" · "));
     say(parts.license, license ? licenseText(license) : "");
     parts.cancel.hidden = parts.progress.hidden = !running;
     parts.save.hidden = parts.format.hidden = parts.repeat.hidden = !isDone;
-    parts.goOn.hidden = parts.play.disabled = !isThere;
+    parts.goOn.hidden = parts.play.disabled = !isDone && !take.sound;
     parts.remove.hidden = running;
-    parts.error.replaceChildren(...explain(isThere ? take.error : null));
+    parts.error.replaceChildren(...explain(take.error));
     draw();
   }
 
@@ -88,6 +91,7 @@ export function createCard(take, on) {
   }
 
   async function seek(to) {
+    held = null;
     player.unlock();
     const sound = await take.load();
     if (isMine()) player.seek(to);

@@ -45,7 +45,7 @@ export function show(wrong) {
   ui[error?.field]?.focus();
 }
 
-function renderError() {
+export function renderError() {
   const field = ui[error?.field];
   ui.form.querySelector("[aria-invalid]")?.removeAttribute("aria-invalid");
   field?.setAttribute("aria-invalid", true);
@@ -71,7 +71,6 @@ export function render() {
   ui.audio.hidden = !source;
   const from = source && { time: clock(source.position), prompt: source.prompt };
   if (from) ui.audio.firstChild.textContent = t("Goes on from {time} of “{prompt}”", from);
-  renderError();
 }
 
 const model = () => catalogue.models.find(({ id }) => id === ui.model.value);

@@ -35,7 +35,7 @@ export function play(another, from) {
   if (another !== sound) loop = null;
   sound = another;
   unlock();
-  start(sound.complete && from >= sound.duration ? 0 : Math.min(from, sound.seconds));
+  start(sound.complete && from >= sound.duration ? 0 : Math.max(0, Math.min(from, sound.seconds)));
 }
 
 export function pause() {

@@ -14,8 +14,8 @@ export class Sound {
 
   /** Takes the next bytes of the file. */
   append(bytes) {
-    const end = this.#at + bytes.length;
-    if (end > this.#bytes.length) this.#bytes = new Uint8Array(this.#bytes.buffer.transfer(2 * end));
+    const end = this.#at + bytes.length, { buffer, length } = this.#bytes;
+    if (end > length) this.#bytes = new Uint8Array(buffer.transfer(Math.max(end, 2 * length)));
     this.#bytes.set(bytes, this.#at);
     this.#at = end;
     if (!this.#header && !this.#readHeader()) return;

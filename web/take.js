@@ -63,6 +63,7 @@ export class Take extends EventTarget {
         if (this.sound.filled > heard) [heard, until] = [this.sound.filled, Date.now() + PATIENCE_MS];
         if (Date.now() > until) throw error;
       }
+      this.#id = this.progress = null;
       this.#become("waiting");
       await pause(POLL_MS);
       this.#job.signal.throwIfAborted();
@@ -72,7 +73,6 @@ export class Take extends EventTarget {
   async #ask() {
     const { request, source, revision } = this.kept, { signal } = this.#job;
     const id = this.#id = crypto.getRandomValues(new Uint32Array(4)).join("-");
-    this.progress = null;
     await generate(request, { id, source, revision, signal }, (response, facts) => {
       Object.assign(this.kept, facts);
       Object.assign(request, { model: facts.model, seed: facts.seed });
@@ -95,8 +95,8 @@ export class Take extends EventTarget {
   /** How it fares, until it ends. */
   async #watch() {
     for (; this.running; await pause(POLL_MS)) {
-      const progress = await fetchProgress(this.#id, this.#job.signal).catch(() => null);
-      if (!progress || !this.running) continue;
+      const id = this.#id, progress = await fetchProgress(id, this.#job.signal).catch(() => null);
+      if (!progress || !this.running || id !== this.#id) continue;
       this.progress = progress;
       if (["loading", "queued", "generating"].includes(progress.state)) this.#become(progress.state);
     }

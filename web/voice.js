@@ -26,7 +26,7 @@ export function createVoice(output, sound, start, loop) {
 
   function append(part) {
     if (!part) return;
-    fader.gain.cancelScheduledValues(end() - FADE); // It goes on there.
+    fader.gain.cancelScheduledValues(Math.max(end() - FADE, begin + FADE + 1 / rate)); // It goes on there.
     schedule(part, end());
     until += part.length;
     if (!sound.complete) ramp(end() - FADE, 1, 0);
