@@ -3,10 +3,7 @@
 import { fetchWithKey } from "./key.js";
 
 const UNREACHABLE = { code: "network", message: "The service can’t be reached. Try again in a moment." };
-const CHANGED = {
-  code: "weights_changed",
-  message: "The model’s weights have changed: this song can’t be had again. Ask for another one.",
-};
+const CHANGED = { code: "weights_changed", message: "The model’s weights have changed. Ask for a new song." };
 
 /** {default, max_duration: seconds, models: [{id, size, channels, license, state, reason, …}]} */
 export const fetchModels = () => call("/models", {}, (response) => response.json());
@@ -33,13 +30,10 @@ export function generate(request, { id, source, revision, signal }, read) {
   });
 }
 
-/** The same request for a shell; one that goes on from audio finds it in beginning.wav. */
-export function curl(request, filename, continued) {
-  const fields = Object.entries(request);
-  const body = continued
-    ? [...fields.map((field) => `--form-string ${quoted(field.join("="))}`), "-F audio=@beginning.wav"]
-    : ["-H 'Content-Type: application/json'", `-d ${quoted(JSON.stringify(request))}`];
+/** The same request for a shell. */
+export function curl(request, filename) {
   const command = `curl --fail-with-body -o ${quoted(filename)} ${quoted(`${location.origin}/generate`)}`;
+  const body = ["-H 'Content-Type: application/json'", `-d ${quoted(JSON.stringify(request))}`];
   return [command, ...body].join(" \\\n  ");
 }
 
@@ -48,7 +42,7 @@ async function call(path, init, read) {
     const response = await fetchWithKey(path, init);
     if (response.ok) return await read(response);
     const { error } = await response.json(); // A proxy's own error is no JSON.
-    throw failure(error);
+    throw failure(error?.message ? error : UNREACHABLE);
   } catch (error) {
     const isLost = error instanceof TypeError || error instanceof SyntaxError;
     throw isLost ? failure(UNREACHABLE) : error;

@@ -1,20 +1,22 @@
 /** A take on the page: its waveform, what can be done with it, and how it fares. */
 
 import { curl, generate } from "./api.js";
-import { clock, explain, licenseText, megabytes, t, translate } from "./i18n.js";
+import { clock, explain, licenseText, t, translate } from "./i18n.js";
 import * as player from "./player.js";
 import { onClick, pause, say, ui } from "./ui.js";
 import { createWaveform } from "./waveform.js";
 
 const PART_MIN = 0.1; // seconds of what is repeated
 const SOURCE_MAX = 30; // seconds that the server takes to go on from
+const TOO_LATE = { message: "Choose a place in the first 30 seconds." };
 const STATES = {
-  asking: "Asking", loading: "Loading the model", queued: "Waiting, place {position}", generating: "Generating",
-  waiting: "The service went away; waiting for it", cancelled: "Cancelled", done: "", failed: "",
+  asking: "Waiting", loading: "Loading the model", queued: "Waiting, place {position}", generating: "Generating",
+  waiting: "The service went away; waiting for it", done: "Done",
 };
+const mega = (bytes) => Math.round(bytes / 1e6);
 
 /**
- * @param on {play(take), goOn(take, seconds), remove(take)}
+ * @param on {play(take, from: seconds), goOn(take, seconds), remove(take)}
  * @returns {element, render(), draw()}: `draw` is for what changes with time
  */
 export function createCard(take, on) {
@@ -24,24 +26,28 @@ export function createCard(take, on) {
   const isMine = () => take.sound !== null && player.sound === take.sound;
   const isSounding = () => isMine() && player.state !== "paused";
   const position = () => held ?? (isMine() ? player.position() : 0);
-  const filename = () => take.kept.filename ?? "music.wav";
+  const settings = () => ({ ...take.kept.request, format: parts.format.value });
+  const filename = () => (take.kept.filename ?? "music.wav").replace(/\w+$/, parts.format.value);
   let held = null; // the second to which the handle is drawn
+  element.ariaLabel = take.kept.request.prompt;
+  element.classList.toggle("variation", take.kept.isVariation);
   parts.format.append(...ui.format.cloneNode(true).options);
   parts.format.value = take.kept.format ?? "wav";
   onClick(parts, {
     save, repeat,
     play: () => (isSounding() ? player.pause() : on.play(take)),
-    goOn: () => on.goOn(take, position()),
-    link: () => copy(`${location.href.split("#")[0]}#${new URLSearchParams(take.kept.request)}`, parts.link),
-    curl: copyCurl,
-    cancel: () => { take.cancel(); parts.position.focus({ preventScroll: true }); }, // Its button vanishes.
+    goOn: () => ((position() || take.seconds) > SOURCE_MAX ? tell(TOO_LATE) : on.goOn(take, position())),
+    link: () => copy(`${location.href.split("#")[0]}#${new URLSearchParams(settings())}`, parts.link),
+    curl: () => copy(curl(settings(), filename()), parts.curl),
+    cancel: () => { take.cancel(); parts.play.focus({ preventScroll: true }); }, // Its button vanishes.
     remove: () => on.remove(take),
   });
   parts.position.addEventListener("input", () => { held = parts.position.valueAsNumber; draw(); });
-  parts.position.addEventListener("change", () => seek(parts.position.valueAsNumber));
+  parts.position.addEventListener("change", () => letGo(held));
+  parts.position.addEventListener("pointercancel", () => letGo(null)); // It was the page that moved.
   parts.position.addEventListener("pointerup", ({ pointerType, offsetX }) => {
-    held = null; // Firefox tells of no change where there is none.
-    if (pointerType !== "mouse") seek((offsetX / parts.position.clientWidth) * take.duration); // as iPhones do not
+    const touched = pointerType === "mouse" ? null : (offsetX / parts.position.clientWidth) * take.duration;
+    letGo(held ?? touched); // iPhones tell of no input.
   });
   take.addEventListener("change", render);
   translate(element);
@@ -49,16 +55,16 @@ export function createCard(take, on) {
   return { element, render, draw };
 
   function render() {
-    const { running, kept: { request, license, source } } = take;
-    const isDone = take.state === "done";
+    const { running, sound, kept: { request, license, source, blob } } = take;
     const facts = [request.model, `${t("Seed")} ${request.seed}`, source && t("continued")];
     say(parts.title, request.prompt);
     say(parts.facts, facts.filter(Boolean).join(" · "));
     say(parts.license, license ? licenseText(license) : "");
     parts.cancel.hidden = parts.progress.hidden = !running;
-    parts.save.hidden = parts.format.hidden = parts.repeat.hidden = !isDone;
-    parts.goOn.hidden = parts.play.disabled = !isDone && !take.sound;
+    parts.file.hidden = parts.repeat.hidden = !blob;
+    parts.goOn.hidden = parts.play.disabled = !blob && !sound;
     parts.remove.hidden = running;
+    parts.link.hidden = parts.curl.hidden = Boolean(source); // They hold no audio.
     parts.error.replaceChildren(...explain(take.error));
     draw();
   }
@@ -70,12 +76,10 @@ export function createCard(take, on) {
     say(parts.time, `${clock(at)} / ${clock(duration)}`);
     parts.play.dataset.state = isSounding() ? "pause" : "play";
     parts.play.ariaLabel = t(isSounding() ? "Pause" : "Play");
-    const next = part?.to === duration ? "Repeat up to here" : "Repeat no more";
-    say(parts.repeat, t(part ? next : "Repeat from here"));
-    parts.goOn.disabled = (at || duration) > SOURCE_MAX;
+    say(parts.repeat, t(!part ? "Repeat from here" : part.to === duration ? "Repeat up to here" : "Repeat no more"));
     const gathers = isMine() && player.state === "buffering" && state === "generating";
     const told = gathers ? "Slower than it plays: gathering music" : STATES[state];
-    say(parts.state, t(told, { position: progress?.position ?? "" }));
+    say(parts.state, t(told ?? "", { position: progress?.position ?? "" }));
     drawProgress();
   }
 
@@ -86,46 +90,40 @@ export function createCard(take, on) {
     if (value && max) Object.assign(parts.progress, { value, max });
     else parts.progress.removeAttribute("value");
     const left = state === "generating" && progress?.seconds_left;
-    const bytes = download ? [value, max].filter(Boolean).map(megabytes).join(" / ") : "";
-    say(parts.left, left ? t("{time} left", { time: clock(Math.ceil(left)) }) : bytes);
+    if (download) say(parts.left, t("{bytes} MB", { bytes: [value, max].filter(Boolean).map(mega).join(" / ") }));
+    else say(parts.left, left ? t("{time} left", { time: clock(Math.ceil(left)) }) : "");
   }
 
-  async function seek(to) {
+  async function letGo(to) {
     held = null;
-    player.unlock();
-    const sound = await take.load();
-    if (isMine()) player.seek(to);
-    else if (sound) player.play(sound, to);
+    if (to !== null && isMine()) player.seek(to);
+    else if (to !== null) await on.play(take, to);
+    draw();
   }
 
   /** First from here on, then up to here, then no more. */
   async function repeat() {
-    if (!isMine()) await seek(0);
+    if (!isMine()) await on.play(take, 0);
     const { duration } = take, at = player.position(), part = player.loop;
     if (!part) player.repeat({ from: at + PART_MIN < duration ? at : 0, to: duration });
     else if (part.to === duration && at - part.from > PART_MIN) player.repeat({ from: part.from, to: at });
     else player.repeat(null);
+    draw();
   }
 
   async function save() {
     if (parts.save.ariaDisabled === "true") return;
-    const { request, source, revision, blob } = take.kept, format = parts.format.value;
-    const encode = () => generate({ ...request, format }, { source, revision }, (response) => response.blob());
+    const { source, revision, blob } = take.kept, name = filename();
+    const encode = () => generate(settings(), { source, revision }, (response) => response.blob());
     parts.save.ariaDisabled = true;
-    take.error = null;
-    try {
-      download(format === "wav" ? blob : await encode(), filename().replace(/\w+$/, format));
-    } catch (error) {
-      take.error = error;
-    }
+    tell(null);
+    await (name.endsWith("wav") ? Promise.resolve(blob) : encode()).then((file) => download(file, name), tell);
     parts.save.ariaDisabled = false;
-    render();
   }
 
-  function copyCurl() {
-    const { request, source } = take.kept;
-    if (source) download(source, "beginning.wav");
-    return copy(curl(request, filename(), source), parts.curl);
+  function tell(error) {
+    take.error = error;
+    render();
   }
 
   async function copy(text, button) {

@@ -5,37 +5,34 @@ import { memory } from "./ui.js";
 const FRENCH = {
   "Français": "English", "What should it sound like?": "Quelle musique imaginez-vous ?",
   "Instruments, mood, style, tempo.": "En anglais : instruments, ambiance, tempo.", Examples: "Exemples",
-  "Calm piano": "Piano calme", Synthwave: "Synthwave", "Epic brass": "Cuivres épiques",
-  "Sad flute": "Flûte triste", "Goes on from {time} of “{prompt}”": "Continue « {prompt} » à {time}",
-  "From scratch": "Partir de zéro", Model: "Modèle", unloaded: "pas encore chargé", loading: "se charge",
-  ready: "prêt", unavailable: "indisponible", "Weights: {license}.": "Poids : {license}.",
+  "Calm piano": "Piano calme", Synthwave: "Synthwave", "Epic brass": "Cuivres épiques", "Sad flute": "Flûte triste",
+  "Goes on from {time} of “{prompt}”": "Continue « {prompt} » à {time}", "From scratch": "Partir de zéro",
+  Model: "Modèle", unloaded: "pas encore chargé", loading: "se charge", ready: "prêt", unavailable: "indisponible",
+  "Weights: {license}.": "Poids : {license}.",
   "Weights: {license}, non-commercial.": "Poids : {license}, non commercial.",
   "Small: it knows piano, organ, guitar, bass, strings, brass, flute, synth and drums.":
     "Petit : il connaît piano, orgue, guitare, basse, cordes, cuivres, flûte, synthé et batterie.",
   "Its first use downloads them.": "La première utilisation les télécharge.",
-  "Duration in seconds": "Durée en secondes", "Duration, slider": "Durée, curseur", More: "Plus",
-  Seed: "Graine", "Draw a seed": "Tirer une graine", keep: "garder", Temperature: "Température",
-  Guidance: "Guidage", Variations: "Variantes", Format: "Format", Volume: "Volume", Generate: "Générer",
-  "Ctrl + Enter": "Ctrl + Entrée", Cancel: "Annuler", Asking: "Demande envoyée",
-  "Loading the model": "Chargement du modèle", "Waiting, place {position}": "En attente, place {position}",
-  Generating: "Génération",
+  "Duration in seconds": "Durée en secondes", "Duration, slider": "Durée, curseur", More: "Plus", Seed: "Graine",
+  "Draw a seed": "Tirer une graine", keep: "garder", Temperature: "Température", Guidance: "Guidage",
+  Variations: "Variantes", Format: "Format", Volume: "Volume", Generate: "Générer", "Ctrl + Enter": "Ctrl + Entrée",
+  Stop: "Arrêter", Waiting: "En attente", Done: "Terminé", "Loading the model": "Chargement du modèle",
+  "Waiting, place {position}": "En attente, place {position}", Generating: "Génération",
   "Slower than it plays: gathering music": "Plus lent que l’écoute : on fait des réserves",
-  "The service went away; waiting for it": "Le service s’est absenté ; on l’attend", Cancelled: "Annulé",
-  "{time} left": "encore {time}", Progress: "Avancement", Songs: "Morceaux", continued: "continué",
-  Play: "Écouter", Pause: "Pause", Delete: "Supprimer", "Repeat from here": "Répéter d’ici",
-  "Repeat up to here": "Répéter jusqu’ici", "Repeat no more": "Ne plus répéter", Position: "Position",
-  "Continue from here": "Continuer d’ici", Download: "Télécharger", "Delete all": "Tout supprimer",
-  "Copy link": "Copier le lien", "Copy as curl": "Copier pour curl", Copied: "Copié",
+  "The service went away; waiting for it": "Le service s’est absenté ; on l’attend", "{bytes} MB": "{bytes} Mo",
+  "{time} left": "encore {time}", Progress: "Avancement", Songs: "Morceaux", continued: "continué", Play: "Écouter",
+  Pause: "Pause", Delete: "Supprimer", "Repeat from here": "Répéter d’ici", "Repeat up to here": "Répéter jusqu’ici",
+  "Repeat no more": "Ne plus répéter", Position: "Position", "Continue from here": "Continuer d’ici",
+  Download: "Télécharger", "Delete all": "Tout supprimer", "Copy link": "Copier le lien",
+  "Copy as curl": "Copier pour curl", Copied: "Copié", "This key isn’t known here.": "Cette clé est inconnue ici.",
   "Delete all songs from this browser?": "Supprimer tous les morceaux de ce navigateur ?",
-  "This browser can’t keep more songs.": "Ce navigateur ne peut pas garder d’autres morceaux.",
+  "There’s no room for this song: download it.": "Plus de place pour garder ce morceau : téléchargez-le.",
+  "Choose a place in the first 30 seconds.": "Choisissez un endroit dans les 30 premières secondes.",
   "This service asks for a key": "Ce service demande une clé", Continue: "Continuer",
-  "This key isn’t known here.": "Cette clé est inconnue ici.",
   "Your songs are kept in this browser only. Nothing is kept on the server.":
     "Vos morceaux restent dans ce navigateur. Rien n’est conservé sur le serveur.",
-  "The service can’t be reached. Try again in a moment.":
-    "Le service est injoignable. Réessayez dans un instant.",
-  "The model’s weights have changed: this song can’t be had again. Ask for another one.":
-    "Les poids du modèle ont changé : ce morceau ne peut être refait. Demandez-en un autre.",
+  "The service can’t be reached. Try again in a moment.": "Le service est injoignable. Réessayez dans un instant.",
+  "The model’s weights have changed. Ask for a new song.": "Les poids ont changé. Demandez un nouveau morceau.",
 };
 
 /** What the server says in English comes after. */
@@ -46,11 +43,6 @@ const FRENCH_ERRORS = {
   triton_unavailable: "Le moteur musical est arrêté.", model_loading: "Le modèle se charge encore.",
   engine_unavailable: "Le moteur du modèle s’est arrêté.", too_slow: "C’était trop long.",
   weights_changed: "Les poids du modèle ont changé.", weights_missing: "Les poids du modèle manquent.",
-  invalid_json: "La demande est illisible.", invalid_form: "Le formulaire est illisible.",
-  not_found: "Cette adresse est inconnue ici.", method_not_allowed: "Le service refuse cet appel.",
-  foreign_origin: "Cette page ne peut pas interroger ce service.", internal: "Le serveur a échoué.",
-  body_too_slow: "La demande est arrivée trop lentement.",
-  unsupported_media_type: "La demande doit être en JSON.",
 };
 
 export let language = memory("localStorage", "language") ?? navigator.language.slice(0, 2);
@@ -72,7 +64,7 @@ export function explain(error) {
   const { code, message } = error;
   if (language !== "fr" || message in FRENCH) return [t(message)];
   const small = Object.assign(document.createElement("small"), { lang: "en", textContent: message });
-  return [FRENCH_ERRORS[code] ?? FRENCH_ERRORS.internal, small];
+  return [FRENCH_ERRORS[code] ?? "La demande a échoué.", small];
 }
 
 export function licenseText(license) {
@@ -81,12 +73,7 @@ export function licenseText(license) {
 }
 
 /** As minutes and seconds. */
-export const clock = (seconds) =>
-  `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
-
-export const megabytes = (bytes) => (bytes / 1e6).toLocaleString(language, {
-  style: "unit", unit: "megabyte", maximumFractionDigits: 0,
-});
+export const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 
 /** Puts the texts of the elements below `root` into the language that is spoken. */
 export function translate(root) {

@@ -19,7 +19,7 @@ export async function fetchWithKey(path, init = {}) {
 
 /** Whether a key was given. */
 function ask() {
-  ui.wrong.textContent = key ? t("This key isn’t known here.") : "";
+  ui.asks.textContent = t(key ? "This key isn’t known here." : "This service asks for a key");
   ui.key.value = ui.access.returnValue = "";
   ui.access.showModal();
   return new Promise((resolve) => {

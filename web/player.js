@@ -2,12 +2,13 @@
 
 import { createVoice, FADE } from "./voice.js";
 
+const MARGIN = 3 * FADE; // seconds before the end of what is there, in which more would come too late
 const RATE = 32000; // Hz, MusicGen's: no sample is changed on its way
 
 export let state = "paused"; // or "playing", or "buffering": the music comes slower than it plays
 export let sound = null;
 export let loop = null; // {from, to} in seconds
-let output = null, level = 1, voice = null;
+let output = null, voice = null;
 let rest = 0; // the position while nothing sounds
 
 /** In seconds. */
@@ -17,7 +18,7 @@ export const position = () => voice?.position() ?? rest;
 export function unlock() {
   if (!output) {
     const context = new AudioContext({ sampleRate: RATE });
-    output = new GainNode(context, { gain: level });
+    output = new GainNode(context);
     output.connect(context.destination);
   }
   if (navigator.audioSession) navigator.audioSession.type = "playback"; // iPhones are mute otherwise
@@ -26,13 +27,13 @@ export function unlock() {
 
 /** 0 to 1. */
 export function setVolume(volume) {
-  level = volume ** 2; // as loud as it looks
-  output?.gain.setTargetAtTime(level, output.context.currentTime, 0.02);
+  unlock();
+  output.gain.setTargetAtTime(volume ** 2, output.context.currentTime, 0.02); // as loud as it looks
 }
 
-/** Plays `another` from there; a loop is a song's own, and ends with it. */
-export function play(another, from) {
-  if (another !== sound) loop = null;
+/** Plays `another` from there, and no more than a part of it if all of that is there. */
+export function play(another, from, part = null) {
+  if (another !== sound) loop = part?.to <= another.seconds ? part : null;
   sound = another;
   unlock();
   start(sound.complete && from >= sound.duration ? 0 : Math.max(0, Math.min(from, sound.seconds)));
@@ -67,7 +68,7 @@ export function leave(gone) {
 
 /** More of the song has come, or time has passed. */
 export function update() {
-  if (state === "playing" && voice.left() > (sound.complete ? 0 : FADE)) {
+  if (state === "playing" && voice.left() > (voice.isWhole() ? 0 : MARGIN)) {
     voice.extend();
   } else if (state === "playing") {
     silence();
@@ -77,9 +78,10 @@ export function update() {
 }
 
 function start(from) {
+  const next = createVoice(output, sound, from, loop); // takes some time itself
   silence();
   rest = from;
-  voice = createVoice(output, sound, from, loop);
+  voice = next;
   state = "playing";
 }
 

@@ -14,13 +14,14 @@ export class Sound {
 
   /** Takes the next bytes of the file. */
   append(bytes) {
-    const end = this.#at + bytes.length, { buffer, length } = this.#bytes;
-    if (end > length) this.#bytes = new Uint8Array(buffer.transfer(Math.max(end, 2 * length)));
+    const end = this.#at + bytes.length, before = this.#bytes;
+    if (end > before.length) this.#bytes = new Uint8Array(Math.max(end, 2 * before.length));
+    if (this.#bytes !== before) this.#bytes.set(before);
     this.#bytes.set(bytes, this.#at);
     this.#at = end;
     if (!this.#header && !this.#readHeader()) return;
     this.filled = Math.max(this.filled, Math.floor((end - this.#header) / 2 / this.channels));
-    this.#begun ??= { time: performance.now(), filled: this.filled };
+    this.#begun ??= { time: performance.now(), at: end };
     const step = (this.rate / PEAK_RATE) * this.channels, samples = this.#samples(0, this.filled);
     const loudest = (peak, sample) => Math.max(peak, Math.abs(sample));
     for (let at = this.peaks.length * step; at + step <= samples.length; at += step) {
@@ -32,17 +33,21 @@ export class Sound {
   get complete() { return this.seconds >= this.duration; }
 
   /** The file comes once more from its beginning, and is the same. */
-  rewind() { this.#at = 0; }
+  rewind() { this.#at = 0; this.#begun = null; }
 
-  /** No more of it will come. */
-  close() { this.duration = this.seconds; }
+  /** No more of it will come: it ends with its last whole frame. */
+  close() {
+    this.filled -= this.filled % (this.rate / PEAK_RATE);
+    this.duration = this.seconds;
+  }
 
   /** Whether it can be played from there without a break, at the speed at which it comes. */
   lasts(seconds) {
-    const { time, filled } = this.#begun;
-    const speed = (this.filled - filled) / this.rate / ((performance.now() - time) / 1000);
-    const inTime = (this.duration - this.seconds) / speed < this.duration - seconds;
-    return this.complete || (inTime && this.seconds - seconds > AHEAD);
+    if (!this.#begun) return this.complete;
+    const { time, at } = this.#begun, second = 2 * this.channels * this.rate; // in bytes
+    const speed = (this.#at - at) / second / ((performance.now() - time) / 1000);
+    const missing = this.duration - (this.#at - this.#header) / second;
+    return this.complete || (missing / speed < this.duration - seconds && this.seconds - seconds > AHEAD);
   }
 
   /** An AudioBuffer of the frames from one to another. */

@@ -17,9 +17,7 @@ export function memory(storage, name, value = null) {
   try {
     if (value) window[storage].setItem(name, value);
     return window[storage].getItem(name);
-  } catch { // Where nothing may be stored it lasts as long as the page.
-    return value;
-  }
+  } catch { return value; } // Where nothing may be stored it lasts as long as the page.
 }
 
 export const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });

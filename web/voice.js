@@ -5,7 +5,7 @@ export const FADE = 0.01; // seconds in which a beginning or an end is no click
 
 /**
  * @param loop {from, to} in seconds, or null. All of it has to be there.
- * @returns {position(), left(): seconds that are scheduled, extend(): schedules what has come, stop()}
+ * @returns {position(), left(): seconds that are scheduled, isWhole(), extend(): schedules what has come, stop()}
  */
 export function createVoice(output, sound, start, loop) {
   const { context } = output, { rate } = sound;
@@ -15,6 +15,7 @@ export function createVoice(output, sound, start, loop) {
   const opening = loop ? sound.part(0, Math.round(loop.to * rate)) : coming(); // takes some time itself
   const begin = Math.ceil((context.currentTime + LEAD) * rate) / rate; // when the first sample sounds
   const end = () => (loop ? Infinity : begin + (until - first) / rate);
+  const isWhole = () => sound.complete && until >= sound.filled;
   const left = () => end() - context.currentTime;
   const fader = new GainNode(context, { gain: 0 });
   const sources = [];
@@ -22,7 +23,7 @@ export function createVoice(output, sound, start, loop) {
   if (loop) schedule(opening, begin, start, { loop: true, loopStart: loop.from, loopEnd: loop.to });
   else append(opening);
   ramp(begin, 0, 1);
-  return { position, left, extend: () => loop || append(coming()), stop };
+  return { position, left, isWhole, extend: () => loop || append(coming()), stop };
 
   function append(part) {
     if (!part) return;

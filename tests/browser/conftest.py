@@ -62,7 +62,7 @@ def open_page(browser: Browser, stack_url: str) -> Iterator[OpenPage]:
 @pytest.fixture
 def triton() -> FakeTriton:
     """Sings one note that grows, as fast as it is told to."""
-    return FakeTriton("musicgen-tiny")
+    return FakeTriton("musicgen-tiny", "musicgen-small")
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def quiet_page(browser: Browser, triton: FakeTriton) -> Iterator[Page]:
     """Of a gateway before that Triton."""
     with (
         running(Settings(poll_interval=0.01), triton) as address,
-        browser.new_context(locale="en-US") as context,
+        browser.new_context(locale="en-US", has_touch=True) as context,
     ):
         page = context.new_page()
         page.goto(address)

@@ -7,6 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from gateway.contract import Loading
+from gateway.errors import TooSlow, WeightsMissing
 from tests.browser.page import ask, position, song, whole
 from tests.conftest import until
 from tests.gateway.fake_triton import FakeTriton
@@ -30,9 +31,19 @@ def test_the_download_of_a_models_weights_is_shown(quiet_page: Page, triton: Fak
     triton.held.discard("musicgen-tiny")
     ask(quiet_page, "calm piano", "1")
     expect(song(quiet_page).get_by_role("status")).to_have_text("Loading the model")
-    expect(song(quiet_page).locator("[data-part=left]")).to_have_text("5 MB / 20 MB")
+    expect(song(quiet_page).locator("[data-part=left]")).to_have_text("5 / 20 MB")
     del triton.loading["musicgen-tiny"]
     whole(quiet_page)
+
+
+def test_a_model_that_is_unavailable_says_why(quiet_page: Page, triton: FakeTriton) -> None:
+    triton.held.add("musicgen-small")
+    triton.failing["musicgen-small"] = WeightsMissing("Its weights are not here.")
+    quiet_page.reload()
+    option = quiet_page.locator("option[value=musicgen-small]")
+    expect(option).to_have_text("musicgen-small · 300M · mono · unavailable")
+    quiet_page.select_option("#model", "musicgen-small")
+    expect(quiet_page.locator("#note")).to_contain_text("Its weights are not here.")
 
 
 def test_who_waits_is_told_their_place(quiet_page: Page, triton: FakeTriton) -> None:
@@ -40,20 +51,20 @@ def test_who_waits_is_told_their_place(quiet_page: Page, triton: FakeTriton) -> 
     ask(quiet_page, "calm piano", "1")
     expect(song(quiet_page).get_by_role("status")).to_have_text("Waiting, place 1")
     song(quiet_page).get_by_role("slider").press("End")  # there is nothing to play yet
-    song(quiet_page).get_by_role("button", name="Cancel").click()
+    song(quiet_page).get_by_role("button", name="Stop").click()
     expect(quiet_page.locator("article")).to_have_count(0)
     until(lambda: triton.running == 0)
 
 
-def test_what_is_there_of_a_cancelled_song_plays_to_its_end(
+def test_what_is_there_of_a_stopped_song_plays_to_its_end(
     quiet_page: Page, triton: FakeTriton
 ) -> None:
     triton.pause = 0.8  # for a second of music
     ask(quiet_page, "calm piano", "30")
     expect(song(quiet_page).locator(".play[data-state=pause]")).to_be_visible()
     quiet_page.wait_for_timeout(2000)
-    song(quiet_page).get_by_role("button", name="Cancel").click()
-    expect(song(quiet_page).get_by_role("status")).to_have_text("Cancelled")
+    song(quiet_page).get_by_role("button", name="Stop").click()
+    whole(quiet_page)
     expect(song(quiet_page).locator(".play[data-state=play]")).to_be_visible(timeout=20_000)
     assert 1 < position(quiet_page) < 30
     song(quiet_page).locator(".play").click()
@@ -68,6 +79,67 @@ def test_other_weights_do_not_pass_for_the_same_song(quiet_page: Page, triton: F
     triton.revision = "ba9876543210"
     song(quiet_page).get_by_role("button", name="Download").click()
     expect(song(quiet_page).get_by_role("alert")).to_contain_text("weights have changed")
+
+
+def test_a_song_that_breaks_off_says_why_and_keeps_what_was_heard(
+    quiet_page: Page, triton: FakeTriton
+) -> None:
+    triton.pause, triton.cuts = 0.3, [TooSlow("The song took too long.")]
+    ask(quiet_page, "calm piano", "5")
+    expect(song(quiet_page).get_by_role("alert")).to_have_text("The song took too long.")
+    whole(quiet_page)
+    expect(song(quiet_page).locator("[data-part=time]")).to_contain_text("/ 0:01")
+    assert len(triton.heard) == 1  # It is not asked for again.
+
+
+def test_no_more_songs_are_asked_for_than_leave_room_for_their_progress(
+    quiet_page: Page, triton: FakeTriton
+) -> None:
+    triton.stuck = True
+    quiet_page.click("#more summary")
+    quiet_page.select_option("#variations", "4")
+    for _ in range(2):
+        ask(quiet_page, "calm piano", "5")
+    status = quiet_page.locator("article").get_by_role("status")
+    expect(status.filter(has_text="Waiting, place 1")).to_have_count(4)
+    assert triton.running == 4
+    quiet_page.get_by_role("button", name="Stop").last.click()
+    until(lambda: len(triton.heard) == 5 and triton.running == 4)
+
+
+def test_what_was_asked_for_last_is_heard(quiet_page: Page, triton: FakeTriton) -> None:
+    ask(quiet_page, "a song that is there", "30")
+    whole(quiet_page)
+    triton.pause = 1.5
+    ask(quiet_page, "a song that will be", "30")
+    songs = quiet_page.locator("article")
+    songs.last.locator(".play").click()  # Pause
+    songs.last.get_by_role("slider").fill("8")
+    songs.last.locator(".play").click()
+    expect(songs.first.locator(".play")).to_be_enabled()  # It sounds, if it is played.
+    quiet_page.wait_for_timeout(300)
+    expect(songs.last.locator(".play[data-state=pause]")).to_be_visible()
+    expect(songs.first.locator(".play[data-state=play]")).to_be_visible()
+
+
+def test_a_finger_that_moves_the_page_moves_no_song(quiet_page: Page) -> None:
+    quiet_page.set_viewport_size({"width": 390, "height": 600})
+    ask(quiet_page, "calm piano", "30")
+    whole(quiet_page)
+    song(quiet_page).locator(".play[data-state=pause]").click()
+    before = position(quiet_page)
+    box = song(quiet_page).get_by_role("slider").bounding_box()
+    assert box
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    devtools = quiet_page.context.new_cdp_session(quiet_page)
+    scrolled = quiet_page.evaluate("scrollY")
+    for step in range(15):
+        kind, points = ("touchMove" if step else "touchStart"), [{"x": x, "y": y + 12 * step}]
+        devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        quiet_page.wait_for_timeout(16)
+    devtools.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    until(lambda: quiet_page.evaluate("scrollY") < scrolled)
+    assert position(quiet_page) == before
 
 
 def test_a_service_out_of_reach_is_told_and_may_be_asked_again(quiet_page: Page) -> None:

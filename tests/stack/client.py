@@ -65,7 +65,7 @@ def stream(stack: Stack, model: str, values: dict[str, Any], request_id: str = "
         )
         received = []
         while True:
-            answer = answers.get(timeout=30)
+            answer = answers.get(timeout=120)
             received.append(answer)
             if isinstance(answer, InferenceServerException):
                 return received
