@@ -12,13 +12,15 @@ from musicgen_engine.engine.scheduler import Task
 from musicgen_engine.engine.window import Frames, Layout
 from musicgen_engine.song import FRAME_RATE, SAMPLES_PER_FRAME, Codes, Samples
 
-FIRST_CHUNK = FRAME_RATE // 2  # frames of audio (0.5 s), for the listener waits
-CHUNK = FRAME_RATE  # frames of audio (1 s) ever after
+# In frames of audio. Chunks are short at first: the listener waits, and then has little in reserve.
+OPENING, SHORT_CHUNK = 2 * FRAME_RATE, FRAME_RATE // 2
+CHUNK = FRAME_RATE
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """What goes out at once. `codes` are those drawn since the last chunk: ahead of `audio`."""
+    """What goes out at once. `codes` are those that the codec was given since the last chunk: ahead
+    of `audio` by its look-ahead, and the same whenever the song's turn with the codec comes."""
 
     audio: Samples
     codes: Codes
@@ -98,7 +100,7 @@ class Track:
         """The frames that the codec is given next go up to here. They are cut the same wherever the
         song is taken up: so its samples are the same to the bit."""
         playable = max(0, self._given - self._lookahead)
-        chunk = CHUNK if playable else FIRST_CHUNK
+        chunk = SHORT_CHUNK if playable < OPENING else CHUNK
         return min(playable + chunk + self._lookahead, self._frames)
 
     def play(self) -> Chunk | None:
@@ -110,6 +112,6 @@ class Track:
         if not (audio.size or self.ended):
             return None
         audio, self._cut = audio[:, self._cut :], 0
-        codes = self._codes[:, self._told : self._complete]
-        self._told = self._complete
+        codes = self._codes[:, self._told : until]
+        self._told = max(self._told, until)
         return Chunk(audio, codes, last=self.ended)

@@ -32,11 +32,11 @@ def test_a_plain_request_gets_one_response_with_everything(stack: Stack) -> None
     assert status(answer) == {"state": "done", "frames": 125, "total_frames": 125}
 
 
-def test_a_stream_is_the_same_song_in_chunks_of_a_second_after_half_a_one(stack: Stack) -> None:
+def test_a_stream_is_the_same_song_in_chunks_of_half_a_second_at_first(stack: Stack) -> None:
     (whole,) = stream(stack, "musicgen-tiny", SONG)
     answers = stream(stack, "musicgen-tiny", {**SONG, "STREAM": True})
     pieces = chunks(answers)
-    assert [piece.as_numpy("AUDIO").shape[1] for piece in pieces] == [16_000, 32_000, 32_000]
+    assert [piece.as_numpy("AUDIO").shape[1] for piece in pieces] == 5 * [16_000]
     for name in ("AUDIO", "CODES"):
         assert np.array_equal(joined(pieces, name), whole.as_numpy(name))
     states = [status(answer)["state"] for answer in answers]

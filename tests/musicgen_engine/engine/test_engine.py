@@ -237,15 +237,15 @@ def test_a_song_has_exactly_its_frames(tiny: Model, frames: int) -> None:
 
 
 def test_audio_goes_out_while_the_song_is_made(tiny: Model) -> None:
-    """Half a second first, as soon as the codec's four frames of look-ahead are there."""
+    """Half seconds for two seconds, as soon as the codec's four frames of look-ahead are there."""
     studio = Studio(tiny)
     take = studio.submit(replace(SAMPLED, frames=200))
     while not take.chunks:
         studio.engine.round()
     assert take.task.frames_done == 29
     studio.finish()
-    assert [chunk.audio.shape[1] // 640 for chunk in take.chunks] == [25, 50, 50, 50, 25]
-    assert [chunk.codes.shape[1] for chunk in take.chunks] == [29, 50, 50, 50, 21]
+    assert [chunk.audio.shape[1] // 640 for chunk in take.chunks] == [25, 25, 25, 25, 50, 50]
+    assert [chunk.codes.shape[1] for chunk in take.chunks] == [29, 25, 25, 25, 50, 46]
 
 
 @pytest.mark.parametrize(("held", "start"), [(29, 16_000), (60, 0), (60, 60 * 640), (61, 12_345)])
