@@ -12,7 +12,6 @@ import { clear, createStore, del, set, values } from "./vendor/idb-keyval.js";
 
 const shelf = createStore("audiocraft", "songs"); // Songs that this browser keeps. The server keeps none.
 const onShelf = async (ask, ...given) => ask(...given, shelf); // rejects also where no IndexedDB is
-const FULL = "There’s no room for this song: download it.";
 const cards = new Map(); // by take
 let awaited = null; // the take that plays as soon as it sounds
 
@@ -30,7 +29,7 @@ function place(take) {
 async function make(take) {
   await take.make();
   const { state, error, sound, kept } = take;
-  if (state === "done") onShelf(set, kept.id, kept).catch(() => say(ui.kept, t(FULL)));
+  if (state === "done") onShelf(set, kept.id, kept).catch(() => say(ui.kept, t("No room for this song: download it.")));
   if (take !== awaited && sound !== player.sound) take.unload();
   if (error?.code !== "unauthorized") loadModels().catch(() => {}); // The song tells already.
   if (sound || (error && !error.field)) return;
@@ -110,5 +109,4 @@ renderTexts();
 loadModels().catch(composer.show);
 drawFrame(null);
 const songs = await onShelf(values).catch(() => []);
-songs.sort((one, other) => other.at - one.at);
-ui.cards.append(...songs.map((kept) => place(new Take(kept))));
+ui.cards.append(...songs.sort((one, other) => other.at - one.at).map((kept) => place(new Take(kept))));

@@ -26,7 +26,7 @@ const FRENCH = {
   Download: "Télécharger", "Delete all": "Tout supprimer", "Copy link": "Copier le lien",
   "Copy as curl": "Copier pour curl", Copied: "Copié", "This key isn’t known here.": "Cette clé est inconnue ici.",
   "Delete all songs from this browser?": "Supprimer tous les morceaux de ce navigateur ?",
-  "There’s no room for this song: download it.": "Plus de place pour garder ce morceau : téléchargez-le.",
+  "No room for this song: download it.": "Plus de place pour garder ce morceau : téléchargez-le.",
   "Choose a place in the first 30 seconds.": "Choisissez un endroit dans les 30 premières secondes.",
   "This service asks for a key": "Ce service demande une clé", Continue: "Continuer",
   "Your songs are kept in this browser only. Nothing is kept on the server.":
@@ -43,6 +43,10 @@ const FRENCH_ERRORS = {
   triton_unavailable: "Le moteur musical est arrêté.", model_loading: "Le modèle se charge encore.",
   engine_unavailable: "Le moteur du modèle s’est arrêté.", too_slow: "C’était trop long.",
   weights_changed: "Les poids du modèle ont changé.", weights_missing: "Les poids du modèle manquent.",
+  invalid_json: "La demande est illisible.", invalid_form: "Le formulaire est illisible.",
+  not_found: "Cette adresse est inconnue ici.", method_not_allowed: "Le service refuse cet appel.",
+  foreign_origin: "Cette page ne peut pas interroger ce service.", internal: "Le serveur a échoué.",
+  body_too_slow: "La demande est arrivée trop lentement.", unsupported_media_type: "La demande doit être en JSON.",
 };
 
 export let language = memory("localStorage", "language") ?? navigator.language.slice(0, 2);
@@ -64,7 +68,7 @@ export function explain(error) {
   const { code, message } = error;
   if (language !== "fr" || message in FRENCH) return [t(message)];
   const small = Object.assign(document.createElement("small"), { lang: "en", textContent: message });
-  return [FRENCH_ERRORS[code] ?? "La demande a échoué.", small];
+  return [FRENCH_ERRORS[code] ?? FRENCH_ERRORS.internal, small];
 }
 
 export function licenseText(license) {
