@@ -80,8 +80,7 @@ export function update() {
 function start(from) {
   const next = createVoice(output, sound, from, loop); // takes some time itself
   silence();
-  rest = from;
-  voice = next;
+  [rest, voice] = [from, next];
   state = "playing";
 }
 

@@ -64,7 +64,8 @@ export class Take extends EventTarget {
       try {
         return await this.#ask();
       } catch (lost) {
-        const why = this.sound && await fetchProgress(this.#id).catch(() => null), error = why?.error ?? lost;
+        const why = lost.code === "network" && await fetchProgress(this.#id).catch(() => null);
+        const error = why?.error ?? lost;
         if (!this.sound || !AWAY.includes(error.code)) throw error;
         if (this.sound.filled > heard) [heard, until] = [this.sound.filled, Date.now() + PATIENCE_MS];
         if (Date.now() > until) throw error;
