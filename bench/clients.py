@@ -29,7 +29,7 @@ import aiohttp
 from bench import machine
 from bench.service import MODEL, PARTS, counted, part, running
 from bench.table import Table
-from bench.vandal import Vandal
+from bench.abusive_client import Vandal
 from supervisor import shared_memory
 from tests.conftest import ADMIN, Stack, until
 

@@ -30,16 +30,16 @@ import numpy as np
 import torch
 
 from bench import machine
-from bench.audience import GAP, Audience, perform
-from bench.rivals import Audiocraft, Rival, Transformers
+from bench.offline import GAP, Audience, perform
+from bench.baselines import Audiocraft, Rival, Transformers
 from bench.small import SMALL, write_small
 from bench.table import Record, Table
-from musicgen_engine.engine.decoder import ROWS, Piece
-from musicgen_engine.engine.engine import PIECE, Engine
-from musicgen_engine.engine.model import Model
-from musicgen_engine.engine.scheduler import Scheduler, Task
-from musicgen_engine.placement import Placement
-from musicgen_engine.song import FRAME_RATE, SAMPLES_PER_FRAME, Song
+from musicgen_engine.model.transformer import ROWS, Piece
+from musicgen_engine.core.engine import PIECE, Engine
+from musicgen_engine.core.loaded_model import Model
+from musicgen_engine.core.scheduler import Scheduler, Task
+from musicgen_engine.config import Placement
+from protocol.request import FRAME_RATE, SAMPLES_PER_FRAME, Song
 from training.structure import CODEBOOKS
 
 PROMPT = "a calm piano melody over slow strings, warm and nostalgic"

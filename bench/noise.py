@@ -1,6 +1,6 @@
 """A variant that plays noise at the pace of real time, and costs next to nothing.
 
-Behind Triton's stub in place of `musicgen_engine.triton_model`, by the same contract: a second of
+Behind Triton's stub in place of `musicgen_engine.stub.variant`, by the same contract: a second of
 mono at once, then one each second, and in between how the song fares. Every song is a whole number
 of seconds. No song is cancelled: the listeners of bench/streams.py hear theirs to the end.
 """
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from musicgen_engine import triton_model
-from musicgen_engine import triton_tensors as tensors
-from musicgen_engine.song import FRAME_RATE, SAMPLE_RATE, Song
+from musicgen_engine.stub import tensors
+from protocol.request import FRAME_RATE, SAMPLE_RATE, Song
 
 AUDIO = np.random.default_rng(0).uniform(-1, 1, (1, SAMPLE_RATE)).astype(np.float32)
 CODES = np.zeros((4, FRAME_RATE), np.int32)

@@ -20,7 +20,7 @@ PARTS = {
     "tritonserver": ("tritonserver", "--model-repository"),
     "front": (STUB, "/musicgen/"),
     "stub": (STUB, f"/{MODEL}/"),
-    "engine": ("musicgen_engine.engine", f"/{MODEL}/"),
+    "engine": ("musicgen_engine.core", f"/{MODEL}/"),
 }
 
 

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from musicgen_engine.errors import WeightsMissing
+from protocol.errors import WeightsMissing
 from musicgen_engine.repository import Repository
-from musicgen_engine.weights import fetch, resolve
+from musicgen_engine.hub import fetch, resolve
 
 PROJECT = Path(__file__).resolve().parent.parent
 

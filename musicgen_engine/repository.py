@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from musicgen_engine.weights import is_cached, resolve
+from musicgen_engine.hub import is_cached, resolve
 
 log = logging.getLogger("musicgen")
 

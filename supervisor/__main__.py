@@ -19,7 +19,7 @@ from pathlib import Path
 from secrets import token_urlsafe
 
 from gateway.settings import Settings as GatewaySettings
-from musicgen_engine.settings import Settings as EngineSettings
+from protocol.settings import Settings as EngineSettings
 from supervisor import orphans, ports, shared_memory
 from supervisor.process import Process
 from supervisor.settings import PROJECT, Settings

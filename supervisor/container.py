@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from secrets import token_urlsafe
 
-from musicgen_engine.settings import Settings as EngineSettings
+from protocol.settings import Settings as EngineSettings
 from supervisor import shared_memory
 from supervisor.settings import PROJECT, Settings
 from supervisor.tritonserver import TritonServer

@@ -8,7 +8,7 @@ from aiohttp.web import RouteDef
 
 from gateway.errors import GatewayError
 from gateway.routes import routes
-from musicgen_engine.errors import ServiceError
+from protocol.errors import ServiceError
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "README.fr.md", *sorted((ROOT / "docs").glob("*.md"))]

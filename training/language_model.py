@@ -17,7 +17,7 @@ from torch import Tensor, distributed
 from torch.multiprocessing.spawn import spawn
 from torch.nn import functional as F
 
-from musicgen_engine.song import FRAME_RATE
+from protocol.request import FRAME_RATE
 from training import data
 from training.batch import Batch, draw
 from training.caption import describe

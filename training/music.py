@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal, NamedTuple
 
-from musicgen_engine.song import FRAME_RATE
+from protocol.request import FRAME_RATE
 
 STEPS = 16  # sixteenth notes in a bar
 PHRASE = 4  # bars that are written; they come again and again

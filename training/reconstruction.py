@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from musicgen_engine.song import SAMPLE_RATE
-from musicgen_engine.song import SAMPLES_PER_FRAME as HOP
+from protocol.request import SAMPLE_RATE
+from protocol.request import SAMPLES_PER_FRAME as HOP
 from training import data
 from training.files import keep
 from training.quantizer import dequantise

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from musicgen_engine.song import SAMPLE_RATE
+from protocol.request import SAMPLE_RATE
 
 CODEBOOKS = 4
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from musicgen_engine.song import SAMPLES_PER_FRAME as HOP
+from protocol.request import SAMPLES_PER_FRAME as HOP
 
 WINDOW = 2 * HOP
 # Weights of the bins: loud low ones count less than their energy, soft high ones more.

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.errors import EngineUnavailable, GatewayError
 from gateway.metrics import Metrics
-from musicgen_engine.measures import COUNTERS, GAUGES
+from musicgen_engine.metrics import COUNTERS, GAUGES
 from tests.conftest import ROOT
 from tests.gateway.fake_triton import FakeTriton
 from tests.gateway.test_models import until

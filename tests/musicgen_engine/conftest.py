@@ -1,8 +1,64 @@
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from tests.conftest import staying_here
+from musicgen_engine.core.loaded_model import Model
+from musicgen_engine.config import Placement
+from tests.conftest import ROOT, staying_here
+from training.random_checkpoint import MINIMAL, write_checkpoint
+
+TINY = ROOT / "model_repository" / "musicgen-tiny" / "1"
+
+
+def load(folder: Path, **placement: Any) -> Model:
+    with staying_here():
+        return Model.load(folder, Placement(device="cpu", **placement))
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mono")
+    write_checkpoint(folder, MINIMAL, channels=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stereo_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stereo")
+    write_checkpoint(folder, MINIMAL, channels=2)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def rotary_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rotary")
+    write_checkpoint(folder, replace(MINIMAL, positions="rope"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_checkpoint: Path) -> Model:
+    return load(tiny_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def stereo(stereo_checkpoint: Path) -> Model:
+    return load(stereo_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def rotary(rotary_checkpoint: Path) -> Model:
+    return load(rotary_checkpoint)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """As fast for so small models, and steady where cores are shared."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from musicgen_engine.song import Song
-from tests.musicgen_engine.engine.conftest import TINY
-from tests.musicgen_engine.engine.conftest import load as load_model
-from tests.musicgen_engine.engine.studio import play
+from protocol.request import Song
+from tests.musicgen_engine.core.conftest import TINY
+from tests.musicgen_engine.core.conftest import load as load_model
+from tests.musicgen_engine.core.studio import play
 
 FILES = ["state_dict.bin", "compression_state_dict.bin"]
 

@@ -95,7 +95,7 @@ def test_an_engine_that_dies_amid_a_song_is_told_to_a_plain_infer(stack: Stack) 
     with ThreadPoolExecutor(1) as pool:
         lost = pool.submit(asyncio.run, infer(stack, song))
         until(lambda: state()["running"])
-        os.kill(until(lambda: stack.pid("musicgen_engine.engine", "musicgen-tiny")), signal.SIGKILL)
+        os.kill(until(lambda: stack.pid("musicgen_engine.core", "musicgen-tiny")), signal.SIGKILL)
         error = lost.exception(timeout=5)
     assert isinstance(error, InferenceServerException)
     assert error.status() == "StatusCode.UNAVAILABLE"

@@ -31,7 +31,7 @@ def test_the_model_declares_what_the_documents_say(stack: Stack) -> None:
 
 def test_the_stub_never_imports_torch(stack: Stack) -> None:
     stub = until(lambda: stack.pid("triton_python_backend_stub", "musicgen-tiny"))
-    engine = until(lambda: stack.pid("musicgen_engine.engine", "musicgen-tiny"))
+    engine = until(lambda: stack.pid("musicgen_engine.core", "musicgen-tiny"))
     assert "libtorch" not in Path(f"/proc/{stub}/maps").read_text()
     assert "libtorch" in Path(f"/proc/{engine}/maps").read_text()
 

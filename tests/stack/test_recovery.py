@@ -29,7 +29,7 @@ def healed(stack: Stack) -> None:
 
 
 def engine(stack: Stack) -> int:
-    return int(until(lambda: stack.pid("musicgen_engine.engine", "musicgen-tiny")))
+    return int(until(lambda: stack.pid("musicgen_engine.core", "musicgen-tiny")))
 
 
 def gone(pid: int) -> bool:
@@ -71,7 +71,7 @@ async def broken(stack: Stack, moments: Sequence[float], *words: str) -> bytes:
 
 @pytest.mark.parametrize(
     "words",
-    [("musicgen_engine.engine", "musicgen-tiny"), (STUB, "musicgen-tiny")],
+    [("musicgen_engine.core", "musicgen-tiny"), (STUB, "musicgen-tiny")],
     ids=["engine", "stub"],
 )
 async def test_a_song_survives_what_makes_it_to_the_byte(
@@ -123,7 +123,7 @@ async def test_an_engine_that_keeps_dying_is_seen_and_comes_back(stack: Stack) -
     deadline = time.monotonic() + 60
     while stack.model("musicgen-tiny")["state"] != "unavailable":
         assert time.monotonic() < deadline
-        if pid := stack.pid("musicgen_engine.engine", "musicgen-tiny"):
+        if pid := stack.pid("musicgen_engine.core", "musicgen-tiny"):
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.1)
     assert "SIGKILL" in stack.model("musicgen-tiny")["reason"]

@@ -1,2 +1,2 @@
 # What Triton looks for; config.pbtxt names the checkpoint.
-from musicgen_engine.triton_model import TritonPythonModel
+from musicgen_engine.stub.variant import TritonPythonModel

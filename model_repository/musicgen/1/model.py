@@ -1,2 +1,2 @@
 # What Triton looks for.
-from musicgen_engine.triton_front import TritonPythonModel
+from musicgen_engine.stub.front import TritonPythonModel

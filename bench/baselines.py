@@ -1,0 +1,94 @@
+"""audiocraft and transformers in musicgen-small's shape, each with a call between its steps."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from bench.small import SMALL
+from protocol.request import Codes
+from training.structure import CODEBOOKS
+
+
+class Rival(Protocol):
+    def generate(self, songs: int, frames: int, steps: int, between: Callable[[], None]) -> None:
+        """Goes on from `frames` of random codes, all songs as a batch.
+
+        Args:
+            between: called after the prefill, which gives the first codes, and after each step.
+        """
+
+
+class Audiocraft:
+    def __init__(self, folder: Path, prompt: str) -> None:
+        from audiocraft.models.musicgen import MusicGen
+
+        os.chdir(folder)  # where it finds the text encoder
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._model: Any = MusicGen.get_pretrained(str(folder), device="cpu")
+        self._prompt = prompt
+
+    def generate(self, songs: int, frames: int, steps: int, between: Callable[[], None]) -> None:
+        self._model.lm.generate(
+            torch.randint(SMALL.codes, (songs, CODEBOOKS, frames)),
+            self._conditions(songs),
+            max_gen_len=frames + steps,
+            top_k=250,
+            callback=lambda _step, _steps: between(),
+        )
+
+    def greedy(self, frames: int) -> Codes:
+        codes: torch.Tensor = self._model.lm.generate(
+            None, self._conditions(1), max_gen_len=frames, use_sampling=False
+        )
+        return codes[0].numpy().astype(np.int32)
+
+    def _conditions(self, songs: int) -> Any:
+        return self._model._prepare_tokens_and_attributes([self._prompt] * songs, None)[0]
+
+
+class Transformers:
+    """Text encoder and codec are as small as can be, for neither is in a step."""
+
+    def __init__(self) -> None:
+        import transformers
+
+        decoder = transformers.MusicgenDecoderConfig(
+            vocab_size=SMALL.codes,
+            num_hidden_layers=SMALL.layers,
+            hidden_size=SMALL.dim,
+            num_attention_heads=SMALL.heads,
+            ffn_dim=4 * SMALL.dim,
+            num_codebooks=CODEBOOKS,
+        )
+        text = transformers.T5Config(d_model=SMALL.text_dim, num_layers=1, d_ff=64)
+        codec = transformers.EncodecConfig(num_filters=4, codebook_size=SMALL.codes)
+        config = transformers.MusicgenConfig(
+            text_encoder=text.to_dict(), audio_encoder=codec.to_dict(), decoder=decoder.to_dict()
+        )
+        model: Any = transformers.MusicgenForConditionalGeneration(config)
+        self._model = model.eval()
+
+    def generate(self, songs: int, frames: int, steps: int, between: Callable[[], None]) -> None:
+        def step(codes: torch.Tensor, _scores: Any) -> torch.Tensor:
+            between()
+            return torch.zeros(len(codes), dtype=torch.bool)  # go on
+
+        text = torch.randint(3, 1000, (songs, 12))
+        self._model.generate(
+            input_ids=text,
+            attention_mask=torch.ones_like(text),
+            decoder_input_ids=torch.randint(SMALL.codes, (songs * CODEBOOKS, frames)),
+            guidance_scale=3.0,
+            do_sample=True,
+            top_k=250,
+            max_new_tokens=steps,
+            stopping_criteria=[step],
+        )

@@ -1,0 +1,311 @@
+"""A checkpoint in audiocraft's format, taken apart: the one module that touches audiocraft."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from musicgen_engine.core import torchaudio_shim
+from musicgen_engine.model.streaming_codec import Codec
+from musicgen_engine.model.transformer import LayerWeights, Shape, Weights
+from musicgen_engine.core.memory import GB, host_room
+from musicgen_engine.model.delay_pattern import Layout
+from protocol.errors import EngineUnavailable, InvalidInput
+from protocol.request import (
+    FRAME_RATE,
+    MAX_PROMPT,
+    SAMPLE_RATE,
+    SAMPLES_PER_FRAME,
+    Codes,
+    Samples,
+    Song,
+)
+from musicgen_engine.hub import LM
+
+# Loading a checkpoint must not run code from it, whatever the environment says: the first variable
+# would allow it, the second forbids it to every caller.
+os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
+os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+
+torchaudio_shim.install()
+# audiocraft and the libraries it pulls in warn about each other's versions and about training.
+logging.getLogger("xformers").setLevel(logging.ERROR)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import huggingface_hub.constants
+    import torch
+    import transformers.utils.logging
+    from audiocraft.data.audio_utils import convert_audio
+    from audiocraft.models import loaders
+    from audiocraft.models.builders import get_wrapped_compression_model
+    from audiocraft.models.encodec import (
+        EncodecModel,
+        HFEncodecCompressionModel,
+        InterleaveStereoCompressionModel,
+    )
+    from audiocraft.modules.codebooks_patterns import DelayedPatternProvider
+    from audiocraft.modules.conditioners import ConditioningAttributes
+    from audiocraft.quantization.vq import ResidualVectorQuantizer
+    from omegaconf import OmegaConf
+    from torch import Tensor, nn
+    from torch.nn.utils import parametrize, remove_weight_norm
+
+transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+# The codec computes in float32 on a GPU too, not in TF32.
+torch.backends.cudnn.allow_tf32 = False
+
+MAX_TOKENS = MAX_PROMPT + 2  # of text: one a character, though a few signs take several
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """`describe` encodes a prompt: float32 [tokens, dim], at most MAX_TOKENS, what the decoder is
+    conditioned on. Raises InvalidInput when it is longer.
+
+    `encode` turns audio, of any number of channels and with its samples a second, into codes.
+    """
+
+    weights: Weights
+    layout: Layout
+    codec: Codec
+    describe: Callable[[str], Tensor]
+    encode: Callable[[Samples, int], Codes]
+
+
+class Unsupported(ValueError):
+    """The checkpoint holds what this engine cannot play; says what."""
+
+
+def load(folder: Path, device: torch.device) -> Checkpoint:
+    """Loads state_dict.bin and compression_state_dict.bin from `folder`.
+
+    Text encoder and codec go to `device`; the decoder's weights stay on the CPU, for the Decoder
+    to place.
+
+    A text encoder in a folder of its own there (such as `t5-small`) is used rather than the hub's:
+    audiocraft asks for it by name, which finds a folder of the working directory first. So this
+    changes the working directory, which belongs to the one model of an engine process.
+
+    Raises:
+        Unsupported: naming the part of it that the engine has no counterpart for.
+    """
+    # All there is to load is on the disk by now (see weights.fetch). Without this, transformers
+    # asks the hub for news of each file, and waits long for a hub that does not answer.
+    huggingface_hub.constants.HF_HUB_OFFLINE = True
+    folder = folder.resolve()
+    os.chdir(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        check(torch.load(folder / LM, weights_only=True, mmap=True))  # before much is read
+        lm = loaders.load_lm_model(str(folder), device="cpu")
+        codec = loaders.load_compression_model(str(folder), device="cpu")
+    codec = get_wrapped_compression_model(codec, lm.cfg)
+    layout = _layout(lm)
+    _require(
+        (codec.num_codebooks, codec.cardinality) == (layout.codebooks, layout.special),
+        "its codec has other codebooks",
+    )
+    audio = codec_of(codec)
+    codec.to(device)
+    encode = _encoder(codec, audio.channels, device)
+    return Checkpoint(_weights(lm), layout, audio, _describer(lm, device), encode)
+
+
+def check(package: Any) -> None:
+    """What audiocraft would stumble over while it builds the model, or not notice at all.
+
+    Raises:
+        Unsupported: the model is of another kind.
+        EngineUnavailable: the host has no room for it.
+    """
+    config = OmegaConf.create(package["xp.cfg"])
+    kinds = {name: kind.model for name, kind in config.conditioners.items() if name != "args"}
+    _require(config.lm_model == "transformer_lm", f"it is a {config.lm_model}")
+    _require(kinds == {"description": "t5"}, f"it is conditioned on {', '.join(kinds)}")
+    positions = config.transformer_lm.positional_embedding
+    _require(positions in ("sin", "rope"), f"its positions are {positions}")
+    _require(not config.transformer_lm.xpos, "its rotary positions fade")
+    _require(config.transformer_lm.causal, "it is not causal")
+    # audiocraft loads the file beside the model, which is float32 on a CPU.
+    tensors = package["best_state"].values()
+    needed = sum(tensor.numel() * (tensor.itemsize + 4) for tensor in tensors)
+    if needed > (room := host_room()).free:
+        raise EngineUnavailable(
+            f"the model needs {needed / GB:.1f} GB of the host's memory while it loads: {room}; "
+            "make room"
+        )
+
+
+def _require(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise Unsupported(f"the checkpoint cannot be played: {otherwise}")
+
+
+def _layout(lm: Any) -> Layout:
+    pattern = lm.pattern_provider
+    _require(
+        type(pattern) is DelayedPatternProvider
+        and not (pattern.flatten_first or pattern.empty_initial)
+        and min(pattern.delays) == 0,
+        "its codebooks follow another pattern than delays from 0 on",
+    )
+    window = int(lm.cfg.dataset.segment_duration * FRAME_RATE)
+    usual = Song.extend_stride
+    _require(usual * FRAME_RATE < window, f"it was trained on less than {usual:g} s at a time")
+    return Layout(tuple(pattern.delays), lm.card, window)
+
+
+def _weights(lm: Any) -> Weights:
+    """What the Decoder computes with; `lm` loses its layers, one by one, as they are taken."""
+    transformer = lm.transformer
+    _require(transformer.positional_scale == 1, "its positions are scaled")
+    _require(transformer.max_period == 10_000, "its positions have another period")
+    _require(lm.out_norm is not None, "it normalises behind the layers")
+    _require(not any(linear.bias is not None for linear in lm.linears), "its heads have biases")
+    embeddings = torch.stack([embedding.weight for embedding in lm.emb])
+    first = transformer.layers[0]
+    codebooks, tokens, dim = embeddings.shape
+    shape = Shape(
+        layers=len(transformer.layers),
+        dim=dim,
+        heads=first.self_attn.num_heads,
+        feed=first.linear1.out_features,
+        codebooks=codebooks,
+        card=tokens - 1,
+        rotary=transformer.rope is not None,
+    )
+    heads = torch.cat([linear.weight for linear in lm.linears])
+    return Weights(shape, embeddings, _layers(transformer.layers), _norm(lm.out_norm), heads)
+
+
+def _layers(layers: nn.ModuleList) -> Iterator[LayerWeights]:
+    while layers:
+        yield _layer(layers.pop(0))
+
+
+def _layer(layer: Any) -> LayerWeights:
+    _require(layer.cross_attention is not None, "it does not attend to a text")
+    _require(isinstance(layer.layer_scale_1, nn.Identity), "its layers are scaled")
+    _require(layer.activation is nn.functional.gelu, "its activation is not GELU")
+    _require(layer.linear1.bias is None and layer.linear2.bias is None, "its layers have biases")
+    self_in, self_out = _attention(layer.self_attn)
+    cross_in, cross_out = _attention(layer.cross_attention)
+    return LayerWeights(
+        norm_self=_norm(layer.norm1),
+        self_in=self_in,
+        self_out=self_out,
+        norm_cross=_norm(layer.norm_cross),
+        cross_in=cross_in,
+        cross_out=cross_out,
+        norm_feed=_norm(layer.norm2),
+        feed_in=layer.linear1.weight,
+        feed_out=layer.linear2.weight,
+    )
+
+
+def _attention(attention: Any) -> tuple[Tensor, Tensor]:
+    """Its matrix from the input to queries, keys and values, and the one to the output."""
+    _require(not attention.qk_layer_norm, "its queries and keys are normalised")
+    _require(attention.kv_repeat == 1, "its heads share keys")
+    _require(attention.past_context is None, "its attention has a limited reach")
+    inner = attention if attention.custom else attention.mha
+    _require(inner.in_proj_bias is None, "its attention has biases")
+    return inner.in_proj_weight, inner.out_proj.weight
+
+
+def _norm(norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
+    _require(norm.eps == 1e-5, "its norms have another epsilon")
+    return norm.weight, norm.bias
+
+
+def _describer(lm: Any, device: torch.device) -> Callable[[str], Tensor]:
+    provider, fuser = lm.condition_provider, lm.fuser  # not `lm` itself, which is to go
+    others = [way for way, names in fuser.fuse2cond.items() if names and way != "cross"]
+    _require(
+        not (others or fuser.cross_attention_pos_emb),
+        "its text is not for the cross-attention alone",
+    )
+    encoder = provider.conditioners["description"]
+    encoder.t5.to(device)
+    encoder.output_proj.to(device)
+    encoder.device = device
+
+    @torch.inference_mode()
+    def describe(prompt: str) -> Tensor:
+        attributes = ConditioningAttributes(text={"description": prompt})
+        texts = provider.tokenize([attributes])
+        tokens = texts["description"]["input_ids"].shape[1]
+        if tokens > MAX_TOKENS:
+            raise InvalidInput(f"PROMPT: {tokens} tokens of text; at most {MAX_TOKENS} are read")
+        embeddings: Tensor
+        embeddings, _mask = provider(texts)["description"]
+        return embeddings[0]
+
+    return describe
+
+
+def _encoder(codec: Any, channels: int, device: torch.device) -> Callable[[Samples, int], Codes]:
+    @torch.inference_mode()
+    def encode(audio: Samples, sample_rate: int) -> Codes:
+        """Whole frames; samples beyond are left out."""
+        wave = convert_audio(torch.from_numpy(audio)[None], sample_rate, SAMPLE_RATE, channels)
+        wave = wave[..., : wave.shape[-1] // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME]
+        codes, _scale = codec.encode(wave.to(device))
+        return np.asarray(codes[0].cpu(), np.int32)
+
+    return encode
+
+
+def codec_of(model: Any) -> Codec:
+    """Decoder and quantizer of a compression model, which is changed by it."""
+    channels = 1
+    if isinstance(model, InterleaveStereoCompressionModel):
+        _require(not model.per_timestep, "its channels alternate by frames")
+        model, channels = model.model, model.channels
+    _require(model.sample_rate == SAMPLE_RATE, f"its codec is for {model.sample_rate} Hz")
+    _require(model.channels == 1, "its codec mixes channels")
+    if isinstance(model, HFEncodecCompressionModel):
+        inner = model.model  # transformers' EncodecModel
+        config = inner.config
+        _require(not config.normalize, "its codec changes the loudness")
+        _require(config.chunk_length_s is None, "its codec fades segments into each other")
+        layers, quantizer = inner.decoder.layers, inner.quantizer
+
+        def dequantize(codes: Tensor) -> Tensor:
+            return quantizer.decode(codes.transpose(0, 1))
+
+    else:
+        _require(isinstance(model, EncodecModel), f"its codec is a {type(model).__name__}")
+        _require(not model.renormalize, "its codec changes the loudness")
+        layers, quantizer = model.decoder.model, model.quantizer
+        _require(isinstance(quantizer, ResidualVectorQuantizer), "its codec has no codes")
+        dequantize = quantizer.decode
+    lstm: Any = getattr(layers[1], "lstm", None)  # in audiocraft's layer and in transformers'
+    _require(isinstance(lstm, nn.LSTM), "its codec has no LSTM")
+    _require(getattr(layers[1], "skip", True), "its codec's LSTM has no skip connection")
+    _require(not layers[0].causal, "its codec is causal")
+    for module in (quantizer, layers):
+        module.float()
+        _bake_weight_norm(module)
+    try:
+        return Codec(dequantize, layers[0], lstm, nn.Sequential(*layers[2:]), channels)
+    except ValueError as error:
+        raise Unsupported(f"the checkpoint cannot be played: {error}") from error
+
+
+def _bake_weight_norm(module: nn.Module) -> None:
+    """Weights as they are, rather than computed from norms and directions at every call."""
+    for layer in module.modules():
+        if hasattr(layer, "weight_g"):  # torch's older way, audiocraft's
+            remove_weight_norm(layer)
+        elif parametrize.is_parametrized(layer, "weight"):
+            parametrize.remove_parametrizations(layer, "weight")

@@ -1,0 +1,113 @@
+"""How many songs a device has room for beside the weights, known before any is taken."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from protocol.errors import EngineUnavailable
+
+MAX_SLOTS = {"cpu": 16, "cuda": 32}
+PAGE = os.sysconf("SC_PAGE_SIZE")  # bytes
+GB = 1e9
+
+
+def slots_that_fit(share: float, device: torch.device, *, weights: int, slot: int) -> int:
+    """How many slots of `slot` bytes go beside `weights` bytes into `share` of the device's memory.
+
+    To be called once the checkpoint is loaded and before its weights are placed on the device. On
+    a CPU they are in its memory by then, so what is not free any more because of them still is.
+
+    Raises:
+        EngineUnavailable: not even one does; says what is needed, what there is and what to do.
+    """
+    if device.type == "cpu":
+        room = host_room()
+        room = Room(room.total, room.free + weights)
+    else:
+        free, total = torch.cuda.mem_get_info(device)
+        room = Room(total, free)
+    slots = room.slots(share, weights, slot)
+    if not slots:
+        raise EngineUnavailable(
+            f"the model needs {weights / GB:.1f} GB for its weights and {slot / GB:.1f} GB a song, "
+            f"and may use {share:g} of the memory of {device}: {room}; raise `memory` in its "
+            "config.pbtxt, make room, or choose another device"
+        )
+    return min(slots, MAX_SLOTS[device.type])
+
+
+def held(device: torch.device) -> int:
+    """Bytes of the device that this process keeps for itself."""
+    if device.type == "cuda":
+        return torch.cuda.memory_reserved(device)
+    return int(_text(Path("/proc/self/statm")).split()[1]) * PAGE  # resident
+
+
+@dataclass(frozen=True)
+class Room:
+    """A device's memory in bytes. `free` is what the model may have of it, weights included."""
+
+    total: int
+    free: int
+
+    def slots(self, share: float, weights: int, slot: int) -> int:
+        return max(0, int((min(share * self.total, self.free) - weights) // slot))
+
+    def __str__(self) -> str:
+        return f"{self.total / GB:.1f} GB, of which {self.free / GB:.1f} GB can be had"
+
+
+def host_room(root: Path = Path("/")) -> Room:
+    """The machine's memory, or what the process's control groups leave of it where that is less.
+
+    `root` is where /proc and /sys are.
+    """
+    about = _numbers(root / "proc/meminfo")
+    rooms = [Room(about["MemTotal"] * 1024, about["MemAvailable"] * 1024), *_group_rooms(root)]
+    return Room(min(room.total for room in rooms), min(room.free for room in rooms))
+
+
+def _group_rooms(root: Path) -> Iterator[Room]:
+    """A room for each limited group that the process is in, of version 1 or 2.
+
+    In a container the path that the kernel tells may be another one than is mounted: the groups
+    above, up to the mount, are always looked at.
+
+    Source: the kernel's Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst.
+    """
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            mount, limit, usage = "", "memory.max", "memory.current"
+            caches = ("active_file", "inactive_file")
+        elif "memory" in controllers.split(","):
+            mount, limit, usage = "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+            caches = ("total_active_file", "total_inactive_file")
+        else:
+            continue
+        top = root / "sys/fs/cgroup" / mount
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents):
+            bound = _text(folder / limit)
+            if bound.isdecimal():
+                # What is cached of files can be had, as it counts as available on the machine.
+                about = _numbers(folder / "memory.stat")
+                used = int(_text(folder / usage)) - sum(about[cache] for cache in caches)
+                yield Room(int(bound), max(0, int(bound) - used))
+            if folder == top:
+                break
+
+
+def _text(file: Path) -> str:
+    return file.read_text().strip() if file.exists() else ""
+
+
+def _numbers(file: Path) -> dict[str, int]:
+    """The first number of each line, by the word before it."""
+    lines = (line.split() for line in file.read_text().splitlines())
+    return {words[0].rstrip(":"): int(words[1]) for words in lines}

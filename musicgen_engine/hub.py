@@ -1,0 +1,295 @@
+"""Where a checkpoint's files are, and how they get here. No torch: the stubs ask, too.
+
+A checkpoint is two files in audiocraft's format. They name what else it takes: a T5 for the text,
+and the codec where it is not in the second file itself. These come from the hub's cache, unless a
+folder of the text encoder's name lies beside the checkpoint.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import pickletools
+import queue
+import re
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+from protocol.errors import WeightsMissing
+
+Checkpoint = Path | str  # a local folder, or a repository of the hub
+OnProgress = Callable[[int, int | None], None]  # bytes so far, of all bytes known of
+
+LM, CODEC = "state_dict.bin", "compression_state_dict.bin"
+# The text encoder and the codec in transformers' own format; safetensors, as pickles can run code.
+T5_FILES = ("config.json", "tokenizer.json", "model.safetensors")
+ENCODEC_FILES = ("config.json", "model.safetensors")
+HUB_TIMEOUT = 6.0  # seconds until a hub that does not answer counts as out of reach
+ABANDONED = 3_600.0  # seconds without a write after which a partial download is nobody's
+
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_COPY = (
+    "copy the files into the caches that AUDIOCRAFT_CACHE_DIR and HF_HOME name; then load the "
+    "model again."
+)
+_REMEDY = f"Connect this machine to the internet, or name a mirror in HF_ENDPOINT, or {_COPY}"
+_OTHER_FOLDERS = "name other folders in AUDIOCRAFT_CACHE_DIR and HF_HOME."
+
+
+@dataclass(frozen=True)
+class HubFile:
+    repo: str
+    name: str
+    cache: str | None = None  # folder; None is the hub client's own
+
+    @property
+    def path(self) -> Path | None:
+        """Where the file is in the cache; None when it is not there. Raises WeightsMissing for
+        what the hub can have no repository of."""
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+
+        try:
+            found = try_to_load_from_cache(self.repo, self.name, cache_dir=self.cache)
+        except HFValidationError:
+            raise WeightsMissing(
+                f"{self.repo!r} cannot be a repository of the Hugging Face hub. Correct the name, "
+                "or make the folder that it means."
+            ) from None
+        return Path(found) if isinstance(found, str) else None
+
+    def sweep(self) -> None:
+        """Removes what downloads left that were killed: the hub client never takes it up again."""
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        repo = Path(self.cache or HF_HUB_CACHE) / f"models--{self.repo.replace('/', '--')}"
+        for part in repo.glob("blobs/*.incomplete"):
+            if time.time() - part.stat().st_mtime > ABANDONED:
+                part.unlink(missing_ok=True)
+
+
+def resolve(checkpoint: str | None, version_folder: Path) -> Checkpoint:
+    """Which checkpoint a model's setting means.
+
+    None is the version folder itself, a folder's path (absolute, or relative to the version
+    folder) that folder, and any other name a repository of the hub.
+    """
+    folder = version_folder / (checkpoint or "")
+    if checkpoint is None or folder.is_dir() or not _HUB_ID.fullmatch(checkpoint):
+        return folder
+    return checkpoint
+
+
+def revision(folder: Path) -> str:
+    """Of a checkpoint's weights: others have another one. 12 hexadecimal digits.
+
+    Made of the checksums in the files' own directories: gigabytes need not be read.
+    """
+    digest = hashlib.sha256()
+    for name in (LM, CODEC):
+        with zipfile.ZipFile(folder / name) as archive:
+            for part in archive.infolist():
+                digest.update(f"{part.filename} {part.CRC:08x}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def is_cached(checkpoint: Checkpoint) -> Literal["bundled", "cached", "missing"]:
+    """Whether the model could be loaded without network: from its own folder or from the cache."""
+    try:
+        folder = _folder(checkpoint)
+        if folder is None or any(file.path is None for file in _companions(folder)):
+            return "missing"
+    except (WeightsMissing, OSError):  # broken, or not for us to read
+        return "missing"
+    return "bundled" if isinstance(checkpoint, Path) else "cached"
+
+
+def fetch(checkpoint: Checkpoint, on_progress: OnProgress) -> Path:
+    """Makes sure that all files are here; returns the folder with the checkpoint's two.
+
+    Uses no network when nothing is missing. Files once complete are kept, so a download that broke
+    off goes on with the file it broke off in.
+
+    Args:
+        on_progress: gets the bytes downloaded, and the size of all files known to be missing. It
+            grows when the checkpoint, once here, turns out to need more. Not called when all is
+            here already.
+
+    Raises:
+        WeightsMissing: saying what is missing, why, and what to do about it.
+    """
+    download = _Download(on_progress)
+    if isinstance(checkpoint, str):
+        download.files(list(_checkpoint_files(checkpoint)))
+    folder = _folder(checkpoint)
+    if folder is None:
+        raise WeightsMissing(
+            f"The checkpoint lacks {LM} or {CODEC}. Put both, in audiocraft's format, into the "
+            "folder that the model's config.pbtxt names as its checkpoint."
+        )
+    download.files(list(_companions(folder)))
+    return folder
+
+
+class _Download:
+    def __init__(self, on_progress: OnProgress) -> None:
+        self._on_progress = on_progress
+        self._bytes = 0
+        self._total: int | None = 0
+
+    def files(self, files: list[HubFile]) -> None:
+        """Downloads those that are missing. Raises WeightsMissing."""
+        missing = [file for file in files if file.path is None]
+        if not missing:
+            return
+        from huggingface_hub import hf_hub_download
+
+        try:
+            for size in _sizes(missing):
+                self._total = None if size is None or self._total is None else self._total + size
+            self._advance(0)
+            bar = _bar(self._advance)
+            for file in missing:
+                file.sweep()
+                hf_hub_download(file.repo, file.name, cache_dir=file.cache, tqdm_class=bar)
+        except Exception as error:  # the client's errors have no common base
+            names = " and ".join(dict.fromkeys(file.repo for file in missing))
+            raise WeightsMissing(f"The weights of {names} are not here: {_why(error)}") from error
+
+    def _advance(self, count: int) -> None:
+        self._bytes += count
+        self._on_progress(self._bytes, self._total)
+
+
+def _sizes(files: list[HubFile]) -> list[int | None]:
+    """Asks the hub for the files' sizes in bytes, and so whether it is there at all.
+
+    The client's own timeouts bound each step of a request, but neither the look-up of the hub's
+    address nor its many retries: hence a thread that can be left behind.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    answers: queue.Queue[list[int | None] | Exception] = queue.Queue()
+
+    def ask() -> None:
+        try:
+            urls = [hf_hub_url(file.repo, file.name) for file in files]
+            answers.put([get_hf_file_metadata(url, timeout=HUB_TIMEOUT).size for url in urls])
+        except Exception as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=HUB_TIMEOUT)
+    except queue.Empty:
+        raise TimeoutError from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _bar(advance: Callable[[int], None]) -> type:
+    """A progress bar for the hub client which shows nothing, but passes the numbers on."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **{**kwargs, "disable": True})  # type: ignore[no-untyped-call]
+
+        def update(self, n: float | None = 1) -> None:
+            advance(int(n or 0))
+
+        def update_transfer(self, n: float) -> None:
+            """The hub's other protocol (Xet) counts the same bytes a second time here."""
+
+        def set_transfer_postfix_str(self, *args: Any, **kwargs: Any) -> None: ...
+
+    return Bar
+
+
+def _why(error: Exception) -> str:
+    """The reason and the remedy; no text of other libraries, which holds paths and addresses."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return f"HF_HUB_OFFLINE forbids the download. Unset it, or {_COPY}"
+    if isinstance(error, errors.EntryNotFoundError) and isinstance(error, errors.HfHubHTTPError):
+        return (
+            "the repository lacks a file that is needed. Check that it is a MusicGen in "
+            "audiocraft's format."
+        )
+    if isinstance(error, errors.GatedRepoError):
+        return "the repository is gated. Ask for access on the hub and set HF_TOKEN to a token."
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return (
+            "the Hugging Face hub has no such repository, or it is private. Check its name, or set "
+            "HF_TOKEN to a token that may read it."
+        )
+    if isinstance(error, errors.HfHubHTTPError):
+        return f"the Hugging Face hub answers with status {error.response.status_code}. {_REMEDY}"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"the disk is full. Free space, or {_OTHER_FOLDERS}"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"the cache cannot be written ({error.strerror}). Mend that, or {_OTHER_FOLDERS}"
+    return f"the Hugging Face hub cannot be reached, or the connection broke off. {_REMEDY}"
+
+
+def _checkpoint_files(repo: str) -> Iterator[HubFile]:
+    cache = os.environ.get("AUDIOCRAFT_CACHE_DIR") or None  # as audiocraft does
+    return (HubFile(repo, name, cache) for name in (LM, CODEC))
+
+
+def _folder(checkpoint: Checkpoint) -> Path | None:
+    """The folder that holds both files."""
+    if isinstance(checkpoint, Path):
+        return checkpoint if all((checkpoint / name).is_file() for name in (LM, CODEC)) else None
+    lm, codec = (file.path for file in _checkpoint_files(checkpoint))
+    return lm.parent if lm and codec and lm.parent == codec.parent else None
+
+
+def _companions(folder: Path) -> Iterator[HubFile]:
+    """What the checkpoint needs besides; transformers gets it from the hub client's own cache."""
+    config = _strings(folder / LM).get("xp.cfg", "")
+    for name in re.findall(r"^ +name: ((?:google/flan-)?t5-\w+)$", config, re.MULTILINE):
+        if not (folder / name).is_dir():
+            yield from (HubFile(name, file) for file in T5_FILES)
+    codec = _strings(folder / CODEC).get("pretrained")
+    if codec:
+        yield from (HubFile(codec, file) for file in ENCODEC_FILES)
+
+
+def _strings(file: Path) -> dict[str, str]:
+    """The texts among the values at the top of a file that torch.save wrote."""
+    return _strings_at(file.resolve(), file.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _strings_at(file: Path, _modified: int) -> dict[str, str]:
+    # Reading the pickle's operations runs none of them, and needs no torch.
+    try:
+        with zipfile.ZipFile(file) as archive:
+            name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+            texts = [
+                text
+                for _, text, _ in pickletools.genops(archive.read(name))
+                if isinstance(text, str)
+            ]
+    except OSError as error:
+        raise WeightsMissing(
+            f"{file.name} cannot be read ({error.strerror}). Give it to the user that the service "
+            "runs as."
+        ) from error
+    except (zipfile.BadZipFile, StopIteration, ValueError):
+        raise WeightsMissing(
+            f"{file.name} is not a file that PyTorch saved, or only a part of one. Get it again."
+        ) from None
+    keys = ("xp.cfg", "pretrained")
+    return {key: value for key, value in pairwise(texts) if key in keys}

@@ -1,0 +1,131 @@
+"""What a checkpoint may hold, and what is said of one that cannot be played."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from protocol.errors import EngineUnavailable
+from tests.musicgen_engine.core.conftest import load
+
+
+class Trap:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (self.file,))
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
+    torch.save({"best_state": Trap(tmp_path / "ran"), "xp.cfg": ""}, tmp_path / "state_dict.bin")
+    with pytest.raises(pickle.UnpicklingError):
+        load(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+Change = Callable[[Any, dict[str, torch.Tensor]], None]  # of the configuration and the weights
+
+
+def changed(checkpoint: Path, folder: Path, file: str, change: Change) -> Path:
+    """A copy of the checkpoint with another `file`."""
+    from omegaconf import OmegaConf
+
+    for path in checkpoint.iterdir():
+        if path.name != file:
+            (folder / path.name).symlink_to(path)
+    package = torch.load(checkpoint / file, weights_only=True)
+    config = OmegaConf.create(package["xp.cfg"])
+    change(config, package["best_state"])
+    torch.save({**package, "xp.cfg": OmegaConf.to_yaml(config)}, folder / file)
+    return folder
+
+
+def with_biases(config: Any, weights: dict[str, torch.Tensor]) -> None:
+    config.transformer_lm.bias_ff = True
+    for layer in range(config.transformer_lm.num_layers):
+        for linear, width in (("linear1", 256), ("linear2", 64)):
+            weights[f"transformer.layers.{layer}.{linear}.bias"] = torch.zeros(width)
+
+
+def with_position_in_the_text(config: Any, weights: dict[str, torch.Tensor]) -> None:
+    config.fuser.cross_attention_pos_emb = True
+
+
+def flattened(config: Any, weights: dict[str, torch.Tensor]) -> None:
+    config.codebooks_pattern.delay.flatten_first = 1
+
+
+def short(config: Any, weights: dict[str, torch.Tensor]) -> None:
+    config.dataset.segment_duration = 10
+
+
+def of_a_melody(config: Any, weights: dict[str, torch.Tensor]) -> None:
+    config.conditioners.self_wav = {"model": "chroma_stem"}
+
+
+def with_both_positions(config: Any, weights: dict[str, torch.Tensor]) -> None:
+    config.transformer_lm.positional_embedding = "sin_rope"
+
+
+def with_fading_positions(config: Any, weights: dict[str, torch.Tensor]) -> None:
+    config.transformer_lm.positional_embedding = "rope"
+    config.transformer_lm.xpos = True
+
+
+def looking_ahead(config: Any, weights: dict[str, torch.Tensor]) -> None:
+    config.transformer_lm.causal = False
+
+
+def normalised_behind(config: Any, weights: dict[str, torch.Tensor]) -> None:
+    config.transformer_lm.norm_first = False
+    del weights["out_norm.weight"], weights["out_norm.bias"]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (with_biases, "biases"),
+        (with_position_in_the_text, "cross-attention alone"),
+        (of_a_melody, "self_wav"),
+        (with_both_positions, "sin_rope"),
+        (with_fading_positions, "fade"),
+        (looking_ahead, "causal"),
+        (flattened, "pattern"),
+        (short, "18 s"),
+        (normalised_behind, "behind the layers"),
+    ],
+)
+def test_a_structure_without_counterpart_is_named_at_load(
+    tiny_checkpoint: Path, tmp_path: Path, change: Change, complaint: str
+) -> None:
+    with pytest.raises(EngineUnavailable, match=complaint):
+        load(changed(tiny_checkpoint, tmp_path, "state_dict.bin", change))
+
+
+def causal(config: Any, weights: dict[str, torch.Tensor]) -> None:
+    config.encodec.causal = True
+    config.seanet.causal = True
+
+
+def with_fewer_codes(config: Any, weights: dict[str, torch.Tensor]) -> None:
+    config.rvq.bins = 1024
+    for name in [name for name in weights if name.endswith(("._codebook.embed", ".embed_avg"))]:
+        weights[name] = weights[name][:1024]
+    for name in [name for name in weights if name.endswith(".cluster_size")]:
+        weights[name] = weights[name][:1024]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"), [(with_fewer_codes, "other codebooks"), (causal, "causal")]
+)
+def test_a_codec_without_counterpart_is_named_at_load(
+    tiny_checkpoint: Path, tmp_path: Path, change: Change, complaint: str
+) -> None:
+    with pytest.raises(EngineUnavailable, match=complaint):
+        load(changed(tiny_checkpoint, tmp_path, "compression_state_dict.bin", change))

@@ -1,0 +1,296 @@
+"""The codec against one decode of a whole song by the unmodified model: tiny, with random weights.
+
+Errors are relative to the loudness (standard deviation) of what is compared.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from musicgen_engine.core import torchaudio_shim
+from musicgen_engine.core.checkpoint import codec_of
+from musicgen_engine.model.streaming_codec import Codec, CodecStream
+from protocol.request import SAMPLES_PER_FRAME, Codes, Samples
+from training.random_checkpoint import MINIMAL
+from training.structure import codec_config
+
+torchaudio_shim.install()
+
+from audiocraft.models import builders  # noqa: E402
+from audiocraft.models.encodec import (  # noqa: E402
+    HFEncodecCompressionModel,
+    InterleaveStereoCompressionModel,
+)
+from omegaconf import OmegaConf  # noqa: E402
+from transformers import EncodecConfig, EncodecModel  # noqa: E402
+
+FRAMES = 40
+CARD = 64
+TOLERANCE = 1e-5
+
+Model = Any  # one of audiocraft's compression models
+
+
+def audiocrafts(**changes: Any) -> Model:
+    """audiocraft's own EnCodec; `changes` in its configuration, by section."""
+    config = codec_config(MINIMAL)
+    for section, values in changes.items():
+        config[section] |= values
+    torch.manual_seed(1)
+    model: Any = builders.get_compression_model(OmegaConf.create(config)).eval()
+    return audible(model, [layer._codebook.embed for layer in model.quantizer.vq.layers])
+
+
+def transformers(**changes: Any) -> Model:
+    """transformers' EnCodec, which stereo checkpoints hold; `changes` in its configuration."""
+    config: dict[str, Any] = {
+        "sampling_rate": 32_000,
+        "upsampling_ratios": [8, 5, 4, 4],
+        "num_filters": 4,
+        "hidden_size": 32,
+        "codebook_size": CARD,
+        "target_bandwidths": [1.2],  # kbit/s: 4 codebooks of 6 bits, 50 frames a second
+        "use_causal_conv": False,
+        "use_conv_shortcut": False,
+    }
+    torch.manual_seed(1)
+    model: Any = EncodecModel(EncodecConfig(**{**config, **changes})).eval()
+    return audible(
+        HFEncodecCompressionModel(model),
+        [layer.codebook.embed for layer in model.quantizer.layers],
+    )
+
+
+def audible(model: Model, codebooks: list[Tensor]) -> Model:
+    """Has the output depend on the codes, not on biases."""
+    with torch.no_grad():
+        for codebook in codebooks:
+            codebook.normal_()
+        for name, parameter in model.named_parameters():
+            if "decoder" in name and "conv" in name and name.endswith("bias"):
+                parameter.zero_()
+    return model
+
+
+MODELS: dict[str, Callable[[], Model]] = {
+    "mono": audiocrafts,
+    "mono-reflect": lambda: audiocrafts(seanet={"pad_mode": "reflect"}),
+    "stereo": lambda: InterleaveStereoCompressionModel(audiocrafts()),
+    "transformers": transformers,
+    "transformers-stereo": lambda: InterleaveStereoCompressionModel(
+        transformers(pad_mode="constant")
+    ),
+}
+
+
+@dataclass
+class Case:
+    """A model in two copies, one of which the codec is made of, and a song."""
+
+    build: Callable[[], Model]
+    model: Model = field(init=False)
+    codec: Codec = field(init=False)
+    codes: Codes = field(init=False)
+    samples: Samples = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.model = self.build()
+        self.codec = codec_of(self.build())
+        self.codes = self.song(FRAMES)
+        self.samples = self.at_once(self.codes)
+
+    def song(self, frames: int, seed: int = 0) -> Codes:
+        shape = (self.model.num_codebooks, frames)
+        return np.random.default_rng(seed).integers(CARD, size=shape, dtype=np.int32)
+
+    @torch.no_grad()
+    def at_once(self, codes: Codes) -> Samples:
+        samples: Samples = self.model.decode(torch.from_numpy(codes)[None].long())[0].numpy()
+        return samples
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def case(request: pytest.FixtureRequest) -> Case:
+    return Case(MODELS[request.param])
+
+
+@pytest.fixture(scope="module")
+def mono() -> Case:
+    return Case(audiocrafts)
+
+
+def pushed(stream: CodecStream, codes: Codes, sizes: Iterable[int]) -> list[Samples]:
+    """What each push gives, of pieces of these sizes; the rest is pushed with the last."""
+    outputs, start, frames = [], 0, codes.shape[1]
+    for size in sizes:
+        outputs.append(stream.push(codes[:, start : start + size], last=start + size >= frames))
+        start += size
+        if start >= frames:
+            break
+    return outputs
+
+
+def streamed(stream: CodecStream, codes: Codes, sizes: Iterable[int]) -> Samples:
+    return np.concatenate(pushed(stream, codes, sizes), axis=1)
+
+
+def assert_close(samples: Samples, expected: Samples) -> None:
+    assert samples.dtype == np.float32
+    assert samples.shape == expected.shape
+    assert np.abs(samples - expected).max() < TOLERANCE * expected.std()
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [(FRAMES,), (1,) * FRAMES, (7,) * 6, (1, 38, 1), (0, 0, 2, 0, 30, 1, 0, 5, 2)],
+    ids=["whole", "ones", "sevens", "edges", "uneven"],
+)
+def test_a_song_cut_anywhere_sounds_as_decoded_at_once(case: Case, sizes: Iterable[int]) -> None:
+    samples = streamed(case.codec.stream(), case.codes, sizes)
+    assert_close(samples, case.samples)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 6, 8])
+def test_a_very_short_song_sounds_as_decoded_at_once(case: Case, frames: int) -> None:
+    codes = case.song(frames)
+    expected = case.at_once(codes)
+    assert_close(streamed(case.codec.stream(), codes, repeat(1)), expected)
+    assert_close(streamed(case.codec.stream(), codes, [frames]), expected)
+
+
+def test_the_last_push_may_bring_no_frames(case: Case) -> None:
+    stream = case.codec.stream()
+    begun = stream.push(case.codes, last=False)
+    rest = stream.push(case.codes[:, FRAMES:], last=True)
+    assert_close(np.concatenate([begun, rest], axis=1), case.samples)
+
+
+def test_every_frame_is_heard_beyond_the_tolerance(case: Case) -> None:
+    """Otherwise the comparisons of this module would show nothing."""
+    for frame in range(FRAMES):
+        codes = case.codes.copy()
+        codes[:, frame] = (codes[:, frame] + 1) % CARD
+        changed = np.abs(case.at_once(codes) - case.samples)
+        for around in range(max(0, frame - case.codec.reach), frame + 1):
+            there = changed[:, around * SAMPLES_PER_FRAME : (around + 1) * SAMPLES_PER_FRAME]
+            assert (there.max(axis=1) > 10 * TOLERANCE * case.samples.std()).all(), (frame, around)
+
+
+@pytest.mark.parametrize("first", [0, 1, 2, 5, 17, FRAMES - 1, FRAMES])
+@pytest.mark.parametrize("size", [1, 16])
+def test_a_resumed_song_goes_on_where_it_was(case: Case, first: int, size: int) -> None:
+    rest = streamed(case.codec.stream(first), case.codes, repeat(size))
+    expected = case.samples[:, first * SAMPLES_PER_FRAME :]
+    assert rest.shape == expected.shape
+    assert np.abs(rest - expected).max(initial=0) < TOLERANCE * case.samples.std()
+
+
+def test_songs_do_not_disturb_each_other(case: Case) -> None:
+    """To the bit."""
+    songs = [case.song(FRAMES, seed) for seed in range(3)]
+    alone = [streamed(case.codec.stream(), song, repeat(8)) for song in songs]
+    streams = [case.codec.stream() for _ in songs]
+    outputs: list[list[Samples]] = [[] for _ in songs]
+    for start in range(0, FRAMES, 8):
+        for stream, song, output in zip(streams, songs, outputs, strict=True):
+            output.append(stream.push(song[:, start : start + 8], last=start + 8 == FRAMES))
+    for output, expected in zip(outputs, alone, strict=True):
+        assert np.array_equal(np.concatenate(output, axis=1), expected)
+
+
+def test_samples_come_as_soon_as_the_look_ahead_is_there(case: Case) -> None:
+    assert case.codec.reach == 4
+    counts = [output.shape[1] for output in pushed(case.codec.stream(), case.codes, repeat(1))]
+    frame = SAMPLES_PER_FRAME
+    assert counts == [0, 0, 0, 0, *repeat(frame, FRAMES - 5), 5 * frame]
+
+
+class Counter(nn.Module):
+    """Adds up the frames that a module is given."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.frames = 0
+
+    def forward(self, frames: Tensor) -> Tensor:
+        self.frames += frames.shape[-1]
+        output: Tensor = self.module(frames)
+        return output
+
+
+def test_nothing_before_the_first_frame_is_upsampled(mono: Case) -> None:
+    codec, first = mono.codec, 30
+    after = Counter(codec.after.module)
+    counted = Codec(codec.dequantize, codec.before.module, codec.lstm, after, 1)
+    after.frames = 0
+    stream = counted.stream(first)
+    # The frames before `first` come out of the LSTM by now.
+    assert not stream.push(mono.codes[:, : first + codec.before.reach], last=False).size
+    assert after.frames == 0
+    assert stream.push(mono.codes[:, first + codec.before.reach :], last=True).size
+    assert after.frames == FRAMES - first + codec.after.reach
+
+
+def test_weights_are_not_computed_anew_at_every_call(case: Case) -> None:
+    layers = [
+        layer
+        for module in (case.codec.before.module, case.codec.after.module)
+        for layer in module.modules()
+        if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d)
+    ]
+    assert len(layers) == 14
+    for layer in layers:
+        assert isinstance(layer.weight, nn.Parameter)
+        assert {name for name, _ in layer.named_parameters()} == {"weight", "bias"}
+
+
+UNSUPPORTED: dict[str, tuple[Callable[[], Model], str]] = {
+    "alternating frames": (
+        lambda: InterleaveStereoCompressionModel(audiocrafts(), per_timestep=True),
+        "alternate by frames",
+    ),
+    "sample rate": (lambda: audiocrafts(encodec={"sample_rate": 24_000}), "24000 Hz"),
+    "transformers' sample rate": (
+        lambda: transformers(sampling_rate=16_000, target_bandwidths=[0.6]),
+        "16000 Hz",
+    ),
+    "channels": (
+        lambda: audiocrafts(encodec={"channels": 2}, seanet={"channels": 2}),
+        "mixes channels",
+    ),
+    "renormalized": (lambda: audiocrafts(encodec={"renormalize": True}), "changes the loudness"),
+    "normalized": (lambda: transformers(normalize=True), "changes the loudness"),
+    "segments": (lambda: transformers(chunk_length_s=1.0, overlap=0.01), "segments"),
+    "causal": (lambda: audiocrafts(encodec={"causal": True}, seanet={"causal": True}), "causal"),
+    "causal of transformers": (lambda: transformers(use_causal_conv=True), "causal"),
+    "no LSTM": (lambda: audiocrafts(seanet={"lstm": 0}), "has no LSTM"),
+    "hop": (
+        lambda: audiocrafts(seanet={"ratios": [8, 5, 4, 2]}),
+        "320 samples of a frame",
+    ),
+    "reach": (lambda: audiocrafts(seanet={"kernel_size": 11}), "more than 4 frames"),
+    "norm over time": (
+        lambda: audiocrafts(seanet={"norm": "time_group_norm"}),
+        "more than 4 frames",
+    ),
+}
+
+
+@pytest.mark.parametrize(("build", "named"), UNSUPPORTED.values(), ids=UNSUPPORTED)
+def test_what_cannot_be_streamed_is_refused(build: Callable[[], Model], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        codec_of(build())
+
+
+def test_an_lstm_in_both_directions_is_refused(mono: Case) -> None:
+    codec = mono.codec
+    lstm = nn.LSTM(codec.lstm.input_size, codec.lstm.hidden_size, bidirectional=True)
+    with pytest.raises(ValueError, match="both directions"):
+        Codec(codec.dequantize, codec.before.module, lstm, codec.after.module, 1)

@@ -1,0 +1,54 @@
+"""musicgen-tiny plays what the prompt says: a few of the songs of `python -m training.evaluation.adherence`."""
+
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+
+from training.evaluation.adherence import PROMPTS, Prompt, judge, sing
+from training.evaluation.hearing import bass_or_flute, drums_or_strings, major_or_minor, slow_or_fast
+from protocol.request import FRAME_RATE, Song
+from tests.musicgen_engine.core.conftest import TINY, load
+from training.music import Piece, compose
+from training.sound import play
+
+SECONDS = 8
+INSTRUMENTS = {p.text for p in PROMPTS if p.decide in (drums_or_strings, bass_or_flute)}
+SILENT = Piece(
+    mode="major", step=8, leads=(), texture="melody", bass=False, drums=None,
+    register="middle", density="medium",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("decide", "side", "traits"),
+    [
+        (drums_or_strings, "drums", {"drums": "loud"}),
+        (drums_or_strings, "strings", {"leads": ("strings",)}),
+        (slow_or_fast, "slow", {"step": 12, "leads": ("piano",), "drums": "soft"}),
+        (slow_or_fast, "slow", {"step": 12, "leads": ("guitar",), "drums": "soft"}),
+        (slow_or_fast, "fast", {"step": 6, "leads": ("piano",), "drums": "soft"}),
+        (bass_or_flute, "bass", {"bass": True}),
+        (bass_or_flute, "flute", {"leads": ("flute",)}),
+        (major_or_minor, "major", {"leads": ("guitar",)}),
+        (major_or_minor, "minor", {"leads": ("guitar",), "mode": "minor"}),
+    ],
+)
+def test_the_judge_is_right_about_music_that_was_composed_so(
+    decide: Any, side: str, traits: dict[str, Any]
+) -> None:
+    frames = SECONDS * FRAME_RATE
+    for seed in range(3):
+        notes = compose(replace(SILENT, **traits), frames, Random(seed))
+        assert judge(Prompt("", side, decide), play(notes, frames))
+
+
+def test_the_music_is_what_the_prompt_asks_for() -> None:
+    torch.set_num_threads(1)
+    songs = [Song(prompt.text, SECONDS * FRAME_RATE, seed=0) for prompt in PROMPTS]
+    heard = zip(PROMPTS, sing(load(TINY), songs), strict=True)
+    wrong = [prompt.text for prompt, sound in heard if not judge(prompt, sound)]
+    assert len(PROMPTS) == 20 and len(wrong) <= 3, wrong
+    assert len(INSTRUMENTS) == 10 and len(INSTRUMENTS & {*wrong}) <= 2, wrong

@@ -1,0 +1,115 @@
+"""Whether the music is what the prompt says: `python -m training.evaluation.adherence`.
+
+No prompt is one that the captions of the training are made of, and each claims only what its
+decision judges. Songs have the default settings, and are judged by bench/hearing.py. Chance is one
+half. A Markdown table first, one line of JSON last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from bench.offline import perform
+from training.evaluation.hearing import (
+    Sound,
+    bass_or_flute,
+    drums_or_strings,
+    major_or_minor,
+    slow_or_fast,
+)
+from musicgen_engine.core.loaded_model import Model
+from musicgen_engine.config import Placement
+from protocol.request import FRAME_RATE, Song
+
+SECONDS = 8
+
+
+class Prompt(NamedTuple):
+    text: str
+    side: str
+    decide: Callable[[Sound], str]
+
+    @property
+    def pair(self) -> str:
+        return self.decide.__name__.replace("_", " ")
+
+
+# Those of slow or fast have drums: without, a tempo cannot be told from its double.
+PROMPTS = (
+    Prompt("I would like to hear someone play the drums", "drums", drums_or_strings),
+    Prompt("nothing but percussion, as loud as you can", "drums", drums_or_strings),
+    Prompt("un solo de batterie pour ce soir", "drums", drums_or_strings),
+    Prompt("a string orchestra plays a beautiful melody for us", "strings", drums_or_strings),
+    Prompt("je voudrais entendre de jolis violons", "strings", drums_or_strings),
+    Prompt("a piano and soft drums, both very slow and sad", "slow", slow_or_fast),
+    Prompt("this music is slow: an organ plays over quiet drums", "slow", slow_or_fast),
+    Prompt("une mélodie lente à la guitare, avec batterie", "slow", slow_or_fast),
+    Prompt("can you play a fast and happy guitar with drums?", "fast", slow_or_fast),
+    Prompt("une flûte joyeuse et une batterie, le tout très rapide", "fast", slow_or_fast),
+    Prompt("only a bass guitar and nothing else", "bass", bass_or_flute),
+    Prompt("this is the bass, all alone", "bass", bass_or_flute),
+    Prompt("la basse joue un solo pour moi", "bass", bass_or_flute),
+    Prompt("please play me a lively tune on the flute", "flute", bass_or_flute),
+    Prompt("une flûte toute seule dans le jardin", "flute", bass_or_flute),
+    Prompt("I am happy today: a piano in a major key", "major", major_or_minor),
+    Prompt("there is a cheerful flute that plays in C major", "major", major_or_minor),
+    Prompt("an organ in a minor key, which makes me sad", "minor", major_or_minor),
+    Prompt("the guitar is in C minor and dark like the night", "minor", major_or_minor),
+    Prompt("des violons tristes qui jouent en do mineur", "minor", major_or_minor),
+)
+
+
+def judge(prompt: Prompt, sound: Sound) -> bool:
+    """Whether float32 [samples] at 32 kHz, mono, is on the prompt's side."""
+    return prompt.decide(sound) == prompt.side
+
+
+def sing(model: Model, songs: list[Song]) -> list[Sound]:
+    """All of them together; of each the first channel."""
+    heard = perform(model, songs).heard
+    return [np.concatenate([chunk.audio[0] for _, chunk in heard[id]]) for id in range(len(songs))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--folder", type=Path, default=Path("model_repository/musicgen-tiny/1"))
+    parser.add_argument("--seeds", type=int, default=5, help="songs of each prompt")
+    parser.add_argument("--guidance", type=float, default=Song.cfg_coef)
+    arguments = parser.parse_args()
+    seeds, guidance = arguments.seeds, arguments.guidance
+    model = Model.load(arguments.folder.resolve(), Placement())
+    songs = [
+        Song(prompt.text, SECONDS * FRAME_RATE, seed, cfg_coef=guidance)
+        for prompt in PROMPTS
+        for seed in range(seeds)
+    ]
+    sounds = iter(sing(model, songs))
+    right = {prompt: sum(judge(prompt, next(sounds)) for _ in range(seeds)) for prompt in PROMPTS}
+    pairs = dict.fromkeys((prompt.pair for prompt in PROMPTS), 0)
+    print(f"| pair | prompt | right of {seeds} |\n| --- | --- | --- |")
+    for prompt, count in right.items():
+        pairs[prompt.pair] += count
+        print(f"| {prompt.pair} | {prompt.text} | {count} |")
+    print(f"\n| pair | right of {len(songs) // len(pairs)} |\n| --- | --- |")
+    for pair, count in pairs.items():
+        print(f"| {pair} | {count} |")
+    print(f"| all {len(songs)} | {sum(pairs.values())} |")
+    result = {
+        "bench": "adherence",
+        "guidance": guidance,
+        "songs": len(songs),
+        "right": sum(pairs.values()),
+        "pairs": pairs,
+        "prompts": {prompt.text: count for prompt, count in right.items()},
+    }
+    print("\n" + json.dumps(result, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Draws spectrograms and chromagrams of what a model plays: `python -m training.evaluation.plots FOLDER`.
+
+PNG files for the model card: songs of 10 s for several prompts, and one of 60 s, which is made in
+windows of 30 s.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from training.evaluation.adherence import sing
+from training.evaluation.hearing import Sound, hertz, pitch_classes, spectrogram
+from musicgen_engine.core.loaded_model import Model
+from musicgen_engine.config import Placement
+from protocol.request import FRAME_RATE, SAMPLE_RATE, Song
+
+PROMPTS = (
+    "slow sad piano with soft drums",
+    "fast happy guitar",
+    "calm strings in a major key",
+    "epic brass with loud drums",
+    "low bass",
+    "flûte rapide et joyeuse",
+)
+SHORT, LONG = 10, 60  # seconds
+NAMES = ("C", "", "D", "E♭", "E", "F", "", "G", "A♭", "A", "B♭", "B")
+SIZE, HOP = 2_048, 640  # samples
+HIGHEST = 4_000  # Hz
+CHROMA = SAMPLE_RATE // 2  # samples that a column of a chromagram looks at
+
+
+def draw_spectrum(axes: Axes, sound: Sound) -> None:
+    heard = spectrogram(sound, SIZE, HOP)[:, hertz(SIZE) <= HIGHEST]
+    level = 20 * np.log10(heard.T / heard.max() + 1e-6)
+    extent = (0, len(sound) / SAMPLE_RATE, 0, HIGHEST / 1_000)
+    axes.imshow(level, origin="lower", aspect="auto", vmin=-70, vmax=0, extent=extent)
+    axes.set_ylabel("kHz")
+
+
+def draw_chroma(axes: Axes, sound: Sound) -> None:
+    starts = range(0, len(sound) - CHROMA + 1, CHROMA)
+    classes = np.stack([pitch_classes(sound[start : start + CHROMA]) for start in starts])
+    extent = (0, len(sound) / SAMPLE_RATE, -0.5, 11.5)
+    axes.imshow(classes.T, origin="lower", aspect="auto", extent=extent)
+    axes.set_yticks(range(12), NAMES, fontsize=6)
+    axes.set_xlabel("s")
+
+
+def draw(file: Path, titles: list[str], sounds: list[Sound], columns: int) -> None:
+    rows = -(-len(sounds) // columns)
+    figure, panels = plt.subplots(2 * rows, columns, figsize=(12, 4 * rows), squeeze=False)
+    for number, (title, sound) in enumerate(zip(titles, sounds, strict=True)):
+        row, column = divmod(number, columns)
+        panels[2 * row][column].set_title(title, fontsize=9)
+        draw_spectrum(panels[2 * row][column], sound)
+        draw_chroma(panels[2 * row + 1][column], sound)
+    figure.tight_layout()
+    figure.savefig(file, dpi=70)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("out", type=Path, help="folder of the pictures")
+    parser.add_argument("--folder", type=Path, default=Path("model_repository/musicgen-tiny/1"))
+    arguments = parser.parse_args()
+    out: Path = arguments.out.resolve()  # loading a model changes the working directory
+    model = Model.load(arguments.folder.resolve(), Placement())
+    out.mkdir(parents=True, exist_ok=True)
+    songs = [Song(prompt, SHORT * FRAME_RATE, seed=1) for prompt in PROMPTS]
+    songs.append(Song(PROMPTS[0], LONG * FRAME_RATE, seed=1))
+    *short, long = sing(model, songs)
+    draw(out / "musicgen-tiny.png", list(PROMPTS), short, columns=3)
+    draw(out / "musicgen-tiny-60s.png", [f"{PROMPTS[0]}, {LONG} s"], [long], columns=1)
+
+
+if __name__ == "__main__":
+    main()
