@@ -1,96 +1,220 @@
-"""What can go wrong with a song, and how Triton says it.
+"""Every error of the service. One class is one row of the table of error codes.
 
     ServiceError
-    ├── InvalidInput        an input is missing, malformed or out of range
-    ├── UnknownModel        no folder of the repository has this name
-    ├── ModelNotLoaded      the variant is not loaded in Triton
-    ├── QueueFull           too many songs wait already
-    ├── WeightsMissing      the checkpoint is neither here nor to be had
-    ├── WeightsChanged      the song was begun with other weights
-    ├── EngineUnavailable   the engine process died, or keeps dying
-    ├── Cancelled           the client went away
-    └── GenerationFailed    the model failed on this song alone
+    ├── InvalidJson             400
+    ├── InvalidForm             400
+    ├── Unauthorized            401
+    ├── ForeignOrigin           403
+    ├── NotFound                404
+    ├── UnknownModel            404  NOT_FOUND
+    ├── MethodNotAllowed        405
+    ├── BodyTooSlow             408
+    ├── BodyTooLarge            413
+    ├── UnsupportedMediaType    415
+    ├── InvalidField            422  INVALID_ARG
+    ├── QueueFull               429  UNAVAILABLE
+    ├── TooManySongs            429
+    ├── Internal                500
+    ├── GenerationFailed             INTERNAL
+    ├── Cancelled                    CANCELLED
+    ├── TritonUnavailable       503
+    ├── ModelLoading            503
+    ├── ModelNotLoaded               UNAVAILABLE
+    ├── WeightsMissing          503  UNAVAILABLE
+    ├── WeightsChanged          503  UNAVAILABLE
+    ├── EngineUnavailable       503  UNAVAILABLE
+    └── TooSlow                 504
 
-The text of every error is `[code] message`. Triton's streams carry text alone, so the code in
-brackets is what a client can rely on.
+The columns are the HTTP status and Triton's code; an error without one never gets there. Over HTTP
+`gateway/middleware.py` turns an error into JSON. Over Triton its text is `[code] message`; in a
+stream a STATUS with the same facts as data comes before it, so that a program reads no text.
+
+A message goes to the caller as it is: it names the field, the value and the remedy, and never holds
+the text of another library or a path of the server.
 """
 
 from __future__ import annotations
 
 import re
-from typing import ClassVar
+from typing import Any, ClassVar
+
+TAG = re.compile(r"\[(\w+)\] (.*)", re.DOTALL)  # the text of an error over Triton
 
 
 class ServiceError(Exception):
-    """`code` names the error for programs, `triton_code` is the name of its `TritonError` code."""
+    """`field` is the name of the request's field at fault, `retry_after` the seconds after which
+    the caller may ask again, `headers` are HTTP headers that belong to the error alone."""
 
     code: ClassVar[str]
-    triton_code: ClassVar[str]
+    status: ClassVar[int | None]  # of HTTP
+    triton: ClassVar[str | None]  # the name of a pb_utils.TritonError code
+    tag: ClassVar[str]  # the code in Triton's text
+    default_retry_after: ClassVar[int | None]
+    codes: ClassVar[dict[str, type[ServiceError]]] = {}  # the table
 
-    def __init__(self, message: str) -> None:
+    def __init_subclass__(
+        cls,
+        code: str = "",
+        status: int | None = None,
+        triton: str | None = None,
+        tag: str = "",
+        retry_after: int | None = None,
+    ) -> None:
+        if code:  # a class without a code is a special case of its parent
+            cls.code, cls.status, cls.triton, cls.tag = code, status, triton, tag or code
+            cls.default_retry_after = retry_after
+            ServiceError.codes[code] = cls
+
+    def __init__(
+        self,
+        message: str,
+        field: str | None = None,
+        retry_after: int | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
+        self.field = field
+        self.retry_after = self.default_retry_after if retry_after is None else retry_after
+        self.headers = headers or {}
 
     def __str__(self) -> str:
-        return f"[{self.code}] {self.message}"
+        """The text of the error over Triton."""
+        return f"[{self.tag}] {self.message}"
+
+    def data(self) -> dict[str, Any]:
+        """The error as data, for another process; `of` reads it."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "field": self.field,
+            "retry_after": self.retry_after,
+        }
+
+    @staticmethod
+    def of(data: dict[str, Any]) -> ServiceError:
+        """The error that `data` describes; one with an unknown code is a failed generation."""
+        kind = ServiceError.codes.get(data["code"], GenerationFailed)
+        return kind(data["message"], data["field"], data["retry_after"])
+
+    @staticmethod
+    def tagged(text: str) -> ServiceError | None:
+        """The error whose text over Triton is `text`; None for a text of Triton's own."""
+        match = TAG.search(text)
+        if match is None:
+            return None
+        kinds = {kind.tag: kind for kind in ServiceError.codes.values()}
+        return kinds.get(match[1], GenerationFailed)(match[2])
+
+
+class InvalidJson(ServiceError, code="invalid_json", status=400):
+    """The body is not JSON in UTF-8."""
+
+
+class InvalidForm(ServiceError, code="invalid_form", status=400):
+    """The body is not a form, though its type says so, or it has too many parts."""
+
+
+class Unauthorized(ServiceError, code="unauthorized", status=401):
+    """The service needs a key, and the request has none that it knows; see `WWW-Authenticate`."""
+
+
+class ForeignOrigin(ServiceError, code="foreign_origin", status=403):
+    """The request comes from a page of an origin that `CORS_ORIGINS` does not name."""
+
+
+class NotFound(ServiceError, code="not_found", status=404):
+    """There is no such path, or no such song."""
+
+
+class UnknownModel(ServiceError, code="unknown_model", status=404, triton="NOT_FOUND"):
+    """There is no such model."""
+
+
+class MethodNotAllowed(ServiceError, code="method_not_allowed", status=405):
+    """The path has other methods; `Allow` names them."""
+
+
+class BodyTooSlow(ServiceError, code="body_too_slow", status=408):
+    """The body took longer than five minutes."""
+
+
+class BodyTooLarge(ServiceError, code="body_too_large", status=413):
+    """The body is over 1 MB, or the file over 32 MB."""
+
+
+class UnsupportedMediaType(ServiceError, code="unsupported_media_type", status=415):
+    """The body is neither `application/json` nor a form with `audio`."""
+
+
+class InvalidField(
+    ServiceError, code="invalid_field", status=422, triton="INVALID_ARG", tag="invalid_input"
+):
+    """A field is wrong, missing or unknown. Over Triton the message starts with the input's
+    name."""
 
     @classmethod
-    def of(cls, code: str, message: str) -> ServiceError:
-        """The error that `code` names, as it came from another process."""
-        kinds = {kind.code: kind for kind in ServiceError.__subclasses__()}
-        return kinds.get(code, GenerationFailed)(message)
+    def of_field(cls, field: str, problem: str) -> InvalidField:
+        """`problem` continues the field's name: "is 0; give 1 to 5"."""
+        return cls(f"{field} {problem}.", field)
 
-    @classmethod
-    def parse(cls, text: str) -> ServiceError:
-        """The error whose text `text` holds; any other is Triton's own: the engine is not there."""
-        match = re.search(r"\[([a-z_]+)\] (.*)", text, re.DOTALL)
-        if match:
-            return cls.of(match[1], match[2])
-        return EngineUnavailable("the model does not answer; ask again later")
+    def __str__(self) -> str:
+        if self.field and self.message.startswith(self.field):
+            return f"[{self.tag}] {self.field.upper()}{self.message[len(self.field) :]}"
+        return super().__str__()
 
 
-class InvalidInput(ServiceError):
-    """Its message starts with the name of the input and a colon."""
-
-    code = "invalid_input"
-    triton_code = "INVALID_ARG"
+class QueueFull(ServiceError, code="queue_full", status=429, triton="UNAVAILABLE", retry_after=10):
+    """Too many songs wait, too many files are being read, or this song would wait longer than
+    `MAX_WAIT`. The engine computes `Retry-After` from its measured speed."""
 
 
-class UnknownModel(ServiceError):
-    code = "unknown_model"
-    triton_code = "NOT_FOUND"
+class TooManySongs(ServiceError, code="too_many_songs", status=429, retry_after=10):
+    """This key has `MAX_SONGS_PER_KEY` songs in progress."""
 
 
-class ModelNotLoaded(ServiceError):
-    code = "model_not_loaded"
-    triton_code = "UNAVAILABLE"
+class Internal(ServiceError, code="internal", status=500):
+    """The service is at fault; its log says more."""
 
 
-class QueueFull(ServiceError):
-    code = "queue_full"
-    triton_code = "UNAVAILABLE"
+class GenerationFailed(ServiceError, code="generation_failed", triton="INTERNAL"):
+    """The model failed on this song alone."""
 
 
-class WeightsMissing(ServiceError):
-    code = "weights_missing"
-    triton_code = "UNAVAILABLE"
+class Cancelled(ServiceError, code="cancelled", triton="CANCELLED"):
+    """The client closed the request."""
 
 
-class EngineUnavailable(ServiceError):
-    code = "engine_unavailable"
-    triton_code = "UNAVAILABLE"
+class TritonUnavailable(ServiceError, code="triton_unavailable", status=503, retry_after=10):
+    """Triton does not answer; the supervisor restarts it."""
 
 
-class WeightsChanged(ServiceError):
-    code = "weights_changed"
-    triton_code = "UNAVAILABLE"
+class ModelLoading(ServiceError, code="model_loading", status=503, retry_after=10):
+    """The model takes longer than `LOAD_TIMEOUT` to load. Loading goes on: ask again."""
 
 
-class Cancelled(ServiceError):
-    code = "cancelled"
-    triton_code = "CANCELLED"
+class ModelNotLoaded(ServiceError, code="model_not_loaded", triton="UNAVAILABLE"):
+    """Only from the model `musicgen`: load the variant first. From Triton 26.03 on also while the
+    variant's engine has failed; its own `STATUS` says why."""
 
 
-class GenerationFailed(ServiceError):
-    code = "generation_failed"
-    triton_code = "INTERNAL"
+class WeightsMissing(
+    ServiceError, code="weights_missing", status=503, triton="UNAVAILABLE", retry_after=60
+):
+    """The weights are not here and cannot be downloaded; the message says what to do."""
+
+
+class WeightsChanged(
+    ServiceError, code="weights_changed", status=503, triton="UNAVAILABLE", retry_after=10
+):
+    """The song started with other weights than the model has now."""
+
+
+class EngineUnavailable(
+    ServiceError, code="engine_unavailable", status=503, triton="UNAVAILABLE", retry_after=10
+):
+    """The model's engine process died, or its model does not fit; it is started again."""
+
+
+class TooSlow(ServiceError, code="too_slow", status=504):
+    """The song took longer than `GENERATE_TIMEOUT`."""

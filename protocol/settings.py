@@ -1,46 +1,77 @@
-"""What the environment says, for stub and engine; a wrong value is one line."""
+"""Settings from the environment's variables. An absent or empty variable means its default."""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from pathlib import Path
 
-MAX_SECONDS = 3600
 LOG_FORMATS = ("text", "json")
+MAX_SECONDS = 3_600.0  # the longest song that a service can allow
 
 
-@dataclass(frozen=True)
-class Settings:
-    max_duration: float = 300.0  # seconds a song may last
-    max_queue: int = 32  # songs that may wait for their turn
-    max_wait: float = 300.0  # seconds that a song may have to wait, as far as can be told
-    log_format: str = LOG_FORMATS[0]
-
-    @classmethod
-    def of(cls, environment: Mapping[str, str]) -> Settings:
-        """Reads MAX_DURATION, MAX_QUEUE, MAX_WAIT, LOG_FORMAT. Absent or empty means the default.
-
-        Raises:
-            ValueError: names the variable, its value and what it takes.
-        """
-        queue = environment.get("MAX_QUEUE", "").strip() or cls.max_queue
-        max_duration = _seconds(environment, "MAX_DURATION", cls.max_duration)
-        max_wait = _seconds(environment, "MAX_WAIT", cls.max_wait)
-        if not str(queue).isdecimal():
-            raise ValueError(f"MAX_QUEUE={queue} is wrong: give a whole number")
-        log_format = environment.get("LOG_FORMAT", "").strip() or cls.log_format
-        if log_format not in LOG_FORMATS:
-            raise ValueError(f"LOG_FORMAT={log_format} is wrong: give {' or '.join(LOG_FORMATS)}")
-        return cls(max_duration, int(queue), max_wait, log_format)
+class SettingsError(ValueError):
+    """One line that names the variable, its value and the remedy."""
 
 
-def _seconds(environment: Mapping[str, str], name: str, default: float) -> float:
-    text = environment.get(name, "").strip() or str(default)
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= MAX_SECONDS:
-        limits = f"seconds, more than 0, at most {MAX_SECONDS}"
-        raise ValueError(f"{name}={text} is wrong: give {limits}")
-    return value
+class Environment:
+    """Reads variables; each method raises SettingsError for a wrong value."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
+
+    def text(self, name: str, default: str = "", pattern: str = "", remedy: str = "") -> str:
+        text = self._variables.get(name, "").strip()
+        if text and pattern and not re.fullmatch(pattern, text):
+            raise _wrong(name, text, remedy)
+        return text or default
+
+    def whole(self, name: str, default: int, low: int, high: int | None = None) -> int:
+        text = self.text(name)
+        limits = f"from {low} up" if high is None else f"from {low} to {high}"
+        remedy = f"a whole number {limits}"
+        try:
+            value = int(text or default)
+        except ValueError:
+            raise _wrong(name, text, remedy) from None
+        if not low <= value <= (math.inf if high is None else high):
+            raise _wrong(name, text, remedy)
+        return value
+
+    def seconds(self, name: str, default: float, high: float = 1e9) -> float:
+        text = self.text(name)
+        limit = f", at most {high:g}" if high < 1e9 else ""
+        remedy = f"a number of seconds over 0{limit}"
+        try:
+            value = float(text or default)
+        except ValueError:
+            raise _wrong(name, text, remedy) from None
+        if not 0 < value <= high:
+            raise _wrong(name, text, remedy)
+        return value
+
+    def secret(self, name: str) -> tuple[str, str] | None:
+        """The variable's text, or the text of the file that `<name>_FILE` names, with what an error
+        calls it; None where neither is set."""
+        file = f"{name}_FILE"
+        text, path = self.text(name), self.text(file)
+        if text and path:
+            raise SettingsError(f"{name} and {file} are both set: set one of them")
+        if not path:
+            return (name, text) if text else None
+        try:
+            return f"{file}={path!r}", Path(path).read_text("utf-8-sig").strip()
+        except (OSError, ValueError):
+            raise _wrong(file, path, "a text file that the service may read") from None
+
+    def max_duration(self) -> float:
+        return self.seconds("MAX_DURATION", 300.0, MAX_SECONDS)
+
+    def log_format(self) -> str:
+        remedy = " or ".join(LOG_FORMATS)
+        return self.text("LOG_FORMAT", LOG_FORMATS[0], "|".join(LOG_FORMATS), remedy)
+
+
+def _wrong(name: str, text: str, remedy: str) -> SettingsError:
+    return SettingsError(f"{name}={text!r} is wrong: set it to {remedy}")

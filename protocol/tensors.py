@@ -1,46 +1,85 @@
-"""The Triton contract: what a variant takes and gives. The README of it is docs/triton.md."""
+"""The Triton contract: the inputs and outputs of a variant. docs/triton.md explains them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-Tensor = dict[str, Any]
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.errors import InvalidField
+from protocol.request import FIELDS, GenerationRequest
+
+Tensor = dict[str, Any]  # as a model's configuration describes it
+DTYPES: dict[str, Any] = {
+    "STRING": np.object_,
+    "FP32": np.float32,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "BOOL": np.bool_,
+}
 
 
 def _tensor(name: str, data_type: str, dims: list[int]) -> Tensor:
-    return {"name": name, "data_type": data_type, "dims": dims}
+    return {"name": name, "data_type": f"TYPE_{data_type}", "dims": dims}
 
 
 def _input(name: str, data_type: str, dims: list[int]) -> Tensor:
-    """Triton takes all for optional, so that a request without any can ask for the model's status;
-    a song needs PROMPT and DURATION."""
+    """Every input is optional for Triton, so that a request without inputs can ask for a status."""
     return {**_tensor(name, data_type, dims), "optional": True}
 
 
-INPUTS = [
-    _input("PROMPT", "TYPE_STRING", [1]),
-    _input("DURATION", "TYPE_FP32", [1]),  # seconds
-    _input("SEED", "TYPE_INT64", [1]),
-    _input("TEMPERATURE", "TYPE_FP32", [1]),
-    _input("TOP_K", "TYPE_INT32", [1]),
-    _input("TOP_P", "TYPE_FP32", [1]),
-    _input("CFG_COEF", "TYPE_FP32", [1]),
-    _input("EXTEND_STRIDE", "TYPE_FP32", [1]),  # seconds
-    _input("PROMPT_AUDIO", "TYPE_FP32", [-1, -1]),  # [channels, samples] that the song begins with
-    _input("PROMPT_SAMPLE_RATE", "TYPE_INT32", [1]),
-    _input("CODES", "TYPE_INT32", [-1, -1]),  # [codebooks, frames] that the caller holds
-    _input("START", "TYPE_INT64", [1]),  # samples per channel that the caller has had
-    _input("REVISION", "TYPE_STRING", [1]),  # of the weights that the song is to be made with
-]
-STREAM = _input("STREAM", "TYPE_BOOL", [1])
-MODEL = _input("MODEL", "TYPE_STRING", [1])
+INPUTS = [_input(field.input, *field.row.tensor) for field in FIELDS.values()]
+STREAM = _input("STREAM", "BOOL", [1])  # of variants
+MODEL = _input("MODEL", "STRING", [1])  # of the model `musicgen`
 
 OUTPUTS = [
-    _tensor("AUDIO", "TYPE_FP32", [-1, -1]),  # [channels, samples], full scale is 1
-    _tensor("CODES", "TYPE_INT32", [-1, -1]),  # [codebooks, frames], ahead of AUDIO
-    _tensor("SAMPLE_RATE", "TYPE_INT32", [1]),
-    _tensor("FRAMES", "TYPE_INT32", [1]),  # of the whole song, 50 a second
-    _tensor("SEED", "TYPE_INT64", [1]),
-    _tensor("REVISION", "TYPE_STRING", [1]),
-    _tensor("STATUS", "TYPE_STRING", [1]),  # JSON
+    _tensor("AUDIO", "FP32", [-1, -1]),  # [channels, samples], full scale is 1
+    _tensor("CODES", "INT32", [-1, -1]),  # [codebooks, frames], ahead of AUDIO
+    _tensor("SAMPLE_RATE", "INT32", [1]),
+    _tensor("FRAMES", "INT32", [1]),  # of the whole song, 50 a second
+    _tensor("SEED", "INT64", [1]),
+    _tensor("REVISION", "STRING", [1]),
+    _tensor("STATUS", "STRING", [1]),  # JSON
 ]
+
+
+def to_tensors(request: GenerationRequest) -> dict[str, NDArray[Any]]:
+    """The request as Triton's inputs, by their names."""
+    return {
+        FIELDS[name].input: to_array(value, FIELDS[name].row.tensor[0])
+        for name, value in request.values().items()
+    }
+
+
+def from_tensors(tensors: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """The values of a request by the names of its table; `GenerationRequest.parse` checks them.
+
+    Raises InvalidField for a text that is not UTF-8.
+    """
+    return {
+        name: _value(name, tensors[field.input], field.row.tensor[0])
+        for name, field in FIELDS.items()
+        if field.input in tensors
+    }
+
+
+def to_array(value: Any, data_type: str) -> NDArray[Any]:
+    """An array as it is; a text or number as an array of one element."""
+    if isinstance(value, np.ndarray):
+        return value
+    return np.array([value.encode() if isinstance(value, str) else value], DTYPES[data_type])
+
+
+def _value(name: str, array: NDArray[Any], data_type: str) -> Any:
+    if array.ndim != 1:
+        return array
+    if data_type == "FP32":  # the decimal that the caller wrote: 0.01 is less in float32
+        return float(str(array[0]))
+    if data_type != "STRING":
+        return array[0].item()
+    try:
+        return bytes(array[0]).decode()
+    except UnicodeDecodeError:
+        raise InvalidField.of_field(name, "is not UTF-8; encode it as UTF-8") from None

@@ -1,0 +1,19 @@
+"""Numbers and array types that are the same in every MusicGen."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Samples = npt.NDArray[np.float32]  # [channels, samples], full scale is 1
+Codes = npt.NDArray[np.int32]  # [codebooks, frames]
+
+FRAME_RATE = 50  # codec frames a second
+SAMPLE_RATE = 32_000  # Hz
+SAMPLES_PER_FRAME = SAMPLE_RATE // FRAME_RATE
+
+# Audio that a song can start with.
+MAX_PROMPT_SECONDS = 30.0  # audiocraft's own limit
+MAX_CHANNELS = 8
+# Hz. Resampling needs memory by the square of what two rates do not have in common.
+MIN_SAMPLE_RATE, MAX_SAMPLE_RATE, SAMPLE_RATE_STEP = 8_000, 192_000, 25

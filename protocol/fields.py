@@ -1,0 +1,246 @@
+"""The rows of a table of request fields.
+
+A row is the metadata of a dataclass field, so the dataclass is the table:
+
+    top_k: int = row(Number("Sample among the k likeliest tokens", 0, 1_000_000, whole=True), 250)
+
+HTTP validation, Triton's inputs, the engine's validation, `/openapi.json` and the tables of the
+documents all come from these rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import MISSING, dataclass
+from typing import Any
+
+from protocol.constants import FRAME_RATE
+from protocol.errors import InvalidField
+
+KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a field means, in one sentence, and which values are right."""
+
+    doc: str
+    _: dataclasses.KW_ONLY
+    http: bool = True  # a field of `POST /generate`, too
+    absent: str = "none"  # what the documents call a default that is no value
+
+    def check(self, name: str, value: Any) -> Any:
+        """Return the value as a request holds it. Raise InvalidField, which names `name`."""
+        raise NotImplementedError
+
+    @property
+    def range(self) -> str:
+        """The values that are right, in words."""
+        return ""
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The JSON schema of the field."""
+        raise NotImplementedError
+
+    @property
+    def tensor(self) -> tuple[str, list[int]]:
+        """Triton's data type and dimensions."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Text(Row):
+    max_length: int | None = None  # characters
+    choices: tuple[str, ...] = ()
+
+    def check(self, name: str, value: Any) -> str:
+        if not isinstance(value, str):
+            raise InvalidField.of_field(name, f"is {kind(value)}; send text")
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # JSON can write half of a surrogate pair, UTF-8 cannot
+            problem = "holds half a character; send whole Unicode"
+            raise InvalidField.of_field(name, problem) from None
+        if self.max_length is not None and len(value) > self.max_length:
+            problem = f"has {len(value)} characters; shorten it to {self.max_length}"
+            raise InvalidField.of_field(name, problem)
+        if self.choices and value not in self.choices:
+            problem = f"is {value[:100]!r}; give {' or '.join(self.choices)}"
+            raise InvalidField.of_field(name, problem)
+        return value
+
+    @property
+    def range(self) -> str:
+        if self.choices:
+            return ", ".join(f"`{choice}`" for choice in self.choices)
+        return f"at most {self.max_length:,} characters" if self.max_length else ""
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        limits = {"maxLength": self.max_length, "enum": list(self.choices)}
+        return {"type": "string", **{name: limit for name, limit in limits.items() if limit}}
+
+    @property
+    def tensor(self) -> tuple[str, list[int]]:
+        return "STRING", [1]
+
+
+@dataclass(frozen=True)
+class Number(Row):
+    """`low` to `high`, both included. `least` is the lowest value above 0, where 0 is special."""
+
+    low: float
+    high: float
+    least: float | None = None
+    whole: bool = False
+
+    def check(self, name: str, value: Any) -> float:
+        if not is_number(value):
+            raise InvalidField.of_field(name, f"is {kind(value)}; send a number")
+        inside = self.low <= value <= self.high
+        if not inside or (self.least is not None and 0 < value < self.least):
+            raise InvalidField.of_field(name, f"is {shown(value)}; give {self.range}")
+        if not self.whole:
+            return float(value)
+        if value != int(value):
+            raise InvalidField.of_field(name, f"is {shown(value)}; give a whole number")
+        return int(value)
+
+    @property
+    def range(self) -> str:
+        form = "d" if self.whole else "g"
+        low = f"{self.low:{form}}" if self.least is None else f"0 or {self.least:g}"
+        return f"{low} to {self.high:{form}}"
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        numeric = "integer" if self.whole else "number"
+        if self.least is None:
+            return {"type": numeric, "minimum": self.low, "maximum": self.high}
+        above = {"minimum": self.least, "maximum": self.high}
+        return {"type": numeric, "anyOf": [{"const": self.low}, above]}
+
+    @property
+    def tensor(self) -> tuple[str, list[int]]:
+        if not self.whole:
+            return "FP32", [1]
+        return ("INT32" if self.high < 2**31 else "INT64"), [1]
+
+
+@dataclass(frozen=True)
+class Duration(Row):
+    """Seconds for callers, whole frames in a request: float32 and float64 seconds can disagree."""
+
+    high: float = math.inf  # seconds
+
+    def check(self, name: str, value: Any) -> int:
+        if not is_number(value):
+            raise InvalidField.of_field(name, f"is {kind(value)}; send a number of seconds")
+        if not 0 < value <= self.high:
+            limits = f"seconds, more than 0, at most {self.high:g}"
+            raise InvalidField.of_field(name, f"is {shown(value)}; give {limits}")
+        frames: int = round(value * FRAME_RATE)
+        return max(1, frames)
+
+    @property
+    def range(self) -> str:
+        return "more than 0, at most `MAX_DURATION`"
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "number", "exclusiveMinimum": 0, "maximum": self.high}
+
+    @property
+    def tensor(self) -> tuple[str, list[int]]:
+        return "FP32", [1]
+
+
+@dataclass(frozen=True)
+class Array(Row):
+    """A matrix of `triton` numbers, from Triton's clients alone."""
+
+    triton: str
+
+    def check(self, name: str, value: Any) -> Any:
+        if value.ndim != 2:
+            problem = f"has the shape {list(value.shape)}; give two dimensions"
+            raise InvalidField.of_field(name, problem)
+        return value
+
+    @property
+    def tensor(self) -> tuple[str, list[int]]:
+        return self.triton, [-1, -1]
+
+
+@dataclass(frozen=True)
+class Field:
+    """A row with its place in a dataclass; `name` is what callers write."""
+
+    name: str
+    attribute: str
+    row: Row
+    default: Any  # MISSING: the field is required
+
+    @property
+    def input(self) -> str:
+        """The name of Triton's input."""
+        return self.name.upper()
+
+
+def row(
+    row: Row, default: Any = MISSING, *, factory: Any = MISSING, name: str | None = None
+) -> Any:
+    """A dataclass field with a row. `name` is what callers write, where it is another name."""
+    metadata = {"row": row, "name": name}
+    if isinstance(row, Array):
+        return dataclasses.field(default=default, compare=False, repr=False, metadata=metadata)
+    if factory is not MISSING:
+        return dataclasses.field(default_factory=factory, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def table(request: type) -> dict[str, Field]:
+    """The fields of a dataclass by the names that callers write."""
+    fields = [
+        Field(
+            field.metadata["name"] or field.name,
+            field.name,
+            field.metadata["row"],
+            None if field.default_factory is not MISSING else field.default,
+        )
+        for field in dataclasses.fields(request)
+    ]
+    return {field.name: field for field in fields}
+
+
+def check(fields: dict[str, Field], values: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of a dataclass from values by the names that callers write.
+
+    Raises InvalidField for a missing or wrong one.
+    """
+    for field in fields.values():
+        if field.default is MISSING and field.name not in values:
+            wanted = field.row.doc[0].lower() + field.row.doc[1:]
+            raise InvalidField.of_field(field.name, f"is missing; give {wanted}")
+    return {
+        field.attribute: field.row.check(name, values[name])
+        for name, field in fields.items()
+        if name in values
+    }
+
+
+def kind(value: object) -> str:
+    """What a JSON value is, in words."""
+    return KINDS.get(type(value), "a number")
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def shown(value: float) -> str:
+    """A number as a message shows it, however many digits it has."""
+    text = str(value)
+    return text if len(text) <= 30 else f"{text[:27]}..."
