@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from protocol.errors import WeightsMissing
-from musicgen_engine.repository import Repository
 from musicgen_engine.hub import fetch, resolve
+from musicgen_engine.repository import Repository
+from protocol.errors import WeightsMissing
 
 PROJECT = Path(__file__).resolve().parent.parent
 
