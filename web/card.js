@@ -10,7 +10,7 @@ const MIN_LOOP = 0.1; // seconds
 const MAX_SOURCE = 30; // seconds of audio that the server continues
 const SOURCE_TOO_LONG = { message: "Choose a place in the first 30 seconds." };
 const COPIED_MS = 1500;
-const DOWNLOAD_MS = 60_000; // until the browser may forget a file; it has no event for the end
+const FILE_URL_MS = 60_000; // how long a file's URL lives: browsers do not report a download's end
 const STATE_TEXTS = {
   requesting: "Waiting",
   loading: "Loading the model",
@@ -284,7 +284,7 @@ function saveFile(blob, filename) {
   link.href = URL.createObjectURL(blob);
   link.download = filename;
   link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), DOWNLOAD_MS);
+  setTimeout(() => URL.revokeObjectURL(link.href), FILE_URL_MS);
 }
 
 async function copyToClipboard(text) {

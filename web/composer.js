@@ -28,7 +28,7 @@ export function createRecords() {
   return Array.from({ length: count }, (_, index) => ({
     ...common,
     id: `${now}-${index}`,
-    at: now - index, // newest first is their order on the page
+    at: now - index, // The page sorts by this, newest first.
     request: { ...request, seed: request.seed + index },
   }));
 }
