@@ -30,8 +30,8 @@ def fit_codec(file: Path) -> tuple[transform.Transform, Tensor]:
         print(f"codec: composes {CODEBOOK_SONGS} songs and fits the codec to them", flush=True)
         songs = torch.stack([data.audio(number) for number in range(TRANSFORM_SONGS)])
         fitted = transform.fit(songs, TINY.codec_dim)
-        played = [data.parts(number) for number in range(CODEBOOK_SONGS)]
-        features = {part: torch.cat([fitted(song[part]) for song in played]) for part in PARTS}
+        parts = [data.parts(number) for number in range(CODEBOOK_SONGS)]
+        features = {part: torch.cat([fitted(song[part]) for song in parts]) for part in PARTS}
         codebooks = quantizer.fit(features, TINY.vocab_size, data.FIRST_POSITION_CODE)
         state = {
             "analysis": fitted.analysis,

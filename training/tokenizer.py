@@ -20,7 +20,7 @@ MAX_TOKENS = 400
 
 
 def write_tokenizer(folder: Path) -> int:
-    """Writes one tokenizer as both `spiece.model` and `tokenizer.json`; returns its vocabulary size.
+    """Writes `spiece.model` and `tokenizer.json`, one tokenizer twice; returns its vocabulary size.
 
     It ignores case. A character outside the alphabet becomes the unknown token, so every text has
     an encoding.

@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 HOP = 320  # samples between short windows: 10 ms
 SHORT, LONG = 1_024, 8_192  # samples of a window: 32 ms for times, 256 ms for pitches
 
-MAJOR, MINOR = (4, 9, 11), (3, 8, 10)  # the notes of one scale only: E, A, B, and E flat, A flat, B flat
+MAJOR, MINOR = (4, 9, 11), (3, 8, 10)  # pitch classes of one scale only: E, A, B, or flat
 PITCHES = (100, 1_100)  # Hz
 TOLERANCE = 30  # cents between a tone and its pitch class
 
