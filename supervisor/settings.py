@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from protocol.settings import Environment, SettingsError
+
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -18,27 +20,20 @@ class TritonSettings:
     model_repository: Path = PROJECT / "model_repository"
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> TritonSettings:
-        """An absent or empty variable means its default.
-
-        Raises:
-            ValueError: names the variable, its value and what it takes.
-        """
-
-        def port(name: str, default: int) -> int:
-            text = environment.get(name) or str(default)
-            if text.isdecimal() and 0 < int(text) < 65536:
-                return int(text)
-            raise ValueError(f"{name}={text} is not a port: give a whole number from 1 to 65535")
-
-        repository = Path(environment.get("MODEL_REPOSITORY") or cls.model_repository).absolute()
+    def from_environment(cls, variables: Mapping[str, str]) -> TritonSettings:
+        """Raises SettingsError."""
+        environment = Environment(variables)
+        folder = environment.text("MODEL_REPOSITORY", str(cls.model_repository))
+        repository = Path(folder).absolute()
         if not repository.is_dir():
-            raise ValueError(f"MODEL_REPOSITORY={repository} is not a folder of models")
+            raise SettingsError(
+                f"MODEL_REPOSITORY={folder!r} is wrong: set it to a folder of models"
+            )
         return cls(
-            port("TRITON_HTTP_PORT", cls.http_port),
-            port("TRITON_GRPC_PORT", cls.grpc_port),
-            port("TRITON_METRICS_PORT", cls.metrics_port),
-            environment.get("TRITON_HOST") or cls.host,
+            environment.whole("TRITON_HTTP_PORT", cls.http_port, 1, 65535),
+            environment.whole("TRITON_GRPC_PORT", cls.grpc_port, 1, 65535),
+            environment.whole("TRITON_METRICS_PORT", cls.metrics_port, 1, 65535),
+            environment.text("TRITON_HOST", cls.host),
             repository,
         )
 

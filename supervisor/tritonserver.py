@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from protocol.settings import Settings as EngineSettings
+from musicgen_engine.settings import Settings as EngineSettings
 from supervisor import shared_memory
 from supervisor.preflight import libpython
 from supervisor.settings import PROJECT, TritonSettings
@@ -109,7 +109,7 @@ def check(environment: Mapping[str, str]) -> tuple[TritonServer, TritonSettings]
     Raises:
         ValueError: names the variable, its value and what it takes, or the missing server.
     """
-    EngineSettings.of(environment)
+    EngineSettings.from_environment(environment)
     return TritonServer.find(), TritonSettings.from_environment(environment)
 
 

@@ -1,6 +1,6 @@
 """The engine process of one variant.
 
-    python -m musicgen_engine.core FOLDER CHECKPOINT CONFIG SOCKET
+python -m musicgen_engine.core FOLDER CHECKPOINT CONFIG SOCKET
 """
 
 from __future__ import annotations

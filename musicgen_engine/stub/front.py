@@ -34,7 +34,7 @@ from protocol.errors import (
 )
 from protocol.tensors import INPUTS, MODEL, OUTPUTS
 
-# A cancelled request is noticed between the responses of a stream, and from Triton 25.04 on its song
+# A cancelled request is noticed between the responses of a stream; from Triton 25.04 on its song
 # can then be stopped. Before 25.02 an error that is not the first response of a stream never
 # arrives here, and the request would wait for ever: older variants are asked for one response.
 STREAM = hasattr(ResponseIterator, "cancel")

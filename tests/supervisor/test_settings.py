@@ -32,12 +32,16 @@ def test_an_empty_variable_means_the_default() -> None:
 
 @pytest.mark.parametrize("value", ["http", "0", "65536", "-1", "80.5", "²"])
 def test_a_bad_port_is_named(value: str) -> None:
-    with pytest.raises(ValueError, match=f"TRITON_GRPC_PORT={value} is not a port"):
+    with pytest.raises(
+        ValueError, match=f"TRITON_GRPC_PORT='{value}' is wrong: set it to a whole number from 1 to"
+    ):
         TritonSettings.from_environment({"TRITON_GRPC_PORT": value})
 
 
 def test_a_repository_that_is_not_a_folder_is_named() -> None:
-    with pytest.raises(ValueError, match="MODEL_REPOSITORY=/no/such is not a folder of models"):
+    with pytest.raises(
+        ValueError, match="MODEL_REPOSITORY='/no/such' is wrong: set it to a folder of models"
+    ):
         TritonSettings.from_environment({"MODEL_REPOSITORY": "/no/such"})
 
 
