@@ -98,6 +98,11 @@ class GenerationRequest:
         return self.frames / FRAME_RATE
 
     @property
+    def samples(self) -> int:
+        """Samples per channel of the whole song."""
+        return self.frames * SAMPLES_PER_FRAME
+
+    @property
     def stride(self) -> int:
         """Frames from the start of one window to the start of the next."""
         return round(self.extend_stride * FRAME_RATE)
