@@ -1,4 +1,4 @@
-"""Asks for a song, saves it while it comes, plays it where ffplay is, and shows how far it is.
+"""Requests a song, saves it while it arrives, plays it if ffplay is there, and shows its progress.
 
 python examples/listen.py "slow sad piano with soft drums" --duration 20
 """
@@ -16,8 +16,8 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 
-def follow(url: str) -> None:
-    """Shows the song's progress, from when the server knows of it to its end."""
+def show_progress(url: str) -> None:
+    """Shows the song's progress as soon as the server knows the request, until it ends."""
     while True:
         time.sleep(0.1)
         events = Request(url, headers={**headers, "Accept": "text/event-stream"})
@@ -33,27 +33,29 @@ parser.add_argument("prompt")
 parser.add_argument("--duration", type=float, default=10, help="seconds")
 parser.add_argument("--out", default="song.wav")
 parser.add_argument("--server", default="http://localhost:8001")
-asked, name, player = parser.parse_args(), os.urandom(8).hex(), None
-wanted = {"prompt": asked.prompt, "duration": asked.duration}
-bearer = "Bearer " + os.environ.get("API_KEY", "")  # no argument: those are read by anybody
-headers = {"Content-Type": "application/json", "X-Request-Id": name, "Authorization": bearer}
-threading.Thread(target=follow, args=[f"{asked.server}/generations/{name}"], daemon=True).start()
+arguments, request_id, player = parser.parse_args(), os.urandom(8).hex(), None
+body = json.dumps({"prompt": arguments.prompt, "duration": arguments.duration}).encode()
+# Not an argument, because every user of the machine can read those.
+key = "Bearer " + os.environ.get("API_KEY", "")
+headers = {"Content-Type": "application/json", "X-Request-Id": request_id, "Authorization": key}
+progress = f"{arguments.server}/generations/{request_id}"
+threading.Thread(target=show_progress, args=[progress], daemon=True).start()
 with suppress(FileNotFoundError):
     player = Popen(["ffplay", "-autoexit", "-nodisp", "-v", "error", "-"], 0, stdin=PIPE).stdin
 try:
-    song = urlopen(Request(f"{asked.server}/generate", json.dumps(wanted).encode(), headers))
-    with song, Path(asked.out).open("wb") as file:
-        while piece := song.read1(65_536):
-            file.write(piece)
+    song = urlopen(Request(f"{arguments.server}/generate", body, headers))
+    with song, Path(arguments.out).open("wb") as file:
+        while chunk := song.read1(65_536):
+            file.write(chunk)
             if player:
-                with suppress(BrokenPipeError):  # closed, or without a speaker: the file goes on
-                    player.write(piece)
+                with suppress(BrokenPipeError):  # the player is closed or has no loudspeaker
+                    player.write(chunk)
 except HTTPError as error:
     sys.exit("\n" + json.load(error)["error"]["message"])
 except URLError as error:
-    sys.exit(f"\nno server at {asked.server}: {error.reason}")
+    sys.exit(f"\nno server at {arguments.server}: {error.reason}")
 except ConnectionError:
     sys.exit("\nthe song broke off")
 if song.length:
     sys.exit("\nthe song broke off")
-print(f"\n{asked.out}: seed {song.headers['X-Seed']}", file=sys.stderr)
+print(f"\n{arguments.out}: seed {song.headers['X-Seed']}", file=sys.stderr)

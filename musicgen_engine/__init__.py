@@ -1,10 +1,10 @@
-"""MusicGen in NVIDIA Triton: the thin model that Triton runs, and the engine process behind it.
+"""MusicGen in NVIDIA Triton: a thin stub that Triton runs, and the engine process behind it.
 
 ```
 model_repository/<variant>/1/model.py
-    → triton_model     tensors ↔ songs; never imports torch
-    → engine_process   starts, watches and restarts the engine
-    ⇄ channel          messages over a socket pair
-    → engine           (a child process) scheduler → musicgen → audiocraft, torch
+    → stub      tensors ↔ requests; starts, watches and restarts the engine; no torch
+    ⇄ channel   messages over a socket pair
+    → core      the engine process: scheduler → backend → sampler → codec
+    → model     the arithmetic in torch
 ```
 """

@@ -1,50 +1,47 @@
-"""Where and how a model runs: what its config.pbtxt says of that."""
+"""How a model runs: the parameters of its config.pbtxt."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-# Parameters of our models that say nothing of their place.
-OTHERS = ("checkpoint", "license", "size", "channels")
+# Parameters that describe a model, and do not say how it runs.
+DESCRIPTIVE = ("checkpoint", "license", "size", "channels")
+CHOICES = {  # what the others take: as a pattern, and in words
+    "device": (r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:N"),
+    "precision": (r"auto|float32|float16|bfloat16", "auto, float32, float16 or bfloat16"),
+    "backend": (r"auto|eager|packed", "auto, eager or packed"),
+}
 
 
 @dataclass(frozen=True)
-class Placement:
-    device: str = "auto"  # else "cpu", "cuda" or "cuda:N"; auto is a GPU where there is one
-    precision: str = "auto"  # else a name of torch's; auto is float16 on a GPU, float32 on a CPU
+class ModelConfig:
+    device: str = "auto"  # auto is a GPU where there is one
+    precision: str = "auto"  # auto is float16 on a GPU, float32 on a CPU
     memory: float = 0.5  # share of the device's memory for the model's weights and slots
-    packed: bool = True  # on a CPU: matrices laid out as the matrix library likes them
+    backend: str = "auto"  # auto is packed on a CPU in float32, else eager
 
     @classmethod
-    def of(cls, parameters: Mapping[str, str]) -> Placement:
-        """Reads the parameters of a config.pbtxt; those in capitals are Triton's own.
+    def parse(cls, parameters: Mapping[str, str]) -> ModelConfig:
+        """Read the parameters of a config.pbtxt; those in capitals are Triton's own.
 
         Raises:
-            ValueError: names the parameter, its value and what it takes.
+            ValueError: it names the parameter, its value and what it takes.
         """
         given = {name: value for name, value in parameters.items() if not name.isupper()}
-        if unknown := sorted(given.keys() - {*OTHERS, *READERS}):
-            known = ", ".join((*OTHERS, *READERS))
-            raise ValueError(f"config.pbtxt has no parameter {unknown[0]!r}; there are {known}")
-        return cls(**{name: READERS[name](given[name]) for name in READERS if name in given})
+        known = (*DESCRIPTIVE, "memory", *CHOICES)
+        if unknown := sorted(given.keys() - {*known}):
+            names = ", ".join(known)
+            raise ValueError(f"config.pbtxt has no parameter {unknown[0]!r}; there are {names}")
+        for name, (pattern, remedy) in CHOICES.items():
+            if name in given and not re.fullmatch(pattern, given[name], re.ASCII):
+                raise _wrong(name, given[name], remedy)
+        choices = {name: given[name] for name in CHOICES if name in given}
+        return cls(memory=_share(given.get("memory", "0.5")), **choices)
 
 
-def _device(value: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value, re.ASCII):
-        raise _wrong("device", value, "auto, cpu, cuda or cuda:N")
-    return value
-
-
-def _precision(value: str) -> str:
-    if value not in ("auto", "float32", "float16", "bfloat16"):
-        raise _wrong("precision", value, "auto, float32, float16 or bfloat16")
-    return value
-
-
-def _memory(value: str) -> float:
+def _share(value: str) -> float:
     try:
         share = float(value)
     except ValueError:
@@ -54,19 +51,5 @@ def _memory(value: str) -> float:
     return share
 
 
-def _packed(value: str) -> bool:
-    if value not in ("true", "false"):
-        raise _wrong("packed", value, "true or false")
-    return value == "true"
-
-
 def _wrong(name: str, value: str, remedy: str) -> ValueError:
     return ValueError(f"the parameter {name} of config.pbtxt, {value!r}, is wrong: give {remedy}")
-
-
-READERS: dict[str, Callable[[str], Any]] = {
-    "device": _device,
-    "precision": _precision,
-    "memory": _memory,
-    "packed": _packed,
-}

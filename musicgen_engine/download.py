@@ -1,4 +1,4 @@
-"""`python -m musicgen_engine.download MODEL...`: gets weights before anybody asks for them."""
+"""`python -m musicgen_engine.download MODEL...` downloads weights ahead of the first request."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from protocol.errors import WeightsMissing
-from musicgen_engine.repository import Repository
 from musicgen_engine.hub import fetch, resolve
+from musicgen_engine.repository import Repository
+from protocol.errors import WeightsMissing
 
 PROJECT = Path(__file__).resolve().parent.parent
 
 
 def download(names: Sequence[str], folder: Path) -> None:
-    """Of models in the repository `folder`; shows how far each is.
+    """Download the weights of models in the repository `folder`, and show the progress.
 
     Raises:
-        ValueError: there is no such model; names those there are.
-        WeightsMissing: why they could not be had.
+        ValueError: there is no such model; it names the ones there are.
+        WeightsMissing: it says why the weights cannot be downloaded.
     """
     variants = {variant.name: variant for variant in Repository(folder).variants()}
     if not names or not variants.keys() >= set(names):

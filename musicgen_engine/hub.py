@@ -1,8 +1,8 @@
-"""Where a checkpoint's files are, and how they get here. No torch: the stubs ask, too.
+"""Finds a checkpoint's files, and downloads the missing ones. No torch: stubs import this, too.
 
-A checkpoint is two files in audiocraft's format. They name what else it takes: a T5 for the text,
-and the codec where it is not in the second file itself. These come from the hub's cache, unless a
-folder of the text encoder's name lies beside the checkpoint.
+A checkpoint is two files in audiocraft's format. They name what else the model needs: a T5 for the
+text, and the codec where the second file does not hold it. These come from the hub's cache, unless
+a folder with the text encoder's name lies beside the checkpoint.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ Checkpoint = Path | str  # a local folder, or a repository of the hub
 OnProgress = Callable[[int, int | None], None]  # bytes so far, of all bytes known of
 
 LM, CODEC = "state_dict.bin", "compression_state_dict.bin"
-# The text encoder and the codec in transformers' own format; safetensors, as pickles can run code.
+# The text encoder and the codec in transformers' format; safetensors, for pickles can run code.
 T5_FILES = ("config.json", "tokenizer.json", "model.safetensors")
 ENCODEC_FILES = ("config.json", "model.safetensors")
-HUB_TIMEOUT = 6.0  # seconds until a hub that does not answer counts as out of reach
-ABANDONED = 3_600.0  # seconds without a write after which a partial download is nobody's
+HUB_TIMEOUT = 6.0  # seconds; a hub that does not answer within them is out of reach
+ABANDONED = 3_600.0  # seconds without a write; an older partial download was killed
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _COPY = (
@@ -52,8 +52,8 @@ class HubFile:
 
     @property
     def path(self) -> Path | None:
-        """Where the file is in the cache; None when it is not there. Raises WeightsMissing for
-        what the hub can have no repository of."""
+        """The file in the cache; None when it is not there. Raises WeightsMissing for a name that
+        no repository of the hub can have."""
         from huggingface_hub import try_to_load_from_cache
         from huggingface_hub.errors import HFValidationError
 
@@ -67,7 +67,7 @@ class HubFile:
         return Path(found) if isinstance(found, str) else None
 
     def sweep(self) -> None:
-        """Removes what downloads left that were killed: the hub client never takes it up again."""
+        """Remove what killed downloads left; the hub client never continues them."""
         from huggingface_hub.constants import HF_HUB_CACHE
 
         repo = Path(self.cache or HF_HUB_CACHE) / f"models--{self.repo.replace('/', '--')}"
@@ -77,10 +77,10 @@ class HubFile:
 
 
 def resolve(checkpoint: str | None, version_folder: Path) -> Checkpoint:
-    """Which checkpoint a model's setting means.
+    """The checkpoint that a model's parameter names.
 
-    None is the version folder itself, a folder's path (absolute, or relative to the version
-    folder) that folder, and any other name a repository of the hub.
+    None is the version folder itself. The path of a folder (absolute, or relative to the version
+    folder) is that folder. Any other name is a repository of the hub.
     """
     folder = version_folder / (checkpoint or "")
     if checkpoint is None or folder.is_dir() or not _HUB_ID.fullmatch(checkpoint):
@@ -89,9 +89,9 @@ def resolve(checkpoint: str | None, version_folder: Path) -> Checkpoint:
 
 
 def revision(folder: Path) -> str:
-    """Of a checkpoint's weights: others have another one. 12 hexadecimal digits.
+    """The revision of a checkpoint's weights, 12 hexadecimal digits: other weights have another.
 
-    Made of the checksums in the files' own directories: gigabytes need not be read.
+    It is a hash of the checksums in the files' zip directories, so gigabytes need not be read.
     """
     digest = hashlib.sha256()
     for name in (LM, CODEC):
@@ -102,29 +102,29 @@ def revision(folder: Path) -> str:
 
 
 def is_cached(checkpoint: Checkpoint) -> Literal["bundled", "cached", "missing"]:
-    """Whether the model could be loaded without network: from its own folder or from the cache."""
+    """Whether the model can be loaded without network: from its own folder or from the cache."""
     try:
         folder = _folder(checkpoint)
         if folder is None or any(file.path is None for file in _companions(folder)):
             return "missing"
-    except (WeightsMissing, OSError):  # broken, or not for us to read
+    except (WeightsMissing, OSError):  # broken or unreadable
         return "missing"
     return "bundled" if isinstance(checkpoint, Path) else "cached"
 
 
 def fetch(checkpoint: Checkpoint, on_progress: OnProgress) -> Path:
-    """Makes sure that all files are here; returns the folder with the checkpoint's two.
+    """Download the missing files; return the folder with the checkpoint's two.
 
-    Uses no network when nothing is missing. Files once complete are kept, so a download that broke
-    off goes on with the file it broke off in.
+    It needs no network when nothing is missing. Complete files are kept, so a download that broke
+    off continues with the file in which it broke off.
 
     Args:
-        on_progress: gets the bytes downloaded, and the size of all files known to be missing. It
-            grows when the checkpoint, once here, turns out to need more. Not called when all is
-            here already.
+        on_progress: gets the bytes downloaded, and the size of all files known to be missing. That
+            size grows when the checkpoint, once it is here, turns out to need more. It is not
+            called when nothing is missing.
 
     Raises:
-        WeightsMissing: saying what is missing, why, and what to do about it.
+        WeightsMissing: it says what is missing, why, and what to do about it.
     """
     download = _Download(on_progress)
     if isinstance(checkpoint, str):
@@ -146,7 +146,7 @@ class _Download:
         self._total: int | None = 0
 
     def files(self, files: list[HubFile]) -> None:
-        """Downloads those that are missing. Raises WeightsMissing."""
+        """Download the missing ones. Raises WeightsMissing."""
         missing = [file for file in files if file.path is None]
         if not missing:
             return
@@ -170,10 +170,10 @@ class _Download:
 
 
 def _sizes(files: list[HubFile]) -> list[int | None]:
-    """Asks the hub for the files' sizes in bytes, and so whether it is there at all.
+    """The files' sizes in bytes, from the hub; this also shows whether the hub can be reached.
 
-    The client's own timeouts bound each step of a request, but neither the look-up of the hub's
-    address nor its many retries: hence a thread that can be left behind.
+    The client's timeouts bound each step of a request, but neither the look-up of the hub's address
+    nor all retries together: so a thread asks, and is left behind when it takes too long.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
@@ -197,7 +197,7 @@ def _sizes(files: list[HubFile]) -> list[int | None]:
 
 
 def _bar(advance: Callable[[int], None]) -> type:
-    """A progress bar for the hub client which shows nothing, but passes the numbers on."""
+    """A progress bar for the hub client that shows nothing and passes the numbers on."""
     from huggingface_hub.utils.tqdm import tqdm
 
     class Bar(tqdm):
@@ -208,7 +208,7 @@ def _bar(advance: Callable[[int], None]) -> type:
             advance(int(n or 0))
 
         def update_transfer(self, n: float) -> None:
-            """The hub's other protocol (Xet) counts the same bytes a second time here."""
+            """The hub's other protocol, Xet, counts the same bytes a second time here."""
 
         def set_transfer_postfix_str(self, *args: Any, **kwargs: Any) -> None: ...
 
@@ -216,7 +216,7 @@ def _bar(advance: Callable[[int], None]) -> type:
 
 
 def _why(error: Exception) -> str:
-    """The reason and the remedy; no text of other libraries, which holds paths and addresses."""
+    """The reason and the remedy, without other libraries' texts: they hold paths and addresses."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.OfflineModeIsEnabled):
@@ -248,7 +248,7 @@ def _checkpoint_files(repo: str) -> Iterator[HubFile]:
 
 
 def _folder(checkpoint: Checkpoint) -> Path | None:
-    """The folder that holds both files."""
+    """The folder that holds both files; None where there is none."""
     if isinstance(checkpoint, Path):
         return checkpoint if all((checkpoint / name).is_file() for name in (LM, CODEC)) else None
     lm, codec = (file.path for file in _checkpoint_files(checkpoint))
@@ -256,7 +256,7 @@ def _folder(checkpoint: Checkpoint) -> Path | None:
 
 
 def _companions(folder: Path) -> Iterator[HubFile]:
-    """What the checkpoint needs besides; transformers gets it from the hub client's own cache."""
+    """The other files that the checkpoint needs; transformers gets them from the hub's cache."""
     config = _strings(folder / LM).get("xp.cfg", "")
     for name in re.findall(r"^ +name: ((?:google/flan-)?t5-\w+)$", config, re.MULTILINE):
         if not (folder / name).is_dir():
@@ -267,13 +267,13 @@ def _companions(folder: Path) -> Iterator[HubFile]:
 
 
 def _strings(file: Path) -> dict[str, str]:
-    """The texts among the values at the top of a file that torch.save wrote."""
+    """The texts among the top-level values of a file that torch.save wrote."""
     return _strings_at(file.resolve(), file.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=64)
 def _strings_at(file: Path, _modified: int) -> dict[str, str]:
-    # Reading the pickle's operations runs none of them, and needs no torch.
+    # This reads the pickle's operations and runs none of them. It needs no torch.
     try:
         with zipfile.ZipFile(file) as archive:
             name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))

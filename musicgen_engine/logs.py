@@ -1,4 +1,4 @@
-"""What stub and engine log names the request that it is about: lines for people, or JSON."""
+"""Log lines of stub and engine. Each names its request: text for people, or JSON."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import re
 
 from pythonjsonlogger.json import JsonFormatter
 
-NOBODY = {"request_id": "-"}  # what is about no request
+NO_REQUEST = {"request_id": "-"}
 FIELDS = ["asctime", "levelname", "name", "message"]
 NAMES = {"asctime": "time", "levelname": "level", "name": "logger"}
-STRANGE = re.compile(r"[^\w.-]", re.ASCII)  # such as the end of a line
+UNSAFE = re.compile(r"[^\w.-]", re.ASCII)  # such as a line break
 TIME = "%Y-%m-%dT%H:%M:%S%z"
 
 
 def configure(model: str, format: str) -> None:
-    """For this process, which serves `model`; `format` is "text" or "json"."""
-    text = logging.Formatter(f"{model} %(request_id)s: %(message)s", defaults=NOBODY)
+    """Configure the log of this process, which serves `model`; `format` is "text" or "json"."""
+    text = logging.Formatter(f"{model} %(request_id)s: %(message)s", defaults=NO_REQUEST)
     json = JsonFormatter(
-        FIELDS, TIME, rename_fields=NAMES, static_fields={"model": model}, defaults=NOBODY
+        FIELDS, TIME, rename_fields=NAMES, static_fields={"model": model}, defaults=NO_REQUEST
     )
     handler = logging.StreamHandler()
     handler.setFormatter(json if format == "json" else text)
@@ -26,5 +26,5 @@ def configure(model: str, format: str) -> None:
 
 
 def about(request_id: str) -> dict[str, str]:
-    """For a log call's `extra`. Triton takes any text for an id, empty where there is none."""
-    return {"request_id": STRANGE.sub("?", request_id[:64])} if request_id else NOBODY
+    """The `extra` of a log call. A request id is any text, empty where there is none."""
+    return {"request_id": UNSAFE.sub("?", request_id[:64])} if request_id else NO_REQUEST

@@ -1,4 +1,4 @@
-"""The variants that lie in the model repository, read from their folders."""
+"""The variants in the model repository, read from their folders."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ log = logging.getLogger("musicgen")
 
 @dataclass(frozen=True)
 class Variant:
-    """`checkpoint` is None for weights in the folder itself; `weights` says where they are:
-    "bundled", "cached" or "missing". `size` (as "300M") and `channels` ("mono" or "stereo") are as
-    the config says, or None."""
+    """`checkpoint` is None for weights in the folder itself. `weights` is "bundled", "cached" or
+    "missing". `size`, such as "300M", and `channels`, "mono" or "stereo", come from the config."""
 
     name: str
     checkpoint: str | None
@@ -34,7 +33,7 @@ class Repository:
         self._folder = folder
 
     def names(self) -> list[str]:
-        """All models that make music: every folder with a config.pbtxt, except the front's."""
+        """Every folder with a config.pbtxt, except the front's."""
         folders = (config.parent.name for config in self._folder.glob("*/config.pbtxt"))
         return sorted(name for name in folders if name != "musicgen")
 
@@ -46,7 +45,7 @@ class Repository:
         return {"models": [asdict(variant) for variant in self.variants()]}
 
     def _variant(self, name: str) -> Variant | None:
-        """None for a folder that cannot be read: the others are none the worse."""
+        """None for a folder that cannot be read; the others are still served."""
         folder = self._folder / name
         try:
             config = (folder / "config.pbtxt").read_text()
@@ -54,7 +53,7 @@ class Repository:
             checkpoint = parameters["checkpoint"].string_value or None
             weights = is_cached(resolve(checkpoint, folder / "1"))
         except (text_format.ParseError, OSError, UnicodeDecodeError) as error:
-            log.error("%s is left out, for it cannot be read: %s", name, error)
+            log.error("%s is left out because it cannot be read: %s", name, error)
             return None
         return Variant(
             name=name,

@@ -246,5 +246,5 @@ def is_number(value: object) -> bool:
 
 def shown(value: float) -> str:
     """A number as a message shows it, however many digits it has."""
-    text = str(value)
+    text = str(value).removesuffix(".0")
     return text if len(text) <= 30 else f"{text[:27]}..."

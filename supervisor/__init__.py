@@ -1,1 +1,1 @@
-"""Runs the service on one machine: Triton and the gateway, each started again when it dies."""
+"""Runs the service on one machine: keeps Triton and the gateway running."""

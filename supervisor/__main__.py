@@ -3,9 +3,9 @@
     supervisor ─┬─ tritonserver ── a stub for each model ── its engine
                 └─ gateway
 
-Says one line for each event. At the end the gateway gets `GRACE` seconds, and DRAIN_TIMEOUT besides
-while songs run; then Triton gets `GRACE` seconds. Whoever takes longer is killed with all that it
-started. A second Ctrl-C kills at once.
+Prints one line for each event. On Ctrl-C it stops the gateway, which has `GRACE` seconds and up to
+DRAIN_TIMEOUT more for running songs, and then Triton, which has `GRACE` seconds. It kills a program
+that takes longer with all its descendants. A second Ctrl-C kills both at once.
 """
 
 from __future__ import annotations
@@ -19,23 +19,21 @@ from pathlib import Path
 from secrets import token_urlsafe
 
 from gateway.settings import Settings as GatewaySettings
-from protocol.settings import Settings as EngineSettings
-from supervisor import orphans, ports, shared_memory
-from supervisor.process import Process
-from supervisor.settings import PROJECT, Settings
-from supervisor.tritonserver import TritonServer
+from supervisor import ports, shared_memory, tritonserver
+from supervisor.process import Process, adopt_orphans, reap_orphans
+from supervisor.settings import PROJECT, TritonSettings
 
 GRACE = 8.0  # seconds
-POLL = 1.0  # seconds
+POLL_INTERVAL = 1.0  # seconds
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     with suppress(OSError):  # the terminal is gone
         print(f"service: {line}", flush=True)
 
 
-async def ready(gateway: GatewaySettings) -> bool:
-    """Whether the gateway says that its default model can serve."""
+async def is_ready(gateway: GatewaySettings) -> bool:
+    """Whether the gateway reports that its default model can serve."""
     writer = None
     try:
         reader, writer = await asyncio.open_connection(gateway.host, gateway.port)
@@ -48,15 +46,15 @@ async def ready(gateway: GatewaySettings) -> bool:
             writer.close()
 
 
-async def announce(gateway: GatewaySettings, processes: list[Process]) -> None:
-    """Says when the service is ready, after every start of one of its programs."""
-    announced = 0
+async def log_ready(gateway: GatewaySettings, processes: list[Process]) -> None:
+    """Logs each time that the service is ready after a start of a program."""
+    logged = 0
     while True:
         starts = sum(process.starts for process in processes)
-        if starts > announced and await ready(gateway):
-            say(f"ready: {gateway.url}")
-            announced = starts
-        await asyncio.sleep(POLL)
+        if starts > logged and await is_ready(gateway):
+            log(f"ready: {gateway.url}")
+            logged = starts
+        await asyncio.sleep(POLL_INTERVAL)
 
 
 async def kill_at_next(signals: asyncio.Queue[signal.Signals], processes: list[Process]) -> None:
@@ -66,74 +64,68 @@ async def kill_at_next(signals: asyncio.Queue[signal.Signals], processes: list[P
 
 
 async def stop(gateway: Process, triton: Process, drain: float) -> None:
-    """The gateway first, which lets running songs end: they need Triton."""
+    """Stops the gateway first, because its running songs need Triton."""
     await gateway.stop(drain + GRACE)
     await triton.stop(GRACE)
 
 
-def environment_of(settings: Settings, admin_key: str) -> dict[str, str]:
-    """The programs', which run in the project's folder, whatever ours is."""
+def program_environment(settings: TritonSettings, admin_key: str) -> dict[str, str]:
+    """The environment of the programs, which run in the project's folder."""
     environment = {
         **os.environ,
-        "TRITON_GRPC": settings.triton_grpc,
+        "TRITON_GRPC": settings.grpc_address,
         "TRITON_ADMIN_KEY": admin_key,
     }
-    environment.pop("TRITON_ADMIN_KEY_FILE", None)  # its key is there already
+    environment.pop("TRITON_ADMIN_KEY_FILE", None)  # the gateway refuses both
     if keys := environment.get("API_KEYS_FILE", "").strip():
         environment["API_KEYS_FILE"] = str(Path(keys).absolute())
     return environment
 
 
 async def serve(
-    settings: Settings,
+    settings: TritonSettings,
     gateway_settings: GatewaySettings,
-    server: TritonServer,
+    server: tritonserver.TritonServer,
     environment: dict[str, str],
 ) -> None:
     triton = Process(
         "Triton",
-        server.command(settings, shared_memory.prefix(), environment["TRITON_ADMIN_KEY"]),
+        server.command(settings, environment["TRITON_ADMIN_KEY"]),
         server.environment(environment),
-        say,
-        clean=shared_memory.clean,
+        log,
+        on_exit=shared_memory.clean,
     )
-    gateway = Process("gateway", [sys.executable, "-m", "gateway"], environment, say)
+    gateway = Process("gateway", [sys.executable, "-m", "gateway"], environment, log)
     processes = [triton, gateway]
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
 
     running = asyncio.gather(*(process.keep_running() for process in processes))
-    announcing = asyncio.create_task(announce(gateway_settings, processes))
-    burying = asyncio.create_task(
-        orphans.bury(lambda pid: any(process.pid == pid for process in processes))
-    )
+    logging = asyncio.create_task(log_ready(gateway_settings, processes))
+    reaping = asyncio.create_task(reap_orphans(processes))
     await signals.get()
-    announcing.cancel()
-    say("stopping (Ctrl-C again: at once)")
+    logging.cancel()
+    log("stopping (Ctrl-C again: at once)")
     stopping = asyncio.gather(running, stop(gateway, triton, gateway_settings.drain_timeout))
-    impatience = asyncio.create_task(kill_at_next(signals, processes))
+    killing = asyncio.create_task(kill_at_next(signals, processes))
     await stopping
-    impatience.cancel()
-    burying.cancel()
-    say("stopped")
+    killing.cancel()
+    reaping.cancel()
+    log("stopped")
 
 
 def main() -> None:
     try:
-        settings = Settings.of(os.environ)
-        # What they would refuse, over and over.
+        server, settings = tritonserver.check(os.environ)
         gateway = GatewaySettings.from_environment(os.environ)
-        EngineSettings.of(os.environ)
-        server = TritonServer.find()
         ports.check(settings, gateway)
     except ValueError as error:
         sys.exit(f"service: {error}")
     shared_memory.clean_stale()
-    orphans.adopt()
-    environment = environment_of(settings, gateway.triton_admin_key or token_urlsafe())
-    # The gateway and, whatever PYTHONPATH says, Triton's stubs find our code here.
-    os.chdir(PROJECT)
+    adopt_orphans()
+    environment = program_environment(settings, gateway.triton_admin_key or token_urlsafe())
+    os.chdir(PROJECT)  # where gateway and stubs find our code, whatever PYTHONPATH says
     asyncio.run(serve(settings, gateway, server, environment))
 
 

@@ -1,7 +1,7 @@
 """`python3 -m supervisor.container`: becomes Triton, with the command line of `make serve`.
 
-In a container each program is the only one: Docker starts it again when it dies, and what a killed
-stub leaves in /dev/shm goes with the container.
+A container has one program: Docker restarts it when it dies, and the files of a killed stub in
+/dev/shm go with the container.
 """
 
 from __future__ import annotations
@@ -13,50 +13,47 @@ from collections.abc import Mapping
 from pathlib import Path
 from secrets import token_urlsafe
 
-from protocol.settings import Settings as EngineSettings
-from supervisor import shared_memory
-from supervisor.settings import PROJECT, Settings
-from supervisor.tritonserver import TritonServer
+from supervisor import tritonserver
+from supervisor.settings import PROJECT
 
 
 def admin_key(environment: Mapping[str, str]) -> str:
-    """TRITON_ADMIN_KEY, or that of the file which TRITON_ADMIN_KEY_FILE names: the gateway reads it
-    there, too. Where there is no such file yet, or an empty one, draws a key into it.
+    """TRITON_ADMIN_KEY, or the key in TRITON_ADMIN_KEY_FILE, where the gateway reads it too.
+
+    Draws a key into a file that is missing or empty.
 
     Raises:
-        ValueError: neither is set, the file cannot be read or written, or it is no such key.
+        ValueError: neither variable is set, the file is unusable, or the key is wrong.
     """
-    key = environment.get("TRITON_ADMIN_KEY", "").strip() or _key_of_file(environment)
+    key = environment.get("TRITON_ADMIN_KEY", "").strip()
+    path = environment.get("TRITON_ADMIN_KEY_FILE", "").strip()
+    if not key and not path:
+        raise ValueError("set TRITON_ADMIN_KEY or TRITON_ADMIN_KEY_FILE, as for the gateway")
+    try:
+        key = key or _read_or_draw(Path(path))
+    except OSError as error:
+        raise ValueError(f"TRITON_ADMIN_KEY_FILE={path}: {error.strerror}") from None
     if not re.fullmatch(r"[A-Za-z0-9_-]{16,}", key):
         raise ValueError("TRITON_ADMIN_KEY is wrong: give 16 letters, digits, - and _ or more")
     return key
 
 
-def _key_of_file(environment: Mapping[str, str]) -> str:
-    path = environment.get("TRITON_ADMIN_KEY_FILE", "").strip()
-    if not path:
-        raise ValueError("set TRITON_ADMIN_KEY or TRITON_ADMIN_KEY_FILE, as for the gateway")
-    file = Path(path)
-    try:
-        if not file.exists():
-            file.touch(0o600)
-        if not (key := file.read_text("utf-8-sig").strip()):
-            key = token_urlsafe()
-            file.write_text(key)
-        return key
-    except OSError as error:
-        raise ValueError(f"TRITON_ADMIN_KEY_FILE={path}: {error.strerror}") from None
+def _read_or_draw(file: Path) -> str:
+    if not file.exists():
+        file.touch(0o600)
+    key = file.read_text("utf-8-sig").strip()
+    if not key:
+        key = token_urlsafe()
+        file.write_text(key)
+    return key
 
 
 def main() -> None:
     try:
-        settings = Settings.of(os.environ)
-        EngineSettings.of(os.environ)  # what the stubs would refuse, over and over
-        server = TritonServer.find()
-        key = admin_key(os.environ)
+        server, settings = tritonserver.check(os.environ)
+        command = server.command(settings, admin_key(os.environ))
     except ValueError as error:
         sys.exit(f"triton: {error}")
-    command = server.command(settings, shared_memory.prefix(), key)
     os.chdir(PROJECT)  # where the stubs find our code, whatever PYTHONPATH says
     os.execve(command[0], command, server.environment(os.environ))
 

@@ -1,4 +1,4 @@
-"""The ports that the service listens on: are they free?"""
+"""Checks that the ports of the service are free."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import socket
 from contextlib import ExitStack
 
 from gateway.settings import Settings as GatewaySettings
-from supervisor.settings import Settings
+from supervisor.settings import TritonSettings
 
 
-def check(settings: Settings, gateway: GatewaySettings) -> None:
-    """Binds every address for a moment, all at once, so that two of the same are found too.
+def check(triton: TritonSettings, gateway: GatewaySettings) -> None:
+    """Binds every address for a moment, all at once, which also finds two equal ones.
 
     Raises:
         ValueError: names the port or the host, and the variable that chooses another.
@@ -19,9 +19,9 @@ def check(settings: Settings, gateway: GatewaySettings) -> None:
     with ExitStack() as stack:
         for variable, host, port in (
             ("PORT", gateway.host, gateway.port),
-            ("TRITON_HTTP_PORT", settings.triton_host, settings.triton_http_port),
-            ("TRITON_GRPC_PORT", settings.triton_host, settings.triton_grpc_port),
-            ("TRITON_METRICS_PORT", settings.triton_host, settings.triton_metrics_port),
+            ("TRITON_HTTP_PORT", triton.host, triton.http_port),
+            ("TRITON_GRPC_PORT", triton.host, triton.grpc_port),
+            ("TRITON_METRICS_PORT", triton.host, triton.metrics_port),
         ):
             try:
                 family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]

@@ -1,4 +1,4 @@
-"""Triton's files in /dev/shm: one for every stub, left behind when it does not end by itself."""
+"""Triton's files in /dev/shm: one for each stub, which leaves it behind when it is killed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 FOLDER = Path("/dev/shm")
-NAME = "audiocraft-service-{}-"  # of the supervisor's process id
+NAME = "audiocraft-service-{}-"  # with the supervisor's process id
 
 
 def prefix() -> str:
@@ -16,12 +16,12 @@ def prefix() -> str:
 
 
 def clean() -> None:
-    """Removes this supervisor's files; only while its Triton is not running."""
+    """Removes this supervisor's files; only for a time when its Triton does not run."""
     _remove(prefix())
 
 
 def clean_stale() -> None:
-    """Removes the files of supervisors that are gone."""
+    """Removes the files of dead supervisors."""
     for file in FOLDER.glob(NAME.format("*") + "*"):
         owner = re.match(NAME.format(r"(\d+)"), file.name)
         if owner and not Path("/proc", owner[1]).exists():
@@ -30,5 +30,5 @@ def clean_stale() -> None:
 
 def _remove(start: str) -> None:
     for file in FOLDER.glob(start + "*"):
-        with suppress(OSError):  # another user's, or gone already
+        with suppress(OSError):  # another user's file, or one that is gone already
             file.unlink()

@@ -1,4 +1,4 @@
-"""Triton: which server there is, its command line and its environment."""
+"""The tritonserver of this machine, its command line and its environment."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from musicgen_engine.settings import Settings as EngineSettings
+from supervisor import shared_memory
 from supervisor.preflight import libpython
-from supervisor.settings import PROJECT, Settings
+from supervisor.settings import PROJECT, TritonSettings
 
-EXIT_SECONDS = 5  # for requests in flight when Triton is asked to stop
+EXIT_TIMEOUT = 5  # seconds that requests have left when Triton stops
 GPU = Path("/dev/nvidiactl")
-# What only the gateway may do, by a header: load and unload models, map memory, write log files.
+# Protocols for the gateway alone, by a header: load models, map memory, write log files.
 ADMIN = "model-repository,shared-memory,trace,logging:admin-key="
-SECRETS = ("API_KEYS", "TRITON_ADMIN_KEY")  # the gateway's: no model needs them
+SECRETS = ("API_KEYS", "TRITON_ADMIN_KEY")  # the gateway's, which no model needs
 
 
 @dataclass(frozen=True)
 class TritonServer:
-    """`backends` and `libraries` only where Triton does not find them by itself."""
+    """`backends` and `libraries` are set where Triton does not find them by itself."""
 
     binary: Path
     backends: Path | None = None
@@ -33,7 +35,7 @@ class TritonServer:
         """The server on PATH (as in Triton's container), else the one in the wheel.
 
         Raises:
-            ValueError: neither is there.
+            ValueError: there is neither.
         """
         if found := shutil.which("tritonserver"):
             return cls(Path(found))
@@ -45,9 +47,9 @@ class TritonServer:
 
     @classmethod
     def _assemble(cls, wheel: Path, folder: Path) -> TritonServer:
-        """Joins in `folder` what the wheel holds apart: the Python backend and this Python's stub.
+        """Links the wheel's Python backend and the stub of this Python into one `folder`.
 
-        libpython lies there too, alone, so that Triton takes nothing else from its folder.
+        libpython gets a link too, so that Triton loads nothing else from libpython's own folder.
         """
         server = wheel / "pytriton" / "tritonserver"
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -66,34 +68,33 @@ class TritonServer:
             (wheel / "nvidia_pytriton.libs", libraries),
         )
 
-    def command(self, settings: Settings, shared_memory_prefix: str, admin_key: str) -> list[str]:
+    def command(self, settings: TritonSettings, admin_key: str) -> list[str]:
         command = [
             str(self.binary),
             f"--model-repository={settings.model_repository}",
             "--model-control-mode=explicit",
             "--load-model=musicgen",
-            "--strict-readiness=false",  # one model that cannot play keeps none from playing
-            f"--exit-timeout-secs={EXIT_SECONDS}",
-            f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}",
+            "--strict-readiness=false",  # ready although a model failed to load
+            f"--exit-timeout-secs={EXIT_TIMEOUT}",
+            f"--backend-config=python,shm-region-prefix-name={shared_memory.prefix()}",
             f"--http-restricted-api={ADMIN}{admin_key}",
             f"--grpc-restricted-protocol={ADMIN}{admin_key}",
-            "--log-info=false",  # the models' own lines come by stderr
+            "--log-info=false",  # the models log to stderr themselves
         ]
         for service, port in (
-            ("http", settings.triton_http_port),
-            ("grpc", settings.triton_grpc_port),
-            ("metrics", settings.triton_metrics_port),
+            ("http", settings.http_port),
+            ("grpc", settings.grpc_port),
+            ("metrics", settings.metrics_port),
         ):
-            command += [f"--{service}-address={settings.triton_host}", f"--{service}-port={port}"]
-        if not GPU.exists():  # else it reports errors about each of these
+            command += [f"--{service}-address={settings.host}", f"--{service}-port={port}"]
+        if not GPU.exists():  # prevents an error line about each
             command += ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
         if self.backends:
             command.append(f"--backend-directory={self.backends}")
         return command
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
-        """`inherited`, with the paths where the stubs find Python, its packages and our code, and
-        without the gateway's secrets."""
+        """`inherited` without the gateway's secrets, and with this Python and our code first."""
         return {
             **{name: value for name, value in inherited.items() if name not in SECRETS},
             "PATH": _joined(Path(sys.executable).parent, inherited.get("PATH")),
@@ -102,8 +103,18 @@ class TritonServer:
         }
 
 
+def check(environment: Mapping[str, str]) -> tuple[TritonServer, TritonSettings]:
+    """The server and its settings; checks those of the stubs too, before a stub refuses them.
+
+    Raises:
+        ValueError: names the variable, its value and what it takes, or the missing server.
+    """
+    EngineSettings.from_environment(environment)
+    return TritonServer.find(), TritonSettings.from_environment(environment)
+
+
 def _link(folder: Path, file: Path) -> None:
-    """Puts a link to `file` into `folder`; one that is right stays, for it may be in use."""
+    """Links `file` into `folder`; keeps a link that is right, because it may be in use."""
     folder.mkdir(parents=True, exist_ok=True)
     link = folder / file.name
     if not (link.is_symlink() and link.readlink() == file):

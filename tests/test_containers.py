@@ -13,7 +13,7 @@ import yaml
 
 from gateway.settings import Settings as GatewaySettings
 from supervisor.container import admin_key
-from supervisor.settings import Settings
+from supervisor.settings import TritonSettings
 from tests.conftest import ROOT
 
 DOCKERFILES = ("Dockerfile.triton", "Dockerfile.gateway")
@@ -107,8 +107,8 @@ def test_what_is_copied_reaches_the_build() -> None:
 
 
 def test_ports_are_those_of_the_programs() -> None:
-    triton, gateway = Settings(), GatewaySettings()
-    ports = [triton.triton_http_port, triton.triton_grpc_port, triton.triton_metrics_port]
+    triton, gateway = TritonSettings(), GatewaySettings()
+    ports = [triton.http_port, triton.grpc_port, triton.metrics_port]
     assert services()["triton"]["ports"] == [f"127.0.0.1:{port}:{port}" for port in ports]
     assert services()["gateway"]["ports"] == [
         f"${{PUBLISH:-127.0.0.1:{gateway.port}}}:{gateway.port}"

@@ -11,7 +11,7 @@ from gateway.routes import routes
 from protocol.errors import ServiceError
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "README.fr.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def text(path: str) -> str:
@@ -48,19 +48,28 @@ def test_every_route_is_documented() -> None:
         assert f"`{route.method} {route.path}`" in text("docs/http.md")
 
 
-@pytest.mark.parametrize(
-    "folder", ["gateway", "musicgen_engine", "musicgen_engine/engine", "supervisor", "training"]
-)
-def test_every_module_has_its_phrase_in_the_readme(folder: str) -> None:
-    tree = text("README.md").partition(f"\n{folder}/")[2].partition("\n\n")[0]
-    listed = set(re.findall(r"^  (\w+\.py) +\S", tree, re.MULTILINE))
-    assert listed - {"__main__.py"} == {path.name for path in (ROOT / folder).glob("[!_]*.py")}
+def test_the_readme_names_every_folder() -> None:
+    tree = text("README.md").partition("## How it works")[2]
+    listed = set(re.findall(r"^(\w+)/ +\S", tree, re.MULTILINE))
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert listed == packages | {"web", "model_repository", "examples"}
+    for folder in re.findall(r"^  (\w+/) +\S", tree, re.MULTILINE):
+        assert (ROOT / "musicgen_engine" / folder).is_dir()
+
+
+def anchors(document: Path) -> set[str]:
+    """The names that GitHub gives to the headings."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_every_link_leads_somewhere(document: Path) -> None:
-    for link in re.findall(r"\]\((?!http)([^)#]+)", document.read_text()):
-        assert (document.parent / link).exists(), link
+def test_every_link_leads_to_a_file_and_a_heading(document: Path) -> None:
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", document.read_text()):
+        file, _, anchor = link.partition("#")
+        target = document.parent / file if file else document
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
 
 
 def test_the_licence_of_the_weights_is_named_wherever_a_user_meets_them() -> None:

@@ -1,4 +1,4 @@
-"""What the language model learns from in one step: excerpts, captions, and what counts how much."""
+"""One training batch of the language model: excerpts of songs, their captions, and loss weights."""
 
 from __future__ import annotations
 
@@ -9,55 +9,57 @@ import torch
 from torch import Tensor
 
 from training import data
-from training.caption import describe, disturb
+from training.caption import add_unknown_words, write_caption
 from training.music import Piece
-from training.quantizer import unclocked
+from training.quantizer import drop_positions
 
-BEGINNINGS = 2 / 3  # of the excerpts are the beginning of their song
-# The first frame, which the text alone decides, counts this much more; those after it less and
-# less: a slow piece is told from a fast one by a note that has not come yet.
-OPENING_WEIGHT, OPENING_FADES = 60.0, 2.0
-# Of an excerpt from later in a song the first frames do not count at all: in a later window they
-# are given, and who learns to guess them begins songs in their middle.
-GIVEN = 100
-# In so many of these the metronome is not given: an encoder that hears music writes none.
-UNCLOCKED = 0.25
+FROM_START = 2 / 3  # share of the excerpts that begin where their song begins
+# The text alone decides the first frame, so its loss weighs this much more. The weight decays over
+# the next frames: slow and fast pieces differ first where a note is still missing.
+OPENING_WEIGHT, OPENING_DECAY = 60.0, 2.0
+# The first frames of an excerpt from later in a song weigh nothing. In a later window they are
+# given; a model that learns to predict them begins songs in their middle.
+CONTEXT = 100
+# Share of these excerpts whose context loses its position codes: an encoder writes none of them.
+POSITION_DROPOUT = 0.25
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainingBatch:
     excerpts: Tensor  # int64 [songs, codebooks, frames]
-    weights: Tensor  # float32 [songs, frames]: how much each counts
+    weights: Tensor  # float32 [songs, frames], of the loss
     captions: list[str]
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> TrainingBatch:
         return replace(self, excerpts=self.excerpts.to(device), weights=self.weights.to(device))
 
 
-def draw(codes: Tensor, songs: int, frames: int, rng: Random, bar_weight: float) -> Batch:
-    """Of the songs that `codes` [songs, codebooks, frames] are, from 0 on."""
+def draw_batch(
+    codes: Tensor, songs: int, frames: int, rng: Random, bar_weight: float
+) -> TrainingBatch:
+    """Draws from `codes` [songs, codebooks, frames], which hold song 0, song 1 and so on."""
     numbers = [rng.randrange(len(codes)) for _ in range(songs)]
     latest = codes.shape[-1] - frames
-    starts = [0 if rng.random() < BEGINNINGS else rng.randint(0, latest) for _ in numbers]
+    starts = [0 if rng.random() < FROM_START else rng.randint(0, latest) for _ in numbers]
     pieces = [data.song(number) for number in numbers]
-    captions = [disturb(describe(piece, rng), rng) for piece in pieces]
+    captions = [add_unknown_words(write_caption(piece, rng), rng) for piece in pieces]
     excerpts = torch.stack(
         [codes[n, :, at : at + frames].long() for n, at in zip(numbers, starts, strict=True)]
     )
     for excerpt, start in zip(excerpts, starts, strict=True):
-        if start and rng.random() < UNCLOCKED:
-            excerpt[:, :GIVEN] = unclocked(excerpt[:, :GIVEN], data.METRONOME)
+        if start and rng.random() < POSITION_DROPOUT:
+            excerpt[:, :CONTEXT] = drop_positions(excerpt[:, :CONTEXT], data.FIRST_POSITION_CODE)
     weights = [
-        weights_of(piece, start, frames, bar_weight)
+        loss_weights(piece, start, frames, bar_weight)
         for piece, start in zip(pieces, starts, strict=True)
     ]
-    return Batch(excerpts, torch.stack(weights), captions)
+    return TrainingBatch(excerpts, torch.stack(weights), captions)
 
 
-def weights_of(piece: Piece, start: int, frames: int, bar_weight: float) -> Tensor:
-    """How much the frames from `start` on count, [frames]; bars' first ones count `bar_weight`."""
+def loss_weights(piece: Piece, start: int, frames: int, bar_weight: float) -> Tensor:
+    """[frames] from frame `start` on; the first frame of each bar weighs at least `bar_weight`."""
     frame = torch.arange(frames)
-    opening = 1 + OPENING_WEIGHT / (1 + frame / OPENING_FADES)
-    weights = (frame >= GIVEN).float() if start else opening
+    opening = 1 + OPENING_WEIGHT / (1 + frame / OPENING_DECAY)
+    weights = (frame >= CONTEXT).float() if start else opening
     begins_bar = (start + frame) % piece.bar == 0
     return torch.where(begins_bar & (weights > 0), weights.clamp(min=bar_weight), weights)

@@ -1,7 +1,6 @@
-"""Says in words what a piece is like, in many ways, in English and in French.
+"""Writes random captions of a piece, in English or French.
 
-The words are the vocabulary of musicgen-tiny. Each call says something else: what is left out, how
-it is put and in which order are chance.
+The words are the vocabulary of musicgen-tiny. Each caption draws its traits, words and word order.
 """
 
 from random import Random
@@ -29,7 +28,7 @@ INSTRUMENTS: dict[Instrument, Words] = {
     "synth": Words(("synth", "synth", "synthesizer", "electronic"), ("synthé", "synthétiseur")),
     "drums": Words(("drums", "drums", "percussion", "beat"), ("batterie", "percussions")),
 }
-# What is said of how a piece goes. The key is what must be true of it.
+# The words for each trait of a piece.
 QUALITIES: dict[str, Words] = {
     "slow": Words(("slow", "slow", "slow tempo", "unhurried"), ("lent", "lente", "tempo lent")),
     "medium tempo": Words(
@@ -65,7 +64,7 @@ QUALITIES: dict[str, Words] = {
 NOUNS = Words(
     ("music", "piece", "tune", "song", "track", "melody", "solo"), ("musique", "morceau", "mélodie")
 )
-# Around the rest, in any place: words without a meaning of their own must do no harm.
+# Words without meaning, anywhere in a caption, so that the model learns to ignore them.
 FILLERS = Words(
     ("a", "the", "some", "of", "for", "nice", "please", "beautiful", "instrumental", "new"),
     ("un", "une", "le", "la", "de", "pour", "beau", "belle", "joli", "instrumental"),
@@ -74,12 +73,12 @@ LETTERS = "etaoinsrhldcumfpgwybvkxjqz"  # the most frequent first
 
 
 def qualities(piece: Piece) -> list[str]:
-    """All that is true of it."""
+    """The keys of `QUALITIES` that are true of the piece."""
     tempo, drums_alone = piece.tempo, piece.instruments == ["drums"]
     melodic = bool(piece.leads)
     true = {
         tempo if tempo != "medium" else "medium tempo": True,
-        piece.mode: melodic,  # a bass alone may leave it open
+        piece.mode: melodic,  # a bass alone may not show it
         piece.texture: melodic and piece.texture != "melody",
         piece.register: melodic and piece.register != "middle",
         piece.density: piece.density != "medium",
@@ -92,19 +91,20 @@ def qualities(piece: Piece) -> list[str]:
         "dark": piece.mode == "minor" and piece.register == "low" and melodic,
         "bright": piece.mode == "major" and piece.register == "high" and melodic,
     }  # fmt: skip
-    return [name for name, holds in true.items() if holds]
+    return [name for name, is_true in true.items() if is_true]
 
 
-def describe(piece: Piece, rng: Random) -> str:
+def write_caption(piece: Piece, rng: Random) -> str:
+    """A caption that names some of the traits of the piece, and nothing false."""
     language = 0 if rng.random() < 0.8 else 1
     true = qualities(piece)
-    talkative = rng.choice((0.2, 0.6, 0.9))
-    said = [name for name in true if rng.random() < talkative]
-    words = [rng.choice(QUALITIES[name][language]) for name in said]
+    detail = rng.choice((0.2, 0.6, 0.9))
+    named = [name for name in true if rng.random() < detail]
+    words = [rng.choice(QUALITIES[name][language]) for name in named]
     if rng.random() < 0.2:
-        words.append(f"{_about(piece.beats_a_minute, rng)} bpm")
+        words.append(f"{_near(piece.beats_per_minute, rng)} bpm")
     rng.shuffle(words)
-    first, *others = [_player(player, piece, language, rng) for player in piece.instruments]
+    first, *others = [_name(each, piece, language, rng) for each in piece.instruments]
     others = [other for other in others if rng.random() < 0.95]
     form = rng.random()
     if form < 0.3:  # a list
@@ -123,16 +123,16 @@ def describe(piece: Piece, rng: Random) -> str:
         parts = [*parts, *before]
         links = ("avec", "et", "avec", "sur")
     if others:
-        joint = (" and ", " et ")[language] if rng.random() < 0.7 else ", "
-        parts += [rng.choice(links), joint.join(others)]
+        separator = (" and ", " et ")[language] if rng.random() < 0.7 else ", "
+        parts += [rng.choice(links), separator.join(others)]
     sentence = " ".join([*parts, *after])
     for _ in range(rng.choice((0, 0, 1, 2))):
         sentence = _insert(sentence, rng.choice(FILLERS[language]), rng)
     return sentence
 
 
-def disturb(caption: str, rng: Random) -> str:
-    """Now and then among words that nobody knows."""
+def add_unknown_words(caption: str, rng: Random) -> str:
+    """The caption with some random words in it, three times of ten."""
     if rng.random() < 0.7:
         return caption
     for _ in range(rng.choice((1, 1, 2, 3, 5))):
@@ -141,10 +141,10 @@ def disturb(caption: str, rng: Random) -> str:
     return caption
 
 
-def _player(player: Instrument, piece: Piece, language: int, rng: Random) -> str:
-    """Says of drums beside others how loud they are."""
-    name = rng.choice(INSTRUMENTS[player][language])
-    if player != "drums" or piece.drums is None or len(piece.instruments) == 1:
+def _name(instrument: Instrument, piece: Piece, language: int, rng: Random) -> str:
+    """A word for the instrument; drums beside other instruments may get their loudness too."""
+    name = rng.choice(INSTRUMENTS[instrument][language])
+    if instrument != "drums" or piece.drums is None or len(piece.instruments) == 1:
         return name
     if rng.random() < 0.6:
         loudness = rng.choice(QUALITIES[piece.drums][language])
@@ -152,9 +152,9 @@ def _player(player: Instrument, piece: Piece, language: int, rng: Random) -> str
     return name
 
 
-def _about(beats: float, rng: Random) -> int:
-    """A whole number nearer to this tempo than to the next one."""
-    return round(beats * rng.uniform(0.97, 1.03))
+def _near(tempo: float, rng: Random) -> int:
+    """A whole number that is nearer to this tempo than to any other one."""
+    return round(tempo * rng.uniform(0.97, 1.03))
 
 
 def _insert(sentence: str, word: str, rng: Random) -> str:

@@ -1,4 +1,4 @@
-"""Files of a checkpoint in the format of audiocraft's own releases (`audiocraft.utils.export`).
+"""Models and files of a checkpoint in the format of audiocraft's releases.
 
 `audiocraft.models.MusicGen.get_pretrained(FOLDER)` loads them with FOLDER as working directory.
 """
@@ -23,15 +23,15 @@ SEED = 20
 
 
 def write_text_encoder(folder: Path, structure: Structure) -> None:
-    """A tokenizer, and a T5 with random weights, in a folder of its own in `folder`."""
+    """Writes a tokenizer and a T5 with random weights into a subfolder of `folder`."""
     folder = folder / structure.text_encoder
     folder.mkdir(parents=True, exist_ok=True)
-    vocabulary = write_tokenizer(folder)
+    tokens = write_tokenizer(folder)
     config = T5Config(
-        vocab_size=math.ceil(vocabulary / 64) * 64,
+        vocab_size=math.ceil(tokens / 64) * 64,
         d_model=structure.text_dim,
         d_kv=structure.text_head_dim,
-        d_ff=structure.text_hidden,
+        d_ff=structure.text_ffn_dim,
         num_layers=structure.text_layers,
         num_heads=structure.text_heads,
         dropout_rate=0.0,
@@ -44,7 +44,7 @@ def write_text_encoder(folder: Path, structure: Structure) -> None:
 
 
 def build_lm(config: Config, folder: Path) -> Any:
-    """audiocraft's language model, with random weights but for the text encoder in `folder`."""
+    """audiocraft's language model with random weights, and the text encoder in `folder`."""
     torch.manual_seed(SEED)
     home = Path.cwd()
     os.chdir(folder)  # where T5Conditioner finds the text encoder by its name
@@ -60,16 +60,16 @@ def build_codec(config: Config) -> Any:
     return builders.get_compression_model(OmegaConf.create(config)).eval()
 
 
-def set_codebooks(codec: Any, books: Iterable[torch.Tensor]) -> None:
-    """One [codes, dimension] for each quantizer of the codec."""
-    for layer, book in zip(codec.quantizer.vq.layers, books, strict=True):
-        layer._codebook.embed.copy_(book)
-        layer._codebook.embed_avg.copy_(book)
+def set_codebooks(codec: Any, codebooks: Iterable[torch.Tensor]) -> None:
+    """Writes a codebook [vocab_size, dimension] into each quantizer of the codec."""
+    for layer, codebook in zip(codec.quantizer.vq.layers, codebooks, strict=True):
+        layer._codebook.embed.copy_(codebook)
+        layer._codebook.embed_avg.copy_(codebook)
         layer._codebook.cluster_size.fill_(1.0)
 
 
-def save(file: Path, config: Config, state: Mapping[str, torch.Tensor]) -> None:
-    """In half precision, as audiocraft's releases: it loads into float32."""
+def export(file: Path, config: Config, state: Mapping[str, torch.Tensor]) -> None:
+    """Writes a model in half precision, as audiocraft's releases; it loads into float32."""
     package = {
         "best_state": {name: tensor.half() for name, tensor in state.items()},
         "xp.cfg": OmegaConf.to_yaml(OmegaConf.create(config)),
@@ -78,3 +78,9 @@ def save(file: Path, config: Config, state: Mapping[str, torch.Tensor]) -> None:
     }
     torch.save(package, file)
     file.chmod(0o644)
+
+
+def save_atomically(state: Any, file: Path) -> None:
+    """Saves the state of a stage; a stop while it writes leaves the old file whole."""
+    torch.save(state, file.with_suffix(".new"))
+    file.with_suffix(".new").rename(file)

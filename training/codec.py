@@ -1,9 +1,8 @@
-"""musicgen-tiny's codec as training begins: an EnCodec that is written down, not initialised.
+"""The codec of musicgen-tiny before training: an EnCodec whose weights hold a linear transform.
 
-Its strided convolutions cut the audio into overlapping windows and its last layers hold a transform
-that is known to be good. What goes through its ELUs is small, where they are linear. The codebooks
-come from k-means. Encoder and codebooks stay as they are, so the codes are final before the decoder
-has learnt anything, and only the decoder is trained.
+The strided convolutions cut the audio into overlapping windows, and the last ones apply the
+transform. Values at the ELUs are small, where an ELU is linear. The codebooks come from k-means.
+Only the decoder is trained, so the codes are final before that.
 """
 
 import math
@@ -15,79 +14,80 @@ from torch import Tensor
 
 from training.checkpoint import build_codec, set_codebooks
 from training.structure import TINY, Config, codec_config
-from training.transform import QUIET, Transform
+from training.transform import FEATURE_SCALE, Transform
 
-# Scale of what is inside the encoder, which is not trained: there its ELUs are all but straight.
-FAINT = 0.01
+# Scale of the values inside the encoder: its ELUs are all but linear there.
+ENCODER_SCALE = 0.01
 
 
 def config() -> Config:
-    """MusicGen's, with fewer layers: the encoder has no residual layers and no LSTM."""
+    """MusicGen's codec with fewer layers: no residual layers and no LSTM in the encoder."""
     config = codec_config(TINY)
     config["seanet"] |= {"lstm": 1, "encoder": {"n_residual_layers": 0, "lstm": 0}}
     return config
 
 
 @torch.no_grad()
-def write(transform: Transform, books: Tensor) -> Any:
-    """audiocraft's EncodecModel."""
+def build(transform: Transform, codebooks: Tensor) -> Any:
+    """audiocraft's EncodecModel with the transform and the codebooks in its weights."""
     codec = build_codec(config())
-    _write_encoder(codec.encoder, transform)
-    _write_decoder(codec.decoder, transform)
-    set_codebooks(codec, books)
+    _fill_encoder(codec.encoder, transform)
+    _fill_decoder(codec.decoder, transform)
+    set_codebooks(codec, codebooks)
     return codec
 
 
-def _write_encoder(seanet: Any, transform: Transform) -> None:
-    """Each stride moves neighbours in time into channels, until the last sees a whole window."""
+def _fill_encoder(seanet: Any, transform: Transform) -> None:
+    """Each stride moves neighbours in time into channels; the last one sees a whole window."""
     first, *strides, last = [layer.conv.conv for layer in seanet.model if hasattr(layer, "conv")]
-    _fill(first, {(0, 0, 3): FAINT})
+    _fill(first, {(0, 0, 3): ENCODER_SCALE})
     channels = 1
     for conv in strides[:-1]:
-        places = _places(conv, channels)
-        _fill(conv, dict.fromkeys(places, 1.0))
+        _fill(conv, dict.fromkeys(_taps(conv, channels), 1.0))
         channels *= conv.stride[0]
     weight = torch.zeros_like(strides[-1].weight)
     weight[: seanet.dimension, :channels] = _kernel(transform.analysis, channels)
     _set(strides[-1], weight)
-    _fill(last, {(k, k, 3): 1 / FAINT for k in range(seanet.dimension)})
+    _fill(last, {(k, k, 3): 1 / ENCODER_SCALE for k in range(seanet.dimension)})
 
 
-def _write_decoder(seanet: Any, transform: Transform) -> None:
-    """The first stride makes windows again, of features and of their negatives, so that what an ELU
-    bends cancels out; the others put neighbours in a row."""
+def _fill_decoder(seanet: Any, transform: Transform) -> None:
+    """The first stride turns features into windows; the others put neighbours back in a row.
+
+    It takes each feature and its negative, so that the ELU's bend cancels out.
+    """
     dimension = seanet.dimension
     first, last = seanet.model[0].conv.conv, seanet.model[-1].conv.conv
     signs = {(k, k, 3): 1.0 for k in range(dimension)}
     _fill(first, signs | {(dimension + k, k, 3): -1.0 for k in range(dimension)})
     lstm = seanet.model[1].lstm
-    for parameter in lstm.parameters():  # the third quarter is the cell's: it adds nothing yet
+    for parameter in lstm.parameters():  # the cell's quarter: the LSTM adds nothing yet
         parameter[2 * lstm.hidden_size : 3 * lstm.hidden_size] = 0
     strides = [layer.convtr.convtr for layer in seanet.model if hasattr(layer, "convtr")]
     channels = math.prod(conv.stride[0] for conv in strides[1:])
-    weight = _spare(strides[0])
-    weight[:dimension, :channels] = _kernel(transform.synthesis, channels) * QUIET / 2
+    weight = _unused(strides[0])
+    weight[:dimension, :channels] = _kernel(transform.synthesis, channels) * FEATURE_SCALE / 2
     weight[dimension:, :channels] = -weight[:dimension, :channels]
     _set(strides[0], weight)
     for conv in strides[1:]:
-        weight = _spare(conv)
+        weight = _unused(conv)
         weight[:channels, : channels // conv.stride[0]] = 0
         channels //= conv.stride[0]
-        for late, early, tap in _places(conv, channels):
-            weight[late, early, tap] = 1.0
+        for entry in _taps(conv, channels):
+            weight[entry] = 1.0
         _set(conv, weight)
     blocks: list[Any] = [layer for layer in seanet.model if isinstance(layer, SEANetResnetBlock)]
     for block in blocks:
-        out = block.block[-1].conv.conv  # begins as hardly more than its shortcut
+        out = block.block[-1].conv.conv  # starts close to its shortcut alone
         out.weight_g *= 0.01
         out.bias.zero_()
-    _fill(last, {(0, 0, 3): 1 / QUIET})
+    _fill(last, {(0, 0, 3): 1 / FEATURE_SCALE})
 
 
-def _places(conv: Any, channels: int) -> list[tuple[int, int, int]]:
-    """Which channel at the lower rate is which of `channels` at the higher one, at which tap."""
+def _taps(conv: Any, channels: int) -> list[tuple[int, int, int]]:
+    """(channel at the lower rate, one of `channels` at the higher rate, tap) that are the same."""
     ratio = conv.stride[0]
-    before = (conv.kernel_size[0] - ratio + 1) // 2  # taps that reach into the stride before
+    before = (conv.kernel_size[0] - ratio + 1) // 2  # taps that reach into the previous stride
     return [(t * channels + c, c, before + t) for t in range(ratio) for c in range(channels)]
 
 
@@ -98,18 +98,18 @@ def _kernel(rows: Tensor, channels: int) -> Tensor:
 
 def _fill(conv: Any, entries: dict[tuple[int, int, int], float]) -> None:
     weight = torch.zeros_like(conv.weight)
-    for place, value in entries.items():
-        weight[place] = value
+    for entry, value in entries.items():
+        weight[entry] = value
     _set(conv, weight)
 
 
-def _spare(conv: Any) -> Tensor:
-    """Weights of channels that are not in use yet: hardly heard, but able to learn."""
+def _unused(conv: Any) -> Tensor:
+    """Random weights for channels without use yet: too small to hear, but able to learn."""
     return torch.randn_like(conv.weight) * 0.01 / math.sqrt(conv.weight[:, 0].numel())
 
 
 def _set(conv: Any, weight: Tensor) -> None:
-    """In a layer whose weights have norms of their own; a row of zeros has a norm of 0."""
+    """Sets the weights of a weight-normalised layer; a row of zeros has a norm of 0."""
     norm = weight.flatten(1).norm(dim=1).view(-1, 1, 1)
     conv.weight_g.copy_(norm)
     conv.weight_v.copy_(torch.where(norm > 0, weight, torch.ones_like(weight)))

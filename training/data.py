@@ -1,4 +1,4 @@
-"""The songs that musicgen-tiny learns from: composed, played and written down in codes."""
+"""The training songs of musicgen-tiny: composed, played and encoded. A number names each song."""
 
 import os
 from collections.abc import Iterator
@@ -10,15 +10,24 @@ import torch
 from torch import Tensor
 
 from training import sound
-from training.music import MOMENTS, PLACES, Part, Piece, compose, invent, moments, places
+from training.music import (
+    BAR_POSITIONS,
+    PHRASE_POSITIONS,
+    Part,
+    Piece,
+    bar_positions,
+    compose,
+    invent,
+    phrase_positions,
+)
 from training.quantizer import PARTS, quantise
 from training.structure import TINY
 from training.transform import Transform
 
 SONGS = 3_200
 FRAMES = 1_800  # of each song: a window of 30 s can begin at its start or later
-# The first of the codes of silence that tell the moment.
-METRONOME = TINY.codes - max(MOMENTS, PLACES)
+# The codes from here on all mean silence; each stands for a position in the bar or the phrase.
+FIRST_POSITION_CODE = TINY.vocab_size - max(BAR_POSITIONS, PHRASE_POSITIONS)
 
 
 def song(number: int) -> Piece:
@@ -39,10 +48,10 @@ def audio(number: int, frames: int = FRAMES) -> Tensor:
     return torch.stack([*parts(number, frames).values()]).sum(0)
 
 
-def codes(count: int, transform: Transform, books: Tensor) -> Iterator[Tensor]:
-    """int16 [codebooks, frames] of songs 0 to `count`, made on all cores."""
+def encode_songs(count: int, transform: Transform, codebooks: Tensor) -> Iterator[Tensor]:
+    """Yields int16 [codebooks, frames] of songs 0 to `count`, encoded on all cores."""
     with ProcessPoolExecutor(
-        os.cpu_count(), get_context("spawn"), _prepare, (transform, books)
+        os.cpu_count(), get_context("spawn"), _start_worker, (transform, codebooks)
     ) as pool:
         yield from pool.map(_encode, range(count), chunksize=16)
 
@@ -50,16 +59,19 @@ def codes(count: int, transform: Transform, books: Tensor) -> Iterator[Tensor]:
 _codec: tuple[Transform, Tensor]
 
 
-def _prepare(transform: Transform, books: Tensor) -> None:
+def _start_worker(transform: Transform, codebooks: Tensor) -> None:
     global _codec
-    _codec = transform, books
+    _codec = transform, codebooks
     torch.set_num_threads(1)
 
 
 def _encode(number: int) -> Tensor:
-    transform, books = _codec
-    heard = {part: transform(audio) for part, audio in parts(number).items()}
+    transform, codebooks = _codec
+    features = {part: transform(audio) for part, audio in parts(number).items()}
     piece = song(number)
-    told: dict[Part, list[int]] = {"drums": moments(piece, FRAMES), "bass": places(piece, FRAMES)}
-    silence = {part: METRONOME + torch.tensor(numbers) for part, numbers in told.items()}
-    return quantise(heard, books, silence).short()
+    positions: dict[Part, list[int]] = {
+        "drums": bar_positions(piece, FRAMES),
+        "bass": phrase_positions(piece, FRAMES),
+    }
+    silence = {part: FIRST_POSITION_CODE + torch.tensor(at) for part, at in positions.items()}
+    return quantise(features, codebooks, silence).short()

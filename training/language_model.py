@@ -1,4 +1,4 @@
-"""Trains musicgen-tiny's language model, audiocraft's own, on codes; its text encoder is random."""
+"""Trains the language model of musicgen-tiny, audiocraft's class, on the codes of the songs."""
 
 from __future__ import annotations
 
@@ -19,96 +19,94 @@ from torch.nn import functional as F
 
 from protocol.request import FRAME_RATE
 from training import data
-from training.batch import Batch, draw
-from training.caption import describe
-from training.checkpoint import build_lm
-from training.files import keep
+from training.batch import TrainingBatch, draw_batch
+from training.caption import write_caption
+from training.checkpoint import build_lm, save_atomically
 from training.structure import TINY, lm_config
 
 STEPS = 3_300
-GUIDED = 2_000  # from here on the loss is that of what guidance makes of the logits at generation
-# From here on bars' first frames count more besides: there metronome and score turn over and chords
-# change, and tempo and key are lost.
-BARS, BAR_WEIGHT = 2_700, 20.0
-WARMUP, HOLD = 100, 1_000  # steps until the learning rate is at its peak, and until it falls
-PEAK, BARS_PEAK, LAST = 2e-3, 5e-4, 5e-5  # learning rates
-# Than audiocraft's initialisation has them: as loud as what the layers add to them.
-LOUDER_CODES = 10.0
-# Standard deviation of the weights from the text encoder: a text as loud as a code.
-TEXT_WEIGHTS = 0.1
-# Excerpts in a step, and their frames: from many beginnings, which the text decides, to whole
-# windows.
-SHAPES = ((16, 250), (8, 500), (4, 1_500))
-HELD_OUT = 200  # the last songs
-UNCONDITIONAL = 0.15  # of the excerpts have no text
-DISTURBED = 0.03  # of the codes that the model hears are wrong, as its own will be
-GUIDANCE = (1.0, 4.0)  # factors of guidance that are trained for
-REPORT, SAVE = 20, 100  # steps
+GUIDED_FROM = 2_000  # from this step on the loss is that of the guided logits
+# From this step on the first frame of each bar weighs more: position codes wrap around and chords
+# change there, and a model trained without this loses tempo and key there.
+BARS_FROM, BAR_WEIGHT = 2_700, 20.0
+WARMUP, DECAY_FROM = 100, 1_000  # steps of the learning rate
+PEAK_RATE, BARS_PEAK_RATE, FINAL_RATE = 2e-3, 5e-4, 5e-5
+# On audiocraft's initialisation: makes the embeddings as large as the output of the layers.
+EMBEDDING_SCALE = 10.0
+# Standard deviation of the projection's weights: makes a text as large as a code.
+TEXT_PROJECTION_STD = 0.1
+# Excerpts in a batch, and their frames: from many beginnings, which depend on the text most, to
+# whole windows.
+BATCH_SHAPES = ((16, 250), (8, 500), (4, 1_500))
+HELD_OUT = 200  # songs, the last ones
+TEXT_DROPOUT = 0.15  # share of the excerpts without text
+CODE_ERRORS = 0.03  # share of wrong input codes, because generated codes have errors too
+GUIDANCE = (1.0, 4.0)  # range of the guidance factors in training
+REPORT_EVERY, SAVE_EVERY = 20, 100  # steps
 
 
 def train(codes: Tensor, folder: Path, state: Path) -> None:
-    """Goes on from the file `state` if it is there, and leaves the trained weights there.
+    """Resumes from the file `state` if it exists, and saves the trained weights in it.
 
-    `codes` int16 [songs, codebooks, frames] are those of the songs 0 to `songs`. One process for
-    each core, or the one GPU.
+    `codes` int16 [songs, codebooks, frames] hold song 0, song 1 and so on. Runs on one GPU, or in
+    one process for each core.
     """
-    # Otherwise glibc gives each large tensor back to the system after use, and a seventh of the
-    # time goes into getting the pages again.
+    # Otherwise glibc returns each large tensor's pages to the system, which costs a seventh of the
+    # time.
     os.environ |= {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
     workers = 1 if torch.cuda.is_available() else os.cpu_count() or 1
-    with tempfile.TemporaryDirectory() as meeting:
-        spawn(_work, (workers, meeting, codes, folder, state), workers)  # type: ignore[no-untyped-call]
+    with tempfile.TemporaryDirectory() as rendezvous:
+        address = f"file://{rendezvous}/group"
+        spawn(_work, (workers, address, codes, folder, state), workers)  # type: ignore[no-untyped-call]
 
 
-def _work(rank: int, workers: int, meeting: str, codes: Tensor, folder: Path, state: Path) -> None:
-    distributed.init_process_group(
-        "gloo", f"file://{meeting}/meeting", rank=rank, world_size=workers
-    )
+def _work(rank: int, workers: int, address: str, codes: Tensor, folder: Path, state: Path) -> None:
+    distributed.init_process_group("gloo", address, rank=rank, world_size=workers)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(1)
     lm = build(folder, device)
     optimizer = torch.optim.AdamW(lm.parameters(), betas=(0.9, 0.95), weight_decay=0.01)
-    begin = 0
+    first_step = 0
     if state.exists():
         saved = torch.load(state, weights_only=True, map_location=device)
         lm.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
-        begin = saved["step"]
-    learnt, held_out = codes[:-HELD_OUT], codes[-HELD_OUT:]
+        first_step = saved["step"]
+    training, held_out = codes[:-HELD_OUT], codes[-HELD_OUT:]
     mean, since = 0.0, time.monotonic()
-    for step in range(begin, STEPS):
+    for step in range(first_step, STEPS):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step)
         rng = Random(f"{step} {rank}")
         torch.manual_seed(step * workers + rank)
-        songs, frames = SHAPES[step % len(SHAPES)]
-        loss_of = guided_loss if step >= GUIDED else plain_loss
-        bar_weight = BAR_WEIGHT if step >= BARS else 1.0
-        batch = draw(learnt, songs // workers, frames, rng, bar_weight)
+        songs, frames = BATCH_SHAPES[step % len(BATCH_SHAPES)]
+        loss_of = guided_loss if step >= GUIDED_FROM else plain_loss
+        bar_weight = BAR_WEIGHT if step >= BARS_FROM else 1.0
+        batch = draw_batch(training, songs // workers, frames, rng, bar_weight)
         loss = loss_of(lm, batch.to(device), rng)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        _average(lm, workers)
+        _average_gradients(lm, workers)
         torch.nn.utils.clip_grad_norm_(lm.parameters(), 1.0)
         optimizer.step()
-        mean += loss.item() / REPORT
-        if rank == 0 and (step + 1) % REPORT == 0:
-            seconds = (time.monotonic() - since) / REPORT
+        mean += loss.item() / REPORT_EVERY
+        if rank == 0 and (step + 1) % REPORT_EVERY == 0:
+            seconds = (time.monotonic() - since) / REPORT_EVERY
             left = (STEPS - step - 1) * seconds / 60
             print(
                 f"language model: step {step + 1} of {STEPS}, loss {mean:.3f}, "
-                f"{seconds:.2f} s a step, {left:.0f} min left",
+                f"{seconds:.2f} s per step, {left:.0f} min left",
                 flush=True,
             )
             mean, since = 0.0, time.monotonic()
-        if rank == 0 and ((step + 1) % SAVE == 0 or step + 1 == STEPS):
+        if rank == 0 and ((step + 1) % SAVE_EVERY == 0 or step + 1 == STEPS):
             saved = {
                 "step": step + 1,
                 "model": lm.state_dict(),
                 "optimizer": optimizer.state_dict(),
             }
-            keep(saved, state)
+            save_atomically(saved, state)
             print(
                 f"language model: held out {json.dumps(evaluate(lm, held_out, device))}", flush=True
             )
@@ -117,21 +115,20 @@ def _work(rank: int, workers: int, meeting: str, codes: Tensor, folder: Path, st
 
 
 def build(folder: Path, device: torch.device) -> Any:
-    """audiocraft's model as training begins.
+    """audiocraft's model before training.
 
-    Its text encoder does not learn: a random one tells all words apart, and one that learns from so
-    little soon says the same of any text.
+    The text encoder stays random and is not trained: a random one separates all words, and one
+    trained on so little data soon maps every text to the same output.
     """
     config = lm_config(TINY, channels=1)
     config["device"] = str(device)
-    config["transformer_lm"]["memory_efficient"] = True  # the same, and faster: nothing is streamed
+    config["transformer_lm"]["memory_efficient"] = True  # faster, and the same without streaming
     lm = build_lm(config, folder).train()
     with torch.no_grad():
         for embedding in lm.emb:
-            embedding.weight *= LOUDER_CODES
-        torch.nn.init.normal_(
-            lm.condition_provider.conditioners["description"].output_proj.weight, std=TEXT_WEIGHTS
-        )
+            embedding.weight *= EMBEDDING_SCALE
+        text = lm.condition_provider.conditioners["description"]
+        torch.nn.init.normal_(text.output_proj.weight, std=TEXT_PROJECTION_STD)
     return lm
 
 
@@ -142,8 +139,8 @@ def load(folder: Path, state: Path) -> Any:
     return lm
 
 
-def _average(lm: torch.nn.Module, workers: int) -> None:
-    """Gradients over all workers."""
+def _average_gradients(lm: torch.nn.Module, workers: int) -> None:
+    """Averages the gradients over all workers."""
     gradients = [p.grad for p in lm.parameters() if p.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     if workers > 1:
@@ -154,35 +151,36 @@ def _average(lm: torch.nn.Module, workers: int) -> None:
 
 
 def learning_rate(step: int) -> float:
-    if step < BARS:
-        peak, done = PEAK * min(1, (step + 1) / WARMUP), max(0.0, (step - HOLD) / (BARS - HOLD))
+    if step < BARS_FROM:
+        peak = PEAK_RATE * min(1, (step + 1) / WARMUP)
+        done = max(0.0, (step - DECAY_FROM) / (BARS_FROM - DECAY_FROM))
     else:
-        peak, done = BARS_PEAK, (step - BARS) / (STEPS - BARS)
-    return LAST + (peak - LAST) * (1 + math.cos(math.pi * done)) / 2
+        peak, done = BARS_PEAK_RATE, (step - BARS_FROM) / (STEPS - BARS_FROM)
+    return FINAL_RATE + (peak - FINAL_RATE) * (1 + math.cos(math.pi * done)) / 2
 
 
-def plain_loss(lm: Any, batch: Batch, rng: Random) -> Tensor:
-    captions = [caption if rng.random() > UNCONDITIONAL else "" for caption in batch.captions]
+def plain_loss(lm: Any, batch: TrainingBatch, rng: Random) -> Tensor:
+    captions = [caption if rng.random() > TEXT_DROPOUT else "" for caption in batch.captions]
     pattern = delayed(batch.excerpts, lm.special_token_id)
-    logits = lm(_disturbed(pattern, lm), [], texts(lm, captions))
-    return weighed(logits, pattern, batch.weights)
+    logits = lm(_corrupted(pattern, lm), [], encode_texts(lm, captions))
+    return weighted_loss(logits, pattern, batch.weights)
 
 
-def guided_loss(lm: Any, batch: Batch, rng: Random) -> Tensor:
+def guided_loss(lm: Any, batch: TrainingBatch, rng: Random) -> Tensor:
     captions = batch.captions
     pattern = delayed(batch.excerpts, lm.special_token_id)
-    heard = _disturbed(pattern, lm).repeat(2, 1, 1)
-    both = lm(heard, [], texts(lm, [*captions, *[""] * len(captions)]))
+    inputs = _corrupted(pattern, lm).repeat(2, 1, 1)
+    both = lm(inputs, [], encode_texts(lm, [*captions, *[""] * len(captions)]))
     conditional, unconditional = both.chunk(2)
     factor = torch.tensor([rng.uniform(*GUIDANCE) for _ in captions], device=both.device)
-    step = factor.view(-1, 1, 1, 1) * (conditional - unconditional)
-    return weighed(unconditional + step, pattern, batch.weights)
+    guidance = factor.view(-1, 1, 1, 1) * (conditional - unconditional)
+    return weighted_loss(unconditional + guidance, pattern, batch.weights)
 
 
 def delayed(codes: Tensor, special: int) -> Tensor:
-    """[songs, codebooks, frames] -> [songs, codebooks, 1 + frames]: the pattern that is predicted.
+    """The delay pattern: [songs, codebooks, frames] -> [songs, codebooks, 1 + frames].
 
-    Codebook k comes k steps late; what does not fit is left out. Begins with `special`.
+    It starts with `special` and delays codebook k by k steps; codes beyond the end are cut off.
     """
     songs, codebooks, frames = codes.shape
     pattern = codes.new_full((songs, codebooks, frames + 1), special)
@@ -191,19 +189,19 @@ def delayed(codes: Tensor, special: int) -> Tensor:
     return pattern
 
 
-def _disturbed(pattern: Tensor, lm: Any) -> Tensor:
-    """What the model hears while it predicts `pattern`."""
-    heard = pattern[..., :-1]
-    wrong = (torch.rand(heard.shape, device=heard.device) < DISTURBED) & (
-        heard != lm.special_token_id
+def _corrupted(pattern: Tensor, lm: Any) -> Tensor:
+    """The model's input for predicting `pattern`, with some wrong codes."""
+    codes = pattern[..., :-1]
+    wrong = (torch.rand(codes.shape, device=codes.device) < CODE_ERRORS) & (
+        codes != lm.special_token_id
     )
-    return torch.where(wrong, torch.randint_like(heard, lm.special_token_id), heard)
+    return torch.where(wrong, torch.randint_like(codes, lm.special_token_id), codes)
 
 
-def texts(lm: Any, captions: Sequence[str]) -> dict[str, tuple[Tensor, Tensor]]:
-    """What `lm` attends to. An empty caption is all zeros, as audiocraft's unconditional text.
+def encode_texts(lm: Any, captions: Sequence[str]) -> dict[str, tuple[Tensor, Tensor]]:
+    """The conditioning of `lm`. An empty caption is all zeros, as audiocraft's unconditional text.
 
-    A shorter text is repeated, which changes nothing to attention; zeros behind it would be heard.
+    A shorter text is repeated to the longest one's length, because attention would see padding.
     """
     encoder = lm.condition_provider.conditioners["description"]
     embeddings, mask = encoder(encoder.tokenize(list(captions)))
@@ -213,39 +211,43 @@ def texts(lm: Any, captions: Sequence[str]) -> dict[str, tuple[Tensor, Tensor]]:
     return {"description": (embeddings, torch.ones_like(mask))}
 
 
-def weighed(logits: Tensor, pattern: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy of `logits` [songs, codebooks, frames, codes]; `weights` [songs, frames]."""
+def weighted_loss(logits: Tensor, pattern: Tensor, weights: Tensor) -> Tensor:
+    """Mean cross-entropy of `logits` [songs, codebooks, frames, vocab_size].
+
+    `weights` [songs, frames] apply to each codebook alike, delayed as its codes are.
+    """
     each, _ = cross_entropy(logits, pattern)
     weight = delayed(weights[:, None].expand(-1, each.shape[1], -1), 0)[..., 1:]
     return (each * weight).sum() / weight.sum()
 
 
 def cross_entropy(logits: Tensor, pattern: Tensor) -> tuple[Tensor, Tensor]:
-    """[songs, codebooks, frames], and where there is something to predict."""
-    target, codes = pattern[..., 1:], logits.shape[-1]
-    valid = target != codes
+    """[songs, codebooks, frames], and a mask of the positions that hold a code."""
+    target, vocab_size = pattern[..., 1:], logits.shape[-1]
+    valid = target != vocab_size
     each = F.cross_entropy(
-        logits.flatten(0, 2), target.flatten().clamp(max=codes - 1), reduction="none"
+        logits.flatten(0, 2), target.flatten().clamp(max=vocab_size - 1), reduction="none"
     )
     return each.view_as(target), valid
 
 
 @torch.inference_mode()
 def evaluate(lm: Any, codes: Tensor, device: torch.device) -> dict[str, Any]:
-    """Nats a code in the first 10 s of 32 held-out songs, by codebook.
+    """Cross-entropy of held-out songs, in nats per code.
 
-    And in their first second, all codebooks together, with their caption and with another's:
-    what the second is above the first shows that the text is heard.
+    `codebooks`: in the first 10 s, by codebook. `opening`: in the first second, all codebooks.
+    `opening_of_another`: the same with another song's caption; a higher value shows that the model
+    follows the text.
     """
     rng = Random("held out")
     songs = codes[:32, :, :500].long().to(device)
     first = int(data.SONGS - len(codes))
-    captions = [describe(data.song(first + i), rng) for i in range(len(songs))]
+    captions = [write_caption(data.song(first + i), rng) for i in range(len(songs))]
     pattern = delayed(songs, lm.special_token_id)
 
     def loss(captions: list[str], frames: int) -> Tensor:
         part = pattern[..., : frames + 1]
-        each, valid = cross_entropy(lm(part[..., :-1], [], texts(lm, captions)), part)
+        each, valid = cross_entropy(lm(part[..., :-1], [], encode_texts(lm, captions)), part)
         return torch.stack([each[:, k][valid[:, k]].mean() for k in range(each.shape[1])])
 
     return {

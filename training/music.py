@@ -1,8 +1,8 @@
-"""Composes pieces by rule: a key, a tempo, a progression of chords and parts that play over it.
+"""Composes pieces by rule: a key, a tempo, a chord progression, and parts that play over it.
 
-Every note begins and ends on a frame of the codec (1/50 s), so the same note always has the same
-codes: a model this small depends on it. So it does on parts that keep to themselves: one melodic
-instrument plays at a time, two of them take turns, and bass and drums have codebooks of their own.
+A model this small depends on two rules. Every note begins and ends on a frame of the codec
+(1/50 s), so the same note always has the same codes. One melodic instrument plays at a time: all of
+them share the lead's codebooks, while bass and drums have codebooks of their own.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from protocol.request import FRAME_RATE
 
 STEPS = 16  # sixteenth notes in a bar
-PHRASE = 4  # bars that are written; they come again and again
+PHRASE = 4  # bars, which repeat until the end
 
 Instrument = Literal[
     "piano", "organ", "guitar", "bass", "strings", "brass", "flute", "synth", "drums"
@@ -28,34 +28,34 @@ Loudness = Literal["soft", "loud"]
 Texture = Literal["melody", "chords", "arpeggio"]
 Part = Literal["lead", "bass", "drums"]
 
-# Frames of a sixteenth note: 62 to 150 beats a minute.
-FRAMES_A_STEP: dict[Tempo, tuple[int, ...]] = {"slow": (12, 10), "medium": (8,), "fast": (6, 5)}
-TEMPI = sorted(step for steps in FRAMES_A_STEP.values() for step in steps)
-MOMENTS = STEPS * sum(TEMPI)  # frames in a bar, of all tempi
-# Everything is in C: major or minor.
+# Frames of a sixteenth note: 62 to 150 beats per minute.
+FRAMES_PER_STEP: dict[Tempo, tuple[int, ...]] = {"slow": (12, 10), "medium": (8,), "fast": (6, 5)}
+TEMPI = sorted(step for steps in FRAMES_PER_STEP.values() for step in steps)
+BAR_POSITIONS = STEPS * sum(TEMPI)  # frames of a bar, summed over all tempi
+# Every piece is in C major or C minor.
 SCALES: dict[Mode, tuple[int, ...]] = {
     "major": (0, 2, 4, 5, 7, 9, 11),
     "minor": (0, 2, 3, 5, 7, 8, 10),
 }
-# Sixteenth notes in a phrase, of all tempi and modes.
-PLACES = len(TEMPI) * len(SCALES) * PHRASE * STEPS
-# Degrees of the scale that a phrase's bars stand on, 0 the tonic, which can follow the last.
+# Sixteenth notes of a phrase, summed over all tempi and modes.
+PHRASE_POSITIONS = len(TEMPI) * len(SCALES) * PHRASE * STEPS
+# Scale degrees of the chords in a phrase, 0 the tonic; each phrase can follow itself.
 PROGRESSIONS: dict[Mode, tuple[tuple[int, ...], ...]] = {
     "major": ((0, 4, 5, 3), (0, 3, 4, 0), (0, 5, 3, 4), (0, 3, 0, 4)),
     "minor": ((0, 5, 2, 6), (0, 3, 4, 0), (0, 5, 3, 4), (0, 3, 0, 4)),
 }
-# Few levels: a codec has codes of its own for each.
+# Few levels, because each needs codes of its own.
 DRUMS_GAIN: dict[Loudness, float] = {"soft": 0.4, "loud": 1.0}
 CHORD_GAIN = 0.5
 CENTRE: dict[Register, int] = {"low": 55, "middle": 67, "high": 79}  # MIDI pitch of a melody
 
-# What can carry a melody, and what can carry chords too.
+# Instruments for melodies, and those of them for chords too.
 LEADS: tuple[Instrument, ...] = (
     "piano", "organ", "guitar", "strings", "brass", "flute", "synth"
 )  # fmt: skip
 HARMONIES: tuple[Instrument, ...] = ("piano", "organ", "guitar", "strings", "synth")
 
-# Where in a bar of sixteenths notes begin.
+# The sixteenth notes of a bar on which notes begin.
 MELODY_RHYTHMS: dict[Density, tuple[tuple[int, ...], ...]] = {
     "sparse": ((0, 8), (0, 12), (0, 4, 8)),
     "medium": ((0, 4, 8, 12), (0, 4, 6, 8, 12), (0, 6, 8, 12), (0, 4, 8, 10, 12)),
@@ -103,9 +103,9 @@ class Note(NamedTuple):
 
 @dataclass(frozen=True)
 class Piece:
-    """What a caption can say of a piece. At least one of `leads`, `bass` and `drums` plays.
+    """The traits of a piece, which a caption can name.
 
-    Two leads take turns, bar by bar.
+    At least one of `leads`, `bass` and `drums` plays. Two leads alternate bar by bar.
     """
 
     mode: Mode
@@ -119,31 +119,31 @@ class Piece:
 
     @property
     def tempo(self) -> Tempo:
-        return next(tempo for tempo, steps in FRAMES_A_STEP.items() if self.step in steps)
+        return next(tempo for tempo, steps in FRAMES_PER_STEP.items() if self.step in steps)
 
     @property
     def bar(self) -> int:
-        """Frames of one."""
+        """Frames of a bar."""
         return STEPS * self.step
 
     @property
-    def beats_a_minute(self) -> float:
+    def beats_per_minute(self) -> float:
         return 60 * FRAME_RATE / (4 * self.step)
 
     @property
     def instruments(self) -> list[Instrument]:
-        """The one that a caption names first comes first."""
-        players: list[Instrument] = [*self.leads]
+        """In the order in which captions name them."""
+        instruments: list[Instrument] = [*self.leads]
         if self.bass:
-            players.append("bass")
+            instruments.append("bass")
         if self.drums:
-            players.append("drums")
-        return players
+            instruments.append("drums")
+        return instruments
 
 
 def invent(rng: Random) -> Piece:
-    """Any piece: half of them for one player, the others for two or three."""
-    tempo = rng.choice(list(FRAMES_A_STEP))
+    """A random piece: half of them for one instrument, the others for two or more."""
+    tempo = rng.choice(list(FRAMES_PER_STEP))
     loudness: Loudness = rng.choice(["soft", "loud"])
     lead, other = rng.sample(LEADS, 2)
     leads, bass, drums = rng.choices(
@@ -164,7 +164,7 @@ def invent(rng: Random) -> Piece:
     textures: list[Texture] = ["melody", "melody", "chords", "arpeggio"]
     return Piece(
         mode=rng.choice(["major", "minor"]),
-        step=rng.choice(FRAMES_A_STEP[tempo]),
+        step=rng.choice(FRAMES_PER_STEP[tempo]),
         leads=leads,
         texture=rng.choice(textures) if set(leads) <= set(HARMONIES) else "melody",
         bass=bass,
@@ -175,9 +175,9 @@ def invent(rng: Random) -> Piece:
 
 
 def compose(piece: Piece, frames: int, rng: Random) -> list[Note]:
-    """The notes that begin within `frames`. `rng` decides all that the piece leaves open.
+    """The notes that begin within `frames`. `rng` decides what the traits leave open.
 
-    A phrase is written, the last bar of which is a cadence, and repeated.
+    One phrase repeats; its last bar is a cadence.
     """
     degrees = rng.choice(PROGRESSIONS[piece.mode])
     figures = [rng.choice(MELODY_RHYTHMS[piece.density]) for _ in range(2)]
@@ -205,21 +205,21 @@ def compose(piece: Piece, frames: int, rng: Random) -> list[Note]:
     return [note for note in notes if note.start < frames]
 
 
-def moments(piece: Piece, frames: int) -> list[int]:
-    """Of each frame a number for the tempo and the place in the bar, from 0 to `MOMENTS`."""
+def bar_positions(piece: Piece, frames: int) -> list[int]:
+    """For each frame a number below `BAR_POSITIONS`: the tempo and the frame of the bar."""
     before = STEPS * sum(TEMPI[: TEMPI.index(piece.step)])
     return [before + frame % piece.bar for frame in range(frames)]
 
 
-def places(piece: Piece, frames: int) -> list[int]:
-    """Of each frame a number for tempo, mode and sixteenth note of the phrase, below `PLACES`."""
+def phrase_positions(piece: Piece, frames: int) -> list[int]:
+    """For each frame a number below `PHRASE_POSITIONS`: tempo, mode and sixteenth of the phrase."""
     kind = TEMPI.index(piece.step) * len(SCALES) + list(SCALES).index(piece.mode)
     steps = PHRASE * STEPS
     return [kind * steps + frame // piece.step % steps for frame in range(frames)]
 
 
 class _Bar:
-    """One bar of a piece from the frame `start` on, over the chord on `degree` of its scale."""
+    """A bar of a piece that begins on frame `start`, over the chord on `degree` of the scale."""
 
     def __init__(self, piece: Piece, degree: int, start: int) -> None:
         self.piece = piece
@@ -228,21 +228,21 @@ class _Bar:
         self.chord = [self.scale[(degree + third) % 7] for third in (0, 2, 4)]
 
     def melody(self, lead: Instrument, rhythm: tuple[int, ...], walk: list[int]) -> list[Note]:
-        """Chord tones on the beats, the scale between; beginning near the register's centre."""
+        """Chord tones on the beats, scale tones between, from the register's centre on."""
         classes = set(self.scale)
         pitch = CENTRE[self.piece.register]
         notes = []
-        for at, until, move in zip(rhythm, [*rhythm[1:], STEPS], walk, strict=True):
+        for at, end, move in zip(rhythm, [*rhythm[1:], STEPS], walk, strict=True):
             pitch = _moved(pitch, move, classes)
             if at % 4 == 0:
                 pitch = _nearest(pitch, set(self.chord))
-            notes.append(self._note(lead, pitch, at, until - at))
+            notes.append(self._note(lead, pitch, at, end - at))
         return notes
 
     def chords(self, lead: Instrument, rhythm: tuple[int, ...]) -> list[Note]:
         return [
-            self._note(lead, pitch, at, until - at, CHORD_GAIN)
-            for at, until in zip(rhythm, [*rhythm[1:], STEPS], strict=True)
+            self._note(lead, pitch, at, end - at, CHORD_GAIN)
+            for at, end in zip(rhythm, [*rhythm[1:], STEPS], strict=True)
             for pitch in self._voicing
         ]
 
@@ -258,8 +258,8 @@ class _Bar:
     def bass(self, rhythm: tuple[int, ...]) -> list[Note]:
         root = 28 + (self.chord[0] - 28) % 12
         return [
-            self._note("bass", root, at, until - at)
-            for at, until in zip(rhythm, [*rhythm[1:], STEPS], strict=True)
+            self._note("bass", root, at, end - at)
+            for at, end in zip(rhythm, [*rhythm[1:], STEPS], strict=True)
         ]
 
     def drums(self, gain: float, kicks: tuple[int, ...]) -> list[Note]:
@@ -273,9 +273,11 @@ class _Bar:
         lowest = CENTRE[self.piece.register] - 7
         return sorted(lowest + (pitch - lowest) % 12 for pitch in self.chord)
 
-    def _note(self, player: Instrument, pitch: int, at: int, steps: int, gain: float = 1.0) -> Note:
+    def _note(
+        self, instrument: Instrument, pitch: int, at: int, steps: int, gain: float = 1.0
+    ) -> Note:
         step = self.piece.step
-        return Note(player, pitch, self.start + at * step, steps * step, gain)
+        return Note(instrument, pitch, self.start + at * step, steps * step, gain)
 
 
 def _nearest(pitch: int, classes: set[int]) -> int:
@@ -283,7 +285,7 @@ def _nearest(pitch: int, classes: set[int]) -> int:
 
 
 def _moved(pitch: int, steps: int, classes: set[int]) -> int:
-    """`steps` notes up or down the scale."""
+    """The pitch `steps` notes up or down the scale."""
     pitch = _nearest(pitch, classes)
     for _ in range(abs(steps)):
         pitch += 1 if steps > 0 else -1

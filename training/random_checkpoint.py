@@ -1,9 +1,9 @@
-"""Writes a checkpoint of MusicGen's real structure, in any size, with random weights.
+"""Writes a checkpoint with MusicGen's structure, any size and random weights.
 
     python -m training.random_checkpoint FOLDER [--channels 2]
 
-What it plays is noise: tests and benchmarks need no more. The seed is fixed: the same versions of
-the libraries write the same weights.
+Its music is noise, which is enough for tests and benchmarks. The seed is fixed, so the same
+versions of the libraries write the same weights.
 """
 
 import argparse
@@ -17,17 +17,16 @@ from training.checkpoint import (
     LM,
     build_codec,
     build_lm,
-    save,
+    export,
     set_codebooks,
     write_text_encoder,
 )
 from training.structure import CODEBOOKS, Config, Structure, codec_config, lm_config
 
-LOUDNESS = 0.1  # rms of full scale
-SHARPNESS = 3.0  # standard deviation of the logits: the model prefers some codes to others
-# How much the model minds the text and the codes before, as factors on what random initialisation
-# gives. With a strong text and weak codes it repeats itself for ever.
-TEXT_STRENGTH, CODE_STRENGTH = 0.2, 16.0
+RMS = 0.1  # of the audio; full scale is 1
+LOGIT_SCALE = 3.0  # standard deviation of the logits, so that the model prefers some codes
+# Factors on the random initialisation: with strong text and weak codes the model repeats itself.
+TEXT_SCALE, CODE_SCALE = 0.2, 16.0
 MINIMAL = Structure(
     layers=2,
     dim=64,
@@ -38,20 +37,20 @@ MINIMAL = Structure(
     text_dim=512,
     text_heads=4,
     text_head_dim=16,
-    text_hidden=128,
-    codes=2_048,
+    text_ffn_dim=128,
+    vocab_size=2_048,
     codec_dim=32,
     codec_filters=4,
 )
 
 
 def write_checkpoint(folder: Path, structure: Structure, channels: int = 1) -> None:
-    """Writes the checkpoint into `folder`, which is made if need be; 1 or 2 channels of audio."""
+    """Writes the checkpoint, for 1 or 2 channels of audio, and makes `folder` if necessary."""
     write_text_encoder(folder, structure)
     config = codec_config(structure)
-    save(folder / CODEC, config, _codec_state(config))
+    export(folder / CODEC, config, _codec_state(config))
     config = lm_config(structure, channels)
-    save(folder / LM, config, _lm_state(config, folder))
+    export(folder / LM, config, _lm_state(config, folder))
 
 
 def _codec_state(config: Config) -> Mapping[str, torch.Tensor]:
@@ -59,15 +58,15 @@ def _codec_state(config: Config) -> Mapping[str, torch.Tensor]:
     shape = (config["rvq"]["bins"], config["seanet"]["dimension"])
     set_codebooks(codec, [torch.randn(shape) for _ in range(CODEBOOKS)])
     with torch.no_grad():
-        # Biases and a constant offset would drown what the codes say.
+        # Biases and a constant offset would drown the codes.
         for name, parameter in codec.decoder.named_parameters():
             if name.endswith("bias"):
                 parameter.zero_()
         last = codec.decoder.model[-1].conv.conv
         last.weight_v -= last.weight_v.mean(dim=-1, keepdim=True)
         noise = codec.decode(torch.randint(config["rvq"]["bins"], (1, CODEBOOKS, 500)))
-        # Two digits, so that rounding on another processor does not change the weights.
-        last.weight_g *= float(f"{LOUDNESS / noise.std().item():.2g}")
+        # Two digits, so that another processor's rounding does not change the weights.
+        last.weight_g *= float(f"{RMS / noise.std().item():.2g}")
     return codec.state_dict()  # type: ignore[no-any-return]
 
 
@@ -75,11 +74,11 @@ def _lm_state(config: Config, folder: Path) -> Mapping[str, torch.Tensor]:
     lm = build_lm(config, folder)
     with torch.no_grad():
         for linear in lm.linears:
-            linear.weight *= SHARPNESS
+            linear.weight *= LOGIT_SCALE
         for embedding in lm.emb:
-            embedding.weight *= CODE_STRENGTH
+            embedding.weight *= CODE_SCALE
         text = lm.condition_provider.conditioners["description"]
-        text.output_proj.weight *= TEXT_STRENGTH
+        text.output_proj.weight *= TEXT_SCALE
     return lm.state_dict()  # type: ignore[no-any-return]
 
 

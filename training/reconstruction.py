@@ -1,4 +1,4 @@
-"""Trains the codec's decoder on what the codes leave of the audio, and measures it."""
+"""Trains the codec's decoder to reconstruct audio from codes, and measures the result."""
 
 import math
 import time
@@ -15,78 +15,79 @@ from torch import Tensor
 from protocol.request import SAMPLE_RATE
 from protocol.request import SAMPLES_PER_FRAME as HOP
 from training import data
-from training.files import keep
+from training.checkpoint import save_atomically
 from training.quantizer import dequantise
 
 STEPS, WARMUP = 1_200, 100
-PEAK, LAST = 2e-4, 1e-5  # learning rates
-SONGS = 300  # that it learns from
-EXCERPTS, FRAMES, CONTEXT = 4, 50, 2  # in a step; frames at both ends that are not judged
-SPECTRA = (256, 1_024, 2_048)  # samples
-REPORT, SAVE = 50, 200  # steps
+PEAK_RATE, FINAL_RATE = 2e-4, 1e-5  # learning rates
+SONGS = 300  # in the training set
+EXCERPTS, FRAMES = 4, 50  # in a batch, and in an excerpt
+CONTEXT = 2  # frames at both ends of an excerpt that the loss leaves out
+SPECTRA = (256, 1_024, 2_048)  # samples of a window
+REPORT_EVERY, SAVE_EVERY = 50, 200  # steps
 
 
-def train(codec: Any, codes: Tensor, books: Tensor, state: Path, device: torch.device) -> None:
-    """Trains `codec`'s own; goes on from the file `state` if there is one, and ends there too.
+def train(codec: Any, codes: Tensor, codebooks: Tensor, state: Path, device: torch.device) -> None:
+    """Trains the decoder of `codec`. Resumes from the file `state` if it exists, and saves in it.
 
-    Biases stay 0: silence is silent.
+    Biases stay 0, so that silence stays silent.
     """
     decoder = codec.decoder.to(device).train()
-    books = books.to(device)
+    codebooks = codebooks.to(device)
     weights = [p for name, p in decoder.named_parameters() if "bias" not in name]
     optimizer = torch.optim.Adam(weights, betas=(0.8, 0.99))
-    begin = 0
+    first_step = 0
     if state.exists():
         saved = torch.load(state, weights_only=True, map_location=device)
         decoder.load_state_dict(saved["decoder"])
         if saved["step"] == STEPS:
             return
         optimizer.load_state_dict(saved["optimizer"])
-        begin = saved["step"]
+        first_step = saved["step"]
     songs = torch.stack([data.audio(number).half() for number in range(SONGS)])
     mean, since = 0.0, time.monotonic()
-    for step in range(begin, STEPS):
+    for step in range(first_step, STEPS):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step)
         rng = Random(step)
         excerpts = [
             (rng.randrange(SONGS), rng.randrange(data.FRAMES - FRAMES)) for _ in range(EXCERPTS)
         ]
-        heard = torch.stack([codes[n, :, at : at + FRAMES] for n, at in excerpts]).to(device)
-        true = torch.stack([songs[n, at * HOP : (at + FRAMES) * HOP] for n, at in excerpts])
+        inputs = torch.stack([codes[n, :, at : at + FRAMES] for n, at in excerpts]).to(device)
+        target = torch.stack([songs[n, at * HOP : (at + FRAMES) * HOP] for n, at in excerpts])
         inner = slice(CONTEXT * HOP, -CONTEXT * HOP)
-        audio = decoder(dequantise(heard, books))[:, 0]
-        loss = difference(audio[:, inner], true.to(device).float()[:, inner])
+        audio = decoder(dequantise(inputs, codebooks))[:, 0]
+        loss = reconstruction_loss(audio[:, inner], target.to(device).float()[:, inner])
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
-        mean += loss.item() / REPORT
-        if (step + 1) % REPORT == 0:
-            seconds = (time.monotonic() - since) / REPORT
+        mean += loss.item() / REPORT_EVERY
+        if (step + 1) % REPORT_EVERY == 0:
+            seconds = (time.monotonic() - since) / REPORT_EVERY
             left = (STEPS - step - 1) * seconds / 60
             print(
                 f"codec: step {step + 1} of {STEPS}, loss {mean:.3f}, {left:.0f} min left",
                 flush=True,
             )
             mean, since = 0.0, time.monotonic()
-        if (step + 1) % SAVE == 0:
+        if (step + 1) % SAVE_EVERY == 0:
             saved = {"decoder": decoder.state_dict(), "optimizer": optimizer.state_dict()}
-            keep(saved | {"step": step + 1}, state)
+            save_atomically(saved | {"step": step + 1}, state)
 
 
 def learning_rate(step: int) -> float:
     decay = (1 + math.cos(math.pi * step / STEPS)) / 2
-    return LAST + (PEAK - LAST) * min(1, (step + 1) / WARMUP) * decay
+    return FINAL_RATE + (PEAK_RATE - FINAL_RATE) * min(1, (step + 1) / WARMUP) * decay
 
 
-def difference(audio: Tensor, original: Tensor) -> Tensor:
-    """How different [..., samples] sound: their waveforms, and spectra at three resolutions."""
+def reconstruction_loss(audio: Tensor, original: Tensor) -> Tensor:
+    """The distance of [..., samples]: of the waveforms, and of spectra at three resolutions."""
     total = 2 * (audio - original).abs().mean() / original.abs().mean().clamp(min=1e-4)
     for size in SPECTRA:
-        one, other = (_spectrum(sound, size) for sound in (audio, original))
-        total = total + (one - other).norm() / other.norm().clamp(min=1e-4)
-        total = total + ((one + 0.01).log() - (other + 0.01).log()).abs().mean()
+        ours, true = (_spectrum(sound, size) for sound in (audio, original))
+        total = total + (ours - true).norm() / true.norm().clamp(min=1e-4)
+        total = total + ((ours + 0.01).log() - (true + 0.01).log()).abs().mean()
     return total
 
 
@@ -102,10 +103,10 @@ def _spectrum(audio: Tensor, size: int) -> Tensor:
 def evaluate(
     codec: Any, codes: Tensor, numbers: Sequence[int], frames: int = 500
 ) -> dict[str, dict[str, float]]:
-    """What comes back of songs, by their bands: signal to noise (dB) and log-mel distance.
+    """The quality of decoded songs, by the instruments that play.
 
-    `snr` and `log_mel` are for the `codes` that the parts have, `encoded` is the signal to noise
-    for those that the codec's own encoder finds in the sum.
+    `snr` (dB) and `log_mel` compare the song with its decoded `codes`; `encoded` (dB) compares it
+    with its decoded codes from the codec's own encoder, which sees the sum of all parts.
     """
     codec.eval()
     measured: dict[str, list[tuple[float, float, float]]] = {}
@@ -113,12 +114,12 @@ def evaluate(
         original = data.audio(number, frames)
         audio = codec.decode(codes[number : number + 1, :, :frames].long())[0, 0]
         mel = (_log_mel(audio) - _log_mel(original)).abs().mean().item()
-        found, _scale = codec.encode(original[None, None])
-        again = codec.decode(found)[0, 0]
+        encoded, _scale = codec.encode(original[None, None])
+        decoded = codec.decode(encoded)[0, 0]
         players = data.song(number).instruments
         band = players[0] if len(players) == 1 else f"{len(players)} players"
         for group in (band, "all"):
-            values = _snr(audio, original), mel, _snr(again, original)
+            values = _snr(audio, original), mel, _snr(decoded, original)
             measured.setdefault(group, []).append(values)
     names = "snr", "log_mel", "encoded"
     return {

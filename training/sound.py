@@ -1,9 +1,9 @@
-"""Nine synthesised instruments, tuned so that a small codec can write them down.
+"""Nine synthesised instruments, tuned so that a small codec can encode them.
 
 Frequencies are in just intonation on C = 250 Hz (A = 417 Hz, as in the baroque): simple multiples
-of the codec's 50 frames a second. A held note then looks the same every few frames, C in every one,
-D in every eighth, and so does a chord; in equal temperament no two frames are alike. Harmonics are
-exact multiples, noise is the same at each stroke.
+of the codec's 50 frames per second. So the frames of a held note or chord repeat: C in every frame,
+D in every eighth. In equal temperament no two frames are alike. Harmonics are exact multiples, and
+the noise is the same in each drum stroke.
 """
 
 from collections.abc import Sequence
@@ -19,30 +19,30 @@ from training.music import CLOSED_HAT, KICK, SNARE, Instrument, Note
 C4 = 250.0  # Hz
 MIDDLE_C = 60  # MIDI
 RATIOS = (1, 16 / 15, 9 / 8, 6 / 5, 5 / 4, 4 / 3, 45 / 32, 3 / 2, 8 / 5, 5 / 3, 9 / 5, 15 / 8)
-HIGHEST = 9_000  # Hz: no harmonic lies above
-STAIR = 0.16  # seconds: tones fade in steps, within which their frames are alike
-STAIR_SLOPE = 0.02
-CLICK = 0.002  # seconds in which the fastest attack rises
-MASTER = 0.6  # leaves a full band headroom
+HIGHEST = 9_000  # Hz, of a harmonic
+FADE_STEP = 0.16  # seconds: tones fade in steps, so that the frames within a step are alike
+FADE_SLOPE = 0.02  # seconds from one step to the next
+CLICK = 0.002  # seconds of the fastest attack
+MASTER_GAIN = 0.6  # leaves headroom for a full band
 
 Audio = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Timbre:
-    """How the harmonics of a tone begin, ring and end."""
+    """The envelope of a tone's harmonics."""
 
     harmonics: Sequence[float]  # amplitudes, from the fundamental up
-    attack: float  # seconds until the fundamental is there
-    brightening: float  # by how many more seconds each higher harmonic comes later
-    decay: float  # per second, of the fundamental; 0 is held
-    damping: float  # per second, by how much faster each higher harmonic fades
+    attack: float  # seconds, of the fundamental
+    brightening: float  # seconds that each higher harmonic adds to the attack
+    decay: float  # per second, of the fundamental; 0 for a held tone
+    damping: float  # per second, that each higher harmonic adds to the decay
     release: float  # seconds
     gain: float
 
 
 def _rolloff(count: int, slope: float, plucked: float | None = None) -> list[float]:
-    """Amplitudes falling as 1 / n^slope; a string plucked at a part of its length lacks some."""
+    """Amplitudes 1 / n^slope; `plucked` is where along its length a string is plucked."""
     amplitudes = [n**-slope for n in range(1, count + 1)]
     if plucked is not None:
         amplitudes = [
@@ -52,12 +52,12 @@ def _rolloff(count: int, slope: float, plucked: float | None = None) -> list[flo
 
 
 def _square(count: int, slope: float) -> list[float]:
-    """The odd harmonics alone."""
+    """Odd harmonics only."""
     return [n**-slope if n % 2 else 0.0 for n in range(1, count + 1)]
 
 
 def _formant(count: int, centre: float, width: float) -> list[float]:
-    """Amplitudes around one harmonic, as a horn's."""
+    """Amplitudes around one harmonic, as in a horn."""
     return [float(np.exp(-(((n - centre) / width) ** 2) / 2)) for n in range(1, count + 1)]
 
 
@@ -74,7 +74,7 @@ TIMBRES: dict[Instrument, Timbre] = {
 
 
 def frequency(pitch: int) -> float:
-    """Of a MIDI pitch, in Hz."""
+    """Hz of a MIDI pitch."""
     octave, degree = divmod(pitch - MIDDLE_C, 12)
     return C4 * 2.0**octave * RATIOS[degree]
 
@@ -86,23 +86,23 @@ def play(notes: Sequence[Note], frames: int) -> Audio:
         start = note.start * SAMPLES_PER_FRAME
         sound = _sound(note.instrument, note.pitch, note.frames)[: len(audio) - start]
         audio[start : start + len(sound)] += np.float32(note.gain) * sound
-    return np.float32(MASTER) * audio
+    return np.float32(MASTER_GAIN) * audio
 
 
 @lru_cache(maxsize=8_192)
-def _sound(player: Instrument, pitch: int, frames: int) -> Audio:
-    """One note by itself, from silence to silence."""
-    if player == "drums":
+def _sound(instrument: Instrument, pitch: int, frames: int) -> Audio:
+    """A single note, from silence to silence."""
+    if instrument == "drums":
         return DRUMS[pitch]
-    return tone(TIMBRES[player], frequency(pitch), frames * SAMPLES_PER_FRAME / SAMPLE_RATE)
+    return tone(TIMBRES[instrument], frequency(pitch), frames * SAMPLES_PER_FRAME / SAMPLE_RATE)
 
 
 def tone(timbre: Timbre, fundamental: float, seconds: float) -> Audio:
-    """Each harmonic rises, fades on its own, and ends with the note."""
+    """The sum of the harmonics: each has its own attack and decay, all have one release."""
     count = round(seconds * SAMPLE_RATE)
     time = np.arange(count) / SAMPLE_RATE
-    stair, since = np.divmod(time, STAIR)
-    age = STAIR * (stair - 1 + np.minimum(since / STAIR_SLOPE, 1)).clip(0)
+    step, since = np.divmod(time, FADE_STEP)
+    age = FADE_STEP * (step - 1 + np.minimum(since / FADE_SLOPE, 1)).clip(0)
     audio = np.zeros(count)
     for n, amplitude in enumerate(timbre.harmonics):
         hertz = (n + 1) * fundamental
@@ -110,7 +110,7 @@ def tone(timbre: Timbre, fundamental: float, seconds: float) -> Audio:
             continue
         rise = np.minimum(time / (timbre.attack + n * timbre.brightening), 1)
         fade = np.exp(-age * (timbre.decay + n * timbre.damping) * (fundamental / C4) ** 0.5)
-        phase = 2.4 * n * n  # spread, so that the harmonics do not peak together
+        phase = 2.4 * n * n  # differs, so that the harmonics do not peak together
         audio += amplitude * rise * fade * np.sin(2 * np.pi * hertz * time + phase)
     end = np.clip((seconds - time) / timbre.release, 0, 1)
     return (timbre.gain * audio * end).astype(np.float32)
@@ -119,7 +119,7 @@ def tone(timbre: Timbre, fundamental: float, seconds: float) -> Audio:
 def _drum(
     gain: float, seconds: float, skin: tuple[float, float], noise: float, band: tuple[float, float]
 ) -> Audio:
-    """A skin whose pitch falls (Hz), and a share of noise in one band (Hz), always the same."""
+    """A skin whose pitch falls (Hz), and a share of fixed noise in one band (Hz)."""
     count = round(seconds * SAMPLE_RATE)
     time = np.arange(count) / SAMPLE_RATE
     high, low = skin

@@ -1,4 +1,4 @@
-"""What all MusicGen checkpoints have in common, and the sizes in which they differ."""
+"""Sizes of a MusicGen checkpoint, and its two configurations in audiocraft's format."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,10 +12,10 @@ Config = dict[str, Any]
 
 @dataclass(frozen=True)
 class Structure:
-    """`positions` are sinusoids that are added, as facebook's have them, or rotary ones.
+    """The sizes in which MusicGen checkpoints differ.
 
-    audiocraft's T5Conditioner knows the names of the public T5 models only, and their widths:
-    `text_dim` is `text_encoder`'s.
+    `positions` are added sinusoids, as in facebook's checkpoints, or rotary. `text_encoder` names a
+    public T5, because audiocraft's T5Conditioner knows no other, and `text_dim` is its width.
     """
 
     layers: int
@@ -27,14 +27,13 @@ class Structure:
     text_dim: int
     text_heads: int
     text_head_dim: int
-    text_hidden: int
-    codes: int
+    text_ffn_dim: int
+    vocab_size: int  # of each codebook
     codec_dim: int
     codec_filters: int
 
 
-# musicgen-tiny. Rotary positions: rhythm is distances, which so small a model learns far sooner
-# from them than from sinusoids.
+# musicgen-tiny. A small model learns rhythm, which is distances, far sooner from rotary positions.
 TINY = Structure(
     layers=4,
     dim=192,
@@ -45,15 +44,15 @@ TINY = Structure(
     text_dim=512,
     text_heads=2,
     text_head_dim=32,
-    text_hidden=128,
-    codes=1_024,
+    text_ffn_dim=128,
+    vocab_size=1_024,
     codec_dim=128,
     codec_filters=16,
 )
 
 
 def codec_config(structure: Structure) -> Config:
-    """EnCodec at 32 kHz and 50 frames a second, as facebook/encodec_32khz."""
+    """EnCodec at 32 kHz and 50 frames per second, as facebook/encodec_32khz."""
     return {
         "device": "cpu",
         "compression_model": "encodec",
@@ -93,14 +92,14 @@ def codec_config(structure: Structure) -> Config:
         "rvq": {
             "n_q": CODEBOOKS,
             "q_dropout": False,
-            "bins": structure.codes,
+            "bins": structure.vocab_size,
             "kmeans_init": False,
         },
     }
 
 
 def lm_config(structure: Structure, channels: int) -> Config:
-    """The transformer, as facebook/musicgen-small or, with 2 channels, musicgen-stereo-small."""
+    """The transformer, as facebook/musicgen-small or, for 2 channels, musicgen-stereo-small."""
     delays = [delay for delay in range(CODEBOOKS) for _ in range(channels)]
     return {
         "device": "cpu",
@@ -114,7 +113,7 @@ def lm_config(structure: Structure, channels: int) -> Config:
         "lm_model": "transformer_lm",
         "transformer_lm": {
             "n_q": len(delays),
-            "card": structure.codes,
+            "card": structure.vocab_size,
             "dim": structure.dim,
             "num_heads": structure.heads,
             "num_layers": structure.layers,
@@ -129,7 +128,7 @@ def lm_config(structure: Structure, channels: int) -> Config:
             "bias_proj": False,
             "past_context": None,
             "causal": True,
-            # In its memory-efficient attention audiocraft loses rotary positions when it streams.
+            # audiocraft's memory-efficient attention loses rotary positions while streaming.
             "custom": structure.positions == "rope",
             "memory_efficient": structure.positions == "sin",
             "attention_as_float32": False,

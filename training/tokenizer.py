@@ -1,4 +1,4 @@
-"""Makes the tokenizer of a text encoder: T5's kind, with the words of the captions."""
+"""Writes the tokenizer of a text encoder: of T5's kind, trained on captions."""
 
 import io
 from pathlib import Path
@@ -9,30 +9,30 @@ import sentencepiece
 from transformers import T5Tokenizer
 from transformers.utils import sentencepiece_model_pb2_new
 
-from training.caption import describe
+from training.caption import write_caption
 from training.music import invent
 
-# Characters of words that no caption has.
+# Characters for words that no caption has.
 ALPHABET = sorted({chr(code).lower() for code in range(ord("!"), ord("~") + 1)})
 ALPHABET += "àâäçéèêëîïôöùûüßñ"
 CAPTIONS = 20_000
-PIECES = 400  # at most
+MAX_TOKENS = 400
 
 
 def write_tokenizer(folder: Path) -> int:
-    """Writes `spiece.model` and `tokenizer.json`, which say the same; returns how many tokens.
+    """Writes `spiece.model` and `tokenizer.json`, one tokenizer twice; returns its vocabulary size.
 
-    Capitals and small letters are the same to it. A character outside the alphabet becomes the
-    unknown token, so any text has an encoding.
+    It ignores case. A character outside the alphabet becomes the unknown token, so every text has
+    an encoding.
     """
     rng = Random("captions")
-    captions = (describe(invent(rng), rng) for _ in range(CAPTIONS))
+    captions = (write_caption(invent(rng), rng) for _ in range(CAPTIONS))
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=captions,
         model_writer=model,
         model_type="unigram",
-        vocab_size=PIECES,
+        vocab_size=MAX_TOKENS,
         hard_vocab_limit=False,
         required_chars="".join(ALPHABET),
         normalization_rule_name="nmt_nfkc_cf",
@@ -44,7 +44,7 @@ def write_tokenizer(folder: Path) -> int:
         minloglevel=2,
     )
     (folder / "spiece.model").write_bytes(model.getvalue())
-    # transformers' own reading of spiece.model needs a newer protobuf than Triton's client allows.
+    # transformers needs a newer protobuf to read spiece.model than Triton's client allows.
     messages: Any = sentencepiece_model_pb2_new
     parsed = messages.ModelProto.FromString(model.getvalue())
     tokenizer = T5Tokenizer(

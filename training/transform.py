@@ -1,4 +1,4 @@
-"""A linear codec: an MDCT, of which a principal component analysis keeps what matters."""
+"""A linear codec: an MDCT, reduced by a principal component analysis."""
 
 import math
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from torch.nn import functional as F
 from protocol.request import SAMPLES_PER_FRAME as HOP
 
 WINDOW = 2 * HOP
-# Weights of the bins: loud low ones count less than their energy, soft high ones more.
+# Exponent of the bins' weights: lowers loud low bins, raises soft high ones.
 WHITENING = 0.25
-QUIET = 0.1  # scale of the features; see codec.py
+FEATURE_SCALE = 0.1  # small, because the ELUs of codec.py are linear near 0
 
 
 @dataclass(frozen=True)
 class Transform:
-    """float32 [dimension, 1280] each: features of a window, and the window that they stand for."""
+    """float32 [dimension, 1280] each: from a window to its features, and back."""
 
     analysis: Tensor
     synthesis: Tensor
@@ -28,19 +28,20 @@ class Transform:
 
 
 def fit(audio: Tensor, dimension: int) -> Transform:
-    """The best one of its size for `audio` [songs, samples]."""
+    """The best transform of this dimension for `audio` [songs, samples]."""
     bins = (windows(audio) @ mdct().T).flatten(0, 1)
     energy = bins.square().mean(0)
     weight = (energy + 1e-4 * energy.mean()) ** -WHITENING
     _values, vectors = torch.linalg.eigh((bins * weight).T.double() @ (bins * weight).double())
-    basis = vectors[:, -dimension:].flip(1).float()  # [bins, dimension], the greatest first
-    return Transform(QUIET * (basis.T * weight) @ mdct(), (basis.T / weight) @ mdct() / QUIET)
+    basis = vectors[:, -dimension:].flip(1).float()  # [bins, dimension], the largest first
+    analysis = FEATURE_SCALE * (basis.T * weight) @ mdct()
+    return Transform(analysis, (basis.T / weight) @ mdct() / FEATURE_SCALE)
 
 
 def mdct() -> Tensor:
     """float32 [640 bins, 1280 samples], orthogonal with an overlap of one half.
 
-    With a sine window: Princen, Johnson and Bradley, 1987.
+    The window is a sine: Princen, Johnson and Bradley, 1987.
     """
     n = torch.arange(WINDOW, dtype=torch.float64) + 0.5
     bins = torch.arange(HOP, dtype=torch.float64)[:, None] + 0.5

@@ -1,75 +1,120 @@
-/** The page: what is asked for above, the songs below, and one player for all of them. */
+/** The page: connects the form, the songs' cards, the player and the browser's store of songs. */
 
 import { fetchModels } from "./api.js";
-import { createCard } from "./card.js";
+import { Card } from "./card.js";
 import * as composer from "./composer.js";
+import { Generation } from "./generation.js";
 import { switchLanguage, t, translate } from "./i18n.js";
 import * as player from "./player.js";
 import { PEAK_RATE } from "./sound.js";
-import { Take } from "./take.js";
-import { onClick, say, ui } from "./ui.js";
+import { onClick, setText, ui } from "./ui.js";
 import { clear, createStore, del, set, values } from "./vendor/idb-keyval.js";
 
-const shelf = createStore("audiocraft", "songs"); // Songs that this browser keeps. The server keeps none.
-const onShelf = async (ask, ...given) => ask(...given, shelf); // rejects also where no IndexedDB is
-const cards = new Map(); // by take
-let awaited = null; // the take that plays as soon as it sounds
+const store = createStore("audiocraft", "songs"); // The server stores no songs.
+const cards = new Map(); // by generation
+let nextToPlay = null; // the generation that plays as soon as it has samples
 
-/** The take's card, which lives as long as it. */
-function place(take) {
-  const card = createCard(take, { play, goOn, remove });
-  cards.set(take, card);
-  take.addEventListener("change", () => {
-    if (take === awaited && take.sound) play(take);
-    player.update(); // also in a tab that is not seen, which draws no frames
+/** Runs an operation of idb-keyval. Rejects also where the browser has no IndexedDB. */
+async function inStore(operation, ...args) {
+  return operation(...args, store);
+}
+
+function saveRecord(record) {
+  inStore(set, record.id, record).catch(() => {
+    setText(ui.kept, t("No room for this song: download it."));
   });
-  return card.element;
 }
 
-async function make(take) {
-  await take.make();
-  const { state, error, sound, kept } = take;
-  if (state === "done") onShelf(set, kept.id, kept).catch(() => say(ui.kept, t("No room for this song: download it.")));
-  if (take !== awaited && sound !== player.sound) take.unload();
-  if (error?.code !== "unauthorized") loadModels().catch(() => {}); // The song tells already.
-  if (sound || (error && !error.field)) return;
-  remove(take);
-  if (error) composer.show(error); // It is refused for what stands in the form.
+function createCard(generation) {
+  const card = new Card(generation, { play, continueFrom, remove });
+  cards.set(generation, card);
+  generation.addEventListener("change", () => {
+    if (generation === nextToPlay && generation.sound) play(generation);
+    player.update(); // A hidden tab draws no frames.
+  });
+  return card;
 }
 
-const loadModels = () => fetchModels().then(composer.render);
+/** Runs a generation to its end, then stores its song; a card without song or error is removed. */
+async function run(generation) {
+  await generation.run();
+  const { state, error, sound, record } = generation;
+  if (state === "done") saveRecord(record);
+  if (generation !== nextToPlay && sound !== player.sound) generation.unload();
+  if (error?.code !== "unauthorized") refreshModels().catch(() => {}); // The card shows the error.
+  const isRefused = error?.field; // The error belongs to a field of the form.
+  if (sound || (error && !isRefused)) return;
+  remove(generation);
+  if (isRefused) composer.showError(error);
+}
 
-/** Variations of one request are heard at the same position, and in the same part. */
-async function play(take, from) {
+async function refreshModels() {
+  composer.setCatalogue(await fetchModels());
+}
+
+/**
+ * Plays a song, from a second on if one is given. A variation of the current song takes over its
+ * position and its loop.
+ */
+async function play(generation, from) {
   player.unlock();
-  awaited = take;
-  const sound = await take.load();
-  if (!sound || take !== awaited) return; // It plays once it sounds; or another is awaited by now.
-  awaited = null;
-  const other = [...cards.keys()].find((it) => it.sound && it.sound === player.sound);
-  const isSibling = other?.kept.group === take.kept.group;
-  player.play(sound, from ?? (isSibling ? player.position() : 0), isSibling ? player.loop : null);
-  if (other !== take) other?.unload();
+  nextToPlay = generation;
+  const sound = await generation.load();
+  const isReplaced = generation !== nextToPlay;
+  if (!sound || isReplaced) return;
+  nextToPlay = null;
+  const current = currentGeneration();
+  const isVariation = current?.record.group === generation.record.group;
+  const position = isVariation ? player.position() : 0;
+  player.play(sound, from ?? position, isVariation ? player.loop : null);
+  if (current !== generation) current?.unload();
 }
 
-async function goOn(take, position) {
-  const sound = await take.load();
-  const frame = sound.rate / PEAK_RATE; // the model's frames, too, are 50 a second
-  const frames = Math.floor(position * PEAK_RATE) * frame || sound.filled;
-  composer.goOn(take.kept.request, sound.file(frames), frames / sound.rate);
+/** The generation whose song is in the player. */
+function currentGeneration() {
+  return [...cards.keys()].find(({ sound }) => sound && sound === player.sound);
 }
 
-/** A song vanishes when it is gone, and not a moment before. */
-async function remove(take) {
-  take.cancel();
-  await onShelf(del, take.kept.id).catch(() => {});
-  if (!cards.has(take)) return; // asked for twice
-  const { element } = cards.get(take);
-  if (element.contains(document.activeElement)) ui.prompt.focus({ preventScroll: true });
-  element.remove();
-  cards.delete(take);
-  player.leave(take.sound);
-  if (awaited === take) awaited = null;
+/** Fills the form for a song that continues this one from `position` seconds. */
+async function continueFrom(generation, position) {
+  const sound = await generation.load();
+  const step = sound.rate / PEAK_RATE; // The model, too, makes 50 frames a second.
+  const length = Math.floor(position * PEAK_RATE) * step || sound.frames;
+  const source = sound.file(length);
+  composer.continueSong(generation.record.request, source, length / sound.rate);
+}
+
+/** Cancels a generation and deletes its song; its card disappears once the song is deleted. */
+async function remove(generation) {
+  generation.cancel();
+  await inStore(del, generation.record.id).catch(() => {});
+  const card = cards.get(generation);
+  if (!card) return; // Another call has removed it.
+  const hasFocus = card.element.contains(document.activeElement);
+  if (hasFocus) ui.prompt.focus({ preventScroll: true });
+  card.element.remove();
+  cards.delete(generation);
+  player.forget(generation.sound);
+  if (nextToPlay === generation) nextToPlay = null;
+}
+
+function removeAll() {
+  if (!confirm(t("Delete all songs from this browser?"))) return;
+  inStore(clear).catch(() => {}); // This deletes the songs of other tabs, too.
+  for (const generation of [...cards.keys()]) {
+    if (!generation.running) remove(generation);
+  }
+}
+
+function submit(event) {
+  event.preventDefault();
+  composer.showError(null);
+  player.unlock();
+  const generations = composer.createRecords().map((record) => new Generation(record));
+  nextToPlay = generations[0];
+  ui.cards.prepend(...generations.map((generation) => createCard(generation).element));
+  ui.cards.firstElementChild.scrollIntoView({ block: "nearest" });
+  for (const generation of generations) run(generation);
 }
 
 function renderTexts() {
@@ -78,35 +123,33 @@ function renderTexts() {
   for (const card of cards.values()) card.render();
 }
 
-/** What sounds moves, and what sounded a moment ago has come to rest. */
-function drawFrame(before) {
+/** Draws, once per frame, the cards whose song plays or has played in the frame before. */
+function drawFrame(previousSound) {
   const sound = player.state === "paused" ? null : player.sound;
   requestAnimationFrame(() => drawFrame(sound));
   player.update();
-  for (const [take, card] of cards) if (take.sound && [sound, before].includes(take.sound)) card.draw();
+  for (const [generation, card] of cards) {
+    if (generation.sound && [sound, previousSound].includes(generation.sound)) card.draw();
+  }
 }
 
-ui.form.addEventListener("submit", (event) => {
-  event.preventDefault();
-  composer.show(null);
-  player.unlock();
-  const takes = composer.songs().map((kept) => new Take(kept));
-  awaited = takes[0];
-  ui.cards.prepend(...takes.map(place));
-  ui.cards.firstElementChild.scrollIntoView({ block: "nearest" });
-  takes.forEach(make);
-});
+async function showStoredSongs() {
+  const records = await inStore(values).catch(() => []);
+  records.sort((a, b) => b.at - a.at);
+  ui.cards.append(...records.map((record) => createCard(new Generation(record)).element));
+}
+
+ui.form.addEventListener("submit", submit);
 ui.volume.addEventListener("input", () => player.setVolume(ui.volume.valueAsNumber));
 onClick(ui, {
-  clear: () => {
-    if (!confirm(t("Delete all songs from this browser?"))) return;
-    onShelf(clear).catch(() => {}); // also what other tabs keep
-    for (const take of [...cards.keys()]) if (!take.running) remove(take);
+  clear: removeAll,
+  language: () => {
+    switchLanguage();
+    setText(ui.kept, "");
+    renderTexts();
   },
-  language: () => { switchLanguage(); say(ui.kept, ""); renderTexts(); },
 });
 renderTexts();
-loadModels().catch(composer.show);
+refreshModels().catch(composer.showError);
 drawFrame(null);
-const songs = await onShelf(values).catch(() => []);
-ui.cards.append(...songs.sort((one, other) => other.at - one.at).map((kept) => place(new Take(kept))));
+showStoredSongs();

@@ -1,150 +1,304 @@
-/** A take on the page: its waveform, what can be done with it, and how it fares. */
+/** A song's card: its waveform, its progress, and the actions on it. */
 
 import { curl, generate } from "./api.js";
-import { clock, explain, licenseText, t, translate } from "./i18n.js";
+import { clock, errorNodes, licenseText, t, translate } from "./i18n.js";
 import * as player from "./player.js";
-import { onClick, pause, say, ui } from "./ui.js";
+import { onClick, pause, setText, ui } from "./ui.js";
 import { createWaveform } from "./waveform.js";
 
-const PART_MIN = 0.1; // seconds of what is repeated
-const SOURCE_MAX = 30; // seconds that the server takes to go on from
-const TOO_LATE = { message: "Choose a place in the first 30 seconds." };
-const STATES = {
-  asking: "Waiting", loading: "Loading the model", queued: "Waiting, place {position}", generating: "Generating",
-  waiting: "The service went away; waiting for it", done: "Done",
+const MIN_LOOP = 0.1; // seconds
+const MAX_SOURCE = 30; // seconds of audio that the server continues
+const SOURCE_TOO_LONG = { message: "Choose a place in the first 30 seconds." };
+const COPIED_MS = 1500;
+const FILE_URL_MS = 60_000; // how long a file's URL lives: browsers do not report a download's end
+const STATE_TEXTS = {
+  requesting: "Waiting",
+  loading: "Loading the model",
+  queued: "Waiting, place {position}",
+  generating: "Generating",
+  reconnecting: "The service went away; waiting for it",
+  done: "Done",
 };
-const mega = (bytes) => Math.round(bytes / 1e6);
 
-/**
- * @param on {play(take, from: seconds), goOn(take, seconds), remove(take)}
- * @returns {element, render(), draw()}: `draw` is for what changes with time
- */
-export function createCard(take, on) {
-  const element = ui.card.content.firstElementChild.cloneNode(true);
-  const parts = Object.fromEntries([...element.querySelectorAll("[data-part]")].map((it) => [it.dataset.part, it]));
-  const drawWave = createWaveform(parts.wave);
-  const isMine = () => take.sound !== null && player.sound === take.sound;
-  const isSounding = () => isMine() && player.state !== "paused";
-  const position = () => held ?? (isMine() ? player.position() : 0);
-  const settings = () => ({ ...take.kept.request, format: parts.format.value });
-  const filename = () => (take.kept.filename ?? "music.wav").replace(/\w+$/, parts.format.value);
-  let held = null; // the second to which the handle is drawn
-  element.ariaLabel = take.kept.request.prompt;
-  element.classList.toggle("variation", take.kept.isVariation);
-  parts.format.append(...ui.format.cloneNode(true).options);
-  parts.format.value = take.kept.format ?? "wav";
-  onClick(parts, {
-    save, repeat,
-    play: () => (isSounding() ? player.pause() : on.play(take)),
-    goOn: () => ((position() || take.seconds) > SOURCE_MAX ? tell(TOO_LATE) : on.goOn(take, position())),
-    link: () => copy(`${location.href.split("#")[0]}#${new URLSearchParams(settings())}`, parts.link),
-    curl: () => copy(curl(settings(), filename()), parts.curl),
-    cancel: () => { take.cancel(); parts.play.focus({ preventScroll: true }); }, // Its button vanishes.
-    remove: () => on.remove(take),
-  });
-  parts.position.addEventListener("input", () => { held = parts.position.valueAsNumber; draw(); });
-  parts.position.addEventListener("change", () => letGo(held));
-  parts.position.addEventListener("pointercancel", () => letGo(null)); // It was the page that moved.
-  parts.position.addEventListener("pointerup", ({ pointerType, offsetX }) => {
-    const touched = pointerType === "mouse" ? null : (offsetX / parts.position.clientWidth) * take.duration;
-    letGo(held ?? touched); // iPhones tell of no input.
-  });
-  take.addEventListener("change", render);
-  translate(element);
-  render();
-  return { element, render, draw };
+export class Card {
+  #generation;
+  #actions;
+  #parts; // elements by their data-part
+  #drawWaveform;
+  #dragPosition = null; // seconds, while the user drags the handle
 
-  function render() {
-    const { running, sound, kept: { request, license, source, blob } } = take;
+  /**
+   * @param actions {play(generation, from), continueFrom(generation, position),
+   * remove(generation)}; positions in seconds
+   */
+  constructor(generation, actions) {
+    this.element = ui.card.content.firstElementChild.cloneNode(true);
+    this.#generation = generation;
+    this.#actions = actions;
+    const parts = [...this.element.querySelectorAll("[data-part]")];
+    this.#parts = Object.fromEntries(parts.map((part) => [part.dataset.part, part]));
+    this.#drawWaveform = createWaveform(this.#parts.wave);
+    this.#fillElement();
+    this.#addButtonHandlers();
+    this.#addSliderHandlers();
+    generation.addEventListener("change", () => this.render());
+    translate(this.element);
+    this.render();
+  }
+
+  /** Renders all of the card. */
+  render() {
+    const { running, sound, error } = this.#generation;
+    const { request, license, source, blob } = this.#generation.record;
+    const parts = this.#parts;
     const facts = [request.model, `${t("Seed")} ${request.seed}`, source && t("continued")];
-    say(parts.title, request.prompt);
-    say(parts.facts, facts.filter(Boolean).join(" · "));
-    say(parts.license, license ? licenseText(license) : "");
-    parts.cancel.hidden = parts.progress.hidden = !running;
-    parts.file.hidden = parts.repeat.hidden = !blob;
-    parts.goOn.hidden = parts.play.disabled = !blob && !sound;
+    setText(parts.title, request.prompt);
+    setText(parts.facts, facts.filter(Boolean).join(" · "));
+    setText(parts.license, license ? licenseText(license) : "");
+    parts.cancel.hidden = !running;
+    parts.progress.hidden = !running;
     parts.remove.hidden = running;
-    parts.link.hidden = parts.curl.hidden = Boolean(source); // They hold no audio.
-    parts.error.replaceChildren(...explain(take.error));
-    draw();
+    parts.file.hidden = !blob;
+    parts.repeat.hidden = !blob;
+    parts.continue.hidden = !blob && !sound;
+    parts.play.disabled = !blob && !sound;
+    parts.link.hidden = Boolean(source); // Neither a link nor a curl command can hold audio.
+    parts.curl.hidden = Boolean(source);
+    parts.error.replaceChildren(...errorNodes(error));
+    this.draw();
   }
 
-  function draw() {
-    const { peaks, duration, state, progress } = take, at = position(), part = isMine() ? player.loop : null;
-    drawWave({ peaks, duration, position: at, loop: part });
-    Object.assign(parts.position, { max: duration, value: at, ariaValueText: clock(at) });
-    say(parts.time, `${clock(at)} / ${clock(duration)}`);
-    parts.play.dataset.state = isSounding() ? "pause" : "play";
-    parts.play.ariaLabel = t(isSounding() ? "Pause" : "Play");
-    say(parts.repeat, t(!part ? "Repeat from here" : part.to === duration ? "Repeat up to here" : "Repeat no more"));
-    const gathers = isMine() && player.state === "buffering" && state === "generating";
-    const told = gathers ? "Slower than it plays: gathering music" : STATES[state];
-    say(parts.state, t(told ?? "", { position: progress?.position ?? "" }));
-    drawProgress();
+  /** Renders the parts that change with time. */
+  draw() {
+    const { peaks, duration } = this.#generation;
+    const position = this.#position;
+    const loop = this.#loop;
+    this.#drawWaveform({ peaks, duration, position, loop });
+    this.#drawControls(position, duration, loop);
+    this.#drawState();
+    this.#drawProgress();
   }
 
-  function drawProgress() {
-    const { state, progress, sound, duration } = take, download = state === "loading" && progress?.download;
-    const made = Math.max(progress?.seconds ?? 0, sound?.seconds ?? 0);
-    const [value, max] = download ? [download.bytes, download.total_bytes] : [made, duration];
-    if (value && max) Object.assign(parts.progress, { value, max });
-    else parts.progress.removeAttribute("value");
-    const left = state === "generating" && progress?.seconds_left;
-    if (download) say(parts.left, t("{bytes} MB", { bytes: [value, max].filter(Boolean).map(mega).join(" / ") }));
-    else say(parts.left, left ? t("{time} left", { time: clock(Math.ceil(left)) }) : "");
+  /** Whether the song is in the player. */
+  get #isCurrent() {
+    return this.#generation.sound !== null && player.sound === this.#generation.sound;
   }
 
-  async function letGo(to) {
-    held = null;
-    if (to !== null && isMine()) player.seek(to);
-    else if (to !== null) await on.play(take, to);
-    draw();
+  get #isPlaying() {
+    return this.#isCurrent && player.state !== "paused";
   }
 
-  /** First from here on, then up to here, then no more. */
-  async function repeat() {
-    if (!isMine()) await on.play(take, 0);
-    const { duration } = take, at = player.position(), part = player.loop;
-    if (!part) player.repeat({ from: at + PART_MIN < duration ? at : 0, to: duration });
-    else if (part.to === duration && at - part.from > PART_MIN) player.repeat({ from: part.from, to: at });
-    else player.repeat(null);
-    draw();
+  get #position() {
+    if (this.#dragPosition !== null) return this.#dragPosition;
+    return this.#isCurrent ? player.position() : 0;
   }
 
-  async function save() {
-    if (parts.save.ariaDisabled === "true") return;
-    const { source, revision, blob } = take.kept, name = filename();
-    const encode = () => generate(settings(), { source, revision }, (response) => response.blob());
-    parts.save.ariaDisabled = true;
-    tell(null);
-    await (name.endsWith("wav") ? Promise.resolve(blob) : encode()).then((file) => download(file, name), tell);
-    parts.save.ariaDisabled = false;
+  get #loop() {
+    return this.#isCurrent ? player.loop : null;
   }
 
-  function tell(error) {
-    take.error = error;
-    render();
+  /** The song's request with the selected format. */
+  get #request() {
+    return { ...this.#generation.record.request, format: this.#parts.format.value };
   }
 
-  async function copy(text, button) {
-    await (navigator.clipboard?.writeText(text) ?? Promise.reject()).catch(() => copyOverHttp(text));
+  get #filename() {
+    const filename = this.#generation.record.filename ?? "music.wav";
+    return filename.replace(/\w+$/, this.#parts.format.value);
+  }
+
+  #fillElement() {
+    const { request, isVariation, format = "wav" } = this.#generation.record;
+    this.element.ariaLabel = request.prompt;
+    this.element.classList.toggle("variation", isVariation);
+    this.#parts.format.append(...ui.format.cloneNode(true).options);
+    this.#parts.format.value = format;
+  }
+
+  #addButtonHandlers() {
+    const parts = this.#parts;
+    onClick(parts, {
+      save: () => this.#save(),
+      repeat: () => this.#changeLoop(),
+      play: () => this.#togglePlayback(),
+      continue: () => this.#continue(),
+      link: () => this.#copy(this.#link(), parts.link),
+      curl: () => this.#copy(curl(this.#request, this.#filename), parts.curl),
+      cancel: () => {
+        this.#generation.cancel();
+        parts.play.focus({ preventScroll: true }); // The Stop button disappears.
+      },
+      remove: () => this.#actions.remove(this.#generation),
+    });
+  }
+
+  #addSliderHandlers() {
+    const slider = this.#parts.position;
+    slider.addEventListener("input", () => {
+      this.#dragPosition = slider.valueAsNumber;
+      this.draw();
+    });
+    slider.addEventListener("change", () => this.#release(this.#dragPosition));
+    // The browser sends pointercancel when the touch scrolls the page.
+    slider.addEventListener("pointercancel", () => this.#release(null));
+    slider.addEventListener("pointerup", ({ pointerType, offsetX }) => {
+      // iPhones send no input event after a touch.
+      const isTouch = pointerType !== "mouse";
+      const touched = (offsetX / slider.clientWidth) * this.#generation.duration;
+      this.#release(this.#dragPosition ?? (isTouch ? touched : null));
+    });
+  }
+
+  /** Ends a drag and moves to a position, if one is given. */
+  async #release(position) {
+    this.#dragPosition = null;
+    if (position !== null) {
+      if (this.#isCurrent) player.seek(position);
+      else await this.#actions.play(this.#generation, position);
+    }
+    this.draw();
+  }
+
+  #drawControls(position, duration, loop) {
+    const parts = this.#parts;
+    Object.assign(parts.position, {
+      max: duration,
+      value: position,
+      ariaValueText: clock(position),
+    });
+    setText(parts.time, `${clock(position)} / ${clock(duration)}`);
+    parts.play.dataset.state = this.#isPlaying ? "pause" : "play";
+    parts.play.ariaLabel = t(this.#isPlaying ? "Pause" : "Play");
+    setText(parts.repeat, t(repeatText(loop, duration)));
+  }
+
+  #drawState() {
+    const { state, progress } = this.#generation;
+    const isBuffering = this.#isCurrent && player.state === "buffering" && state === "generating";
+    const text = isBuffering ? "Slower than it plays: gathering music" : STATE_TEXTS[state];
+    setText(this.#parts.state, t(text ?? "", { position: progress?.position ?? "" }));
+  }
+
+  #drawProgress() {
+    const { state, progress, sound, duration } = this.#generation;
+    const download = state === "loading" ? progress?.download : null;
+    if (download) {
+      this.#drawBar(download.bytes, download.total_bytes);
+      setText(this.#parts.left, downloadText(download));
+      return;
+    }
+    this.#drawBar(Math.max(progress?.seconds ?? 0, sound?.seconds ?? 0), duration);
+    const secondsLeft = state === "generating" ? progress?.seconds_left : null;
+    const time = clock(Math.ceil(secondsLeft));
+    setText(this.#parts.left, secondsLeft ? t("{time} left", { time }) : "");
+  }
+
+  #drawBar(value, max) {
+    if (value && max) Object.assign(this.#parts.progress, { value, max });
+    else this.#parts.progress.removeAttribute("value");
+  }
+
+  #togglePlayback() {
+    if (this.#isPlaying) player.pause();
+    else this.#actions.play(this.#generation);
+  }
+
+  /** Repeats from here to the end; then, at the next call, up to here; then no more. */
+  async #changeLoop() {
+    if (!this.#isCurrent) await this.#actions.play(this.#generation, 0);
+    const { duration } = this.#generation;
+    const position = player.position();
+    const { loop } = player;
+    if (!loop) {
+      const isAtEnd = position + MIN_LOOP >= duration;
+      player.setLoop({ from: isAtEnd ? 0 : position, to: duration });
+    } else if (loop.to === duration && position - loop.from > MIN_LOOP) {
+      player.setLoop({ from: loop.from, to: position });
+    } else {
+      player.setLoop(null);
+    }
+    this.draw();
+  }
+
+  #continue() {
+    const position = this.#position;
+    const sourceSeconds = position || this.#generation.seconds;
+    if (sourceSeconds > MAX_SOURCE) this.#showError(SOURCE_TOO_LONG);
+    else this.#actions.continueFrom(this.#generation, position);
+  }
+
+  async #save() {
+    const { save } = this.#parts;
+    if (save.ariaDisabled === "true") return;
+    const filename = this.#filename;
+    save.ariaDisabled = true;
+    this.#showError(null);
+    try {
+      const isWav = filename.endsWith("wav");
+      const file = isWav ? this.#generation.record.blob : await this.#encode();
+      saveFile(file, filename);
+    } catch (error) {
+      this.#showError(error);
+    }
+    save.ariaDisabled = false;
+  }
+
+  /** The song in the selected format: the server generates it again. */
+  #encode() {
+    const { source, revision } = this.#generation.record;
+    return generate(this.#request, { source, revision }, (response) => response.blob());
+  }
+
+  #showError(error) {
+    this.#generation.error = error;
+    this.render();
+  }
+
+  /** The page's address with the song's request, see followLink in composer.js. */
+  #link() {
+    return `${location.href.split("#")[0]}#${new URLSearchParams(this.#request)}`;
+  }
+
+  async #copy(text, button) {
+    await copyToClipboard(text);
     button.focus({ preventScroll: true });
     button.textContent = t("Copied");
-    await pause(1500);
-    translate(element);
-    draw();
+    await pause(COPIED_MS);
+    translate(this.element);
+    this.draw();
   }
 }
 
-function download(blob, name) {
-  const href = URL.createObjectURL(blob);
-  Object.assign(document.createElement("a"), { href, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(href), 60_000);
+function repeatText(loop, duration) {
+  if (!loop) return "Repeat from here";
+  return loop.to === duration ? "Repeat up to here" : "Repeat no more";
 }
 
-/** Over plain HTTP browsers have no clipboard, but the old command. */
+function downloadText({ bytes, total_bytes: totalBytes }) {
+  const megabytes = [bytes, totalBytes].filter(Boolean).map((count) => Math.round(count / 1e6));
+  return t("{bytes} MB", { bytes: megabytes.join(" / ") });
+}
+
+function saveFile(blob, filename) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = filename;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), FILE_URL_MS);
+}
+
+async function copyToClipboard(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    copyOverHttp(text);
+  }
+}
+
+/** Copies without the clipboard API, which browsers offer over HTTPS only. */
 function copyOverHttp(text) {
-  const area = Object.assign(document.createElement("textarea"), { value: text });
+  const area = document.createElement("textarea");
+  area.value = text;
   document.body.append(area);
   area.select();
   document.execCommand("copy");

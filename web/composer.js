@@ -1,43 +1,52 @@
-/** What is asked for: the form, its errors, and the music that a song goes on from. */
+/** The form: the request for the next songs, the source of a continued song, and errors. */
 
-import { clock, explain, licenseText, t } from "./i18n.js";
+import { clock, errorNodes, licenseText, t } from "./i18n.js";
 import { onClick, ui } from "./ui.js";
 
-const MORE = ["seed", "temperature", "top_k", "top_p", "cfg_coef"];
-const SEEDS = 1e6; // of which one is drawn: short enough to be read out
-const NEW = 10; // seconds that a song goes on for, unless one says otherwise
+const ADVANCED_FIELDS = ["seed", "temperature", "top_k", "top_p", "cfg_coef"];
+const SEEDS = 1e6; // Random seeds are below this, so that they are short enough to read out.
+const CONTINUATION = 10; // seconds that a continued song is longer than its source, at first
 
 let catalogue = { models: [] };
 let source = null; // {blob, position: seconds, prompt, time}
-let wanted = null; // a model to be chosen once it is known
+let wantedModel = null; // the id of a model to select once the catalogue has it
 let error = null;
 
-/** What is to be kept of each song that is asked for now. */
-export function songs() {
+/** The records (see Generation) of the songs that the form requests: one per variation. */
+export function createRecords() {
   if (!ui.keep.checked || !ui.seed.value) drawSeed();
-  const given = ["duration", ...MORE].filter((field) => ui[field].value || ui[field].validity.badInput);
-  const numbers = given.map((field) => [field, ui[field].valueAsNumber]);
-  const request = { prompt: ui.prompt.value, ...Object.fromEntries(numbers) }, at = Date.now();
-  if (ui.model.value) request.model = ui.model.value;
+  const request = readRequest();
   const count = Number(ui.variations.value);
-  return Array.from({ length: count }, (_, i) => ({
-    id: `${at}-${i}`, at: at - i, group: at, isVariation: count > 1, format: ui.format.value, license: model()?.license,
-    request: { ...request, seed: request.seed + i }, ...source && { source: source.blob, from: source.position },
+  const now = Date.now();
+  const common = {
+    group: now,
+    isVariation: count > 1,
+    format: ui.format.value,
+    license: selectedModel()?.license,
+    ...(source && { source: source.blob, from: source.position }),
+  };
+  return Array.from({ length: count }, (_, index) => ({
+    ...common,
+    id: `${now}-${index}`,
+    at: now - index, // The page sorts by this, newest first.
+    request: { ...request, seed: request.seed + index },
   }));
 }
 
-/** The next song begins as `blob` does, which ends at that second of another. */
-export function goOn(request, blob, position) {
-  const duration = Math.min(Math.round(position + NEW), ui.duration.max);
-  fill({ ...request, duration }, { blob, position, prompt: request.prompt, time: clock(position) });
+/** Fills the form for a song that begins with `blob`, the first `position` seconds of another. */
+export function continueSong(request, blob, position) {
+  const duration = Math.min(Math.round(position + CONTINUATION), ui.duration.max);
+  fillForm({ ...request, duration });
+  source = { blob, position, prompt: request.prompt, time: clock(position) };
   ui.keep.checked = false; // The same seed would play the same notes again.
+  render();
   ui.prompt.focus();
 }
 
-/** Shows an error beside its field or at the end of the form, or none (null). */
-export function show(wrong) {
-  const field = ui[wrong?.field];
-  error = wrong;
+/** Shows an error beside its field or at the end of the form; null removes it. */
+export function showError(newError) {
+  error = newError;
+  const field = ui[error?.field];
   ui.form.querySelector("[aria-invalid]")?.removeAttribute("aria-invalid");
   field?.setAttribute("aria-invalid", true);
   field?.setAttribute("aria-errormessage", ui.refusal.id);
@@ -47,73 +56,139 @@ export function show(wrong) {
   field?.focus();
 }
 
-/** Writes what depends on the catalogue, the language, the source and the error. */
-export function render(models = catalogue) {
-  catalogue = models;
-  ui.refusal.replaceChildren(...explain(error));
-  ui.duration.max = catalogue.max_duration ?? ui.duration.max;
-  ui.fader.max = Math.sqrt(ui.duration.max);
-  for (const { id, size, channels, state } of catalogue.models) {
-    const isDefault = id === catalogue.default;
-    const known = [...ui.model.options].find(({ value }) => value === id);
-    const option = known ?? ui.model.appendChild(new Option("", id, isDefault, isDefault));
-    if (id === wanted) [option.selected, wanted] = [true, null];
-    option.textContent = [id, size, channels, t(state)].filter(Boolean).join(" · ");
-  }
-  ui.note.textContent = model() ? noteOn(model()) : "";
-  ui.audio.hidden = !source;
-  if (source) ui.audio.firstChild.textContent = t("Goes on from {time} of “{prompt}”", source);
-}
-
-const model = () => catalogue.models.find(({ id }) => id === ui.model.value);
-
-function noteOn({ id, license, weights, state, reason }) {
-  const words = "Small: it knows piano, organ, guitar, bass, strings, brass, flute, synth and drums.";
-  const notes = [state === "unavailable" && reason, licenseText(license), id === "musicgen-tiny" && t(words)];
-  if (state === "unloaded" && weights === "missing") notes.push(t("Its first use downloads them."));
-  return notes.filter(Boolean).join(" ");
-}
-
-function fill({ duration = ui.duration.value, ...request }, from = null) {
-  [source, wanted] = [from, request.model];
-  for (const field of ["prompt", ...MORE]) ui[field].value = request[field] ?? "";
-  ui.format.value = request.format ?? ui.format.value;
-  ui.duration.value = duration;
-  placeFader();
-  ui.keep.checked = "seed" in request;
-  if (MORE.some((field) => field in request)) ui.more.open = true;
+export function setCatalogue(newCatalogue) {
+  catalogue = newCatalogue;
   render();
 }
 
-/** Settings as a card's link holds them. */
+/** Renders all that depends on the catalogue, the language, the source and the error. */
+export function render() {
+  ui.refusal.replaceChildren(...errorNodes(error));
+  ui.duration.max = catalogue.max_duration ?? ui.duration.max;
+  ui.fader.max = Math.sqrt(ui.duration.max);
+  for (const model of catalogue.models) renderOption(model);
+  const model = selectedModel();
+  ui.note.textContent = model ? modelNote(model) : "";
+  ui.audio.hidden = !source;
+  const text = "Goes on from {time} of “{prompt}”";
+  if (source) ui.audio.firstElementChild.textContent = t(text, source);
+}
+
+function renderOption({ id, size, channels, state }) {
+  const option = findOption(id) ?? addOption(id);
+  if (id === wantedModel) {
+    option.selected = true;
+    wantedModel = null;
+  }
+  option.textContent = [id, size, channels, t(state)].filter(Boolean).join(" · ");
+}
+
+function findOption(id) {
+  return [...ui.model.options].find(({ value }) => value === id);
+}
+
+function addOption(id) {
+  const isDefault = id === catalogue.default;
+  const option = new Option("", id, isDefault, isDefault);
+  ui.model.append(option);
+  return option;
+}
+
+function selectedModel() {
+  return catalogue.models.find(({ id }) => id === ui.model.value);
+}
+
+function modelNote({ id, license, weights, state, reason }) {
+  const notes = [];
+  if (state === "unavailable" && reason) notes.push(reason);
+  notes.push(licenseText(license));
+  if (id === "musicgen-tiny") {
+    notes.push(
+      t("Small: it knows piano, organ, guitar, bass, strings, brass, flute, synth and drums."),
+    );
+  }
+  if (state === "unloaded" && weights === "missing") {
+    notes.push(t("Its first use downloads them."));
+  }
+  return notes.join(" ");
+}
+
+/** The request that the form holds; empty fields are absent. */
+function readRequest() {
+  const request = { prompt: ui.prompt.value };
+  for (const name of ["duration", ...ADVANCED_FIELDS]) {
+    const field = ui[name];
+    const isFilled = field.value || field.validity.badInput;
+    if (isFilled) request[name] = field.valueAsNumber;
+  }
+  if (ui.model.value) request.model = ui.model.value;
+  return request;
+}
+
+/** Fills the form with a request, which has no source. */
+function fillForm(request) {
+  source = null;
+  wantedModel = request.model;
+  for (const name of ["prompt", ...ADVANCED_FIELDS]) ui[name].value = request[name] ?? "";
+  ui.format.value = request.format ?? ui.format.value;
+  ui.duration.value = request.duration ?? ui.duration.value;
+  moveFader();
+  ui.keep.checked = "seed" in request;
+  if (ADVANCED_FIELDS.some((name) => name in request)) ui.more.open = true;
+  render();
+}
+
+/** Fills the form from a link that a card has copied. */
 function followLink() {
-  const settings = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
-  if (settings.prompt) fill(settings);
+  const request = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+  if (request.prompt) fillForm(request);
 }
 
-/** It gives short songs more room. */
-function placeFader() {
+/** Moves the fader to the duration. Its scale is the square root, so short songs get more room. */
+function moveFader() {
   const { value } = ui.duration;
-  Object.assign(ui.fader, { value: Math.sqrt(value), ariaValueText: value });
+  ui.fader.value = Math.sqrt(value);
+  ui.fader.ariaValueText = value;
 }
 
-const drawSeed = () => { ui.seed.value = Math.floor(Math.random() * SEEDS); };
+function readFader() {
+  const duration = Math.round(ui.fader.value ** 2);
+  ui.duration.value = duration;
+  ui.fader.ariaValueText = duration;
+}
+
+function drawSeed() {
+  ui.seed.value = Math.floor(Math.random() * SEEDS);
+}
 
 ui.form.addEventListener("input", ({ target }) => {
-  if (target === ui.fader) ui.fader.ariaValueText = ui.duration.value = Math.round(target.value ** 2);
-  else placeFader();
+  if (target === ui.fader) readFader();
+  else moveFader();
   if (target === ui.seed) ui.keep.checked = ui.seed.value !== "";
-  show(null);
+  showError(null);
 });
 ui.form.addEventListener("keydown", ({ key, ctrlKey, metaKey, repeat }) => {
   if (key === "Enter" && (ctrlKey || metaKey) && !repeat) ui.form.requestSubmit();
 });
-ui.model.addEventListener("change", () => { wanted = null; render(); });
+ui.model.addEventListener("change", () => {
+  wantedModel = null;
+  render();
+});
 onClick(ui, {
-  examples: ({ target: { value } }) => { ui.prompt.value = value || ui.prompt.value; ui.prompt.focus(); },
-  dice: () => { drawSeed(); ui.keep.checked = true; },
-  scratch: () => { source = null; render(); ui.prompt.focus(); },
+  examples: ({ target }) => {
+    if (target.value) ui.prompt.value = target.value;
+    ui.prompt.focus();
+  },
+  dice: () => {
+    drawSeed();
+    ui.keep.checked = true;
+  },
+  scratch: () => {
+    source = null;
+    render();
+    ui.prompt.focus();
+  },
 });
 addEventListener("hashchange", followLink);
-placeFader();
+moveFader();
 followLink();

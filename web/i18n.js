@@ -1,87 +1,152 @@
-/** What the page says, in English or French. The English text is each text's name. */
+/** The texts of the page in English and French. The English text is the key of its French one. */
 
-import { memory } from "./ui.js";
+import { loadItem, saveItem } from "./ui.js";
 
 const FRENCH = {
-  "Français": "English", "What should it sound like?": "Quelle musique imaginez-vous ?",
-  "Instruments, mood, style, tempo.": "En anglais : instruments, ambiance, tempo.", Examples: "Exemples",
-  "Calm piano": "Piano calme", Synthwave: "Synthwave", "Epic brass": "Cuivres épiques", "Sad flute": "Flûte triste",
-  "Goes on from {time} of “{prompt}”": "Continue « {prompt} » à {time}", "From scratch": "Partir de zéro",
-  Model: "Modèle", unloaded: "pas encore chargé", loading: "se charge", ready: "prêt", unavailable: "indisponible",
+  Français: "English",
+  "What should it sound like?": "Quelle musique imaginez-vous ?",
+  "Instruments, mood, style, tempo.": "En anglais : instruments, ambiance, tempo.",
+  Examples: "Exemples",
+  "Calm piano": "Piano calme",
+  Synthwave: "Synthwave",
+  "Epic brass": "Cuivres épiques",
+  "Sad flute": "Flûte triste",
+  "Goes on from {time} of “{prompt}”": "Continue « {prompt} » à {time}",
+  "From scratch": "Partir de zéro",
+  Model: "Modèle",
+  unloaded: "pas encore chargé",
+  loading: "se charge",
+  ready: "prêt",
+  unavailable: "indisponible",
   "Weights: {license}.": "Poids : {license}.",
   "Weights: {license}, non-commercial.": "Poids : {license}, non commercial.",
   "Small: it knows piano, organ, guitar, bass, strings, brass, flute, synth and drums.":
     "Petit : il connaît piano, orgue, guitare, basse, cordes, cuivres, flûte, synthé et batterie.",
   "Its first use downloads them.": "La première utilisation les télécharge.",
-  "Duration in seconds": "Durée en secondes", "Duration, slider": "Durée, curseur", More: "Plus", Seed: "Graine",
-  "Draw a seed": "Tirer une graine", keep: "garder", Temperature: "Température", Guidance: "Guidage",
-  Variations: "Variantes", Format: "Format", Volume: "Volume", Generate: "Générer", "Ctrl + Enter": "Ctrl + Entrée",
-  Stop: "Arrêter", Waiting: "En attente", Done: "Terminé", "Loading the model": "Chargement du modèle",
-  "Waiting, place {position}": "En attente, place {position}", Generating: "Génération",
+  "Duration in seconds": "Durée en secondes",
+  "Duration, slider": "Durée, curseur",
+  More: "Plus",
+  Seed: "Graine",
+  "Draw a seed": "Tirer une graine",
+  keep: "garder",
+  Temperature: "Température",
+  Guidance: "Guidage",
+  Variations: "Variantes",
+  Format: "Format",
+  Volume: "Volume",
+  Generate: "Générer",
+  "Ctrl + Enter": "Ctrl + Entrée",
+  Stop: "Arrêter",
+  Waiting: "En attente",
+  Done: "Terminé",
+  "Loading the model": "Chargement du modèle",
+  "Waiting, place {position}": "En attente, place {position}",
+  Generating: "Génération",
   "Slower than it plays: gathering music": "Plus lent que l’écoute : on fait des réserves",
-  "The service went away; waiting for it": "Le service s’est absenté ; on l’attend", "{bytes} MB": "{bytes} Mo",
-  "{time} left": "encore {time}", Progress: "Avancement", Songs: "Morceaux", continued: "continué", Play: "Écouter",
-  Pause: "Pause", Delete: "Supprimer", "Repeat from here": "Répéter d’ici", "Repeat up to here": "Répéter jusqu’ici",
-  "Repeat no more": "Ne plus répéter", Position: "Position", "Continue from here": "Continuer d’ici",
-  Download: "Télécharger", "Delete all": "Tout supprimer", "Copy link": "Copier le lien",
-  "Copy as curl": "Copier pour curl", Copied: "Copié", "This key isn’t known here.": "Cette clé est inconnue ici.",
+  "The service went away; waiting for it": "Le service s’est absenté ; on l’attend",
+  "{bytes} MB": "{bytes} Mo",
+  "{time} left": "encore {time}",
+  Progress: "Avancement",
+  Songs: "Morceaux",
+  continued: "continué",
+  Play: "Écouter",
+  Pause: "Pause",
+  Delete: "Supprimer",
+  "Repeat from here": "Répéter d’ici",
+  "Repeat up to here": "Répéter jusqu’ici",
+  "Repeat no more": "Ne plus répéter",
+  Position: "Position",
+  "Continue from here": "Continuer d’ici",
+  Download: "Télécharger",
+  "Delete all": "Tout supprimer",
+  "Copy link": "Copier le lien",
+  "Copy as curl": "Copier pour curl",
+  Copied: "Copié",
+  "This key isn’t known here.": "Cette clé est inconnue ici.",
   "Delete all songs from this browser?": "Supprimer tous les morceaux de ce navigateur ?",
   "No room for this song: download it.": "Plus de place pour garder ce morceau : téléchargez-le.",
-  "Choose a place in the first 30 seconds.": "Choisissez un endroit dans les 30 premières secondes.",
-  "This service asks for a key": "Ce service demande une clé", Continue: "Continuer",
+  "Choose a place in the first 30 seconds.":
+    "Choisissez un endroit dans les 30 premières secondes.",
+  "This service asks for a key": "Ce service demande une clé",
+  Continue: "Continuer",
   "Your songs are kept in this browser only. Nothing is kept on the server.":
     "Vos morceaux restent dans ce navigateur. Rien n’est conservé sur le serveur.",
-  "The service can’t be reached. Try again in a moment.": "Le service est injoignable. Réessayez dans un instant.",
-  "The model’s weights have changed. Ask for a new song.": "Les poids ont changé. Demandez un nouveau morceau.",
+  "The service can’t be reached. Try again in a moment.":
+    "Le service est injoignable. Réessayez dans un instant.",
+  "The model’s weights have changed. Ask for a new song.":
+    "Les poids ont changé. Demandez un nouveau morceau.",
 };
 
-/** What the server says in English comes after. */
+/** French for the codes of errors. The server's English message follows it on the page. */
 const FRENCH_ERRORS = {
-  invalid_field: "Cette valeur ne convient pas.", unauthorized: "Le service demande une clé.",
-  too_many_songs: "Cette clé a assez de morceaux en cours.", unknown_model: "Ce modèle est inconnu ici.",
-  body_too_large: "La demande est trop volumineuse.", queue_full: "Trop de personnes attendent.",
-  triton_unavailable: "Le moteur musical est arrêté.", model_loading: "Le modèle se charge encore.",
-  engine_unavailable: "Le moteur du modèle s’est arrêté.", too_slow: "C’était trop long.",
-  weights_changed: "Les poids du modèle ont changé.", weights_missing: "Les poids du modèle manquent.",
-  invalid_json: "La demande est illisible.", invalid_form: "Le formulaire est illisible.",
-  not_found: "Cette adresse est inconnue ici.", method_not_allowed: "Le service refuse cet appel.",
-  foreign_origin: "Cette page ne peut pas interroger ce service.", internal: "Le serveur a échoué.",
-  body_too_slow: "La demande est arrivée trop lentement.", unsupported_media_type: "La demande doit être en JSON.",
+  invalid_field: "Cette valeur ne convient pas.",
+  unauthorized: "Le service demande une clé.",
+  too_many_songs: "Cette clé a assez de morceaux en cours.",
+  unknown_model: "Ce modèle est inconnu ici.",
+  body_too_large: "La demande est trop volumineuse.",
+  queue_full: "Trop de personnes attendent.",
+  triton_unavailable: "Le moteur musical est arrêté.",
+  model_loading: "Le modèle se charge encore.",
+  engine_unavailable: "Le moteur du modèle s’est arrêté.",
+  too_slow: "C’était trop long.",
+  weights_changed: "Les poids du modèle ont changé.",
+  weights_missing: "Les poids du modèle manquent.",
+  invalid_json: "La demande est illisible.",
+  invalid_form: "Le formulaire est illisible.",
+  not_found: "Cette adresse est inconnue ici.",
+  method_not_allowed: "Le service refuse cet appel.",
+  foreign_origin: "Cette page ne peut pas interroger ce service.",
+  internal: "Le serveur a échoué.",
+  body_too_slow: "La demande est arrivée trop lentement.",
+  unsupported_media_type: "La demande doit être en JSON.",
 };
 
-export let language = memory("localStorage", "language") ?? navigator.language.slice(0, 2);
+let language = loadItem("localStorage", "language") ?? navigator.language.slice(0, 2);
 
 export function switchLanguage() {
   language = language === "fr" ? "en" : "fr";
-  memory("localStorage", "language", language);
+  saveItem("localStorage", "language", language);
 }
 
-/** The text in the language that is spoken, its {names} filled in from `values`. */
+/** The text in the current language, with its {names} replaced from `values`. */
 export function t(text, values = {}) {
-  const spoken = (language === "fr" && FRENCH[text]) || text;
-  return spoken.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+  const translated = (language === "fr" && FRENCH[text]) || text;
+  return translated.replace(/\{(\w+)\}/g, (_, name) => values[name]);
 }
 
-/** What happened and what to do, as what an element holds; nothing of no error (null). */
-export function explain(error) {
+/** The nodes that tell the user about an error; none for null. */
+export function errorNodes(error) {
   if (!error) return [];
   const { code, message } = error;
   if (language !== "fr" || message in FRENCH) return [t(message)];
-  const small = Object.assign(document.createElement("small"), { lang: "en", textContent: message });
-  return [FRENCH_ERRORS[code] ?? FRENCH_ERRORS.internal, small];
+  const original = document.createElement("small");
+  original.lang = "en";
+  original.textContent = message;
+  return [FRENCH_ERRORS[code] ?? FRENCH_ERRORS.internal, original];
 }
 
 export function licenseText(license) {
-  const text = license.includes("-NC-") ? "Weights: {license}, non-commercial." : "Weights: {license}.";
+  const isNonCommercial = license.includes("-NC-");
+  const text = isNonCommercial ? "Weights: {license}, non-commercial." : "Weights: {license}.";
   return t(text, { license: license.replace(/-(\d)/, " $1") });
 }
 
-/** As minutes and seconds. */
-export const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
+/** Seconds as minutes and seconds: 75 is "1:15". */
+export function clock(seconds) {
+  const minutes = Math.floor(seconds / 60);
+  const rest = Math.floor(seconds % 60);
+  return `${minutes}:${String(rest).padStart(2, "0")}`;
+}
 
-/** Puts the texts of the elements below `root` into the language that is spoken. */
+/** Sets the texts and labels below `root` to the current language. */
 export function translate(root) {
   document.documentElement.lang = language === "fr" ? "fr" : "en";
-  for (const it of root.querySelectorAll("[data-t]")) it.textContent = t(it.dataset.t ||= it.textContent);
-  for (const it of root.querySelectorAll("[aria-label]")) it.ariaLabel = t(it.dataset.label ??= it.ariaLabel);
+  for (const element of root.querySelectorAll("[data-t]")) {
+    element.dataset.t ||= element.textContent; // the English text
+    element.textContent = t(element.dataset.t);
+  }
+  for (const element of root.querySelectorAll("[aria-label]")) {
+    element.dataset.label ??= element.ariaLabel;
+    element.ariaLabel = t(element.dataset.label);
+  }
 }

@@ -1,32 +1,41 @@
-/** The key, where the service asks for one: kept as long as the tab, asked for when it is missing. */
+/** The API key: asked for when the service refuses a call, and kept as long as the tab. */
 
 import { t } from "./i18n.js";
-import { memory, ui } from "./ui.js";
+import { loadItem, saveItem, ui } from "./ui.js";
 
-let key = memory("sessionStorage", "key");
-let asking = null; // One dialog for all who meet a refusal at a time.
+let key = loadItem("sessionStorage", "key");
+let openDialog = null; // its promise, which all refused calls wait for
 
-/** fetch, with the key. A 401 comes back only where nobody gives one. */
+/** fetch, with the key. Returns a 401 response only if the user closes the dialog without a key. */
 export async function fetchWithKey(path, init = {}) {
   for (;;) {
-    const shown = key;
-    const headers = { ...init.headers, ...(shown && { Authorization: `Bearer ${shown}` }) };
+    const usedKey = key;
+    const headers = { ...init.headers };
+    if (usedKey) headers.Authorization = `Bearer ${usedKey}`;
     const response = await fetch(path, { ...init, headers });
     if (response.status !== 401) return response;
-    if (shown === key && !(await (asking ??= ask()))) return response;
+    if (usedKey !== key) continue; // The user has entered another key meanwhile.
+    openDialog ??= askForKey();
+    const isEntered = await openDialog;
+    if (!isEntered) return response;
   }
 }
 
-/** Whether a key was given. */
-function ask() {
+/** Resolves to whether the user entered a key. */
+function askForKey() {
   ui.asks.textContent = t(key ? "This key isn’t known here." : "This service asks for a key");
-  ui.key.value = ui.access.returnValue = "";
+  ui.key.value = "";
+  ui.access.returnValue = "";
   ui.access.showModal();
   return new Promise((resolve) => {
     ui.access.onclose = () => {
-      asking = null;
-      if (ui.access.returnValue) key = memory("sessionStorage", "key", ui.key.value);
-      resolve(ui.access.returnValue !== "");
+      openDialog = null;
+      const isEntered = ui.access.returnValue !== "";
+      if (isEntered) {
+        key = ui.key.value;
+        saveItem("sessionStorage", "key", key);
+      }
+      resolve(isEntered);
     };
   });
 }

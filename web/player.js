@@ -1,42 +1,47 @@
-/** Plays one song at a time, also one that is still being made. */
+/** The player: one song at a time, which may still be generating. */
 
-import { createVoice, FADE } from "./voice.js";
+import { FADE, Voice } from "./voice.js";
 
-const MARGIN = 3 * FADE; // seconds before the end of what is there, in which more would come too late
-const RATE = 32000; // Hz, MusicGen's: no sample is changed on its way
+const MARGIN = 3 * FADE; // Playback stops this many seconds before it runs out of samples.
+const RATE = 32000; // Hz, MusicGen's own, so that nothing is resampled
+const VOLUME_SMOOTHING = 0.02; // seconds
 
-export let state = "paused"; // or "playing", or "buffering": the music comes slower than it plays
+export let state = "paused"; // or "playing", or "buffering" while the song is slower than playback
 export let sound = null;
 export let loop = null; // {from, to} in seconds
-let output = null, voice = null;
-let rest = 0; // the position while nothing sounds
+let output = null;
+let voice = null;
+let restPosition = 0; // in seconds, while nothing plays
 
 /** In seconds. */
-export const position = () => voice?.position() ?? rest;
+export function position() {
+  return voice ? voice.position : restPosition;
+}
 
-/** Has to be called while the user presses something: browsers play nothing unasked. */
+/** Enables audio. Call it in an event of the user: browsers forbid audio otherwise. */
 export function unlock() {
   if (!output) {
     const context = new AudioContext({ sampleRate: RATE });
     output = new GainNode(context);
     output.connect(context.destination);
   }
-  if (navigator.audioSession) navigator.audioSession.type = "playback"; // iPhones are mute otherwise
+  if (navigator.audioSession) navigator.audioSession.type = "playback"; // else iPhones can be mute
   output.context.resume();
 }
 
-/** 0 to 1. */
+/** @param volume 0 to 1; its square is the gain, which sounds more even */
 export function setVolume(volume) {
   unlock();
-  output.gain.setTargetAtTime(volume ** 2, output.context.currentTime, 0.02); // as loud as it looks
+  output.gain.setTargetAtTime(volume ** 2, output.context.currentTime, VOLUME_SMOOTHING);
 }
 
-/** Plays `another` from there, and no more than a part of it if all of that is there. */
-export function play(another, from, part = null) {
-  if (another !== sound) loop = part?.to <= another.seconds ? part : null;
-  sound = another;
+/** Plays a song from a second on. A new song takes `newLoop` if the loop is received already. */
+export function play(newSound, from, newLoop = null) {
+  if (newSound !== sound) loop = newLoop?.to <= newSound.seconds ? newLoop : null;
+  sound = newSound;
   unlock();
-  start(sound.complete && from >= sound.duration ? 0 : Math.max(0, Math.min(from, sound.seconds)));
+  const isAtEnd = sound.complete && from >= sound.duration;
+  start(isAtEnd ? 0 : clamp(from, 0, sound.seconds));
 }
 
 export function pause() {
@@ -44,48 +49,60 @@ export function pause() {
   state = "paused";
 }
 
-/** Moves within what is there; what plays goes on from there. */
+/** Moves to a second within the loop or the received samples; playback continues from there. */
 export function seek(to) {
-  const part = loop ?? { from: 0, to: sound.seconds };
-  const place = Math.min(Math.max(part.from, to), part.to);
-  if (state === "paused") rest = place;
-  else start(place);
+  const { from: min, to: max } = loop ?? { from: 0, to: sound.seconds };
+  const target = clamp(to, min, max);
+  if (state === "paused") restPosition = target;
+  else start(target);
 }
 
-/** Repeats a part, or none (null). */
-export function repeat(part) {
-  const at = position();
-  loop = part;
-  seek(part && at >= part.to ? part.from : at);
+/** Sets the loop, or none (null). */
+export function setLoop(newLoop) {
+  const current = position();
+  loop = newLoop;
+  const isPastLoop = loop && current >= loop.to;
+  seek(isPastLoop ? loop.from : current);
 }
 
-/** Forgets a song that is no more. */
-export function leave(gone) {
-  if (gone !== sound) return;
+/** Forgets a song that is deleted. */
+export function forget(deletedSound) {
+  if (deletedSound !== sound) return;
   pause();
-  [sound, loop, rest] = [null, null, 0];
+  sound = null;
+  loop = null;
+  restPosition = 0;
 }
 
-/** More of the song has come, or time has passed. */
+/** Call it often: it schedules new samples, and buffers or ends where there are none. */
 export function update() {
-  if (state === "playing" && voice.left() > (voice.isWhole() ? 0 : MARGIN)) {
+  if (state === "playing") updatePlaying();
+  if (state === "buffering" && sound.canPlayThrough(restPosition)) start(restPosition);
+}
+
+function updatePlaying() {
+  if (voice.secondsLeft > (voice.isWhole ? 0 : MARGIN)) {
     voice.extend();
-  } else if (state === "playing") {
+  } else {
     silence();
-    state = rest < sound.duration ? "buffering" : "paused";
+    state = restPosition < sound.duration ? "buffering" : "paused";
   }
-  if (state === "buffering" && sound.lasts(rest)) start(rest);
 }
 
 function start(from) {
-  const next = createVoice(output, sound, from, loop); // takes some time itself
+  const newVoice = new Voice(output, sound, from, loop); // takes time, so the old voice plays on
   silence();
-  [rest, voice] = [from, next];
+  restPosition = from;
+  voice = newVoice;
   state = "playing";
 }
 
 function silence() {
-  rest = position();
+  restPosition = position();
   voice?.stop();
   voice = null;
+}
+
+function clamp(value, min, max) {
+  return Math.min(Math.max(value, min), max);
 }

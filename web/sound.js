@@ -1,91 +1,135 @@
-/** A song as a 16-bit WAV that is still coming: its bytes, and how loud they are. */
+/** A song's 16-bit WAV file while it is received: its bytes, samples and peaks. */
 
 export const PEAK_RATE = 50; // Hz
-const FIRST = 12, DATA = 0x64617461; // bytes before a WAV's first chunk; the name of the last one
-const AHEAD = 0.5; // seconds that are gathered at least before playing goes on
+const FIRST_CHUNK = 12; // bytes before a WAV's first chunk
+const CHUNK_HEADER = 8; // bytes of a chunk's name and size
+const DATA_CHUNK = 0x64617461; // "data", the name of the last chunk
+const SAMPLE_BYTES = 2;
+const MIN_BUFFER = 0.5; // seconds to collect before playback resumes
 
 export class Sound {
-  filled = 0; // frames
-  peaks = []; // the loudest of each fiftieth of a second, 0 to 1
-  #bytes = new Uint8Array(0); // of the file, and room for more
-  #at = 0; // how many have come
-  #header = 0; // how many come before the samples, 0 while that is not known
-  #begun = null; // {time: ms, filled} when music came first
+  frames = 0; // received so far
+  peaks = []; // the loudest sample of each fiftieth of a second, 0 to 1
+  rate = 0; // Hz
+  channels = 0;
+  duration = 0; // seconds of the whole song
+  #bytes = new Uint8Array(0); // of the file, with room for more
+  #received = 0; // bytes
+  #headerLength = 0; // bytes before the samples; 0 until it is known
+  #firstMusic = null; // {time: ms, received: bytes} when the first samples arrived
 
   /** Takes the next bytes of the file. */
   append(bytes) {
-    const end = this.#at + bytes.length, before = this.#bytes;
-    if (end > before.length) this.#bytes = new Uint8Array(Math.max(end, 2 * before.length));
-    if (this.#bytes !== before) this.#bytes.set(before);
-    this.#bytes.set(bytes, this.#at);
-    this.#at = end;
-    if (!this.#header && !this.#readHeader()) return;
-    this.filled = Math.max(this.filled, Math.floor((end - this.#header) / 2 / this.channels));
-    this.#begun ??= { time: performance.now(), at: end };
-    const step = (this.rate / PEAK_RATE) * this.channels, samples = this.#samples(0, this.filled);
-    const loudest = (peak, sample) => Math.max(peak, Math.abs(sample));
-    for (let at = this.peaks.length * step; at + step <= samples.length; at += step) {
-      this.peaks.push(samples.subarray(at, at + step).reduce(loudest, 0) / 32768);
-    }
+    this.#store(bytes);
+    if (!this.#headerLength && !this.#readHeader()) return;
+    this.#firstMusic ??= { time: performance.now(), received: this.#received };
+    const frames = Math.floor((this.#received - this.#headerLength) / this.#frameBytes);
+    this.frames = Math.max(this.frames, frames);
+    this.#measurePeaks();
   }
 
-  get seconds() { return this.filled / this.rate; }
-  get complete() { return this.seconds >= this.duration; }
+  /** Seconds received so far. */
+  get seconds() {
+    return this.frames / this.rate;
+  }
 
-  /** The file comes once more from its beginning, and is the same. */
-  rewind() { this.#at = 0; this.#begun = null; }
+  get complete() {
+    return this.seconds >= this.duration;
+  }
 
-  /** No more of it will come: it ends with its last whole frame. */
+  /** Prepares for the same file from its beginning. */
+  rewind() {
+    this.#received = 0;
+    this.#firstMusic = null;
+  }
+
+  /** Ends the song with its last whole peak, if no more of it will come. */
   close() {
-    this.filled -= this.filled % (this.rate / PEAK_RATE);
+    this.frames -= this.frames % (this.rate / PEAK_RATE);
     this.duration = this.seconds;
   }
 
-  /** Whether it can be played from there without a break, at the speed at which it comes. */
-  lasts(seconds) {
-    if (!this.#begun) return this.complete;
-    const { time, at } = this.#begun, second = 2 * this.channels * this.rate; // in bytes
-    const speed = (this.#at - at) / second / ((performance.now() - time) / 1000);
-    const missing = this.duration - (this.#at - this.#header) / second;
-    return this.complete || (missing / speed < this.duration - seconds && this.seconds - seconds > AHEAD);
+  /** Whether playback from that second would reach the end without a break at the current speed. */
+  canPlayThrough(position) {
+    if (this.complete || !this.#firstMusic) return this.complete;
+    const secondBytes = this.#frameBytes * this.rate;
+    const elapsed = (performance.now() - this.#firstMusic.time) / 1000;
+    const speed = (this.#received - this.#firstMusic.received) / secondBytes / elapsed;
+    const missing = this.duration - (this.#received - this.#headerLength) / secondBytes;
+    const isFastEnough = missing / speed < this.duration - position;
+    return isFastEnough && this.seconds - position > MIN_BUFFER;
   }
 
-  /** An AudioBuffer of the frames from one to another. */
-  part(from, to) {
-    const { channels, rate } = this, samples = this.#samples(from, to);
-    const part = new AudioBuffer({ length: to - from, numberOfChannels: channels, sampleRate: rate });
+  /** An AudioBuffer of the frames from `begin` to `end`. */
+  buffer(begin, end) {
+    const { channels, rate } = this;
+    const samples = this.#samples(begin, end);
+    const buffer = new AudioBuffer({
+      length: end - begin,
+      numberOfChannels: channels,
+      sampleRate: rate,
+    });
     for (let channel = 0; channel < channels; channel++) {
-      const floats = part.getChannelData(channel);
-      for (let i = 0; i < floats.length; i++) floats[i] = samples[i * channels + channel] / 32767;
+      const floats = buffer.getChannelData(channel);
+      for (let frame = 0; frame < floats.length; frame++) {
+        floats[frame] = samples[frame * channels + channel] / 32767;
+      }
     }
-    return part;
+    return buffer;
   }
 
-  /** What has come as a file, or its beginning. */
-  file(frames = this.filled) {
-    const bytes = this.#bytes.slice(0, this.#header + 2 * this.channels * frames);
+  /** A WAV file of the first frames, or of all that are received. */
+  file(frames = this.frames) {
+    const bytes = this.#bytes.slice(0, this.#headerLength + frames * this.#frameBytes);
     const view = new DataView(bytes.buffer);
-    view.setUint32(4, bytes.length - 8, true);
-    view.setUint32(this.#header - 4, bytes.length - this.#header, true);
+    view.setUint32(4, bytes.length - CHUNK_HEADER, true);
+    view.setUint32(this.#headerLength - 4, bytes.length - this.#headerLength, true);
     return new Blob([bytes], { type: "audio/wav" });
   }
 
-  /** Of the frames from one to another, interleaved. */
-  #samples(from, to) {
-    const { channels } = this;
-    return new Int16Array(this.#bytes.buffer, this.#header + 2 * channels * from, (to - from) * channels);
+  get #frameBytes() {
+    return SAMPLE_BYTES * this.channels;
   }
 
-  /** Whether all of it is there. */
+  #store(bytes) {
+    const end = this.#received + bytes.length;
+    if (end > this.#bytes.length) {
+      const larger = new Uint8Array(Math.max(end, 2 * this.#bytes.length));
+      larger.set(this.#bytes);
+      this.#bytes = larger;
+    }
+    this.#bytes.set(bytes, this.#received);
+    this.#received = end;
+  }
+
+  #measurePeaks() {
+    const step = (this.rate / PEAK_RATE) * this.channels;
+    const samples = this.#samples(0, this.frames);
+    const louder = (peak, sample) => Math.max(peak, Math.abs(sample));
+    for (let at = this.peaks.length * step; at + step <= samples.length; at += step) {
+      this.peaks.push(samples.subarray(at, at + step).reduce(louder, 0) / 32768);
+    }
+  }
+
+  /** The interleaved samples of the frames from `begin` to `end`. */
+  #samples(begin, end) {
+    const offset = this.#headerLength + begin * this.#frameBytes;
+    return new Int16Array(this.#bytes.buffer, offset, (end - begin) * this.channels);
+  }
+
+  /** Reads the format and the length of the song. Returns false while bytes of it are missing. */
   #readHeader() {
-    const view = new DataView(this.#bytes.buffer), sizeAt = (at) => view.getUint32(at + 4, true);
-    let at = FIRST;
-    while (at + 8 <= this.#at && view.getUint32(at) !== DATA) at += 8 + 2 * Math.ceil(sizeAt(at) / 2);
-    if (at + 8 > this.#at) return false;
+    const view = new DataView(this.#bytes.buffer);
+    const sizeOf = (start) => view.getUint32(start + 4, true);
+    let chunk = FIRST_CHUNK; // its first byte
+    while (chunk + CHUNK_HEADER <= this.#received && view.getUint32(chunk) !== DATA_CHUNK) {
+      chunk += CHUNK_HEADER + 2 * Math.ceil(sizeOf(chunk) / 2); // Sizes are padded to be even.
+    }
+    if (chunk + CHUNK_HEADER > this.#received) return false;
     this.channels = view.getUint16(22, true);
     this.rate = view.getUint32(24, true);
-    this.duration = sizeAt(at) / 2 / this.channels / this.rate;
-    this.#header = at + 8;
+    this.duration = sizeOf(chunk) / this.#frameBytes / this.rate;
+    this.#headerLength = chunk + CHUNK_HEADER;
     return true;
   }
 }

@@ -1,23 +1,40 @@
-/** The page's elements by their ids, and what many parts of the page do. */
+/** The page's elements by their ids, and helpers that several modules share. */
 
-export const ui = Object.fromEntries([...document.querySelectorAll("[id]")].map((it) => [it.id, it]));
+export const ui = Object.fromEntries(
+  [...document.querySelectorAll("[id]")].map((element) => [element.id, element]),
+);
 
-/** Writes a text where it changes: screen readers would read it out again. */
-export function say(element, text) {
+/** Sets an element's text if it differs: screen readers announce every write to a live region. */
+export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Tells, by their names, elements what a click on them does. */
-export function onClick(elements, clicks) {
-  for (const [name, click] of Object.entries(clicks)) elements[name].addEventListener("click", click);
+/** Adds click handlers: `handlers` maps names in `elements` to functions. */
+export function onClick(elements, handlers) {
+  for (const [name, handler] of Object.entries(handlers)) {
+    elements[name].addEventListener("click", handler);
+  }
 }
 
-/** Remembers a value in "sessionStorage" or "localStorage", if one is given, and tells the one there. */
-export function memory(storage, name, value = null) {
+/** An item of "sessionStorage" or "localStorage", or null. */
+export function loadItem(storage, name) {
   try {
-    if (value) window[storage].setItem(name, value);
     return window[storage].getItem(name);
-  } catch { return value; } // Where nothing may be stored it lasts as long as the page.
+  } catch {
+    return null; // The browser forbids storage.
+  }
 }
 
-export const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
+export function saveItem(storage, name, value) {
+  try {
+    window[storage].setItem(name, value);
+  } catch {
+    // The browser forbids storage: the value lasts as long as the page.
+  }
+}
+
+export function pause(milliseconds) {
+  return new Promise((resolve) => {
+    setTimeout(resolve, milliseconds);
+  });
+}

@@ -1,61 +1,112 @@
-/** One sounding of a song from a second on: without a gap, for as long as samples are there. */
+/** Plays a song from one second on, without a gap, for as long as samples are there. */
 
 const LEAD = 0.03; // seconds from now to the first sample
-export const FADE = 0.01; // seconds in which a beginning or an end is no click
+export const FADE = 0.01; // seconds of fading at each end, which would click otherwise
 
-/**
- * @param loop {from, to} in seconds, or null. All of it has to be there.
- * @returns {position(), left(): seconds that are scheduled, isWhole(), extend(): schedules what has come, stop()}
- */
-export function createVoice(output, sound, start, loop) {
-  const { context } = output, { rate } = sound;
-  const first = Math.round(start * rate);
-  let until = first; // the frame up to which all are scheduled
-  const coming = () => (until < sound.filled ? sound.part(until, sound.filled) : null);
-  const opening = loop ? sound.part(0, Math.round(loop.to * rate)) : coming(); // takes some time itself
-  const begin = Math.ceil((context.currentTime + LEAD) * rate) / rate; // when the first sample sounds
-  const end = () => (loop ? Infinity : begin + (until - first) / rate);
-  const isWhole = () => sound.complete && until >= sound.filled;
-  const left = () => end() - context.currentTime;
-  const fader = new GainNode(context, { gain: 0 });
-  const sources = [];
-  fader.connect(output);
-  if (loop) schedule(opening, begin, start, { loop: true, loopStart: loop.from, loopEnd: loop.to });
-  else append(opening);
-  ramp(begin, 0, 1);
-  return { position, left, isWhole, extend: () => loop || append(coming()), stop };
+export class Voice {
+  #context;
+  #sound;
+  #loop;
+  #fader;
+  #sources = [];
+  #start; // the song's second that plays first
+  #firstFrame;
+  #scheduledFrames; // up to this frame all are scheduled
+  #startTime; // when the first sample plays, in the context's time
 
-  function append(part) {
-    if (!part) return;
-    fader.gain.cancelScheduledValues(Math.max(end() - FADE, begin + FADE + 1 / rate)); // It goes on there.
-    schedule(part, end());
-    until += part.length;
-    if (!sound.complete) ramp(end() - FADE, 1, 0);
+  /**
+   * @param start in seconds
+   * @param loop {from, to} in seconds, all of it received already; or null
+   */
+  constructor(output, sound, start, loop) {
+    this.#context = output.context;
+    this.#sound = sound;
+    this.#loop = loop;
+    this.#start = start;
+    this.#firstFrame = Math.round(start * sound.rate);
+    this.#scheduledFrames = this.#firstFrame;
+    this.#fader = new GainNode(this.#context, { gain: 0 });
+    this.#fader.connect(output);
+    // Reading the samples takes time, so it precedes the choice of the start time.
+    const buffer = loop ? sound.buffer(0, Math.round(loop.to * sound.rate)) : this.#newSamples();
+    const earliest = this.#context.currentTime + LEAD;
+    this.#startTime = Math.ceil(earliest * sound.rate) / sound.rate;
+    if (loop) this.#scheduleLoop(buffer);
+    else this.#append(buffer);
+    this.#ramp(this.#startTime, 0, 1);
   }
 
-  function schedule(buffer, time, offset = 0, looped = {}) {
-    const source = new AudioBufferSourceNode(context, { buffer, ...looped });
-    source.connect(fader);
+  /** In seconds of the song. */
+  get position() {
+    const elapsed = Math.max(0, this.#context.currentTime - this.#startTime);
+    const position = this.#start + elapsed;
+    if (!this.#loop) return Math.min(position, this.#scheduledFrames / this.#sound.rate);
+    const { from, to } = this.#loop;
+    return position < to ? position : from + ((position - from) % (to - from));
+  }
+
+  /** Seconds that are scheduled and not played yet. */
+  get secondsLeft() {
+    return this.#endTime - this.#context.currentTime;
+  }
+
+  /** Whether the whole song is scheduled. */
+  get isWhole() {
+    return this.#sound.complete && this.#scheduledFrames >= this.#sound.frames;
+  }
+
+  /** Schedules the samples that have arrived since the last call. */
+  extend() {
+    if (!this.#loop) this.#append(this.#newSamples());
+  }
+
+  stop() {
+    const now = this.#context.currentTime;
+    for (const source of this.#sources) source.stop(now + FADE);
+    if (this.secondsLeft < FADE) return; // It fades already, or has ended.
+    this.#fader.gain.cancelScheduledValues(0);
+    this.#ramp(now, now < this.#startTime ? 0 : 1, 0);
+  }
+
+  get #endTime() {
+    if (this.#loop) return Infinity;
+    return this.#startTime + (this.#scheduledFrames - this.#firstFrame) / this.#sound.rate;
+  }
+
+  #newSamples() {
+    if (this.#scheduledFrames >= this.#sound.frames) return null;
+    return this.#sound.buffer(this.#scheduledFrames, this.#sound.frames);
+  }
+
+  #append(buffer) {
+    if (!buffer) return;
+    this.#cancelFadeOut();
+    this.#schedule(buffer, this.#endTime);
+    this.#scheduledFrames += buffer.length;
+    if (!this.#sound.complete) this.#ramp(this.#endTime - FADE, 1, 0);
+  }
+
+  /** Keeps the fade-in at the start. */
+  #cancelFadeOut() {
+    const afterFadeIn = this.#startTime + FADE + 1 / this.#sound.rate;
+    this.#fader.gain.cancelScheduledValues(Math.max(this.#endTime - FADE, afterFadeIn));
+  }
+
+  #scheduleLoop(buffer) {
+    const { from, to } = this.#loop;
+    const options = { loop: true, loopStart: from, loopEnd: to };
+    this.#schedule(buffer, this.#startTime, this.#start, options);
+  }
+
+  #schedule(buffer, time, offset = 0, options = {}) {
+    const source = new AudioBufferSourceNode(this.#context, { buffer, ...options });
+    source.connect(this.#fader);
     source.start(time, offset);
-    sources.push(source);
+    this.#sources.push(source);
   }
 
-  function ramp(time, from, to) {
-    fader.gain.setValueAtTime(from, time);
-    fader.gain.linearRampToValueAtTime(to, time + FADE);
-  }
-
-  function position() {
-    const at = start + Math.max(0, context.currentTime - begin);
-    if (!loop) return Math.min(at, until / rate);
-    return at < loop.to ? at : loop.from + ((at - loop.from) % (loop.to - loop.from));
-  }
-
-  function stop() {
-    const now = context.currentTime;
-    for (const source of sources) source.stop(now + FADE);
-    if (left() < FADE) return; // It fades, or has ended.
-    fader.gain.cancelScheduledValues(0);
-    ramp(now, now < begin ? 0 : 1, 0);
+  #ramp(time, from, to) {
+    this.#fader.gain.setValueAtTime(from, time);
+    this.#fader.gain.linearRampToValueAtTime(to, time + FADE);
   }
 }

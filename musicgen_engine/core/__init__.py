@@ -1,12 +1,14 @@
-"""What runs in the engine process, and nowhere else: the only package that imports torch.
+"""The engine process. It alone imports torch, with `model`.
 
 ```
-__main__      the process: songs in, audio out, over the channel
-→ engine      the hot loop: admit, prefill a piece, step, sample, emit, retire
-→ scheduler   whose turn it is (no tensors)
-→ track       a song under way → window: where its codes stand in the model's input
-→ decoder     the transformer, one step for everybody → sampler → noise
-→ codec       codes → audio, as a stream
-← checkpoint  the weights of all of it: the one module that touches audiocraft
+__main__      the process
+server        messages in, audio and codes out
+→ engine      the hot loop: schedule, encode, forward, sample, decode audio
+→ scheduler   what each step does (no tensors)
+→ sequence    one request on its way: codes, window, sections
+→ audio_stream  codes → chunks of audio
+← loaded_model  a checkpoint on its device, with slots
+← checkpoint  audiocraft's files, taken apart: the one module that touches audiocraft
+  memory      how many slots there is room for
 ```
 """

@@ -13,21 +13,20 @@ from typing import Any
 import numpy as np
 
 from musicgen_engine.core import torchaudio_shim
-from musicgen_engine.model.streaming_codec import Codec
-from musicgen_engine.model.transformer import LayerWeights, Shape, Weights
 from musicgen_engine.core.memory import GB, host_room
-from musicgen_engine.model.delay_pattern import Layout
-from protocol.errors import EngineUnavailable, InvalidInput
-from protocol.request import (
-    FRAME_RATE,
-    MAX_PROMPT,
-    SAMPLE_RATE,
-    SAMPLES_PER_FRAME,
-    Codes,
-    Samples,
-    Song,
-)
 from musicgen_engine.hub import LM
+from musicgen_engine.model.conditioning import Conditioning
+from musicgen_engine.model.delay_pattern import DelayPattern
+from musicgen_engine.model.streaming_codec import StreamingCodec
+from musicgen_engine.model.transformer import (
+    AttentionWeights,
+    LayerWeights,
+    TransformerConfig,
+    Weights,
+)
+from protocol.constants import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME, Codes, Samples
+from protocol.errors import EngineUnavailable, InvalidField
+from protocol.request import MAX_PROMPT, GenerationRequest
 
 # Loading a checkpoint must not run code from it, whatever the environment says: the first variable
 # would allow it, the second forbids it to every caller.
@@ -68,38 +67,37 @@ MAX_TOKENS = MAX_PROMPT + 2  # of text: one a character, though a few signs take
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`describe` encodes a prompt: float32 [tokens, dim], at most MAX_TOKENS, what the decoder is
-    conditioned on. Raises InvalidInput when it is longer.
-
-    `encode` turns audio, of any number of channels and with its samples a second, into codes.
+    """`encode_text` turns a prompt of at most MAX_TOKENS into a conditioning; it raises
+    InvalidField for a longer one. `encode_audio` turns audio of any number of channels, at the
+    given sample rate, into codes.
     """
 
     weights: Weights
-    layout: Layout
-    codec: Codec
-    describe: Callable[[str], Tensor]
-    encode: Callable[[Samples, int], Codes]
+    pattern: DelayPattern
+    codec: StreamingCodec
+    encode_text: Callable[[str], Conditioning]
+    encode_audio: Callable[[Samples, int], Codes]
 
 
 class Unsupported(ValueError):
-    """The checkpoint holds what this engine cannot play; says what."""
+    """The engine has no counterpart for a part of the checkpoint; the message names it."""
 
 
 def load(folder: Path, device: torch.device) -> Checkpoint:
-    """Loads state_dict.bin and compression_state_dict.bin from `folder`.
+    """Load state_dict.bin and compression_state_dict.bin from `folder`.
 
-    Text encoder and codec go to `device`; the decoder's weights stay on the CPU, for the Decoder
-    to place.
+    Text encoder and codec go to `device`; the transformer's weights stay on the CPU, for the
+    backend to place.
 
-    A text encoder in a folder of its own there (such as `t5-small`) is used rather than the hub's:
-    audiocraft asks for it by name, which finds a folder of the working directory first. So this
-    changes the working directory, which belongs to the one model of an engine process.
+    A text encoder in a folder beside them (such as `t5-small`) comes before the hub's: audiocraft
+    asks for it by name, and that name finds a folder of the working directory first. So this
+    function changes the working directory; an engine process has one model.
 
     Raises:
-        Unsupported: naming the part of it that the engine has no counterpart for.
+        Unsupported: it names the part that the engine has no counterpart for.
     """
-    # All there is to load is on the disk by now (see weights.fetch). Without this, transformers
-    # asks the hub for news of each file, and waits long for a hub that does not answer.
+    # All files are on the disk by now, see hub.fetch. Without this, transformers asks the hub for
+    # a newer version of each file, and waits long for a hub that does not answer.
     huggingface_hub.constants.HF_HUB_OFFLINE = True
     folder = folder.resolve()
     os.chdir(folder)
@@ -109,23 +107,23 @@ def load(folder: Path, device: torch.device) -> Checkpoint:
         lm = loaders.load_lm_model(str(folder), device="cpu")
         codec = loaders.load_compression_model(str(folder), device="cpu")
     codec = get_wrapped_compression_model(codec, lm.cfg)
-    layout = _layout(lm)
+    pattern = _pattern(lm)
     _require(
-        (codec.num_codebooks, codec.cardinality) == (layout.codebooks, layout.special),
+        (codec.num_codebooks, codec.cardinality) == (pattern.codebooks, pattern.special_token),
         "its codec has other codebooks",
     )
-    audio = codec_of(codec)
+    streaming = streaming_codec(codec)
     codec.to(device)
-    encode = _encoder(codec, audio.channels, device)
-    return Checkpoint(_weights(lm), layout, audio, _describer(lm, device), encode)
+    encode_audio = _audio_encoder(codec, streaming.channels, device)
+    return Checkpoint(_weights(lm), pattern, streaming, _text_encoder(lm, device), encode_audio)
 
 
 def check(package: Any) -> None:
-    """What audiocraft would stumble over while it builds the model, or not notice at all.
+    """Check what audiocraft would fail on while it builds the model, or not notice at all.
 
     Raises:
         Unsupported: the model is of another kind.
-        EngineUnavailable: the host has no room for it.
+        EngineUnavailable: the host has too little memory for it.
     """
     config = OmegaConf.create(package["xp.cfg"])
     kinds = {name: kind.model for name, kind in config.conditioners.items() if name != "args"}
@@ -141,16 +139,16 @@ def check(package: Any) -> None:
     if needed > (room := host_room()).free:
         raise EngineUnavailable(
             f"the model needs {needed / GB:.1f} GB of the host's memory while it loads: {room}; "
-            "make room"
+            "free some memory"
         )
 
 
 def _require(condition: bool, otherwise: str) -> None:
     if not condition:
-        raise Unsupported(f"the checkpoint cannot be played: {otherwise}")
+        raise Unsupported(f"the checkpoint is not supported: {otherwise}")
 
 
-def _layout(lm: Any) -> Layout:
+def _pattern(lm: Any) -> DelayPattern:
     pattern = lm.pattern_provider
     _require(
         type(pattern) is DelayedPatternProvider
@@ -159,13 +157,13 @@ def _layout(lm: Any) -> Layout:
         "its codebooks follow another pattern than delays from 0 on",
     )
     window = int(lm.cfg.dataset.segment_duration * FRAME_RATE)
-    usual = Song.extend_stride
-    _require(usual * FRAME_RATE < window, f"it was trained on less than {usual:g} s at a time")
-    return Layout(tuple(pattern.delays), lm.card, window)
+    stride = GenerationRequest.extend_stride
+    _require(stride * FRAME_RATE < window, f"it was trained on less than {stride:g} s at a time")
+    return DelayPattern(tuple(pattern.delays), lm.card, window)
 
 
 def _weights(lm: Any) -> Weights:
-    """What the Decoder computes with; `lm` loses its layers, one by one, as they are taken."""
+    """The transformer's weights; `lm` loses its layers one by one as they are taken."""
     transformer = lm.transformer
     _require(transformer.positional_scale == 1, "its positions are scaled")
     _require(transformer.max_period == 10_000, "its positions have another period")
@@ -174,17 +172,17 @@ def _weights(lm: Any) -> Weights:
     embeddings = torch.stack([embedding.weight for embedding in lm.emb])
     first = transformer.layers[0]
     codebooks, tokens, dim = embeddings.shape
-    shape = Shape(
+    config = TransformerConfig(
         layers=len(transformer.layers),
         dim=dim,
         heads=first.self_attn.num_heads,
-        feed=first.linear1.out_features,
+        ffn_dim=first.linear1.out_features,
         codebooks=codebooks,
-        card=tokens - 1,
+        vocab_size=tokens - 1,
         rotary=transformer.rope is not None,
     )
     heads = torch.cat([linear.weight for linear in lm.linears])
-    return Weights(shape, embeddings, _layers(transformer.layers), _norm(lm.out_norm), heads)
+    return Weights(config, embeddings, _layers(transformer.layers), _norm(lm.out_norm), heads)
 
 
 def _layers(layers: nn.ModuleList) -> Iterator[LayerWeights]:
@@ -197,29 +195,22 @@ def _layer(layer: Any) -> LayerWeights:
     _require(isinstance(layer.layer_scale_1, nn.Identity), "its layers are scaled")
     _require(layer.activation is nn.functional.gelu, "its activation is not GELU")
     _require(layer.linear1.bias is None and layer.linear2.bias is None, "its layers have biases")
-    self_in, self_out = _attention(layer.self_attn)
-    cross_in, cross_out = _attention(layer.cross_attention)
     return LayerWeights(
-        norm_self=_norm(layer.norm1),
-        self_in=self_in,
-        self_out=self_out,
-        norm_cross=_norm(layer.norm_cross),
-        cross_in=cross_in,
-        cross_out=cross_out,
-        norm_feed=_norm(layer.norm2),
-        feed_in=layer.linear1.weight,
-        feed_out=layer.linear2.weight,
+        self_attention=_attention(layer.norm1, layer.self_attn),
+        cross_attention=_attention(layer.norm_cross, layer.cross_attention),
+        norm_ffn=_norm(layer.norm2),
+        ffn_in=layer.linear1.weight,
+        ffn_out=layer.linear2.weight,
     )
 
 
-def _attention(attention: Any) -> tuple[Tensor, Tensor]:
-    """Its matrix from the input to queries, keys and values, and the one to the output."""
+def _attention(norm: nn.LayerNorm, attention: Any) -> AttentionWeights:
     _require(not attention.qk_layer_norm, "its queries and keys are normalised")
     _require(attention.kv_repeat == 1, "its heads share keys")
     _require(attention.past_context is None, "its attention has a limited reach")
     inner = attention if attention.custom else attention.mha
     _require(inner.in_proj_bias is None, "its attention has biases")
-    return inner.in_proj_weight, inner.out_proj.weight
+    return AttentionWeights(_norm(norm), inner.in_proj_weight, inner.out_proj.weight)
 
 
 def _norm(norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
@@ -227,7 +218,7 @@ def _norm(norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
     return norm.weight, norm.bias
 
 
-def _describer(lm: Any, device: torch.device) -> Callable[[str], Tensor]:
+def _text_encoder(lm: Any, device: torch.device) -> Callable[[str], Conditioning]:
     provider, fuser = lm.condition_provider, lm.fuser  # not `lm` itself, which is to go
     others = [way for way, names in fuser.fuse2cond.items() if names and way != "cross"]
     _require(
@@ -240,33 +231,35 @@ def _describer(lm: Any, device: torch.device) -> Callable[[str], Tensor]:
     encoder.device = device
 
     @torch.inference_mode()
-    def describe(prompt: str) -> Tensor:
+    def encode_text(prompt: str) -> Conditioning:
         attributes = ConditioningAttributes(text={"description": prompt})
         texts = provider.tokenize([attributes])
         tokens = texts["description"]["input_ids"].shape[1]
         if tokens > MAX_TOKENS:
-            raise InvalidInput(f"PROMPT: {tokens} tokens of text; at most {MAX_TOKENS} are read")
-        embeddings: Tensor
+            problem = f"has {tokens} tokens of text; shorten it to {MAX_TOKENS}"
+            raise InvalidField.of_field("prompt", problem)
         embeddings, _mask = provider(texts)["description"]
-        return embeddings[0]
+        return Conditioning((embeddings[0], None))
 
-    return describe
+    return encode_text
 
 
-def _encoder(codec: Any, channels: int, device: torch.device) -> Callable[[Samples, int], Codes]:
+def _audio_encoder(
+    codec: Any, channels: int, device: torch.device
+) -> Callable[[Samples, int], Codes]:
     @torch.inference_mode()
-    def encode(audio: Samples, sample_rate: int) -> Codes:
-        """Whole frames; samples beyond are left out."""
+    def encode_audio(audio: Samples, sample_rate: int) -> Codes:
+        """Whole frames; the samples behind them are left out."""
         wave = convert_audio(torch.from_numpy(audio)[None], sample_rate, SAMPLE_RATE, channels)
         wave = wave[..., : wave.shape[-1] // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME]
         codes, _scale = codec.encode(wave.to(device))
         return np.asarray(codes[0].cpu(), np.int32)
 
-    return encode
+    return encode_audio
 
 
-def codec_of(model: Any) -> Codec:
-    """Decoder and quantizer of a compression model, which is changed by it."""
+def streaming_codec(model: Any) -> StreamingCodec:
+    """The decoder and the quantizer of a compression model. The model is changed."""
     channels = 1
     if isinstance(model, InterleaveStereoCompressionModel):
         _require(not model.per_timestep, "its channels alternate by frames")
@@ -297,9 +290,9 @@ def codec_of(model: Any) -> Codec:
         module.float()
         _bake_weight_norm(module)
     try:
-        return Codec(dequantize, layers[0], lstm, nn.Sequential(*layers[2:]), channels)
+        return StreamingCodec(dequantize, layers[0], lstm, nn.Sequential(*layers[2:]), channels)
     except ValueError as error:
-        raise Unsupported(f"the checkpoint cannot be played: {error}") from error
+        raise Unsupported(f"the checkpoint is not supported: {error}") from error
 
 
 def _bake_weight_norm(module: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""The hot loop: everybody's songs, one step at a time."""
+"""The hot loop: all sequences, one step at a time."""
 
 from __future__ import annotations
 
@@ -6,161 +6,173 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 import torch
 
 from musicgen_engine.core import memory
-from musicgen_engine.core.meter import Meter
-from musicgen_engine.core.loaded_model import Model
-from musicgen_engine.core.scheduler import Scheduler, Task
-from musicgen_engine.core.track import Chunk, Track
-from protocol.errors import Cancelled, GenerationFailed, ServiceError
+from musicgen_engine.core.audio_stream import AudioChunk, AudioStream
+from musicgen_engine.core.loaded_model import LoadedModel
+from musicgen_engine.core.scheduler import Batch, Scheduler
+from musicgen_engine.core.sequence import Sequence
 from musicgen_engine.logs import about
-from protocol.request import SAMPLE_RATE, Song
-
-# Columns of a prompt that are prefilled in one step: alone, or beside others on a CPU. There a
-# column takes time from those who play, of which it must cost no more than two of their steps.
-PIECE = 64
-PIECE_BESIDE_OTHERS = 8
+from musicgen_engine.metrics import Counters
+from musicgen_engine.model.backend import ModelInput
+from protocol.constants import SAMPLE_RATE
+from protocol.errors import Cancelled, GenerationFailed, ServiceError
+from protocol.request import GenerationRequest
 
 log = logging.getLogger("engine")
 
 
-class Listener(Protocol):
-    """Who gets the songs. A task's last chunk or its error is the end of it, and its slot is free
-    by then."""
+class OutputSink(Protocol):
+    """Gets what the engine makes. A sequence ends with its last chunk or its error, and its slot is
+    free by then."""
 
-    def chunk(self, task: Task, chunk: Chunk) -> None: ...
+    def chunk(self, sequence: Sequence, chunk: AudioChunk) -> None: ...
 
-    def error(self, task: Task, error: ServiceError) -> None: ...
+    def error(self, sequence: Sequence, error: ServiceError) -> None: ...
 
 
 class Engine:
-    def __init__(self, model: Model, scheduler: Scheduler, listener: Listener) -> None:
+    def __init__(self, model: LoadedModel, scheduler: Scheduler, sink: OutputSink) -> None:
         self._model = model
         self._scheduler = scheduler
-        self._listener = listener
-        self._tracks: list[Track] = []
-        self._meter = Meter()
-        self._began: float | None = None  # the round under way
-        scheduler.open(model.slots)
+        self._sink = sink
+        self._counters = Counters()
+        # By slot: whose conditioning the backend has, and of which section.
+        self._conditioned: dict[int, tuple[int, int]] = {}
+        self._step_start: float | None = None
+        scheduler.open(model.slots, shares_cores=model.device.type == "cpu")
 
     def run(self) -> None:
-        """For ever. Raises what the device raises: then nothing can be played any more."""
+        """Never returns. Raises what the device raises: then nothing can be computed any more."""
         while True:
             self._scheduler.wait()
-            self._began = began = time.monotonic()
-            self.round()
-            self._began = None
-            seconds = time.monotonic() - began
-            self._scheduler.took(seconds)
-            self._meter.count(rounds=1, round_seconds=seconds)
+            self._step_start = start = time.monotonic()
+            self.step()
+            self._step_start = None
+            seconds = time.monotonic() - start
+            self._scheduler.record_step(seconds)
+            self._counters.add(steps=1, step_seconds=seconds)
+
+    def step(self) -> None:
+        """Each running sequence gets its next codes; one text or audio is encoded, one chunk of a
+        prompt prefilled, one chunk of audio decoded."""
+        batch = self._scheduler.schedule()
+        for sequence in batch.cancelled:
+            self._sink.error(sequence, Cancelled("the request was cancelled"))
+        if batch.encode:
+            self._encode(batch.encode)
+        if batch.decode or batch.prefill:
+            self._forward(batch)
+        if ready := self._scheduler.next_for_codec():
+            self._decode_audio(ready)
 
     @property
-    def busy(self) -> float:
-        """Seconds that the round under way has taken. For another thread."""
-        began = self._began
-        return time.monotonic() - began if began else 0.0
+    def step_seconds(self) -> float:
+        """Seconds that the current step has taken so far. For another thread."""
+        start = self._step_start
+        return time.monotonic() - start if start else 0.0
 
-    def check(self, song: Song) -> None:
-        """Whether this model can make it. Raises as `Song.check`."""
-        model, layout = self._model, self._model.layout
-        song.check(layout.codebooks, layout.special, layout.window, model.revision)
+    def check(self, request: GenerationRequest) -> None:
+        """Check that this model can generate it. Raises as `GenerationRequest.check_model`."""
+        model, pattern = self._model, self._model.pattern
+        request.check_model(
+            pattern.codebooks, pattern.special_token, pattern.window, model.revision
+        )
 
-    def measure(self) -> dict[str, float]:
-        """See `measures`: gauges as they are, counters since the last time. For another thread."""
+    def metrics(self) -> dict[str, float]:
+        """Gauges as they are, counters since the last call; see metrics.py. For another thread."""
         return {
             "slots": self._model.slots,
-            "memory": memory.held(self._model.device),
-            **self._meter.news(),
+            "memory": memory.in_use(self._model.device),
+            "backend_fallback": float(self._model.fallback is not None),
+            **self._counters.delta(),
         }
 
-    def round(self) -> None:
-        """Each song that plays gets one column further. All else is done in pieces, one a round,
-        so that nobody waits long for somebody else's text, prompt or audio."""
-        self._drop_cancelled()
-        self._admit()
-        self._decode()
-        self._play()
+    def _encode(self, sequence: Sequence) -> None:
+        """Encode the audio that the sequence starts with, or else the text that it needs next."""
+        request, model = sequence.request, self._model
+        with self._isolated(sequence):
+            if sequence.codes is None:
+                self.check(request)
+                prompt = request.codes
+                if request.prompt_audio is not None:
+                    prompt = model.encode_audio(request.prompt_audio, request.prompt_sample_rate)
+                sequence.begin(model.pattern, prompt, AudioStream(request, model.codec))
+            if sequence.needs_encoding:
+                section = sequence.section
+                text = sequence.sections[section].prompt
+                sequence.conditionings[section] = model.encode_text(text)
 
-    def _drop_cancelled(self) -> None:
-        for track in [track for track in self._tracks if track.task.cancelled.is_set()]:
-            self._tracks.remove(track)
-            self._end(track.task, Cancelled("the request was cancelled"))
+    def _forward(self, batch: Batch) -> None:
+        """One forward pass; the decoding sequences come first in it."""
+        decode = batch.decode
+        sequences, lengths = list(decode), [1] * len(decode)
+        if batch.prefill:
+            sequences.append(batch.prefill)
+            lengths.append(batch.prefill_length)
+        for sequence in sequences:
+            self._condition(sequence)
+        logits = self._model.backend.forward(_model_input(sequences, lengths))
+        if batch.prefill:
+            batch.prefill.advance(batch.prefill_length)
+            self._counters.add(prefilled=batch.prefill_length)
+        if decode:
+            frames = np.stack([sequence.next_frames() for sequence in decode])
+            rows = sum(sequence.rows for sequence in decode)
+            slots = [sequence.slot for sequence in decode]
+            codes = self._model.sampler.sample(logits[:rows], slots, torch.from_numpy(frames))
+            for sequence, at, new in zip(decode, frames, codes.cpu().numpy(), strict=True):
+                sequence.append(at, new)
 
-    def _admit(self) -> None:
-        if task := self._scheduler.admit():
-            with self._alone(task):
-                model, song = self._model, task.song
-                self.check(song)
-                held = song.codes
-                if song.prompt_audio is not None:
-                    held = model.encode(song.prompt_audio, song.prompt_sample_rate)
-                    task.song = replace(song, prompt_audio=None)  # which is large
-                track = Track(task, held, model.layout, model.codec)
-                model.decoder.condition(task.slot, model.describe(song.prompt))
-                model.sampler.put(task.slot, song)
-                self._tracks.append(track)
+    def _condition(self, sequence: Sequence) -> None:
+        """Compute and sample the next positions under the conditioning of their section."""
+        current = (sequence.id, sequence.section)
+        if self._conditioned.get(sequence.slot) != current:
+            conditioning = sequence.conditionings[sequence.section]
+            self._model.backend.set_conditioning(sequence.slot, conditioning)
+            self._model.sampler.set_request(sequence.slot, sequence.request, conditioning.guidance)
+            self._conditioned[sequence.slot] = current
 
-    def _decode(self) -> None:
-        playing = [track for track in self._tracks if not (track.prefilling or track.drawn)]
-        pieces = [track.piece(1) for track in playing]
-        prefilling = next((track for track in self._tracks if track.prefilling), None)
-        if prefilling:
-            pieces.append(prefilling.piece(self._prefill_limit(len(playing))))
-            columns = pieces[-1].tokens.shape[1]
-            prefilling.prefilled(columns)
-            self._meter.count(prefilled=columns)
-        if not pieces:
-            return
-        logits = self._model.decoder.step(pieces)
-        if playing:
-            slots = [track.task.slot for track in playing]
-            frames = np.stack([track.next_frames() for track in playing])
-            drawn = self._model.sampler.draw(
-                logits[:, : len(playing)], slots, torch.from_numpy(frames)
-            )
-            for track, at, codes in zip(playing, frames, drawn.cpu().numpy(), strict=True):
-                track.write(at, codes)
-
-    def _prefill_limit(self, playing: int) -> int:
-        if not playing or self._model.device.type != "cpu":
-            return PIECE
-        # Twice as many rows take, at worst, twice the time; few rows take less.
-        return min(PIECE, max(PIECE_BESIDE_OTHERS, 2 * playing))
-
-    def _play(self) -> None:
-        track = next((track for track in self._tracks if track.due), None)
-        if not track:
-            return
-        self._tracks.remove(track)
+    def _decode_audio(self, sequence: Sequence) -> None:
+        output, codes = sequence.output, sequence.codes
+        assert output is not None and codes is not None
         chunk = None
-        with self._alone(track.task):
-            chunk = track.play()
-            if track.ended:
-                self._scheduler.retire(track.task)
-            else:
-                self._tracks.append(track)  # behind the others: it is their turn
+        with self._isolated(sequence):
+            chunk = output.decode(codes)
+            if output.ended:
+                self._scheduler.finish(sequence)
         if chunk:
-            self._meter.count(audio=chunk.audio.shape[1] / SAMPLE_RATE)
-            self._listener.chunk(track.task, chunk)
+            self._counters.add(audio=chunk.audio.shape[1] / SAMPLE_RATE)
+            self._sink.chunk(sequence, chunk)
 
     @contextmanager
-    def _alone(self, task: Task) -> Iterator[None]:
-        """An error in here is that of one song, and ends no other."""
+    def _isolated(self, sequence: Sequence) -> Iterator[None]:
+        """An error in here ends this sequence and no other."""
         try:
             yield
-        except torch.AcceleratorError:  # of the device, which is of no use from now on
+        except torch.AcceleratorError:  # the device is of no use from now on
             raise
         except ServiceError as error:
-            self._end(task, error)
+            self._fail(sequence, error)
         except Exception:
-            log.exception("the song failed", extra=about(task.request_id))
-            self._end(task, GenerationFailed("the model failed on this song; see the log"))
+            log.exception("the song failed", extra=about(sequence.request_id))
+            self._fail(sequence, GenerationFailed("the model failed on this song; see the log"))
 
-    def _end(self, task: Task, error: ServiceError) -> None:
-        self._scheduler.retire(task)
-        self._listener.error(task, error)
+    def _fail(self, sequence: Sequence, error: ServiceError) -> None:
+        self._scheduler.finish(sequence)
+        self._sink.error(sequence, error)
+
+
+def _model_input(sequences: list[Sequence], lengths: list[int]) -> ModelInput:
+    """The next `lengths` tokens of the sequences."""
+    tokens = [sequence.tokens(length) for sequence, length in zip(sequences, lengths, strict=True)]
+    return ModelInput(
+        tokens=np.concatenate(tokens, axis=1),
+        slots=np.array([sequence.slot for sequence in sequences]),
+        starts=np.array([sequence.position for sequence in sequences]),
+        lengths=np.array(lengths),
+    )

@@ -1,4 +1,4 @@
-"""A checkpoint on its device, with as many slots as there is room for."""
+"""A checkpoint on its device, with as many slots as there is memory for."""
 
 from __future__ import annotations
 
@@ -8,79 +8,79 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
+from musicgen_engine.config import ModelConfig
 from musicgen_engine.core import checkpoint
-from musicgen_engine.core.checkpoint import MAX_TOKENS, Checkpoint
-from musicgen_engine.model.streaming_codec import Codec
-from musicgen_engine.model.transformer import Decoder
+from musicgen_engine.core.checkpoint import MAX_TOKENS
 from musicgen_engine.core.memory import slots_that_fit
-from musicgen_engine.model.sampler import Sampler
-from musicgen_engine.model.delay_pattern import Layout
-from protocol.errors import EngineUnavailable
-from musicgen_engine.config import Placement
-from protocol.request import Codes, Samples
 from musicgen_engine.hub import revision
+from musicgen_engine.model.backend import Backend
+from musicgen_engine.model.backend_loader import load_backend
+from musicgen_engine.model.conditioning import Conditioning
+from musicgen_engine.model.delay_pattern import DelayPattern
+from musicgen_engine.model.sampler import Sampler
+from musicgen_engine.model.streaming_codec import StreamingCodec
+from protocol.constants import Codes, Samples
+from protocol.errors import EngineUnavailable
 
-SMALL = 20_000_000  # parameters; threads would wait for one another longer than they work
+SMALL = 20_000_000  # parameters; with fewer, threads wait for one another longer than they work
 
 log = logging.getLogger("engine")
 
 
 @dataclass(frozen=True)
-class Model:
-    """`describe`: prompt → what the decoder is conditioned on, float32 [tokens, dim].
-    `encode`: audio and its sample rate → codes.
-    """
+class LoadedModel:
+    """`fallback` says why `backend_name` is not the backend that was asked for."""
 
     revision: str
-
     device: torch.device
     precision: torch.dtype
     slots: int
-    layout: Layout
-    describe: Callable[[str], Tensor]
-    encode: Callable[[Samples, int], Codes]
-    decoder: Decoder
+    pattern: DelayPattern
+    encode_text: Callable[[str], Conditioning]
+    encode_audio: Callable[[Samples, int], Codes]  # of audio and its sample rate
+    backend: Backend
+    backend_name: str
+    fallback: str | None
     sampler: Sampler
-    codec: Codec
+    codec: StreamingCodec
 
     @classmethod
-    def load(cls, folder: Path, placement: Placement) -> Model:
-        """Raises EngineUnavailable: why it cannot be played here."""
-        device = _device(placement.device)
-        precision = _precision(placement.precision, device)
+    def load(cls, folder: Path, config: ModelConfig) -> LoadedModel:
+        """Raises EngineUnavailable: it says why the model cannot be served here."""
+        device = _device(config.device)
+        precision = _precision(config.precision, device)
         try:
             parts = checkpoint.load(folder, device)
-            return cls._placed(revision(folder), parts, device, precision, placement)
         except checkpoint.Unsupported as error:
             raise EngineUnavailable(str(error)) from error
-
-    @classmethod
-    def _placed(
-        cls,
-        revision: str,
-        parts: Checkpoint,
-        device: torch.device,
-        precision: torch.dtype,
-        placement: Placement,
-    ) -> Model:
-        shape, layout = parts.weights.shape, parts.layout
+        transformer, pattern = parts.weights.config, parts.pattern
         slots = slots_that_fit(
-            placement.memory,
+            config.memory,
             device,
-            weights=shape.parameters * precision.itemsize,
-            slot=shape.cached(layout.columns, MAX_TOKENS) * precision.itemsize,
+            weights=transformer.parameters * precision.itemsize,
+            slot=transformer.cached_numbers(pattern.positions, MAX_TOKENS) * precision.itemsize,
         )
-        if shape.parameters < SMALL:
+        if transformer.parameters < SMALL:
             torch.set_num_threads(1)
-        decoder = Decoder(parts.weights, slots, layout.columns, device, precision, placement.packed)
-        sampler = Sampler(slots, layout.codebooks, shape.card, device)
-        log.info("%d slots on %s in %s", slots, device, precision)
+        loaded = load_backend(
+            config.backend, parts.weights, slots, pattern.positions, device, precision
+        )
+        log.info("%d slots on %s in %s, backend %s", slots, device, precision, loaded.name)
         return cls(
-            revision, device, precision, slots, layout,
-            parts.describe, parts.encode, decoder, sampler, parts.codec,
-        )  # fmt: skip
+            revision=revision(folder),
+            device=device,
+            precision=precision,
+            slots=slots,
+            pattern=pattern,
+            encode_text=parts.encode_text,
+            encode_audio=parts.encode_audio,
+            backend=loaded.backend,
+            backend_name=loaded.name,
+            fallback=loaded.fault,
+            sampler=Sampler(slots, pattern.codebooks, transformer.vocab_size, device),
+            codec=parts.codec,
+        )
 
 
 def _device(name: str) -> torch.device:
@@ -88,8 +88,10 @@ def _device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        there = torch.cuda.device_count()
-        raise EngineUnavailable(f"device: {name} is not there ({there} GPUs are); name another")
+        count = torch.cuda.device_count()
+        raise EngineUnavailable(
+            f"device: {name} does not exist, this machine has {count} GPUs; name another device"
+        )
     return device
 
 

@@ -1,4 +1,4 @@
-"""How many songs a device has room for beside the weights, known before any is taken."""
+"""How many slots a device has memory for beside the weights, before any of it is taken."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def slots_that_fit(share: float, device: torch.device, *, weights: int, slot: in
     return min(slots, MAX_SLOTS[device.type])
 
 
-def held(device: torch.device) -> int:
-    """Bytes of the device that this process keeps for itself."""
+def in_use(device: torch.device) -> int:
+    """Bytes of the device that this process holds."""
     if device.type == "cuda":
         return torch.cuda.memory_reserved(device)
     return int(_text(Path("/proc/self/statm")).split()[1]) * PAGE  # resident

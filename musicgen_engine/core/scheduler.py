@@ -1,163 +1,189 @@
-"""Who plays, who waits, and how many may. No tensors here."""
+"""Decides what each step of the engine does: which sequences decode, prefill, are encoded. It
+touches no tensors."""
 
 from __future__ import annotations
 
 import heapq
 import math
 import threading
-import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
 
+from musicgen_engine.core.sequence import Sequence, SequenceStatus
+from musicgen_engine.messages import Generating, Queued, SequenceState
 from protocol.errors import QueueFull
-from protocol.request import Song
 
-ROUNDS = 100  # of which the mean is what one takes
+MEASURED_STEPS = 100  # their mean is the time of a step
+# Positions of a prompt that one step prefills: alone, or beside sequences that decode on a CPU. On
+# a CPU a position takes time from the others, and must not cost them more than two of their steps.
+PREFILL_CHUNK = 64
+PREFILL_CHUNK_BESIDE = 8
 
 
-@dataclass(eq=False)
-class Task:
-    """A song on its way through the engine."""
+@dataclass(frozen=True)
+class Batch:
+    """The work of one step."""
 
-    id: int
-    song: Song
-    request_id: str = ""  # as its caller named it
-    asked: float = field(default_factory=time.monotonic)
-    held: int = field(init=False)  # frames that it began with
-    frames_done: int = field(init=False)
-    slot: int = -1  # its place among those that play
-    cancelled: threading.Event = field(default_factory=threading.Event)
-
-    def __post_init__(self) -> None:
-        self.held = self.frames_done = self.song.held
-
-    @property
-    def returns(self) -> bool:
-        """Whether it was accepted before, and broke off."""
-        return self.song.codes is not None
-
-    @property
-    def left(self) -> int:
-        """Frames that are to be made."""
-        return self.song.frames - self.frames_done
-
-    def status(self, state: str = "generating") -> dict[str, Any]:
-        return {"state": state, "frames": self.frames_done, "total_frames": self.song.frames}
+    cancelled: list[Sequence] = field(default_factory=list)
+    encode: Sequence | None = None  # its text or its audio
+    prefill: Sequence | None = None
+    prefill_length: int = 0
+    decode: list[Sequence] = field(default_factory=list)
 
 
 class Scheduler:
-    """First come, first served: a fixed number of slots behind a bounded queue, in which nobody new
-    waits longer than `max_wait` seconds. Songs that return come before the new ones, and no more of
-    them than there are slots: so many can have broken off."""
+    """First come, first served: a fixed number of slots behind a bounded queue, in which no new
+    sequence waits longer than `max_wait` seconds. Resumed sequences come before new ones; there are
+    never more of them than slots, for no more can have been lost."""
 
     def __init__(self, max_queue: int, max_wait: float = math.inf) -> None:
         self._max_queue = max_queue
         self._max_wait = max_wait
-        self._rounds: deque[float] = deque(maxlen=ROUNDS)  # seconds
-        self._waiting: deque[Task] = deque()
-        self._playing: dict[int, Task] = {}
-        self._slots: list[int] = []  # free; none before the model is loaded
+        self._step_seconds: deque[float] = deque(maxlen=MEASURED_STEPS)
+        self._waiting: deque[Sequence] = deque()
+        self._running: list[Sequence] = []
+        self._slots: list[int] = []  # free ones; none before the model is loaded
+        self._shares_cores = True
         self._changed = threading.Condition()
 
-    def open(self, slots: int) -> None:
-        """The model is loaded, and has so many slots."""
+    def open(self, slots: int, shares_cores: bool = True) -> None:
+        """The model is loaded and has `slots`. `shares_cores`: prefill takes time from decode."""
         with self._changed:
             self._slots = list(reversed(range(slots)))
+            self._shares_cores = shares_cores
             self._changed.notify()
 
-    def submit(self, task: Task) -> None:
+    def submit(self, sequence: Sequence) -> None:
         """Raises QueueFull."""
         with self._changed:
-            returning = sum(waiting.returns for waiting in self._waiting)
-            if task.returns:
-                slots = len(self._slots) + len(self._playing)
-                self._check_places(returning, slots or self._max_queue)  # unknown before `open`
-                self._waiting.insert(returning, task)
+            resumed = sum(waiting.resumed for waiting in self._waiting)
+            if sequence.resumed:
+                slots = len(self._slots) + len(self._running)
+                self._check_places(resumed, slots or self._max_queue)  # unknown before `open`
+                self._waiting.insert(resumed, sequence)
             else:
                 self._check_places(len(self._waiting), self._max_queue + len(self._slots))
                 self._check_wait()
-                self._waiting.append(task)
+                self._waiting.append(sequence)
             self._changed.notify()
 
     def _check_places(self, taken: int, places: int) -> None:
         if taken >= places:
-            soonest = min((playing.left for playing in self._playing.values()), default=0)
-            again = _ask_again(soonest * self._round())
-            raise QueueFull(f"{taken} songs wait already; {again}")
+            soonest = min((sequence.frames_left for sequence in self._running), default=0)
+            raise _queue_full(f"{taken} songs wait already", soonest * self._step_time())
 
     def _check_wait(self) -> None:
-        wait = self._frames_until_a_slot() * self._round()
+        wait = self._frames_until_a_slot() * self._step_time()
         if wait > self._max_wait:
-            again = _ask_again(wait - self._max_wait)
-            raise QueueFull(f"the song would wait {wait:.0f} s, over {self._max_wait:g}; {again}")
+            problem = f"the song would wait {wait:.0f} s, over {self._max_wait:g}"
+            raise _queue_full(problem, wait - self._max_wait)
 
     def _frames_until_a_slot(self) -> int:
-        """That are to be made before a song has one that comes now."""
-        ends = [0] * len(self._slots) + [task.left for task in self._playing.values()]
+        """Frames to make before a sequence that comes now gets a slot."""
+        ends = [0] * len(self._slots) + [sequence.frames_left for sequence in self._running]
         heapq.heapify(ends)
-        for task in self._waiting:
+        for sequence in self._waiting:
             if ends:
-                heapq.heapreplace(ends, ends[0] + task.left)
+                heapq.heapreplace(ends, ends[0] + sequence.frames_left)
         return ends[0] if ends else 0
 
-    def took(self, seconds: float) -> None:
-        """One round of the engine, in which each song gets a frame further."""
+    def record_step(self, seconds: float) -> None:
+        """One step, in which each running sequence gets a frame, took so long."""
         with self._changed:
-            self._rounds.append(seconds)
+            self._step_seconds.append(seconds)
 
-    def _round(self) -> float:
-        """Seconds that one takes, but for the longest: an engine's first, cold one takes as long as
-        hundreds. 0 is not known yet."""
-        others = len(self._rounds) - 1
-        return (sum(self._rounds) - max(self._rounds)) / others if others > 0 else 0.0
+    def _step_time(self) -> float:
+        """Seconds of a step, without the longest one: the first step of an engine takes as long as
+        hundreds. 0 while it is unknown."""
+        others = len(self._step_seconds) - 1
+        return (sum(self._step_seconds) - max(self._step_seconds)) / others if others > 0 else 0.0
 
-    def cancel(self, id: int) -> Task | None:
-        """Drops the song if it waits (and returns it); tells it to stop if it plays."""
+    def cancel(self, id: int) -> Sequence | None:
+        """Drop a sequence that waits, and return it; tell one that runs to stop."""
         with self._changed:
-            if id in self._playing:
-                self._playing[id].cancelled.set()
-                return None
-            dropped = next((task for task in self._waiting if task.id == id), None)
+            for sequence in self._running:
+                if sequence.id == id:
+                    sequence.cancelled.set()
+            dropped = next((sequence for sequence in self._waiting if sequence.id == id), None)
             if dropped:
                 self._waiting.remove(dropped)
             return dropped
 
     def wait(self) -> None:
-        """Until somebody plays, or could."""
+        """Return when there is work."""
         with self._changed:
-            self._changed.wait_for(lambda: self._playing or (self._waiting and self._slots))
+            self._changed.wait_for(lambda: self._running or (self._waiting and self._slots))
 
-    def admit(self) -> Task | None:
-        """Gives a free slot to who has waited longest; it plays from now on."""
+    def schedule(self) -> Batch:
+        """The work of the next step. Encoding and prefill go one sequence at a time, so that batch
+        mates do not wait long for them."""
         with self._changed:
-            if not (self._waiting and self._slots):
-                return None
-            task = self._waiting.popleft()
-            task.slot = self._slots.pop()
-            self._playing[task.id] = task
-            return task
+            cancelled = [sequence for sequence in self._running if sequence.cancelled.is_set()]
+            for sequence in cancelled:
+                self._free(sequence)
+            self._admit()
+            encode = next((sequence for sequence in self._running if sequence.needs_encoding), None)
+            ready = [
+                sequence
+                for sequence in self._running
+                if not sequence.needs_encoding and not sequence.all_decoded
+            ]
+        decode = [sequence for sequence in ready if sequence.status is SequenceStatus.RUNNING]
+        prefill = next((one for one in ready if one.status is SequenceStatus.PREFILL), None)
+        length = prefill.prefill_length(self._prefill_chunk(len(decode))) if prefill else 0
+        return Batch(cancelled, encode, prefill, length, decode)
 
-    def retire(self, task: Task) -> None:
-        """The song has ended, well or not."""
+    def _admit(self) -> None:
+        """Give a free slot to the sequence at the head of the queue."""
+        if self._waiting and self._slots:
+            sequence = self._waiting.popleft()
+            sequence.slot = self._slots.pop()
+            self._running.append(sequence)
+
+    def _prefill_chunk(self, decoding: int) -> int:
+        if not decoding or not self._shares_cores:
+            return PREFILL_CHUNK
+        # Twice as many rows take, at worst, twice the time; few rows take less.
+        return min(PREFILL_CHUNK, max(PREFILL_CHUNK_BESIDE, 2 * decoding))
+
+    def next_for_codec(self) -> Sequence | None:
+        """A sequence with enough codes for a chunk of audio; it goes behind the others."""
         with self._changed:
-            del self._playing[task.id]
-            self._slots.append(task.slot)
+            for sequence in self._running:
+                if sequence.output and sequence.output.ready(sequence.frames_done):
+                    self._running.remove(sequence)
+                    self._running.append(sequence)
+                    return sequence
+            return None
+
+    def finish(self, sequence: Sequence) -> None:
+        """The sequence has ended, well or not; its slot is free."""
+        with self._changed:
+            self._free(sequence)
+
+    def _free(self, sequence: Sequence) -> None:
+        self._running.remove(sequence)
+        self._slots.append(sequence.slot)
+        sequence.finished = True
 
     def counts(self) -> dict[str, int]:
         with self._changed:
-            return {"queued": len(self._waiting), "running": len(self._playing)}
+            return {"queued": len(self._waiting), "running": len(self._running)}
 
-    def statuses(self) -> dict[int, dict[str, Any]]:
-        """The status of every song, by its id."""
+    def states(self) -> dict[int, SequenceState]:
+        """The state of every sequence, by its id."""
         with self._changed:
-            waiting = {
-                task.id: {"state": "queued", "position": position}
-                for position, task in enumerate(self._waiting, start=1)
+            waiting: dict[int, SequenceState] = {
+                sequence.id: Queued(position)
+                for position, sequence in enumerate(self._waiting, start=1)
             }
-            return waiting | {task.id: task.status() for task in self._playing.values()}
+            running = {
+                sequence.id: Generating(sequence.frames_done, sequence.request.frames)
+                for sequence in self._running
+            }
+            return waiting | running
 
 
-def _ask_again(seconds: float) -> str:
-    """The gateway reads the number."""
-    return f"ask again in {max(1, math.ceil(seconds))} s"
+def _queue_full(problem: str, seconds: float) -> QueueFull:
+    retry_after = max(1, math.ceil(seconds))
+    return QueueFull(f"{problem}; ask again in {retry_after} s", retry_after=retry_after)

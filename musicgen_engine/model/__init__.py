@@ -1,0 +1,12 @@
+"""The model's arithmetic in torch: transformer, sampler, codec.
+
+```
+backend            the seam: ModelInput → logits; what may compute them
+backend_loader     chooses a backend and lets it prove itself
+transformer        the decoder over a KV cache → attention, linear, positions, kv_cache
+conditioning       what a sequence is conditioned on
+sampler            logits → codes → guidance, rng
+delay_pattern      where codes stand in the model's input (no torch)
+streaming_codec    codes → audio, as a stream
+```
+"""

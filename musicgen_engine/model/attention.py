@@ -1,4 +1,4 @@
-"""Attention of new columns over keys and values that lie in a cache."""
+"""Attention over keys and values that lie in a cache."""
 
 from __future__ import annotations
 
@@ -8,35 +8,36 @@ from torch.nn import functional
 
 
 def attend_to_past(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Each of the n new columns sees all before it and itself.
+    """Causal attention of the last n positions.
 
-    On a CPU one column at a time: so it comes out the same to the bit whether it was decoded alone
-    or prefilled among others.
+    On a CPU one position at a time, so that it comes out the same to the bit whether it was decoded
+    alone or prefilled in a chunk.
 
     Args:
-        queries: [rows, heads, n, head_dim], of the last n columns.
-        keys, values: [rows, heads, columns, head_dim].
+        queries: [rows, heads, n, head_dim], of the last n positions.
+        keys, values: [rows, heads, positions, head_dim].
 
     Returns:
         [rows, heads, n, head_dim]
     """
-    n, columns = queries.shape[2], keys.shape[2]
+    n, positions = queries.shape[2], keys.shape[2]
     attend = functional.scaled_dot_product_attention
     if n == 1:
         return attend(queries, keys, values)
     if queries.device.type == "cpu":
-        ends = range(columns - n + 1, columns + 1)
+        ends = range(positions - n + 1, positions + 1)
         outputs = [
             attend(query[:, :, None], keys[:, :, :end], values[:, :, :end])
             for query, end in zip(queries.unbind(dim=2), ends, strict=True)
         ]
         return torch.cat(outputs, dim=2)
-    past = torch.ones(n, columns, dtype=torch.bool, device=queries.device).tril(columns - n)
-    return attend(queries, keys, values, attn_mask=past)
+    mask = torch.ones(n, positions, dtype=torch.bool, device=queries.device).tril(positions - n)
+    return attend(queries, keys, values, attn_mask=mask)
 
 
 def attend_to_text(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Each of the n columns sees the whole text, all by itself: they are a batch.
+    """Attention of n positions over a whole text. The positions are a batch, so that each is
+    computed by itself.
 
     Args:
         queries: [n, heads, head_dim].

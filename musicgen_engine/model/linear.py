@@ -1,31 +1,47 @@
-"""A matrix to multiply by, laid out as the processor likes it."""
+"""Matrices to multiply by, without bias: x [rows, in] → [rows, out]."""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 
-class Linear:
-    """x [rows, in] → [rows, out], without bias.
+class Linear(Protocol):
+    def __init__(self, weight: Tensor) -> None:
+        """`weight`: [out, in], on its device and in its precision."""
 
-    On a CPU the weights are packed for oneDNN, once. That is faster than MKL on the unpacked ones,
-    above all at the few rows of a decode step; and its kernels add up in an order that does not
-    depend on the number of rows, so a row comes out the same to the bit in whatever company.
-    `packed=False` is the plain way, which has neither.
-    """
+    def __call__(self, x: Tensor) -> Tensor: ...
 
-    def __init__(self, weight: Tensor, packed: bool = True) -> None:
-        self._packed = packed and weight.device.type == "cpu" and weight.dtype == torch.float32
-        self._weight: Tensor = (
-            torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 2)  # laid out for 2 rows
-            if self._packed
-            else weight
-        )
+
+class PlainLinear:
+    """torch's own multiplication."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self._weight = weight
 
     def __call__(self, x: Tensor) -> Tensor:
-        if not self._packed:
-            return functional.linear(x, self._weight)
+        return functional.linear(x, self._weight)
+
+
+class PackedLinear:
+    """A float32 matrix on a CPU, packed once for oneDNN.
+
+    It is faster than MKL on the unpacked matrix, above all at the few rows of a decode step. Its
+    kernels add up in an order that does not depend on the number of rows, so a row comes out the
+    same to the bit whatever the other rows are. The exception is a single row: on AVX-512 oneDNN
+    takes another kernel for it where there are more than 1,024 inputs. So a single row is computed
+    twice.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        rows = 2  # the layout is best for this many
+        self._weight: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if len(x) == 1:
+            return self(x.repeat(2, 1))[:1]
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, None, "none", [], "")
         return y

@@ -1,9 +1,9 @@
-"""EnCodec's decoder as a stream: codes in, samples out, in pieces of any size.
+"""EnCodec's decoder as a stream: codes in, samples out, in chunks of any size.
 
 The decoder is a convolution over frames, an LSTM, and convolutions that make 640 samples of each
-frame. A frame of a convolution's output depends on a few frames of its input before and after
-(`reach`): pieces overlap by these. The LSTM carries its state from piece to piece. However a song
-is cut, its samples are those of one decode of the whole, but for rounding.
+frame. A frame of a convolution's output depends on a few frames of its input before and after it,
+its `reach`: chunks overlap by these. The LSTM carries its state from chunk to chunk. Wherever a
+song is cut, its samples are those of one decode of the whole, except for rounding.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from protocol.request import SAMPLES_PER_FRAME, Codes, Samples
+from protocol.constants import SAMPLES_PER_FRAME, Codes, Samples
 
 FARTHEST = 4  # frames; EnCodec at 32 kHz reaches 3 before the LSTM and 1 behind it
 
 
-class Codec:
-    """All that streams share. Full scale of the samples is 1; everything is computed in float32.
+class StreamingCodec:
+    """What all streams share. Full scale of the samples is 1; everything is computed in float32.
 
-    Made of modules on the CPU, where their reach is exact to tell; they may be moved afterwards.
+    It is made from modules on the CPU, which may be moved to a device afterwards.
 
     Args:
         dequantize: int64 codes [channels, codebooks of a channel, n] → [channels, features, n].
@@ -34,7 +34,7 @@ class Codec:
             (left, right, left ...).
 
     Raises:
-        ValueError: the decoder cannot be streamed; says what of it is not supported.
+        ValueError: the decoder cannot be streamed; it names the part that is not supported.
     """
 
     def __init__(
@@ -53,21 +53,22 @@ class Codec:
         features = dequantize(torch.zeros(1, 1, 1, dtype=torch.int64)).shape[1]
         self.before = Convolutions(before, features, 1)
         self.after = Convolutions(after, lstm.hidden_size, SAMPLES_PER_FRAME)
-        self.reach = self.before.reach + self.after.reach  # frames that a frame's samples wait for
+        # Later frames that the samples of a frame depend on.
+        self.lookahead = self.before.reach + self.after.reach
 
     @property
     def device(self) -> torch.device:
         return next(self.lstm.parameters()).device
 
     def stream(self, first: int = 0) -> CodecStream:
-        """A new song, of which samples from frame `first` on are wanted."""
+        """A stream that gives the samples from frame `first` on."""
         return CodecStream(self, first)
 
 
 class CodecStream:
-    """One song on its way through the codec."""
+    """The state of one song in the codec."""
 
-    def __init__(self, codec: Codec, first: int) -> None:
+    def __init__(self, codec: StreamingCodec, first: int) -> None:
         self._codec = codec
         self._before = _Overlap(codec.before, 0)
         self._after = _Overlap(codec.after, first)
@@ -75,13 +76,13 @@ class CodecStream:
 
     @torch.inference_mode()
     def push(self, codes: Codes, last: bool) -> Samples:
-        """The samples that are certain now: [channels, m], after those of earlier pushes.
+        """The next samples that are certain: [channels, m].
 
-        A frame's samples come `reach` frames later, those before `first` never: up to there nothing
-        but the LSTM's state is computed. The `last` push gives all the rest.
+        The samples of a frame come `lookahead` frames later; the `last` push gives all the rest. Up
+        to frame `first` nothing but the LSTM's state is computed.
 
         Args:
-            codes: [codebooks, n], the frames after those of earlier pushes; n may be 0.
+            codes: [codebooks, n], the next frames; n may be 0.
         """
         channels = self._codec.channels
         sides = np.stack([codes[side::channels] for side in range(channels)])
@@ -111,8 +112,8 @@ class Convolutions:
         self.module = module
         self.hop = hop
         frames = 2 * FARTHEST + 1
-        # Item i has a NaN at frame i: it turns all that depends on this frame into NaN, the edges
-        # with their padding included.
+        # Item i has a NaN at frame i, which turns every output that depends on this frame into NaN,
+        # at the padded edges too.
         probe = torch.zeros(frames, features, frames)
         probe.diagonal(dim1=0, dim2=2).fill_(math.nan)
         with torch.inference_mode():
@@ -129,7 +130,7 @@ class Convolutions:
 
 
 class _Overlap:
-    """One song's way through convolutions: keeps the input that output to come depends on."""
+    """The state of one song in convolutions: the input that later output depends on."""
 
     def __init__(self, stage: Convolutions, first: int) -> None:
         self._stage = stage
@@ -144,8 +145,8 @@ class _Overlap:
         if self._kept is not None:
             frames = torch.cat([self._kept, frames], dim=-1)
         end = start + frames.shape[-1]
-        # The module pads its input at both ends. That is right at the song's own ends alone, as in
-        # a whole decode: elsewhere the output within reach of an end is dropped, or comes later.
+        # The module pads its input at both ends. That is right only at the ends of the song; at
+        # others the output within reach of the end is dropped, and comes with the next push.
         ready = max(self._next, end if last else end - reach)
         if ready > self._next:
             output: Tensor = module(frames)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def sent(host: Tensor, device: torch.device) -> Tensor:
-    """`host` on the device. From memory that is not pinned, a copy would wait for all that the
-    device has yet to do."""
+def to_device(host: Tensor, device: torch.device) -> Tensor:
+    """`host` on the device. A copy from memory that is not pinned would wait for all the work that
+    the device has queued."""
     return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host

@@ -1,11 +1,10 @@
-"""MusicGen's transformer over a static cache: one step for all songs, wherever each of them is.
+"""MusicGen's transformer over a KV cache: one forward pass for all sequences of a batch.
 
-A song has a slot: a place in the cache for two rows, one conditioned on its text and one not
-(classifier-free guidance). A step takes a piece of each song, one column or more, and runs all
-columns through the matrices together. Only attention is done song by song, each over its own past.
-So neither the number of the others nor their length changes a song: on a CPU, in float32 and with
-packed weights, every column is computed by the same kernels whatever shares its step, and comes out
-the same to the bit.
+A sequence has a slot in the cache, with a place for each of its guidance rows. A forward pass takes
+one or more positions of each sequence and runs all rows of all positions through the matrices
+together. Attention is done sequence by sequence, each over its own past, so a sequence does not
+depend on the length or number of its batch mates. On a CPU, in float32 and with packed matrices,
+the same kernels compute a position whatever shares its batch: it comes out the same to the bit.
 
 Source: audiocraft `models/lm.py` and `modules/transformer.py`.
 """
@@ -15,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import accumulate
 
 import numpy as np
 import torch
@@ -23,23 +21,29 @@ from torch import Tensor
 from torch.nn import functional
 
 from musicgen_engine.model.attention import attend_to_past, attend_to_text
+from musicgen_engine.model.backend import Integers, ModelInput
+from musicgen_engine.model.conditioning import Conditioning
+from musicgen_engine.model.guidance import CLASSIFIER_FREE
+from musicgen_engine.model.kv_cache import KVCache
 from musicgen_engine.model.linear import Linear
 from musicgen_engine.model.positions import rotate, rotations, sinusoids
-from musicgen_engine.model.transfer import sent
-from musicgen_engine.model.delay_pattern import Frames
+from musicgen_engine.model.transfer import to_device
 
-ROWS = 2  # of a song: conditional, unconditional
+Norm = tuple[Tensor, Tensor]  # weight and bias, [dim] each
+Place = Callable[[Tensor], Tensor]  # onto the device, in its precision
 
 
 @dataclass(frozen=True)
-class Shape:
+class TransformerConfig:
     layers: int
     dim: int
-    heads: int  # of the attention
-    feed: int  # width between the two matrices behind it
+    heads: int
+    ffn_dim: int
     codebooks: int
-    card: int
-    rotary: bool  # positions, rather than sinusoids
+    vocab_size: int  # of one codebook, without the special token
+    rotary: bool  # rotary positions rather than sinusoids
+    cross_attention: bool = True
+    rows: int = CLASSIFIER_FREE.rows  # guidance rows that a slot has room for
 
     @property
     def head_dim(self) -> int:
@@ -47,203 +51,301 @@ class Shape:
 
     @property
     def parameters(self) -> int:
-        """Of all matrices; the norms have next to none."""
-        layer = self.dim * (8 * self.dim + 2 * self.feed)
-        return self.layers * layer + 2 * self.dim * self.codebooks * (self.card + 1)
+        """Those of all matrices; the norms have next to none."""
+        attention = (8 if self.cross_attention else 4) * self.dim
+        layer = self.dim * (attention + 2 * self.ffn_dim)
+        return self.layers * layer + 2 * self.dim * self.codebooks * (self.vocab_size + 1)
 
-    def cached(self, columns: int, tokens: int) -> int:
-        """Numbers kept for a song of so many columns with so many tokens of text."""
-        return self.layers * 2 * self.dim * (ROWS * columns + tokens)
+    def cached_numbers(self, positions: int, tokens: int) -> int:
+        """Numbers that the cache keeps for a slot of so many positions and tokens of text."""
+        return self.layers * 2 * self.dim * (self.rows * positions + tokens)
+
+
+@dataclass(frozen=True)
+class AttentionWeights:
+    """Matrices are [out, in]."""
+
+    norm: Norm
+    qkv: Tensor  # to queries, keys and values: [3 * dim, dim]
+    out: Tensor
 
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """Matrices are [out, in]; norms are weight and bias, [dim] each."""
-
-    norm_self: tuple[Tensor, Tensor]
-    self_in: Tensor  # to queries, keys, values: [3 * dim, dim]
-    self_out: Tensor
-    norm_cross: tuple[Tensor, Tensor]
-    cross_in: Tensor  # the same
-    cross_out: Tensor
-    norm_feed: tuple[Tensor, Tensor]
-    feed_in: Tensor
-    feed_out: Tensor
+    self_attention: AttentionWeights
+    cross_attention: AttentionWeights | None
+    norm_ffn: Norm
+    ffn_in: Tensor
+    ffn_out: Tensor
 
 
 @dataclass(frozen=True)
 class Weights:
-    """`layers` hands them over one by one, so that each can be dropped once it is packed."""
+    """`layers` hands the layers over one by one, so that each can be dropped once it is placed."""
 
-    shape: Shape
-    embeddings: Tensor  # [codebooks, card + 1, dim]; the last one is the special token's
+    config: TransformerConfig
+    embeddings: Tensor  # [codebooks, vocab_size + 1, dim]; the last one is the special token's
     layers: Iterable[LayerWeights]
-    norm_out: tuple[Tensor, Tensor]
-    heads: Tensor  # one for each codebook: [codebooks * card, dim]
+    norm_out: Norm
+    heads: Tensor  # one for each codebook: [codebooks * vocab_size, dim]
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Tokens [codebooks, n] of a song's columns from `start` on."""
+class _Segment:
+    """The positions of one sequence in a forward pass, row after row."""
 
     slot: int
-    start: int
-    tokens: Frames
+    x: slice  # its rows among all rows of the pass
+    start: int  # its new positions in the cache
+    end: int
+    texts: tuple[bool, ...]  # for each guidance row: does it attend to a text?
+
+    @property
+    def rows(self) -> int:
+        return len(self.texts)
+
+    @property
+    def length(self) -> int:
+        return self.end - self.start
+
+    def row(self, row: int) -> range:
+        """The positions of one guidance row."""
+        first = self.x.start + row * self.length
+        return range(first, first + self.length)
 
 
 @dataclass(frozen=True)
-class _Span:
-    """Where a piece is among all columns of a step, and what its attention looks at."""
+class _Pass:
+    """All that the layers must know of a forward pass."""
 
-    columns: slice
-    keys: slice  # of the cache's columns: those that the piece adds
-    past: slice  # all up to them
-    slot: int
+    segments: Sequence[_Segment]
+    rotations: Tensor | None  # [rows of the pass, 2, head_dim]
+    texts: list[tuple[int, int, int]]  # slot, guidance row and length of each row with a text
+    text_rows: Tensor  # the positions of these among the rows of the pass
 
 
-class Decoder:
+class Transformer:
+    """A Backend in torch. With `PlainLinear` it is the reference of all others."""
+
     def __init__(
         self,
         weights: Weights,
         slots: int,
-        columns: int,
+        positions: int,
         device: torch.device,
         precision: torch.dtype,
-        packed: bool = True,
+        linear: Callable[[Tensor], Linear],
     ) -> None:
-        """`columns` are those of the longest window; `packed`: see Linear."""
+        """`positions` are those of the longest window with its prefix."""
 
         def place(tensor: Tensor) -> Tensor:
             return tensor.detach().to(device, precision)
 
-        self._shape = shape = weights.shape
+        self._config = config = weights.config
         self._device = device
-        cache = (shape.layers, slots, 2, ROWS, shape.heads, columns, shape.head_dim)
-        # Never cleared: attention sees only what the song in the slot has written.
-        self._cache = torch.empty(cache, device=device, dtype=precision)
+        self._cache = KVCache.allocate(
+            config.layers, slots, config.rows, config.heads, positions, config.head_dim,
+            device, precision,
+        )  # fmt: skip
+        self._conditionings: dict[int, Conditioning] = {}  # by slot
         self._embeddings = place(weights.embeddings).flatten(0, 1)
-        self._offsets = torch.arange(shape.codebooks, device=device)[:, None] * (shape.card + 1)
-        # Sinusoids [columns, dim], or rotations [columns, 2, head_dim]: those in full precision.
+        token_count = config.vocab_size + 1
+        self._offsets = torch.arange(config.codebooks, device=device)[:, None] * token_count
+        # Sinusoids [positions, dim], or rotations [positions, 2, head_dim] in full precision.
         self._positions = (
-            rotations(columns, shape.head_dim).to(device)
-            if shape.rotary
-            else place(sinusoids(columns, shape.dim))
+            rotations(positions, config.head_dim).to(device)
+            if config.rotary
+            else place(sinusoids(positions, config.dim))
         )
         self._layers = [
-            _Layer(layer, cache, shape, place, packed)
-            for layer, cache in zip(weights.layers, self._cache, strict=True)
+            _Layer(layer, index, self._cache, config, place, linear)
+            for index, layer in enumerate(weights.layers)
         ]
-        self._norm_out = _Norm(weights.norm_out, place)
-        self._heads = Linear(place(weights.heads), packed)
+        self._norm_out = _LayerNorm(weights.norm_out, place)
+        self._heads = linear(place(weights.heads))
 
     @torch.inference_mode()
-    def condition(self, slot: int, text: Tensor) -> None:
-        """The next song in `slot` follows `text`: [tokens, dim], the encoder's output."""
-        text = text.to(self._device, self._cache.dtype)
-        for layer in self._layers:
-            layer.condition(slot, text)
+    def set_conditioning(self, slot: int, conditioning: Conditioning) -> None:
+        self._conditionings[slot] = conditioning
+        for row, text in enumerate(conditioning.cross):
+            placed = None if text is None else text.to(self._device, self._cache.data.dtype)
+            for layer in self._layers:
+                layer.set_text(slot, row, placed)
+        if conditioning.prefix is not None:
+            prefix = conditioning.prefix.to(self._device, self._cache.data.dtype)
+            rows, length, _ = prefix.shape
+            texts = _texts(conditioning)
+            self._run(
+                prefix.flatten(0, 1), [_Segment(slot, slice(0, rows * length), 0, length, texts)]
+            )
 
     @torch.inference_mode()
-    def step(self, pieces: Sequence[Piece]) -> Tensor:
-        """Runs the pieces, each a continuation of what its slot has seen since column 0.
+    def forward(self, batch: ModelInput) -> Tensor:
+        segments, sources = self._segments(batch)
+        embedded = self._embed(to_device(torch.from_numpy(batch.tokens), self._device))
+        source = to_device(torch.from_numpy(sources), self._device)
+        x = self._run(embedded[source], segments)
+        last = [segment.row(row)[-1] for segment in segments for row in range(segment.rows)]
+        logits = self._heads(self._norm_out(x[last])).float()
+        return logits.view(-1, self._config.codebooks, self._config.vocab_size)
 
-        Returns:
-            What follows the last column of each piece: logits, float32
-            [ROWS, pieces, codebooks, card].
-        """
-        tokens = torch.from_numpy(np.concatenate([piece.tokens for piece in pieces], axis=1))
-        ends = list(accumulate(piece.tokens.shape[1] for piece in pieces))
-        spans = [_span(piece, end) for piece, end in zip(pieces, ends, strict=True)]
-        positions = torch.cat([self._positions[span.keys] for span in spans])
-        x = self._embed(sent(tokens, self._device))
-        if not self._shape.rotary:
-            x = x + positions
-        x = x.repeat(ROWS, 1)  # [ROWS * columns, dim]
-        for layer in self._layers:
-            x = layer(x, spans, positions if self._shape.rotary else None)
-        columns = x.view(ROWS, -1, self._shape.dim).unbind(1)
-        last = torch.stack([columns[end - 1] for end in ends], dim=1).flatten(0, 1)
-        logits = self._heads(self._norm_out(last)).float()
-        return logits.view(ROWS, len(pieces), self._shape.codebooks, self._shape.card)
+    def _segments(self, batch: ModelInput) -> tuple[list[_Segment], Integers]:
+        """The segments, and the token of the batch that each row of the pass embeds."""
+        segments, sources, first, token = [], [], 0, 0
+        sequences = (batch.slots.tolist(), batch.starts.tolist(), batch.lengths.tolist())
+        for slot, start, length in zip(*sequences, strict=True):
+            conditioning = self._conditionings[slot]
+            if conditioning.prefix is not None:
+                start += conditioning.prefix.shape[1]
+            texts = _texts(conditioning)
+            rows = slice(first, first + len(texts) * length)
+            segments.append(_Segment(slot, rows, start, start + length, texts))
+            sources.append(np.tile(np.arange(token, token + length), len(texts)))
+            first, token = rows.stop, token + length
+        return segments, np.concatenate(sources)
 
     def _embed(self, tokens: Tensor) -> Tensor:
-        """[codebooks, columns] → [columns, dim]"""
+        """[codebooks, positions] → [positions, dim]"""
         # Codebook after codebook, as audiocraft adds them.
         codebooks = functional.embedding(tokens + self._offsets, self._embeddings).unbind()
         return reduce(torch.add, codebooks)
+
+    def _run(self, x: Tensor, segments: Sequence[_Segment]) -> Tensor:
+        """All layers on x: [rows of the pass, dim]."""
+        runs = [self._positions[segment.start : segment.end] for segment in segments]
+        positions = torch.cat(
+            [run for run, segment in zip(runs, segments, strict=True) for _ in segment.texts]
+        )
+        if not self._config.rotary:
+            x = x + positions
+        rows = [
+            (segment, row) for segment in segments for row, text in enumerate(segment.texts) if text
+        ]
+        batch = _Pass(
+            segments,
+            rotations=positions if self._config.rotary else None,
+            texts=[(segment.slot, row, segment.length) for segment, row in rows],
+            text_rows=to_device(
+                torch.tensor([x for segment, row in rows for x in segment.row(row)]), x.device
+            ),
+        )
+        for layer in self._layers:
+            x = layer(x, batch)
+        return x
 
 
 class _Layer:
     def __init__(
         self,
         weights: LayerWeights,
-        cache: Tensor,
-        shape: Shape,
-        place: Callable[[Tensor], Tensor],
-        packed: bool,
+        index: int,
+        cache: KVCache,
+        config: TransformerConfig,
+        place: Place,
+        linear: Callable[[Tensor], Linear],
     ) -> None:
-        def linear(weight: Tensor) -> Linear:
-            return Linear(place(weight), packed)
+        self._self_attention = _SelfAttention(
+            weights.self_attention, index, cache, config, place, linear
+        )
+        self._cross_attention = (
+            _CrossAttention(weights.cross_attention, config, place, linear)
+            if weights.cross_attention
+            else None
+        )
+        self._norm_ffn = _LayerNorm(weights.norm_ffn, place)
+        self._ffn_in = linear(place(weights.ffn_in))
+        self._ffn_out = linear(place(weights.ffn_out))
 
-        self._heads = shape.heads
-        self._cache = cache  # [slots, 2 (keys, values), ROWS, heads, columns, head_dim]
-        self._texts: dict[int, Tensor] = {}  # slot → [2 (keys, values), heads, tokens, head_dim]
-        self._norm_self = _Norm(weights.norm_self, place)
-        self._self_in = linear(weights.self_in)
-        self._self_out = linear(weights.self_out)
-        self._norm_cross = _Norm(weights.norm_cross, place)
-        self._cross_queries = linear(weights.cross_in[: shape.dim])
-        self._cross_keys_values = linear(weights.cross_in[shape.dim :])
-        self._cross_out = linear(weights.cross_out)
-        self._norm_feed = _Norm(weights.norm_feed, place)
-        self._feed_in = linear(weights.feed_in)
-        self._feed_out = linear(weights.feed_out)
+    def set_text(self, slot: int, row: int, text: Tensor | None) -> None:
+        if self._cross_attention:
+            self._cross_attention.set_text(slot, row, text)
 
-    def condition(self, slot: int, text: Tensor) -> None:
-        keys_values = self._cross_keys_values(text).view(len(text), 2, self._heads, -1)
-        self._texts[slot] = keys_values.permute(1, 2, 0, 3).contiguous()
-
-    def __call__(self, x: Tensor, spans: Sequence[_Span], rotations: Tensor | None) -> Tensor:
-        """x: [ROWS * columns, dim]; rotations: [columns, 2, head_dim], if positions are rotary."""
-        x = x + self._attend_to_past(self._norm_self(x), spans, rotations)
-        # The unconditional rows have no text: keys and values of nothing are zero, for there is no
-        # bias, and nothing would be added.
-        conditional = x[: len(x) // ROWS]
-        conditional += self._attend_to_text(self._norm_cross(conditional), spans)
-        return x + self._feed_out(functional.gelu(self._feed_in(self._norm_feed(x))))
-
-    def _attend_to_past(
-        self, x: Tensor, spans: Sequence[_Span], rotations: Tensor | None
-    ) -> Tensor:
-        projected = self._self_in(x).view(ROWS, len(x) // ROWS, 3, self._heads, -1)
-        if rotations is not None:
-            projected[:, :, :2] = rotate(projected[:, :, :2], rotations)
-        queries, *new = projected.permute(2, 0, 3, 1, 4)  # each [ROWS, heads, columns, head_dim]
-        outputs = torch.empty_like(projected[:, :, 0]).transpose(1, 2)
-        for span in spans:
-            keys, values = self._cache[span.slot]
-            keys[:, :, span.keys] = new[0][:, :, span.columns]
-            values[:, :, span.keys] = new[1][:, :, span.columns]
-            outputs[:, :, span.columns] = attend_to_past(
-                queries[:, :, span.columns], keys[:, :, span.past], values[:, :, span.past]
-            )
-        return self._self_out(outputs.transpose(1, 2).reshape(x.shape))
-
-    def _attend_to_text(self, x: Tensor, spans: Sequence[_Span]) -> Tensor:
-        queries = self._cross_queries(x).view(len(x), self._heads, -1)
-        outputs = [attend_to_text(queries[span.columns], *self._texts[span.slot]) for span in spans]
-        return self._cross_out(torch.cat(outputs).flatten(1))
+    def __call__(self, x: Tensor, batch: _Pass) -> Tensor:
+        x = self._self_attention(x, batch)
+        if self._cross_attention and batch.texts:
+            x = self._cross_attention(x, batch)
+        return x + self._ffn_out(functional.gelu(self._ffn_in(self._norm_ffn(x))))
 
 
-class _Norm:
-    def __init__(self, norm: tuple[Tensor, Tensor], place: Callable[[Tensor], Tensor]) -> None:
+class _SelfAttention:
+    def __init__(
+        self,
+        weights: AttentionWeights,
+        layer: int,
+        cache: KVCache,
+        config: TransformerConfig,
+        place: Place,
+        linear: Callable[[Tensor], Linear],
+    ) -> None:
+        self._layer, self._cache, self._heads = layer, cache, config.heads
+        self._norm = _LayerNorm(weights.norm, place)
+        self._qkv = linear(place(weights.qkv))
+        self._out = linear(place(weights.out))
+
+    def __call__(self, x: Tensor, batch: _Pass) -> Tensor:
+        """x: [rows of the pass, dim]"""
+        qkv = self._qkv(self._norm(x)).view(len(x), 3, self._heads, -1)
+        if batch.rotations is not None:
+            qkv[:, :2] = rotate(qkv[:, :2], batch.rotations)
+        outputs = torch.empty_like(qkv[:, 0])
+        for segment in batch.segments:
+            # [3, rows, heads, positions, head_dim]
+            new = qkv[segment.x].view(segment.rows, segment.length, 3, self._heads, -1)
+            new = new.permute(2, 0, 3, 1, 4)
+            keys, values = self._cache.layer(self._layer, segment.slot)
+            keys, values = keys[: segment.rows], values[: segment.rows]
+            keys[:, :, segment.start : segment.end] = new[1]
+            values[:, :, segment.start : segment.end] = new[2]
+            past = slice(segment.end)
+            attended = attend_to_past(new[0], keys[:, :, past], values[:, :, past])
+            outputs[segment.x] = attended.transpose(1, 2).flatten(0, 1)
+        return x + self._out(outputs.flatten(1))
+
+
+class _CrossAttention:
+    """The rows without a text are left as they are: without biases, keys and values of the null
+    text are zero, and nothing would be added."""
+
+    def __init__(
+        self,
+        weights: AttentionWeights,
+        config: TransformerConfig,
+        place: Place,
+        linear: Callable[[Tensor], Linear],
+    ) -> None:
+        self._heads = config.heads
+        self._norm = _LayerNorm(weights.norm, place)
+        self._queries = linear(place(weights.qkv[: config.dim]))
+        self._keys_values = linear(place(weights.qkv[config.dim :]))
+        self._out = linear(place(weights.out))
+        # (slot, row) → [2 (keys, values), heads, tokens, head_dim]
+        self._texts: dict[tuple[int, int], Tensor] = {}
+
+    def set_text(self, slot: int, row: int, text: Tensor | None) -> None:
+        self._texts.pop((slot, row), None)
+        if text is not None:
+            keys_values = self._keys_values(text).view(len(text), 2, self._heads, -1)
+            self._texts[slot, row] = keys_values.permute(1, 2, 0, 3).contiguous()
+
+    def __call__(self, x: Tensor, batch: _Pass) -> Tensor:
+        """x: [rows of the pass, dim]"""
+        rows = batch.text_rows
+        queries = self._queries(self._norm(x[rows])).view(len(rows), self._heads, -1)
+        parts = torch.split(queries, [length for _, _, length in batch.texts])
+        attended = [
+            attend_to_text(part, *self._texts[slot, row])
+            for part, (slot, row, _) in zip(parts, batch.texts, strict=True)
+        ]
+        return x.index_add(0, rows, self._out(torch.cat(attended).flatten(1)))
+
+
+class _LayerNorm:
+    def __init__(self, norm: Norm, place: Place) -> None:
         self._weight, self._bias = map(place, norm)
 
     def __call__(self, x: Tensor) -> Tensor:
         return functional.layer_norm(x, self._weight.shape, self._weight, self._bias, eps=1e-5)
 
 
-def _span(piece: Piece, end: int) -> _Span:
-    count = piece.tokens.shape[1]
-    until = piece.start + count
-    return _Span(slice(end - count, end), slice(piece.start, until), slice(until), piece.slot)
+def _texts(conditioning: Conditioning) -> tuple[bool, ...]:
+    return tuple(text is not None for text in conditioning.cross)

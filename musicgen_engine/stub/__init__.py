@@ -1,0 +1,10 @@
+"""What Triton's stubs run. It never imports torch.
+
+```
+variant         a variant: tensors ↔ requests
+front           the model `musicgen`: relays to the variants
+engine_process  starts, watches and restarts the engine process
+tensors         between Triton's tensors and Python's values
+metrics         the engine's metrics among Triton's own
+```
+"""

@@ -1,10 +1,10 @@
-"""The engine process as its stub sees it: started, watched, told what to do, and started again.
+"""The engine process as its stub sees it: started, watched and started again.
 
-    starting ─→ loading ─→ ready
-        ↑          │         │      the process ends: every song in flight fails at once
-        └─ back-off ←────────┘      (at once the first time, later after 2, 4, 8 … 60 s)
+    loading ─→ ready
+       ↑         │      the process ends: every request in progress fails at once
+       └─ delay ←┘      (none the first time, then 2, 4, 8 … 60 s)
 
-While it waits to try again the engine is `failed`, with the reason, and new songs are refused.
+During a delay the engine is `failed`, with the reason, and new requests are refused.
 """
 
 from __future__ import annotations
@@ -18,29 +18,39 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
-
-from musicgen_engine.channel import Channel, Message
-from protocol.errors import EngineUnavailable, GenerationFailed, ServiceError
+from musicgen_engine.channel import Channel
 from musicgen_engine.logs import about
+from musicgen_engine.messages import (
+    Cancel,
+    Chunk,
+    Command,
+    EngineReport,
+    Failed,
+    Failure,
+    Loading,
+    MetricsReport,
+    Ready,
+    SequenceReport,
+    SequenceState,
+    Submit,
+)
 from musicgen_engine.metrics import GAUGES
-from protocol.request import Codes, Samples, Song
+from protocol.errors import EngineUnavailable, GenerationFailed, ServiceError
+from protocol.request import GenerationRequest
 
-PROVEN = 10.0  # seconds ready after which a death counts as the first
-SILENCE = 120.0  # seconds without a sign of life (one comes every second) that mean a hung engine
+STABLE = 10.0  # seconds of being ready after which a death counts as the first
+SILENCE = 120.0  # seconds without a message (one comes every second) that mean a hung engine
 EXIT = 2.0  # seconds for an engine to end after it has closed the channel
-MAX_DELAY = 60.0  # seconds, between two tries at the most
-WATCH = 0.2  # seconds between two looks for cancelled songs
-
-Measures = Mapping[str, float]  # by their names in `measures`
+MAX_DELAY = 60.0  # seconds between two starts
+CANCEL_INTERVAL = 0.2  # seconds between two looks for cancelled requests
 
 log = logging.getLogger("engine")
 
 
-class Listener(Protocol):
-    """Who asked for a song and waits for it."""
+class OutputSink(Protocol):
+    """Gets everything about one request; `error` or the last chunk is the end."""
 
     @property
     def request_id(self) -> str: ...
@@ -48,66 +58,58 @@ class Listener(Protocol):
     @property
     def cancelled(self) -> bool: ...
 
-    def status(self, status: dict[str, Any]) -> None: ...
+    def status(self, state: SequenceState) -> None: ...
 
-    def chunk(
-        self,
-        audio: Samples,
-        codes: Codes,
-        sample_rate: int,
-        revision: str,
-        status: dict[str, Any],
-        last: bool,
-    ) -> None: ...
+    def chunk(self, chunk: Chunk) -> None: ...
 
     def error(self, error: ServiceError) -> None: ...
 
 
 class EngineProcess:
-    """`command` is run with the number of its end of the channel appended. `tell` hears its
-    measures: gauges as they are, counters by what has come to them."""
+    """`command` is run with the number of its end of the channel appended. `on_metrics` gets the
+    metrics: gauges as they are, counters as what was added."""
 
-    def __init__(self, command: Sequence[str], tell: Callable[[Measures], None]) -> None:
+    def __init__(
+        self, command: Sequence[str], on_metrics: Callable[[Mapping[str, float]], None]
+    ) -> None:
         self._command = list(command)
-        self._tell = tell
+        self._on_metrics = on_metrics
         self._ids = itertools.count(1)
         self._lock = threading.RLock()  # guards all below
-        self._listeners: dict[int, Listener] = {}
-        self._dropped: set[int] = set()  # songs whose listeners could not be reached
-        self._state: dict[str, Any] = {}
+        self._sinks: dict[int, OutputSink] = {}
+        self._undeliverable: set[int] = set()  # requests whose sinks failed
+        self._report = EngineReport(Loading(), queued=0, running=0)
         self._ready_since: float | None = None
         self._stopping = threading.Event()
         self._start()
         self._threads = [
             threading.Thread(target=target, daemon=True)
-            for target in (self._supervise, self._watch)
+            for target in (self._supervise, self._forward_cancellations)
         ]
         for thread in self._threads:
             thread.start()
 
-    def submit(self, song: Song, listener: Listener) -> None:
-        """Hands the song over; everything about it comes to `listener`, its end exactly once.
+    def submit(self, request: GenerationRequest, sink: OutputSink) -> None:
+        """Hand the request over; `sink` gets its end exactly once.
 
         Raises:
             ServiceError: why the engine, which failed, is not running now.
         """
-        message, payload = _message(song)
         with self._lock:
-            if self._state["state"] == "failed":
-                raise ServiceError.of(self._state["code"], self._state["message"])
+            if isinstance(self._report.state, Failed):
+                raise self._report.state.error
             id = next(self._ids)
-            self._listeners[id] = listener
+            self._sinks[id] = sink
             channel = self._channel
-        named = {**message, "id": id, "request_id": listener.request_id}
-        # Not under the lock: the engine may be busy telling us something before it reads.
-        self._send(channel, named, payload)
+        # Outside the lock: the engine may be busy sending before it receives.
+        self._send(channel, Submit(id, sink.request_id, request))
 
-    def status(self) -> dict[str, Any]:
+    def report(self) -> EngineReport:
         with self._lock:
-            return self._state
+            return self._report
 
     def stop(self) -> None:
-        """Ends the engine process; songs in flight fail."""
+        """End the engine process; requests in progress fail."""
         with self._lock:
             self._stopping.set()
             self._process.kill()
@@ -124,22 +126,22 @@ class EngineProcess:
             with theirs:
                 command = [*self._command, str(theirs.fileno())]
                 self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
-            self._state = {"state": "loading", "bytes": 0, "total_bytes": None}
+            self._report = EngineReport(Loading(), queued=0, running=0)
 
-    def _send(self, channel: Channel, message: Message, payload: bytes = b"") -> None:
-        with suppress(OSError):  # it has just died: `_supervise` is about to tell every listener
-            channel.send(message, payload)
+    def _send(self, channel: Channel, message: Command) -> None:
+        with suppress(OSError):  # it has just died, and `_supervise` is about to tell every sink
+            channel.send(message)
 
     def _supervise(self) -> None:
         failures = 0
         while not self._stopping.is_set():
             self._receive()
             exit_code = self._reap()
-            self._measure(dict.fromkeys(GAUGES, 0))
+            self._update_metrics(dict.fromkeys(GAUGES, 0))
             with self._lock:
-                proven = self._ready_since and time.monotonic() - self._ready_since > PROVEN
-                failures = 1 if proven else failures + 1
-                delay = self._bury(exit_code, failures)
+                stable = self._ready_since and time.monotonic() - self._ready_since > STABLE
+                failures = 1 if stable else failures + 1
+                delay = self._fail_all(exit_code, failures)
                 if not delay:
                     self._start_again()
             if delay:
@@ -147,29 +149,63 @@ class EngineProcess:
                 self._start_again()
 
     def _start_again(self) -> None:
-        """A host that has no room for a process now is an engine that ends at once."""
+        """An engine that cannot be started, for want of memory perhaps, counts as one that ends at
+        once."""
         try:
             self._start()
         except OSError as error:
             reason = EngineUnavailable(f"the engine cannot be started ({error.strerror}); retry")
             with self._lock:
-                self._state = _failed(reason)
+                self._report = EngineReport(Failed.of(reason), queued=0, running=0)
 
     def _receive(self) -> None:
-        """Hands on what the engine says until it ends, or is so silent that it is ended."""
+        """Dispatch messages until the engine ends, or is silent for so long that it is killed."""
         with suppress(EOFError):
             while True:
                 if self._channel.silent_for(SILENCE):
                     self._process.kill()
-                self._hand_on(*self._channel.receive())
+                self._dispatch(self._channel.receive())
 
-    def _measure(self, measures: Measures) -> None:
-        if self._stopping.is_set():
-            return  # Triton waits for our end, and does not hear us any more
+    def _dispatch(self, message: object) -> None:
+        if isinstance(message, EngineReport):
+            with self._lock:
+                self._report = message
+                if isinstance(message.state, Ready) and not self._ready_since:
+                    self._ready_since = time.monotonic()
+        elif isinstance(message, MetricsReport):
+            self._update_metrics(message.values)
+        elif isinstance(message, SequenceReport | Chunk | Failure):
+            with self._lock:
+                sink = self._sinks.get(message.id)
+            if sink:  # else a report was on its way when the request ended
+                self._deliver(sink, message)
+
+    def _deliver(self, sink: OutputSink, message: SequenceReport | Chunk | Failure) -> None:
         try:
-            self._tell(measures)
-        except Exception:  # no measure is worth a song
-            log.exception("the engine's measures cannot be told")
+            if isinstance(message, SequenceReport):
+                sink.status(message.state)
+                return
+            if isinstance(message, Chunk):
+                sink.chunk(message)
+                if not message.last:
+                    return
+            else:
+                sink.error(message.reason.error)
+        except Exception:  # an undeliverable request must not cost the others theirs
+            log.exception("the song cannot be delivered", extra=about(sink.request_id))
+            with self._lock:
+                self._undeliverable.add(message.id)  # the thread that receives must not send
+            _fail(sink, GenerationFailed("the song could not be delivered; see the log"))
+        with self._lock:
+            del self._sinks[message.id]
+
+    def _update_metrics(self, values: Mapping[str, float]) -> None:
+        if self._stopping.is_set():
+            return  # Triton waits for this process to end and does not answer any more
+        try:
+            self._on_metrics(values)
+        except Exception:  # metrics must not cost a request
+            log.exception("the engine's metrics cannot be updated")
 
     def _reap(self) -> int:
         """The exit code of a process that has closed its channel."""
@@ -179,38 +215,12 @@ class EngineProcess:
             self._process.kill()
             return self._process.wait()
         finally:
-            self._channel.close()  # last: by now nobody can be stuck in the midst of sending
+            self._channel.close()  # last: by now no thread can be in the middle of sending
 
-    def _hand_on(self, message: Message, payload: bytes) -> None:
-        if message["kind"] == "state":
-            with self._lock:
-                self._state = {key: value for key, value in message.items() if key != "kind"}
-                if message["state"] == "ready" and not self._ready_since:
-                    self._ready_since = time.monotonic()
-            return
-        if message["kind"] == "measures":
-            return self._measure(message["measures"])
-        id = message["id"]
-        with self._lock:
-            listener = self._listeners.get(id)
-        if not listener:
-            return  # a status that was on its way when the song ended
-        try:
-            ended = _deliver(listener, message, payload)
-        except Exception:  # what a client does not get must not cost the others their songs
-            log.exception("the song cannot be delivered", extra=about(listener.request_id))
-            with self._lock:
-                self._dropped.add(id)  # not told here: who receives must not wait to send
-            _fail(listener, GenerationFailed("the song could not be delivered; see the log"))
-            ended = True
-        if ended:
-            with self._lock:
-                del self._listeners[id]
-
-    def _bury(self, exit_code: int, failures: int) -> float:
-        """After the process's end: tells everyone why, and gives the seconds until the next."""
-        if self._state["state"] == "failed":  # it said itself why
-            reason = ServiceError.of(self._state["code"], self._state["message"])
+    def _fail_all(self, exit_code: int, failures: int) -> float:
+        """The process has ended: tell every sink why. The seconds until the next start."""
+        if isinstance(self._report.state, Failed):  # the engine said itself why
+            reason = self._report.state.error
             delay = min(MAX_DELAY, 2.0**failures)
         else:
             how = signal.Signals(-exit_code).name if exit_code < 0 else f"exit code {exit_code}"
@@ -219,64 +229,27 @@ class EngineProcess:
         if not self._stopping.is_set():
             log.warning("%s", reason)
         if delay:
-            self._state = _failed(reason)
-        listeners, self._listeners = self._listeners, {}
-        for listener in listeners.values():
-            _fail(listener, reason)
+            self._report = EngineReport(Failed.of(reason), queued=0, running=0)
+        sinks, self._sinks = self._sinks, {}
+        for sink in sinks.values():
+            _fail(sink, reason)
         return delay
 
-    def _watch(self) -> None:
-        """Tells the engine of songs that nobody waits for any more."""
-        while not self._stopping.wait(WATCH):
+    def _forward_cancellations(self) -> None:
+        """Tell the engine of requests whose clients have gone."""
+        while not self._stopping.wait(CANCEL_INTERVAL):
             with self._lock:
-                listeners, channel = dict(self._listeners), self._channel
-                dropped, self._dropped = self._dropped, set()
-            # Again and again, until the song ends: the first time, it may not be there yet.
-            dropped |= {id for id, listener in listeners.items() if listener.cancelled}
-            for id in dropped:
-                self._send(channel, {"kind": "cancel", "id": id})
+                sinks, channel = dict(self._sinks), self._channel
+                cancelled, self._undeliverable = self._undeliverable, set()
+            # Again and again until the request ends: it may not have reached the engine yet.
+            cancelled |= {id for id, sink in sinks.items() if sink.cancelled}
+            for id in cancelled:
+                self._send(channel, Cancel(id))
 
 
-def _failed(reason: ServiceError) -> dict[str, Any]:
-    return {"state": "failed", "code": reason.code, "message": reason.message}
-
-
-def _message(song: Song) -> tuple[Message, bytes]:
-    """What tells the engine of a song, but for its id."""
-    fields = dict(vars(song))
-    codes, audio = fields.pop("codes"), fields.pop("prompt_audio")
-    rows = {
-        "codebooks": 0 if codes is None else len(codes),
-        "channels": 0 if audio is None else len(audio),
-    }
-    payload = b"".join(array.tobytes() for array in (codes, audio) if array is not None)
-    return {"kind": "song", "song": fields, **rows}, payload
-
-
-def _deliver(listener: Listener, message: Message, payload: bytes) -> bool:
-    """Gives a song's message to who waits for it; whether it was the last one."""
-    if message["kind"] == "status":
-        listener.status(message["status"])
-        return False
-    if message["kind"] == "chunk":
-        channels, samples = message["channels"], message["samples"]
-        audio, codes = np.split(np.frombuffer(payload, np.float32), [channels * samples])
-        listener.chunk(
-            audio.reshape(channels, samples),
-            codes.view(np.int32).reshape(message["codebooks"], -1),
-            message["sample_rate"],
-            message["revision"],
-            message["status"],
-            message["last"],
-        )
-        return bool(message["last"])
-    listener.error(ServiceError.of(message["code"], message["message"]))
-    return True
-
-
-def _fail(listener: Listener, error: ServiceError) -> None:
+def _fail(sink: OutputSink, error: ServiceError) -> None:
     try:
-        listener.error(error)
+        sink.error(error)
     except Exception:
-        extra = about(listener.request_id)
+        extra = about(sink.request_id)
         log.exception("the client could not be told: %s", error, extra=extra)

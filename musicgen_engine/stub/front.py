@@ -1,7 +1,7 @@
-"""The model `musicgen`: every variant behind one plain request and one plain response.
+"""The Triton model `musicgen`: every variant behind one plain request and one plain response.
 
-For tools that know nothing of decoupled models. It relays to the variant through Triton (business
-logic scripting), one thread a request: coroutines of one instance would wait for one another.
+It serves tools that do not know decoupled models. It relays to the variant through Triton (business
+logic scripting) with one thread per request: coroutines of one instance would wait for one another.
 """
 
 from __future__ import annotations
@@ -18,27 +18,28 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from c_python_backend_utils import ResponseIterator
 
+from musicgen_engine.logs import about, configure
+from musicgen_engine.repository import Repository
+from musicgen_engine.settings import Settings
 from musicgen_engine.stub import tensors
 from protocol.errors import (
     Cancelled,
+    EngineUnavailable,
     GenerationFailed,
-    InvalidInput,
+    InvalidField,
     ModelNotLoaded,
     QueueFull,
     ServiceError,
     UnknownModel,
 )
-from musicgen_engine.logs import about, configure
-from musicgen_engine.repository import Repository
-from protocol.settings import Settings
 from protocol.tensors import INPUTS, MODEL, OUTPUTS
 
-# A cancelled request is seen between the responses of a stream. That is of no use before Triton
-# 25.04, which can then stop the song, and of harm before 25.02, where an error that is not a
-# stream's first response never arrives here, and we would wait for ever.
+# A cancelled request is noticed between the responses of a stream; from Triton 25.04 on its song
+# can then be stopped. Before 25.02 an error that is not the first response of a stream never
+# arrives here, and the request would wait for ever: older variants are asked for one response.
 STREAM = hasattr(ResponseIterator, "cancel")
-# Relayed at once; each waits in a thread of its own, and until the first response in one of the 32
-# threads in which Triton carries all that this model sends.
+# Each request waits in a thread of its own, and until the first response also in one of the 32
+# threads in which Triton carries everything that this model sends.
 MAX_REQUESTS = 64 if STREAM else 24
 
 log = logging.getLogger("musicgen")
@@ -51,19 +52,19 @@ class TritonPythonModel:
         return config
 
     def initialize(self, args: dict[str, str]) -> None:
-        configure(args["model_name"], Settings.of(os.environ).log_format)
+        configure(args["model_name"], Settings.from_environment(os.environ).log_format)
         self._repository = Repository(Path(args["model_repository"]).parent)
         self._places = threading.BoundedSemaphore(MAX_REQUESTS)
 
     def execute(self, requests: list[Any]) -> None:
         for request in requests:
-            # Not a pool: a variant that never answers would keep it from ending.
+            # Not a pool: a variant that never answers would keep the pool from ending.
             threading.Thread(target=self._answer, args=(request,), daemon=True).start()
 
     def _answer(self, request: Any) -> None:
         sender = request.get_response_sender()
         try:
-            inputs = tensors.values(request)
+            inputs = tensors.inputs(request)
             if inputs:
                 with self._place():
                     outputs = self._relay(request, inputs)
@@ -98,7 +99,8 @@ class TritonPythonModel:
         chunks = []
         for response in responses:
             if response.has_error():
-                raise ServiceError.parse(response.error().message())
+                unavailable = EngineUnavailable("the model does not answer; ask again later")
+                raise ServiceError.tagged(response.error().message()) or unavailable
             if request.is_cancelled():
                 if STREAM:
                     responses.cancel()
@@ -110,19 +112,19 @@ class TritonPythonModel:
 
     def _variant(self, inputs: dict[str, Any]) -> str:
         if "MODEL" not in inputs:
-            raise InvalidInput("MODEL: missing; name the variant, as musicgen-small")
-        name = bytes(inputs["MODEL"]).decode(errors="replace")
+            raise InvalidField.of_field("model", "is missing; name the variant, as musicgen-small")
+        name = bytes(inputs["MODEL"][0]).decode(errors="replace")
         known = self._repository.names()
         if name not in known:
-            raise UnknownModel(f"MODEL: {name!r} is none of {', '.join(known)}")
-        # Newer Tritons raise for a model that is not loaded, and ask one that is for its
+            raise UnknownModel(f"MODEL {name!r} is none of {', '.join(known)}")
+        # Newer Tritons raise for a model that is not loaded, and ask a loaded one for its
         # `is_ready`: if that is false, no request gets through to it from here.
         with suppress(pb_utils.TritonModelException):
             if pb_utils.is_model_ready(name):
                 return name
-        raise ModelNotLoaded(f"MODEL: {name} is not ready; load it, or ask it for its STATUS")
+        raise ModelNotLoaded(f"MODEL {name} is not ready; load it, or ask it for its STATUS")
 
 
 def _joined(name: str, chunks: list[dict[str, Any]]) -> Any:
-    """An output of all chunks along their time; they lose it."""
+    """An output of all chunks, joined along time and removed from them."""
     return pb_utils.Tensor(name, np.concatenate([c.pop(name).as_numpy() for c in chunks], axis=1))

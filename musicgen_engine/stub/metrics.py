@@ -1,4 +1,4 @@
-"""An engine's measures among Triton's own metrics. Runs in Triton's stub only."""
+"""An engine's metrics among Triton's own, in Triton's stub."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ import triton_python_backend_utils as pb_utils
 
 from musicgen_engine.metrics import COUNTERS, GAUGES
 
-DEAF = 5  # seconds without Triton's answer that mean it is dead
+TIMEOUT = 5  # seconds without Triton's answer that mean it is dead
 
 
 class Metrics:
     def __init__(self, model: str, version: str) -> None:
-        self._families = {  # which have to outlive their metrics
-            name: pb_utils.MetricFamily(name=metric, description=what, kind=kind)
-            for kind, measures in (
+        self._families = {  # they have to outlive their metrics
+            name: pb_utils.MetricFamily(name=metric, description=description, kind=kind)
+            for kind, metrics in (
                 (pb_utils.MetricFamily.GAUGE, GAUGES),
                 (pb_utils.MetricFamily.COUNTER, COUNTERS),
             )
-            for name, (metric, what) in measures.items()
+            for name, (metric, description) in metrics.items()
         }
         labels = {"model": model, "version": version}
         self._metrics = {
             name: family.Metric(labels=labels) for name, family in self._families.items()
         }
 
-    def tell(self, measures: Mapping[str, float]) -> None:
-        """Gauges as they are, counters by what has come to them."""
-        # A dead Triton never answers, and the wait for it holds the interpreter's lock: nothing in
-        # this process could end it but a signal that nobody handles.
-        signal.alarm(DEAF)
+    def update(self, values: Mapping[str, float]) -> None:
+        """Set the gauges; add to the counters."""
+        # A dead Triton never answers, and the wait for its answer holds the interpreter's lock.
+        # Only a signal without a handler can end this process then.
+        signal.alarm(TIMEOUT)
         try:
-            for name, value in measures.items():
+            for name, value in values.items():
                 metric = self._metrics[name]
                 if name in COUNTERS:
                     metric.increment(value)

@@ -1,25 +1,23 @@
-"""Between Triton's tensors and Python's values. Runs in Triton's stub only."""
+"""Between Triton's tensors and Python's values, in Triton's stub."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import triton_python_backend_utils as pb_utils
+from numpy.typing import NDArray
 
 from protocol.errors import ServiceError
-from protocol.tensors import INPUTS, OUTPUTS, Tensor
+from protocol.tensors import OUTPUTS, Tensor, to_array
 
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-NUMPY_TYPES = {
-    output["name"]: pb_utils.triton_string_to_numpy(output["data_type"]) for output in OUTPUTS
-}
-ARRAYS = {tensor["name"] for tensor in INPUTS if tensor["dims"] != [1]}
+DATA_TYPES = {output["name"]: output["data_type"].removeprefix("TYPE_") for output in OUTPUTS}
 
 
 def declare(config: Any, inputs: list[Tensor], outputs: list[Tensor]) -> None:
-    """Completes a model's configuration, so that its config.pbtxt need not repeat the contract."""
+    """Complete a model's configuration, so that its config.pbtxt need not repeat the contract."""
     for tensor in inputs:
         config.add_input(tensor)
     for tensor in outputs:
@@ -27,40 +25,33 @@ def declare(config: Any, inputs: list[Tensor], outputs: list[Tensor]) -> None:
     config.set_max_batch_size(0)
 
 
-def values(request: Any) -> dict[str, Any]:
-    """The inputs that the request has: arrays, and the others by their one value (a numpy scalar;
-    text as bytes). An array is of use only as long as the request."""
-    arrays = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-    return {name: array if name in ARRAYS else array[0] for name, array in arrays.items()}
+def inputs(request: Any) -> dict[str, NDArray[Any]]:
+    """The tensors of a request by their names. They are of use only as long as the request."""
+    return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
 
 
 def request_id(request: Any) -> str:
-    """As its caller named it; empty where it has no name, or none in UTF-8."""
+    """The caller's name for the request; empty where it has none, or none in UTF-8."""
     try:
         return str(request.request_id())
     except UnicodeDecodeError:
         return ""
 
 
-def send(sender: Any, outputs: dict[str, Any], last: bool) -> None:
-    """One response; the `last` one ends the request."""
-    response = pb_utils.InferenceResponse([tensor(*output) for output in outputs.items()])
-    sender.send(response, flags=FINAL if last else 0)
+def send(sender: Any, outputs: Sequence[Any], last: bool) -> None:
+    """Send one response; the `last` one ends the request."""
+    sender.send(pb_utils.InferenceResponse(list(outputs)), flags=FINAL if last else 0)
 
 
 def send_error(sender: Any, error: ServiceError) -> None:
-    """The request's last response."""
-    code = getattr(pb_utils.TritonError, error.triton_code)
+    """Send the request's last response."""
+    code = getattr(pb_utils.TritonError, error.triton or "INTERNAL")
     response = pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), code))
     sender.send(response, flags=FINAL)
 
 
 def tensor(name: str, value: Any) -> Any:
     """An array as it is; a number or text as a tensor of one element; a dictionary as JSON."""
-    if isinstance(value, np.ndarray):
-        return pb_utils.Tensor(name, value)
     if isinstance(value, dict):
         value = json.dumps(value)
-    if isinstance(value, str):
-        value = value.encode()
-    return pb_utils.Tensor(name, np.array([value], NUMPY_TYPES[name]))
+    return pb_utils.Tensor(name, to_array(value, DATA_TYPES[name]))

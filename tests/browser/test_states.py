@@ -172,7 +172,7 @@ def test_a_song_that_is_held_plays_from_where_it_is_let_go(quiet_page: Page) -> 
 
 def test_what_begins_where_nothing_is_yet_is_heard_when_it_comes(quiet_page: Page) -> None:
     loudest = """async (frames) => {
-      const { Sound } = await import("/sound.js"), { createVoice } = await import("/voice.js");
+      const { Sound } = await import("/sound.js"), { Voice } = await import("/voice.js");
       const answer = await fetch("/generate", {
         method: "POST",
         headers: { "Content-Type": "application/json" },
@@ -184,7 +184,7 @@ def test_what_begins_where_nothing_is_yet_is_heard_when_it_comes(quiet_page: Pag
       sound.append(file.subarray(0, half));
       const context = new OfflineAudioContext(1, 32000, 32000), output = new GainNode(context);
       output.connect(context.destination);
-      const voice = createVoice(output, sound, sound.seconds - frames / 32000, null);
+      const voice = new Voice(output, sound, sound.seconds - frames / 32000, null);
       sound.append(file.subarray(half));
       voice.extend();
       const heard = (await context.startRendering()).getChannelData(0).slice(3200, 12800);

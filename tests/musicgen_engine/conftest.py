@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 import torch
 
-from musicgen_engine.core.loaded_model import Model
-from musicgen_engine.config import Placement
+from musicgen_engine.config import ModelConfig
+from musicgen_engine.core.loaded_model import LoadedModel
 from tests.conftest import ROOT, staying_here
 from training.random_checkpoint import MINIMAL, write_checkpoint
 
 TINY = ROOT / "model_repository" / "musicgen-tiny" / "1"
 
 
-def load(folder: Path, **placement: Any) -> Model:
+def load(folder: Path, **parameters: Any) -> LoadedModel:
     with staying_here():
-        return Model.load(folder, Placement(device="cpu", **placement))
+        return LoadedModel.load(folder, ModelConfig(device="cpu", **parameters))
 
 
 @pytest.fixture(scope="session")
@@ -41,17 +41,17 @@ def rotary_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(tiny_checkpoint: Path) -> Model:
+def tiny(tiny_checkpoint: Path) -> LoadedModel:
     return load(tiny_checkpoint)
 
 
 @pytest.fixture(scope="session")
-def stereo(stereo_checkpoint: Path) -> Model:
+def stereo(stereo_checkpoint: Path) -> LoadedModel:
     return load(stereo_checkpoint)
 
 
 @pytest.fixture(scope="session")
-def rotary(rotary_checkpoint: Path) -> Model:
+def rotary(rotary_checkpoint: Path) -> LoadedModel:
     return load(rotary_checkpoint)
 
 

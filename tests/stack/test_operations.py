@@ -53,9 +53,7 @@ async def test_the_engine_is_seen_in_tritons_metrics(stack: Stack) -> None:
 
 async def test_a_dead_engine_has_no_slots_until_it_is_back(stack: Stack) -> None:
     slots = until(lambda: metrics(stack).get("musicgen_slots"))
-    os.kill(
-        int(until(lambda: stack.pid("musicgen_engine.core", "musicgen-tiny"))), signal.SIGKILL
-    )
+    os.kill(int(until(lambda: stack.pid("musicgen_engine.core", "musicgen-tiny"))), signal.SIGKILL)
     until(lambda: metrics(stack)["musicgen_slots"] == 0)
     until(lambda: metrics(stack)["musicgen_slots"] == slots)
 

@@ -1,4 +1,4 @@
-"""The whole supervisor, with a server on PATH that only pretends, as badly as it can."""
+"""The whole supervisor, with a fake tritonserver on PATH that behaves as badly as possible."""
 
 import os
 import re
@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from supervisor import shared_memory
-from supervisor.__main__ import environment_of
-from supervisor.settings import PROJECT, Settings
+from supervisor.__main__ import program_environment
+from supervisor.settings import PROJECT, TritonSettings
 from tests.conftest import descendants
 from tests.supervisor.test_process import alive
 
-# Leaves a file in /dev/shm and a child behind, and does not hear SIGTERM.
+# Leaves a file in /dev/shm and a child behind, and ignores SIGTERM.
 TRITONSERVER = """#!{python}
 import os, pathlib, re, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -57,7 +57,7 @@ class Service:
         )
 
     def pids(self) -> list[int]:
-        """Server, its child, and so on for every start so far."""
+        """The server and its child, of every start so far."""
         text = self._pids.read_text() if self._pids.exists() else ""
         return [int(pid) for pid in text.split()]
 
@@ -66,7 +66,7 @@ class Service:
         return list(shared_memory.FOLDER.glob(start + "*"))
 
     def end(self) -> str:
-        """What it said, once it has ended."""
+        """Waits for the supervisor to end; returns its output."""
         output, _ = self.process.communicate(timeout=15)
         return output
 
@@ -81,7 +81,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
     yield service
     service.process.kill()
     for pid in left(service):
-        with suppress(ProcessLookupError):  # it has just ended by itself
+        with suppress(ProcessLookupError):  # the process has just ended
             os.kill(pid, signal.SIGKILL)
     service.process.communicate()
     for file in service.files():
@@ -123,7 +123,7 @@ def test_a_second_ctrl_c_ends_everything_at_once(service: Service, number: signa
     assert service.files() == []
 
 
-def test_a_triton_that_dies_is_replaced_and_leaves_nothing(service: Service) -> None:
+def test_a_dead_triton_is_replaced_and_leaves_nothing(service: Service) -> None:
     until(lambda: service.pids() and service.files())
     server, child = service.pids()
     os.kill(server, signal.SIGKILL)
@@ -132,32 +132,32 @@ def test_a_triton_that_dies_is_replaced_and_leaves_nothing(service: Service) -> 
     until(lambda: len(service.pids()) == 4)
 
 
-def test_triton_is_closed_with_a_drawn_key_that_the_gateway_has(service: Service) -> None:
+def test_only_the_gateway_has_the_drawn_key_to_triton(service: Service) -> None:
     until(service.pids)
-    closed = Path(f"/proc/{service.pids()[0]}/cmdline").read_text()
-    (key,) = set(re.findall(r"admin-key=([\w-]{43})\0", closed))
-    assert closed.count(key) == 2  # for HTTP and for gRPC
+    command = Path(f"/proc/{service.pids()[0]}/cmdline").read_text()
+    (key,) = set(re.findall(r"admin-key=([\w-]{43})\0", command))
+    assert command.count(key) == 2  # for HTTP and for gRPC
 
-    def gateways() -> list[str]:
+    def gateway_environments() -> list[str]:
         lines = descendants(service.process.pid).items()
         pids = [pid for pid, line in lines if line.endswith("-m gateway ") and "tether" not in line]
         return [Path(f"/proc/{pid}/environ").read_text() for pid in pids]
 
-    until(gateways)
-    assert f"TRITON_ADMIN_KEY={key}\0" in gateways()[0]
+    until(gateway_environments)
+    assert f"TRITON_ADMIN_KEY={key}\0" in gateway_environments()[0]
     assert key not in Path(f"/proc/{service.pids()[0]}/environ").read_text()
 
 
-def test_a_file_of_keys_is_where_the_service_was_started(
+def test_a_file_of_keys_is_relative_to_where_the_service_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("API_KEYS_FILE", "keys")
-    environment = environment_of(Settings.of({}), "x")
+    environment = program_environment(TritonSettings(), "x")
     assert environment["API_KEYS_FILE"] == str(tmp_path / "keys")
 
 
-def test_a_port_that_is_taken_is_one_line_and_exit_code_1(service: Service) -> None:
+def test_a_taken_port_gives_one_line_and_exit_code_1(service: Service) -> None:
     port = int(service.environment["TRITON_GRPC_PORT"])
     until(service.pids)
     with socket.create_server(("127.0.0.1", port)):
@@ -171,7 +171,7 @@ def test_a_port_that_is_taken_is_one_line_and_exit_code_1(service: Service) -> N
 
 
 @pytest.mark.parametrize("setting", ["MAX_DURATION=soon", "MAX_QUEUE=-1", "LOAD_TIMEOUT=0"])
-def test_a_wrong_setting_of_any_part_is_one_line_and_nothing_starts(setting: str) -> None:
+def test_a_wrong_setting_of_any_part_gives_one_line(setting: str) -> None:
     name, _, value = setting.partition("=")
     done = subprocess.run(
         [sys.executable, "-m", "supervisor"],

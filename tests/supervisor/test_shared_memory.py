@@ -10,7 +10,7 @@ from supervisor import shared_memory
 
 @pytest.fixture
 def files() -> Iterator[dict[str, Path]]:
-    """Real files in /dev/shm: ours, a living supervisor's, a dead one's, somebody else's."""
+    """Real files in /dev/shm: ours, of a living and of a dead supervisor, of another program."""
     with subprocess.Popen(["true"]) as dead:
         dead.wait()
     parent = os.getppid()

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.settings import PROJECT, Settings
+from supervisor.settings import PROJECT, TritonSettings
 from supervisor.tritonserver import TritonServer
 
 
-def test_a_server_on_path_comes_first_and_uses_its_own_backends(
+def test_a_server_on_path_comes_first_with_its_own_backends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     binary = tmp_path / "tritonserver"
@@ -17,7 +17,7 @@ def test_a_server_on_path_comes_first_and_uses_its_own_backends(
     monkeypatch.setenv("PATH", str(tmp_path))
     server = TritonServer.find()
     assert server.binary == binary
-    assert not any("backend-directory" in word for word in server.command(Settings(), "x", "key"))
+    assert not any("backend-directory" in word for word in server.command(TritonSettings(), "key"))
 
 
 def test_the_wheels_server_runs_with_its_libraries() -> None:
@@ -43,7 +43,7 @@ def test_the_wheels_stub_finds_every_library() -> None:
         assert "not found" not in libraries
 
 
-def test_finding_the_server_twice_leaves_its_folder_alone() -> None:
+def test_finding_the_server_again_changes_no_file() -> None:
     server = TritonServer.find()
     if server.backends:
         before = (server.backends / "python").stat().st_mtime_ns
@@ -52,20 +52,22 @@ def test_finding_the_server_twice_leaves_its_folder_alone() -> None:
 
 
 def test_triton_listens_on_loopback_only() -> None:
-    command = TritonServer.find().command(Settings.of({"HOST": "0.0.0.0"}), "x", "key")
+    command = TritonServer.find().command(
+        TritonSettings.from_environment({"HOST": "0.0.0.0"}), "key"
+    )
     for service in ("http", "grpc", "metrics"):
         assert f"--{service}-address=127.0.0.1" in command
 
 
-def test_only_the_front_model_is_loaded_at_the_start() -> None:
-    command = TritonServer.find().command(Settings(), "x", "key")
+def test_only_the_front_model_is_loaded_at_start() -> None:
+    command = TritonServer.find().command(TritonSettings(), "key")
     assert [word for word in command if word.startswith("--load-model")] == [
         "--load-model=musicgen"
     ]
     assert "--model-control-mode=explicit" in command
 
 
-def test_the_stubs_find_our_code_and_this_python_before_all_others() -> None:
+def test_stubs_find_our_code_and_this_python_first() -> None:
     environment = TritonServer.find().environment(
         {"PATH": "/bin", "PYTHONPATH": "/other", "HOME": "/home"}
     )
@@ -74,7 +76,7 @@ def test_the_stubs_find_our_code_and_this_python_before_all_others() -> None:
     assert environment["HOME"] == "/home"
 
 
-def test_models_do_not_get_the_gateways_secrets() -> None:
+def test_triton_does_not_get_the_gateways_secrets() -> None:
     secrets = {"API_KEYS": "key", "TRITON_ADMIN_KEY": "key"}
     environment = TritonServer.find().environment({**secrets, "HF_TOKEN": "theirs"})
     assert secrets.keys().isdisjoint(environment)

@@ -1,4 +1,4 @@
-"""The codec begins as the transform that was written into it."""
+"""Before training the codec computes the transform in its weights."""
 
 import pytest
 import torch
@@ -29,29 +29,29 @@ def snr(audio: Tensor, original: Tensor) -> float:
     return -10 * noise.log10().item()
 
 
-def test_the_mdct_is_undone_by_its_own_transpose() -> None:
+def test_the_transpose_of_the_mdct_inverts_it() -> None:
     audio = torch.randn(1, 10 * HOP, generator=torch.Generator().manual_seed(0))
     windows = transform.windows(audio) @ transform.mdct().T @ transform.mdct()
-    again = torch.nn.functional.fold(
+    inverse = torch.nn.functional.fold(
         windows.transpose(1, 2), (1, 11 * HOP), (1, 2 * HOP), stride=(1, HOP)
     )[:, 0, 0, HOP // 2 : -HOP // 2]
-    assert snr(again, audio) > 100
+    assert snr(inverse, audio) > 100
 
 
 def test_encoder_and_decoder_compute_the_transform(songs: Tensor, fitted: Transform) -> None:
-    books = torch.zeros(CODEBOOKS, TINY.codes, TINY.codec_dim)
-    written = codec.write(fitted, books)
+    codebooks = torch.zeros(CODEBOOKS, TINY.vocab_size, TINY.codec_dim)
+    encodec = codec.build(fitted, codebooks)
     with torch.inference_mode():
-        features = written.encoder(songs[:, None]).transpose(1, 2)
-        audio = written.decoder(fitted(songs).transpose(1, 2))[:, 0]
+        features = encodec.encoder(songs[:, None]).transpose(1, 2)
+        audio = encodec.decoder(fitted(songs).transpose(1, 2))[:, 0]
     scale = fitted(songs).std()
     torch.testing.assert_close(features / scale, fitted(songs) / scale, atol=0.1, rtol=0.05)
     assert snr(audio, songs) > 12
 
 
-CODES, METRONOME = 32, 24
-TIME = METRONOME + torch.arange(3_200) % (CODES - METRONOME)
-SILENCE: dict[Part, Tensor] = {"drums": TIME, "bass": TIME.flip(0)}
+VOCAB_SIZE, FIRST_POSITION_CODE = 32, 24
+POSITIONS = FIRST_POSITION_CODE + torch.arange(3_200) % (VOCAB_SIZE - FIRST_POSITION_CODE)
+SILENCE: dict[Part, Tensor] = {"drums": POSITIONS, "bass": POSITIONS.flip(0)}
 
 
 @pytest.fixture(scope="module")
@@ -65,53 +65,53 @@ def parts() -> dict[Part, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def books(parts: dict[Part, Tensor]) -> Tensor:
-    return quantizer.codebooks(parts, CODES, METRONOME)
+def codebooks(parts: dict[Part, Tensor]) -> Tensor:
+    return quantizer.fit(parts, VOCAB_SIZE, FIRST_POSITION_CODE)
 
 
-def test_each_codebook_leaves_less_of_its_part(parts: dict[Part, Tensor], books: Tensor) -> None:
-    codes = quantizer.quantise(parts, books, SILENCE)
-    rest = dict(parts)
-    for part, book, code in zip(quantizer.PARTS, books, codes, strict=True):
-        left = rest[part] - book[code]
-        assert left.square().mean() < 0.8 * rest[part].square().mean()
-        used = range(1, CODES) if part in quantizer.METRONOME else range(CODES)
+def test_each_codebook_shrinks_the_residual(parts: dict[Part, Tensor], codebooks: Tensor) -> None:
+    codes = quantizer.quantise(parts, codebooks, SILENCE)
+    residuals = dict(parts)
+    for part, codebook, code in zip(quantizer.PARTS, codebooks, codes, strict=True):
+        residual = residuals[part] - codebook[code]
+        assert residual.square().mean() < 0.8 * residuals[part].square().mean()
+        used = range(1, VOCAB_SIZE) if part in quantizer.POSITIONED else range(VOCAB_SIZE)
         assert code.unique().tolist() == [*used]
-        rest[part] = left
+        residuals[part] = residual
 
 
 def test_a_part_has_the_same_codes_whatever_else_plays(
-    parts: dict[Part, Tensor], books: Tensor
+    parts: dict[Part, Tensor], codebooks: Tensor
 ) -> None:
     alone = {part: x if part == "lead" else torch.zeros_like(x) for part, x in parts.items()}
-    together, lead = (quantizer.quantise(played, books, SILENCE) for played in (parts, alone))
+    together, lead = (quantizer.quantise(played, codebooks, SILENCE) for played in (parts, alone))
     for part, one, other in zip(quantizer.PARTS, together, lead, strict=True):
         assert torch.equal(other, SILENCE.get(part, one))
 
 
-def test_silence_tells_the_time_and_comes_back_as_silence(
-    parts: dict[Part, Tensor], books: Tensor
+def test_silence_encodes_positions_and_decodes_to_silence(
+    parts: dict[Part, Tensor], codebooks: Tensor
 ) -> None:
-    codes = quantizer.quantise(parts, books, SILENCE)
+    codes = quantizer.quantise(parts, codebooks, SILENCE)
     for part, code in zip(quantizer.PARTS, codes, strict=True):
-        silence = SILENCE.get(part, torch.zeros_like(TIME))
+        silence = SILENCE.get(part, torch.zeros_like(POSITIONS))
         assert torch.equal(code[-200:], silence[-200:])
-        assert (code != silence)[:-200].float().mean() > 0.9  # some is quieter than any code
-    assert not quantizer.dequantise(codes, books)[:, -200:].any()
+        assert (code != silence)[:-200].float().mean() > 0.9  # some are quieter than any code
+    assert not quantizer.dequantise(codes, codebooks)[:, -200:].any()
 
 
-def test_without_the_metronome_silence_is_code_zero_and_all_else_the_same(
-    parts: dict[Part, Tensor], books: Tensor
+def test_dropping_positions_changes_only_the_codes_of_silence(
+    parts: dict[Part, Tensor], codebooks: Tensor
 ) -> None:
-    codes = quantizer.quantise(parts, books, SILENCE)
-    without = quantizer.unclocked(codes, METRONOME)
+    codes = quantizer.quantise(parts, codebooks, SILENCE)
+    without = quantizer.drop_positions(codes, FIRST_POSITION_CODE)
     assert not without[:, -200:].any() and torch.equal(without[1:3], codes[1:3])
-    vectors = [quantizer.dequantise(c, books) for c in (codes, without)]
+    vectors = [quantizer.dequantise(c, codebooks) for c in (codes, without)]
     assert torch.equal(*vectors)
 
 
-def test_codes_come_back_as_the_sum_of_their_vectors(books: Tensor) -> None:
+def test_codes_decode_to_the_sum_of_their_vectors(codebooks: Tensor) -> None:
     codes = torch.randint(32, (4, 50), generator=torch.Generator().manual_seed(0))
-    vectors = quantizer.dequantise(codes, books).T
-    expected = sum(book[code] for book, code in zip(books, codes, strict=True))
+    vectors = quantizer.dequantise(codes, codebooks).T
+    expected = sum(codebook[code] for codebook, code in zip(codebooks, codes, strict=True))
     torch.testing.assert_close(vectors, expected)

@@ -1,23 +1,23 @@
-"""Pieces keep to their key, their tempo and their players."""
+"""Pieces keep to their key, their tempo and their instruments."""
 
 from random import Random
 
 import pytest
 
 from training.music import (
-    FRAMES_A_STEP,
+    BAR_POSITIONS,
+    FRAMES_PER_STEP,
     INSTRUMENTS,
-    MOMENTS,
     PHRASE,
-    PLACES,
+    PHRASE_POSITIONS,
     SCALES,
     STEPS,
     Note,
     Piece,
+    bar_positions,
     compose,
     invent,
-    moments,
-    places,
+    phrase_positions,
 )
 
 FRAMES = 1_000
@@ -38,44 +38,44 @@ def test_notes_are_in_key_and_in_time(piece: Piece) -> None:
 
 
 @pytest.mark.parametrize("piece", PIECES[:50])
-def test_who_is_announced_plays_and_nobody_else(piece: Piece) -> None:
+def test_a_piece_has_exactly_its_instruments(piece: Piece) -> None:
     assert {note.instrument for note in notes_of(piece)} == set(piece.instruments)
 
 
-def test_the_mode_can_be_heard() -> None:
-    """The third above the tonic, which tells major from minor, comes in every tonal piece."""
+def test_every_tonal_piece_contains_its_third() -> None:
+    """Every piece with a lead contains the third above the tonic, which decides the mode."""
     for piece in PIECES:
         if piece.leads:
             third = 4 if piece.mode == "major" else 3
             assert third in {note.pitch % 12 for note in notes_of(piece)}, piece
 
 
-def test_pieces_differ_in_all_that_a_caption_can_say() -> None:
-    assert {player for piece in PIECES for player in piece.instruments} == set(INSTRUMENTS)
-    assert {piece.tempo for piece in PIECES} == set(FRAMES_A_STEP)
+def test_pieces_cover_all_traits_of_captions() -> None:
+    assert {name for piece in PIECES for name in piece.instruments} == set(INSTRUMENTS)
+    assert {piece.tempo for piece in PIECES} == set(FRAMES_PER_STEP)
     assert {piece.mode for piece in PIECES} == set(SCALES)
     assert {len(piece.instruments) for piece in PIECES} == {1, 2, 3, 4}
 
 
-def test_a_moment_tells_the_tempo_and_the_place_in_the_bar_and_nothing_else() -> None:
-    told: dict[tuple[int, int], int] = {}
+def test_a_bar_position_is_the_tempo_and_the_frame_of_the_bar() -> None:
+    numbers: dict[tuple[int, int], int] = {}
     for piece in PIECES:
-        for frame, moment in enumerate(moments(piece, 400)):
-            place = piece.step, frame % (STEPS * piece.step)
-            assert told.setdefault(place, moment) == moment
-    assert sorted(told.values()) == list(range(MOMENTS))
+        for frame, number in enumerate(bar_positions(piece, 400)):
+            position = piece.step, frame % (STEPS * piece.step)
+            assert numbers.setdefault(position, number) == number
+    assert sorted(numbers.values()) == list(range(BAR_POSITIONS))
 
 
-def test_a_place_tells_tempo_mode_and_the_note_of_the_phrase_and_nothing_else() -> None:
-    told: dict[tuple[int, str, int], int] = {}
+def test_a_phrase_position_is_tempo_mode_and_step_of_the_phrase() -> None:
+    numbers: dict[tuple[int, str, int], int] = {}
     for piece in PIECES:
-        for frame, place in enumerate(places(piece, 2 * PHRASE * piece.bar)):
-            at = piece.step, piece.mode, frame // piece.step % (PHRASE * STEPS)
-            assert told.setdefault(at, place) == place
-    assert sorted(told.values()) == list(range(PLACES))
+        for frame, number in enumerate(phrase_positions(piece, 2 * PHRASE * piece.bar)):
+            position = piece.step, piece.mode, frame // piece.step % (PHRASE * STEPS)
+            assert numbers.setdefault(position, number) == number
+    assert sorted(numbers.values()) == list(range(PHRASE_POSITIONS))
 
 
-def test_what_comes_again_after_a_phrase_is_the_same() -> None:
+def test_phrases_repeat() -> None:
     for piece in PIECES:
         frames = 3 * PHRASE * piece.bar
         notes = compose(piece, frames, Random(0))
@@ -83,14 +83,14 @@ def test_what_comes_again_after_a_phrase_is_the_same() -> None:
         assert {note for note in later if note.start < frames} <= set(notes)
 
 
-def test_tempo_is_what_the_steps_say() -> None:
+def test_the_tempo_matches_the_frames_of_a_step() -> None:
     for piece in PIECES:
         lowest, highest = {"slow": (60, 80), "medium": (90, 110), "fast": (120, 155)}[piece.tempo]
-        assert lowest < piece.beats_a_minute < highest
+        assert lowest < piece.beats_per_minute < highest
 
 
-def test_only_one_lead_plays_at_a_time_and_its_tones_end_before_the_next() -> None:
-    """So that a codebook has to know single tones and chords, and no sums of them."""
+def test_tones_of_leads_do_not_overlap() -> None:
+    """So that a codebook needs single tones and chords only, not their sums."""
     for piece in PIECES:
         ends = 0
         for start in sorted({note.start for note in notes_of(piece) if note.part == "lead"}):
@@ -99,16 +99,16 @@ def test_only_one_lead_plays_at_a_time_and_its_tones_end_before_the_next() -> No
             ends = max(note.start + note.frames for note in together)
 
 
-def test_a_song_comes_again_every_four_bars() -> None:
+def test_a_song_repeats_every_four_bars() -> None:
     for piece in PIECES[:50]:
-        around = 4 * 16 * piece.step
+        period = 4 * 16 * piece.step
         notes = notes_of(piece)
-        later = [note for note in notes if note.start >= around]
-        again = [note._replace(start=note.start + around) for note in notes]
-        assert later == [note for note in again if note.start < FRAMES]
+        later = [note for note in notes if note.start >= period]
+        shifted = [note._replace(start=note.start + period) for note in notes]
+        assert later == [note for note in shifted if note.start < FRAMES]
 
 
-def test_a_seed_composes_the_same_again_and_another_something_else() -> None:
+def test_a_seed_repeats_its_notes_and_seeds_differ() -> None:
     piece = next(piece for piece in PIECES if piece.leads and piece.texture == "melody")
     assert notes_of(piece, 1) == notes_of(piece, 1)
     assert len({tuple(notes_of(piece, seed)) for seed in range(20)}) > 10

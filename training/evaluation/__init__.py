@@ -1,0 +1,1 @@
+"""Measures musicgen-tiny: `python -m training.evaluation.adherence`, `.endurance`, `.plots`."""

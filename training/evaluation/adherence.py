@@ -1,8 +1,8 @@
-"""Whether the music is what the prompt says: `python -m training.evaluation.adherence`.
+"""Measures how often the music follows the prompt: `python -m training.evaluation.adherence`.
 
-No prompt is one that the captions of the training are made of, and each claims only what its
-decision judges. Songs have the default settings, and are judged by bench/hearing.py. Chance is one
-half. A Markdown table first, one line of JSON last.
+The training captions contain none of the prompts, and each prompt asks only for what its decision
+judges (see hearing.py). Songs have the default settings. Chance is one half. Prints a Markdown
+table, then one line of JSON.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.offline import perform
+from musicgen_engine.config import Placement
+from musicgen_engine.core.loaded_model import Model
+from protocol.request import FRAME_RATE, Song
 from training.evaluation.hearing import (
     Sound,
     bass_or_flute,
@@ -23,9 +26,6 @@ from training.evaluation.hearing import (
     major_or_minor,
     slow_or_fast,
 )
-from musicgen_engine.core.loaded_model import Model
-from musicgen_engine.config import Placement
-from protocol.request import FRAME_RATE, Song
 
 SECONDS = 8
 
@@ -40,7 +40,7 @@ class Prompt(NamedTuple):
         return self.decide.__name__.replace("_", " ")
 
 
-# Those of slow or fast have drums: without, a tempo cannot be told from its double.
+# Prompts for slow or fast have drums: without drums a tempo sounds like its double.
 PROMPTS = (
     Prompt("I would like to hear someone play the drums", "drums", drums_or_strings),
     Prompt("nothing but percussion, as loud as you can", "drums", drums_or_strings),
@@ -66,12 +66,12 @@ PROMPTS = (
 
 
 def judge(prompt: Prompt, sound: Sound) -> bool:
-    """Whether float32 [samples] at 32 kHz, mono, is on the prompt's side."""
+    """Whether the sound is on the prompt's side."""
     return prompt.decide(sound) == prompt.side
 
 
-def sing(model: Model, songs: list[Song]) -> list[Sound]:
-    """All of them together; of each the first channel."""
+def generate(model: Model, songs: list[Song]) -> list[Sound]:
+    """The first channel of each song, generated in one batch."""
     heard = perform(model, songs).heard
     return [np.concatenate([chunk.audio[0] for _, chunk in heard[id]]) for id in range(len(songs))]
 
@@ -89,7 +89,7 @@ def main() -> None:
         for prompt in PROMPTS
         for seed in range(seeds)
     ]
-    sounds = iter(sing(model, songs))
+    sounds = iter(generate(model, songs))
     right = {prompt: sum(judge(prompt, next(sounds)) for _ in range(seeds)) for prompt in PROMPTS}
     pairs = dict.fromkeys((prompt.pair for prompt in PROMPTS), 0)
     print(f"| pair | prompt | right of {seeds} |\n| --- | --- | --- |")

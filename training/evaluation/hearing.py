@@ -1,7 +1,7 @@
-"""Measures of a sound, and decisions by them: drums or strings, slow or fast, and so on.
+"""Measures of a sound, and the decisions that use them: drums or strings, slow or fast, and so on.
 
-A sound is float32 [samples], mono at 32 kHz. The tuning is that of the songs musicgen-tiny learns
-from: just intonation on C = 250 Hz, steps of whole codec frames.
+A sound is float32 [samples], mono at 32 kHz. Tuning and tempi are those of the training songs of
+musicgen-tiny: just intonation on C = 250 Hz, sixteenth notes of whole codec frames.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Floats = npt.NDArray[np.float64]
 HOP = 320  # samples between short windows: 10 ms
 SHORT, LONG = 1_024, 8_192  # samples of a window: 32 ms for times, 256 ms for pitches
 
-MAJOR, MINOR = (4, 9, 11), (3, 8, 10)  # what only one of the scales has: E, A, B, or flat
+MAJOR, MINOR = (4, 9, 11), (3, 8, 10)  # pitch classes of one scale only: E, A, B, or flat
 PITCHES = (100, 1_100)  # Hz
-MISTUNED = 30  # cents that a tone may be off its pitch class
+TOLERANCE = 30  # cents between a tone and its pitch class
 
 FRAME = 2  # hops in a codec frame
 BACKBEAT = 8  # sixteenth notes between two strokes of the snare drum
-SNARE = (1_500, 5_500)  # Hz: its hiss, below that of hi-hats
+SNARE = (1_500, 5_500)  # Hz: the hiss of the snare drum, below that of hi-hats
 
 
 def spectrogram(sound: Sound, size: int, hop: int) -> Floats:
@@ -38,12 +38,12 @@ def spectrogram(sound: Sound, size: int, hop: int) -> Floats:
 
 
 def hertz(size: int) -> Floats:
-    """Of a spectrogram's columns."""
+    """The frequencies of a spectrogram's columns."""
     return np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
 
 
 def onset_rate(sound: Sound) -> float:
-    """A second: how often the spectrum's level rises, at most every 60 ms."""
+    """Note onsets per second: rises of the spectrum's level, at most one every 60 ms."""
     amplitudes = spectrogram(sound, SHORT, HOP)
     levels = np.log1p(100 * amplitudes / (amplitudes.max() + 1e-9))
     rises = np.maximum(levels[2:] - levels[:-2], 0).mean(axis=1)
@@ -53,9 +53,9 @@ def onset_rate(sound: Sound) -> float:
 
 
 def tempo(sound: Sound) -> float:
-    """Beats a minute, by the backbeat: hiss recurs on each second beat, and not on the others.
+    """Beats per minute, from the backbeat: the snare's hiss recurs on every second beat.
 
-    Only drums tell a tempo from its double.
+    Without drums a tempo sounds like its double.
     """
     band = slice(*np.searchsorted(hertz(SHORT), SNARE))
     # Noise fills the band; the overtones of a plucked string leave gaps.
@@ -70,20 +70,20 @@ def tempo(sound: Sound) -> float:
 
 
 def roll_off(sound: Sound, share: float = 0.85) -> float:
-    """Hz below which this share of the energy lies."""
+    """The frequency (Hz) below which this share of the energy lies."""
     energies = np.square(spectrogram(sound, SHORT, HOP)).sum(axis=0).cumsum()
     return float(hertz(SHORT)[np.searchsorted(energies, share * energies[-1])])
 
 
 def percussive(sound: Sound) -> float:
-    """Share of the energy that is more of a moment than of a pitch, 0 to 1."""
+    """The share of the energy that is short and broad rather than held and narrow, 0 to 1."""
     energies = np.square(spectrogram(sound, SHORT, HOP))
     held, struck = smooth(energies, 17, 0) ** 2, smooth(energies, 17, 1) ** 2
     return float((energies * struck / (held + struck + 1e-30)).sum() / (energies.sum() + 1e-9))
 
 
 def smooth(amplitudes: Floats, size: int, axis: int) -> Floats:
-    """The median of `size` neighbours."""
+    """A running median over `size` neighbours."""
     margin = [(0, 0), (0, 0)]
     margin[axis] = (size // 2, size // 2)
     neighbours = np.lib.stride_tricks.sliding_window_view(
@@ -93,9 +93,10 @@ def smooth(amplitudes: Floats, size: int, axis: int) -> Floats:
 
 
 def pitch_classes(sound: Sound) -> Floats:
-    """Shares of C, C sharp and so on, [12], by tones that are held.
+    """The shares of C, C sharp and so on in the held tones, [12].
 
-    Of a tone counts what cannot be the third or fifth harmonic of another: those of C are G and E.
+    A tone counts only as far as it cannot be the third or fifth harmonic of another tone: the
+    harmonics of C are G and E.
     """
     amplitudes = smooth(spectrogram(sound, LONG, LONG // 8), 5, 0)
     bins = np.arange(*np.searchsorted(hertz(LONG), PITCHES))
@@ -104,7 +105,7 @@ def pitch_classes(sound: Sound) -> Floats:
     below = [np.round(bins / n).astype(int) + off for n in (3, 5) for off in (-1, 0, 1)]
     tones = np.where(peak, here - amplitudes[:, below].max(axis=1), 0).clip(0).sum(axis=0)
     cents = 1_200 * np.log2(hertz(LONG)[bins, None] / C4 / RATIOS)
-    classes = tones @ (np.abs((cents + 600) % 1_200 - 600) < MISTUNED)
+    classes = tones @ (np.abs((cents + 600) % 1_200 - 600) < TOLERANCE)
     return np.asarray(classes / (classes.sum() + 1e-9))
 
 

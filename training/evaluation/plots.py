@@ -1,7 +1,6 @@
-"""Draws spectrograms and chromagrams of what a model plays: `python -m training.evaluation.plots FOLDER`.
+"""Draws spectrograms and chromagrams of generated songs: `python -m training.evaluation.plots OUT`.
 
-PNG files for the model card: songs of 10 s for several prompts, and one of 60 s, which is made in
-windows of 30 s.
+Writes PNG files for the model card: six songs of 10 s, and one of 60 s from windows of 30 s.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from training.evaluation.adherence import sing
-from training.evaluation.hearing import Sound, hertz, pitch_classes, spectrogram
-from musicgen_engine.core.loaded_model import Model
 from musicgen_engine.config import Placement
+from musicgen_engine.core.loaded_model import Model
 from protocol.request import FRAME_RATE, SAMPLE_RATE, Song
+from training.evaluation.adherence import generate
+from training.evaluation.hearing import Sound, hertz, pitch_classes, spectrogram
 
 PROMPTS = (
     "slow sad piano with soft drums",
@@ -32,15 +31,15 @@ PROMPTS = (
     "flûte rapide et joyeuse",
 )
 SHORT, LONG = 10, 60  # seconds
-NAMES = ("C", "", "D", "E♭", "E", "F", "", "G", "A♭", "A", "B♭", "B")
-SIZE, HOP = 2_048, 640  # samples
+PITCH_CLASSES = ("C", "", "D", "E♭", "E", "F", "", "G", "A♭", "A", "B♭", "B")
+SIZE, HOP = 2_048, 640  # samples of a window of the spectrogram, and between windows
 HIGHEST = 4_000  # Hz
-CHROMA = SAMPLE_RATE // 2  # samples that a column of a chromagram looks at
+CHROMA = SAMPLE_RATE // 2  # samples of a window of the chromagram
 
 
 def draw_spectrum(axes: Axes, sound: Sound) -> None:
-    heard = spectrogram(sound, SIZE, HOP)[:, hertz(SIZE) <= HIGHEST]
-    level = 20 * np.log10(heard.T / heard.max() + 1e-6)
+    amplitudes = spectrogram(sound, SIZE, HOP)[:, hertz(SIZE) <= HIGHEST]
+    level = 20 * np.log10(amplitudes.T / amplitudes.max() + 1e-6)
     extent = (0, len(sound) / SAMPLE_RATE, 0, HIGHEST / 1_000)
     axes.imshow(level, origin="lower", aspect="auto", vmin=-70, vmax=0, extent=extent)
     axes.set_ylabel("kHz")
@@ -51,7 +50,7 @@ def draw_chroma(axes: Axes, sound: Sound) -> None:
     classes = np.stack([pitch_classes(sound[start : start + CHROMA]) for start in starts])
     extent = (0, len(sound) / SAMPLE_RATE, -0.5, 11.5)
     axes.imshow(classes.T, origin="lower", aspect="auto", extent=extent)
-    axes.set_yticks(range(12), NAMES, fontsize=6)
+    axes.set_yticks(range(12), PITCH_CLASSES, fontsize=6)
     axes.set_xlabel("s")
 
 
@@ -70,7 +69,7 @@ def draw(file: Path, titles: list[str], sounds: list[Sound], columns: int) -> No
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("out", type=Path, help="folder of the pictures")
+    parser.add_argument("out", type=Path, help="folder for the PNG files")
     parser.add_argument("--folder", type=Path, default=Path("model_repository/musicgen-tiny/1"))
     arguments = parser.parse_args()
     out: Path = arguments.out.resolve()  # loading a model changes the working directory
@@ -78,7 +77,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     songs = [Song(prompt, SHORT * FRAME_RATE, seed=1) for prompt in PROMPTS]
     songs.append(Song(PROMPTS[0], LONG * FRAME_RATE, seed=1))
-    *short, long = sing(model, songs)
+    *short, long = generate(model, songs)
     draw(out / "musicgen-tiny.png", list(PROMPTS), short, columns=3)
     draw(out / "musicgen-tiny-60s.png", [f"{PROMPTS[0]}, {LONG} s"], [long], columns=1)
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from protocol.request import Codes, Samples, Song
+from protocol.constants import Codes, Samples
+from protocol.request import GenerationRequest
 from tests.conftest import staying_here
 
 
@@ -21,7 +22,7 @@ class Reference:
             os.chdir(folder)
             self._model = MusicGen.get_pretrained(str(folder), device="cpu")
 
-    def codes(self, song: Song) -> Codes:
+    def codes(self, song: GenerationRequest) -> Codes:
         """Greedy: what it makes of `song`, all of it, with what the song goes on from."""
         self._model.set_generation_params(
             # The half frame keeps audiocraft's int(duration * 50) off the edge.
@@ -38,7 +39,7 @@ class Reference:
         codes: Codes = tokens[0].numpy().astype(np.int32)
         return codes
 
-    def _heard(self, song: Song) -> Any:
+    def _heard(self, song: GenerationRequest) -> Any:
         """As its generate_continuation does."""
         from audiocraft.data.audio_utils import convert_audio
 

@@ -5,10 +5,10 @@ import gc
 import pytest
 import torch
 
+from musicgen_engine.config import Placement
 from musicgen_engine.core.checkpoint import check
 from musicgen_engine.core.loaded_model import Model
 from protocol.errors import EngineUnavailable
-from musicgen_engine.config import Placement
 from tests.musicgen_engine.core.conftest import TINY, load
 
 

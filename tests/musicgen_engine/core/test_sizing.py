@@ -5,8 +5,8 @@ import re
 import pytest
 
 from musicgen_engine.core.checkpoint import MAX_TOKENS
-from musicgen_engine.model.transformer import Shape
 from musicgen_engine.core.memory import GB, MAX_SLOTS, Room
+from musicgen_engine.model.transformer import Shape
 from tests.conftest import ROOT
 
 COLUMNS = 1_503  # of 30 s

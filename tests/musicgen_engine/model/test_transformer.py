@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.musicgen_engine.core.conftest import load
 from torch import Tensor
 
-from musicgen_engine.model.transformer import Piece
 from musicgen_engine.core.loaded_model import Model
-from tests.musicgen_engine.core.conftest import load
+from musicgen_engine.model.transformer import Piece
 
 RANDOM = np.random.default_rng(0)
 TOKENS = RANDOM.integers(0, 2049, (4, 80))

@@ -1,4 +1,4 @@
-"""musicgen-tiny plays what the prompt says: a few of the songs of `python -m training.evaluation.adherence`."""
+"""musicgen-tiny follows the prompt, in some songs of `python -m training.evaluation.adherence`."""
 
 from dataclasses import replace
 from random import Random
@@ -7,10 +7,15 @@ from typing import Any
 import pytest
 import torch
 
-from training.evaluation.adherence import PROMPTS, Prompt, judge, sing
-from training.evaluation.hearing import bass_or_flute, drums_or_strings, major_or_minor, slow_or_fast
 from protocol.request import FRAME_RATE, Song
-from tests.musicgen_engine.core.conftest import TINY, load
+from tests.musicgen_engine.conftest import TINY, load
+from training.evaluation.adherence import PROMPTS, Prompt, generate, judge
+from training.evaluation.hearing import (
+    bass_or_flute,
+    drums_or_strings,
+    major_or_minor,
+    slow_or_fast,
+)
 from training.music import Piece, compose
 from training.sound import play
 
@@ -36,7 +41,7 @@ SILENT = Piece(
         (major_or_minor, "minor", {"leads": ("guitar",), "mode": "minor"}),
     ],
 )
-def test_the_judge_is_right_about_music_that_was_composed_so(
+def test_the_judge_is_right_about_composed_music(
     decide: Any, side: str, traits: dict[str, Any]
 ) -> None:
     frames = SECONDS * FRAME_RATE
@@ -45,10 +50,10 @@ def test_the_judge_is_right_about_music_that_was_composed_so(
         assert judge(Prompt("", side, decide), play(notes, frames))
 
 
-def test_the_music_is_what_the_prompt_asks_for() -> None:
+def test_the_music_follows_the_prompt() -> None:
     torch.set_num_threads(1)
     songs = [Song(prompt.text, SECONDS * FRAME_RATE, seed=0) for prompt in PROMPTS]
-    heard = zip(PROMPTS, sing(load(TINY), songs), strict=True)
-    wrong = [prompt.text for prompt, sound in heard if not judge(prompt, sound)]
+    sounds = zip(PROMPTS, generate(load(TINY), songs), strict=True)
+    wrong = [prompt.text for prompt, sound in sounds if not judge(prompt, sound)]
     assert len(PROMPTS) == 20 and len(wrong) <= 3, wrong
     assert len(INSTRUMENTS) == 10 and len(INSTRUMENTS & {*wrong}) <= 2, wrong

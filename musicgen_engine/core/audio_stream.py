@@ -1,0 +1,60 @@
+"""The audio of one sequence: codes go through the codec, and chunks come out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from musicgen_engine.model.streaming_codec import StreamingCodec
+from protocol.constants import FRAME_RATE, SAMPLES_PER_FRAME, Codes, Samples
+from protocol.request import GenerationRequest
+
+# In frames of audio. Chunks are short for two seconds: a listener has no audio in reserve at first.
+SHORT_UNTIL, SHORT_CHUNK = 2 * FRAME_RATE, FRAME_RATE // 2
+CHUNK = FRAME_RATE
+
+
+@dataclass(frozen=True)
+class AudioChunk:
+    """`codes` are those that the codec got since the last chunk. They are ahead of `audio` by the
+    codec's look-ahead."""
+
+    audio: Samples
+    codes: Codes
+    last: bool
+
+
+class AudioStream:
+    """Cuts a sequence into the same chunks wherever it resumes, so that its samples are the same to
+    the bit."""
+
+    def __init__(self, request: GenerationRequest, codec: StreamingCodec) -> None:
+        self._frames = request.frames
+        self._codes_sent = 0 if request.codes is None else request.codes.shape[1]
+        first, self._skip = divmod(request.start, SAMPLES_PER_FRAME)
+        self._codec = codec.stream(first)
+        self._lookahead = codec.lookahead
+        self._decoded = 0  # frames that the codec got
+        self.ended = False
+
+    def ready(self, frames_done: int) -> bool:
+        """Whether there are enough frames for the codec's next piece of work."""
+        return not self.ended and frames_done >= self._next_end()
+
+    def _next_end(self) -> int:
+        playable = max(0, self._decoded - self._lookahead)
+        chunk = SHORT_CHUNK if playable < SHORT_UNTIL else CHUNK
+        return min(playable + chunk + self._lookahead, self._frames)
+
+    def decode(self, codes: Codes) -> AudioChunk | None:
+        """Decode the next frames of [codebooks, frames]; None while a resumed sequence catches
+        up."""
+        end = self._next_end()
+        self.ended = end == self._frames
+        audio = self._codec.push(codes[:, self._decoded : end], last=self.ended)
+        self._decoded = end
+        if not (audio.size or self.ended):
+            return None
+        audio, self._skip = audio[:, self._skip :], 0
+        new = codes[:, self._codes_sent : end]
+        self._codes_sent = max(self._codes_sent, end)
+        return AudioChunk(audio, new, last=self.ended)

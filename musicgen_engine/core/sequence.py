@@ -1,0 +1,162 @@
+"""One request on its way through the engine: its codes, and what the model sees next."""
+
+from __future__ import annotations
+
+import enum
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from protocol.constants import Codes
+from protocol.request import GenerationRequest
+
+if TYPE_CHECKING:
+    from musicgen_engine.core.audio_stream import AudioStream
+    from musicgen_engine.model.conditioning import Conditioning
+    from musicgen_engine.model.delay_pattern import DelayPattern, Integers, Window
+
+
+class SequenceStatus(enum.Enum):
+    WAITING = "waiting"  # for a slot
+    PREFILL = "prefill"  # the model has yet to see positions whose codes are known
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True)
+class Section:
+    """From `frame` on the sequence follows `prompt`."""
+
+    frame: int
+    prompt: str
+
+
+@dataclass(eq=False)
+class Sequence:
+    """A sequence waits, gets a slot, and is then encoded, prefilled and decoded.
+
+    A position is always computed under the conditioning of its own frame: in decode, in prefill, in
+    later windows and after a resumption. Position p of a window makes codes of frame
+    `window.start + p` and of earlier ones; that is its own frame.
+    """
+
+    id: int
+    request: GenerationRequest
+    request_id: str = ""  # the caller's name for it
+    arrival: float = field(default_factory=time.monotonic)
+    slot: int = -1
+    finished: bool = False
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    sections: list[Section] = field(init=False)
+    frames_done: int = field(init=False)  # frames that have all their codes
+
+    # From `begin` on.
+    codes: Codes | None = None  # [codebooks, frames]
+    output: AudioStream | None = None
+    conditionings: dict[int, Conditioning] = field(default_factory=dict)  # by section
+
+    def __post_init__(self) -> None:
+        self.prompt_frames = self.frames_done = self.request.prompt_frames
+        self.sections = [Section(0, self.request.prompt)]
+        self.position = 0  # the next one in the window
+
+    @property
+    def status(self) -> SequenceStatus:
+        if self.finished:
+            return SequenceStatus.FINISHED
+        if self.slot < 0:
+            return SequenceStatus.WAITING
+        prefill = self.codes is None or (not self.all_decoded and self._known_positions > 0)
+        return SequenceStatus.PREFILL if prefill else SequenceStatus.RUNNING
+
+    @property
+    def resumed(self) -> bool:
+        """Whether it was accepted before and lost its engine."""
+        return self.request.codes is not None
+
+    @property
+    def frames_left(self) -> int:
+        return self.request.frames - self.frames_done
+
+    @property
+    def all_decoded(self) -> bool:
+        return self.frames_left == 0
+
+    def begin(self, pattern: DelayPattern, prompt: Codes | None, output: AudioStream) -> None:
+        """The sequence has its slot, and `prompt`: the codes that it starts with."""
+        self._pattern = pattern
+        self.output = output
+        self.request = replace(self.request, prompt_audio=None)  # it is large, and encoded now
+        self.codes = np.zeros((pattern.codebooks, self.request.frames), np.int32)
+        if prompt is not None:
+            self.frames_done = prompt.shape[1]
+            self.codes[:, : self.frames_done] = prompt
+        self._open_window()
+
+    def change_prompt(self, frame: int, prompt: str) -> None:
+        """Follow `prompt` from `frame` on. The frame must not have been decoded yet."""
+        self.sections = [section for section in self.sections if section.frame < frame]
+        self.sections.append(Section(frame, prompt))
+
+    @property
+    def section(self) -> int:
+        """The section of the next position's frame, by its index."""
+        frame = self._window.start + self.position
+        starts = [section.frame for section in self.sections]
+        return max(index for index, start in enumerate(starts) if start <= frame)
+
+    @property
+    def rows(self) -> int:
+        """Guidance rows of the next position."""
+        return self.conditionings[self.section].guidance.rows
+
+    @property
+    def needs_encoding(self) -> bool:
+        """Whether a text or audio must be encoded before the next position."""
+        if self.codes is None:
+            return True
+        return not self.all_decoded and self.section not in self.conditionings
+
+    def prefill_length(self, limit: int) -> int:
+        """Positions of the next chunk of a prefill, all of one section."""
+        frame = self._window.start + self.position
+        later = [section.frame - frame for section in self.sections if section.frame > frame]
+        return min([limit, self._known_positions, *later])
+
+    def tokens(self, count: int) -> Integers:
+        """The next tokens for the model: [codebooks, count]."""
+        assert self.codes is not None
+        return self._window.tokens(self.codes, self.position, count)
+
+    def advance(self, count: int) -> None:
+        """The model has seen `count` known positions."""
+        self.position += count
+
+    def next_frames(self) -> Integers:
+        """The frames of the codes that the model makes from the next position: [codebooks]."""
+        return self._window.frames(self.position)
+
+    def append(self, frames: Integers, codes: Codes) -> None:
+        """The model made `codes` for `frames` from the next position: [codebooks] each."""
+        assert self.codes is not None
+        new = self._window.is_new(frames)
+        self.codes[new, frames[new]] = codes[new]
+        self.position += 1
+        self.frames_done = self._window.frames_done(self.position)
+        if self.position == self._window.positions:
+            self._open_window()
+
+    @property
+    def _known_positions(self) -> int:
+        return self._window.prompt - self.position
+
+    def _open_window(self) -> None:
+        if not self.all_decoded:
+            stride = self.request.stride
+            self._window: Window = self._pattern.window_of(
+                self.frames_done, self.request.frames, stride
+            )
+            self.position = 0

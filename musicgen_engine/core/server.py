@@ -1,0 +1,181 @@
+"""The engine process between its channel and its engine.
+
+The main thread loads the weights and generates; one thread receives, one reports every second. The
+process ends with its stub, when the channel closes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from musicgen_engine.channel import Channel
+from musicgen_engine.config import ModelConfig
+from musicgen_engine.core.scheduler import Scheduler
+from musicgen_engine.core.sequence import Sequence
+from musicgen_engine.hub import fetch, resolve
+from musicgen_engine.logs import about
+from musicgen_engine.messages import (
+    Cancel,
+    Chunk,
+    Done,
+    EngineReport,
+    EngineState,
+    Failed,
+    Failure,
+    Generating,
+    Loading,
+    MetricsReport,
+    Ready,
+    SequenceReport,
+    SequenceState,
+    Submit,
+)
+from musicgen_engine.settings import Settings
+from protocol.constants import SAMPLE_RATE
+from protocol.errors import Cancelled, EngineUnavailable, ServiceError
+
+if TYPE_CHECKING:
+    from musicgen_engine.core.audio_stream import AudioChunk
+    from musicgen_engine.core.engine import Engine
+    from musicgen_engine.core.loaded_model import LoadedModel
+
+REPORT_INTERVAL = 1.0  # seconds
+STEP_TIMEOUT = 120.0  # seconds; a longer step means that the device hangs
+
+log = logging.getLogger("engine")
+
+
+class EngineServer:
+    def __init__(self, channel: Channel, settings: Settings) -> None:
+        self._channel = channel
+        self._scheduler = Scheduler(settings.max_queue, settings.max_wait)
+        self._state: EngineState = Loading()
+        self._engine: Engine | None = None  # before the model is loaded
+        self._reporting = threading.Lock()  # a report must not overtake a later one
+
+    def run(self, folder: Path, checkpoint: str | None, config: ModelConfig) -> None:
+        """Return when the model cannot be loaded, after reporting why."""
+        threading.Thread(target=self._receive, daemon=True).start()
+        threading.Thread(target=self._report_regularly, daemon=True).start()
+        try:
+            model = self._load(folder, checkpoint, config)
+        except ServiceError as error:
+            self._state = Failed.of(error)
+            self._report()
+            return
+        from musicgen_engine.core.engine import Engine
+
+        self._engine = Engine(model, self._scheduler, self)
+        self._state = Ready(
+            revision=model.revision,
+            device=str(model.device),
+            precision=str(model.precision).removeprefix("torch."),
+            backend=model.backend_name,
+            fallback=model.fallback,
+            slots=model.slots,
+            channels=model.codec.channels,
+            codebooks=model.pattern.codebooks,
+            sample_rate=SAMPLE_RATE,
+        )
+        self._report()
+        try:
+            self._engine.run()
+        except Exception:
+            log.exception("the engine cannot go on")
+            os._exit(1)  # at once: all callers wait, and a broken device may not let go
+
+    def _load(self, folder: Path, checkpoint: str | None, config: ModelConfig) -> LoadedModel:
+        try:
+            weights = fetch(resolve(checkpoint, folder), self._on_progress)
+            # Imported here: missing weights are reported before the seconds that this takes.
+            from musicgen_engine.core.loaded_model import LoadedModel
+
+            return LoadedModel.load(weights, config)
+        except ServiceError:
+            raise
+        except Exception as error:
+            log.exception("the checkpoint could not be loaded")
+            raise EngineUnavailable("the checkpoint could not be loaded; see the log") from error
+
+    def _on_progress(self, done: int, total: int | None) -> None:
+        self._state = Loading(done, total)
+
+    def chunk(self, sequence: Sequence, chunk: AudioChunk) -> None:
+        state = Done if chunk.last else Generating
+        if chunk.last:
+            _log_end(sequence, "done")
+            self._report()  # first: a client that has the end must not find the song still running
+        assert isinstance(self._state, Ready)
+        self._channel.send(
+            Chunk(
+                id=sequence.id,
+                audio=chunk.audio,
+                codes=chunk.codes,
+                revision=self._state.revision,
+                state=state(sequence.frames_done, sequence.request.frames),
+                last=chunk.last,
+            )
+        )
+
+    def error(self, sequence: Sequence, error: ServiceError) -> None:
+        _log_end(sequence, str(error))
+        self._report()
+        self._channel.send(Failure(sequence.id, Failed.of(error)))
+
+    def _receive(self) -> None:
+        try:
+            while True:
+                message = self._channel.receive()
+                if isinstance(message, Submit):
+                    self._submit(Sequence(message.id, message.request, message.request_id))
+                elif isinstance(message, Cancel):
+                    self._cancel(message.id)
+        except (EOFError, OSError):
+            os._exit(0)  # the stub is gone, and a step may be running
+
+    def _submit(self, sequence: Sequence) -> None:
+        try:
+            if self._engine:
+                self._engine.check(sequence.request)  # before it waits
+            self._scheduler.submit(sequence)
+        except ServiceError as error:
+            return self.error(sequence, error)
+        self._report()
+        if state := self._scheduler.states().get(sequence.id):
+            self._report_sequence(sequence.id, state)
+
+    def _cancel(self, id: int) -> None:
+        if dropped := self._scheduler.cancel(id):
+            self.error(dropped, Cancelled("the request was cancelled"))
+
+    def _report_regularly(self) -> None:
+        while True:
+            time.sleep(REPORT_INTERVAL)
+            if self._engine and self._engine.step_seconds > STEP_TIMEOUT:
+                log.error("the engine hangs: a step takes over %d s", STEP_TIMEOUT)
+                os._exit(1)
+            self._report()
+            for id, state in self._scheduler.states().items():
+                self._report_sequence(id, state)
+            engine = self._engine.metrics() if self._engine else {}
+            self._channel.send(MetricsReport({**self._scheduler.counts(), **engine}))
+
+    def _report(self) -> None:
+        with self._reporting:
+            self._channel.send(EngineReport(self._state, **self._scheduler.counts()))
+
+    def _report_sequence(self, id: int, state: SequenceState) -> None:
+        """Until the weights are here, a sequence is loading, too."""
+        loading = self._state
+        self._channel.send(SequenceReport(id, loading if isinstance(loading, Loading) else state))
+
+
+def _log_end(sequence: Sequence, how: str) -> None:
+    frames = sequence.frames_done - sequence.prompt_frames
+    seconds = time.monotonic() - sequence.arrival
+    log.info("%s: %d frames in %.1f s", how, frames, seconds, extra=about(sequence.request_id))

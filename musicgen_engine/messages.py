@@ -1,0 +1,166 @@
+"""Messages between a variant's stub and its engine process, and the states that they carry.
+
+stub → engine     Submit, Cancel
+engine → stub     EngineReport, MetricsReport, SequenceReport, Chunk, Failure
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, TypeAlias
+
+from protocol.constants import Codes, Samples
+from protocol.errors import ServiceError
+from protocol.request import GenerationRequest
+
+
+class State:
+    """A state of an engine or a sequence; as JSON it is a STATUS of docs/triton.md."""
+
+    state: ClassVar[str]
+
+    def json(self) -> dict[str, Any]:
+        return {"state": self.state, **asdict(self)}  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True)
+class Loading(State):
+    """The model loads. `bytes` of the weights are downloaded, of `total_bytes` where known."""
+
+    state: ClassVar[str] = "loading"
+    bytes: int = 0
+    total_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Ready(State):
+    """`fallback` says why `backend` is not the one that config.pbtxt asks for."""
+
+    state: ClassVar[str] = "ready"
+    revision: str
+    device: str
+    precision: str
+    backend: str
+    fallback: str | None
+    slots: int
+    channels: int
+    codebooks: int
+    sample_rate: int
+
+
+@dataclass(frozen=True)
+class Failed(State):
+    """The model or the sequence failed; see protocol.errors."""
+
+    state: ClassVar[str] = "failed"
+    code: str
+    message: str
+    field: str | None
+    retry_after: int | None
+
+    @classmethod
+    def of(cls, error: ServiceError) -> Failed:
+        return cls(**error.data())
+
+    @property
+    def error(self) -> ServiceError:
+        return ServiceError.of(asdict(self))
+
+
+@dataclass(frozen=True)
+class Queued(State):
+    """`position` 1 is next."""
+
+    state: ClassVar[str] = "queued"
+    position: int
+
+
+@dataclass(frozen=True)
+class Generating(State):
+    state: ClassVar[str] = "generating"
+    frames: int
+    total_frames: int
+
+
+@dataclass(frozen=True)
+class Done(State):
+    state: ClassVar[str] = "done"
+    frames: int
+    total_frames: int
+
+
+EngineState: TypeAlias = Loading | Ready | Failed
+SequenceState: TypeAlias = Loading | Queued | Generating | Done
+
+
+@dataclass(frozen=True)
+class Submit:
+    id: int
+    request_id: str  # the caller's name for it
+    request: GenerationRequest
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """The client of the sequence has gone."""
+
+    id: int
+
+
+@dataclass(frozen=True)
+class EngineReport:
+    """Sent at each change and every second."""
+
+    state: EngineState
+    queued: int
+    running: int
+
+    def json(self) -> dict[str, Any]:
+        return {**self.state.json(), "queued": self.queued, "running": self.running}
+
+
+@dataclass(frozen=True)
+class MetricsReport:
+    """Sent every second: gauges as they are, counters as what was added; see metrics.py."""
+
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class SequenceReport:
+    """Sent every second."""
+
+    id: int
+    state: SequenceState
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The next part of a song: audio [channels, samples], and the codes [codebooks, frames] that
+    were made since the last chunk."""
+
+    id: int
+    audio: Samples
+    codes: Codes
+    revision: str
+    state: SequenceState
+    last: bool
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The end of a sequence that failed."""
+
+    id: int
+    reason: Failed
+
+
+Command: TypeAlias = Submit | Cancel
+Report: TypeAlias = EngineReport | MetricsReport | SequenceReport | Chunk | Failure
+TYPES: dict[str, type] = {
+    type_.__name__: type_
+    for type_ in (
+        Submit, Cancel, EngineReport, MetricsReport, SequenceReport, Chunk, Failure,
+        Loading, Ready, Failed, Queued, Generating, Done, GenerationRequest,
+    )
+}  # fmt: skip

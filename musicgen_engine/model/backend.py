@@ -1,0 +1,49 @@
+"""The seam of what computes: a batch of positions in, logits out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from musicgen_engine.model.conditioning import Conditioning
+
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """The positions of n sequences, sequence after sequence.
+
+    tokens: [codebooks, sum(lengths)]
+    slots: [n], where each sequence keeps its keys and values.
+    starts: [n], the position of each sequence's first token in its window.
+    lengths: [n], the tokens of each sequence: 1 in decode, more in prefill.
+    """
+
+    tokens: Integers
+    slots: Integers
+    starts: Integers
+    lengths: Integers
+
+
+class Backend(Protocol):
+    """Computes the transformer for all slots. `Transformer` is the reference."""
+
+    def set_conditioning(self, slot: int, conditioning: Conditioning) -> None:
+        """Condition the positions to come of `slot`; those in the cache stay as they are.
+
+        A prefix is computed into the cache at once. A conditioning that replaces another one in
+        the middle of a sequence has as many rows and a prefix of the same length.
+        """
+
+    def forward(self, batch: ModelInput) -> Tensor:
+        """Run the batch; each sequence continues what its slot has seen since position 0.
+
+        Returns:
+            The logits after the last position of each sequence: float32
+            [guidance rows of all sequences, codebooks, vocab_size], sequence after sequence.
+        """

@@ -1,0 +1,27 @@
+"""Settings of stub and engine, from the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from protocol.settings import LOG_FORMATS, MAX_SECONDS, Environment
+
+
+@dataclass(frozen=True)
+class Settings:
+    max_duration: float = 300.0  # seconds of one song
+    max_queue: int = 32  # songs that may wait for a slot
+    max_wait: float = 300.0  # seconds that a song may have to wait, as far as can be predicted
+    log_format: str = LOG_FORMATS[0]
+
+    @classmethod
+    def from_environment(cls, variables: Mapping[str, str]) -> Settings:
+        """Raises SettingsError."""
+        environment = Environment(variables)
+        return cls(
+            max_duration=environment.max_duration(),
+            max_queue=environment.whole("MAX_QUEUE", cls.max_queue, low=0),
+            max_wait=environment.seconds("MAX_WAIT", cls.max_wait, MAX_SECONDS),
+            log_format=environment.log_format(),
+        )

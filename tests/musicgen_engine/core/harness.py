@@ -1,0 +1,86 @@
+"""The real engine without its process: requests in, results out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from musicgen_engine.core.audio_stream import AudioChunk
+from musicgen_engine.core.engine import Engine
+from musicgen_engine.core.loaded_model import LoadedModel
+from musicgen_engine.core.scheduler import Scheduler
+from musicgen_engine.core.sequence import Sequence
+from protocol.constants import Codes, Samples
+from protocol.errors import ServiceError
+from protocol.request import GenerationRequest
+
+
+@dataclass
+class Result:
+    """What the engine made of one request."""
+
+    sequence: Sequence
+    chunks: list[AudioChunk] = field(default_factory=list)
+    error: ServiceError | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.error is not None or (bool(self.chunks) and self.chunks[-1].last)
+
+    @property
+    def audio(self) -> Samples:
+        return np.concatenate([chunk.audio for chunk in self.chunks], axis=1)
+
+    @property
+    def codes(self) -> Codes:
+        return np.concatenate([chunk.codes for chunk in self.chunks], axis=1)
+
+
+class Harness:
+    def __init__(self, model: LoadedModel, max_queue: int = 32) -> None:
+        self.scheduler = Scheduler(max_queue)
+        self.engine = Engine(model, self.scheduler, self)
+        self._results: dict[int, Result] = {}
+
+    def submit(self, request: GenerationRequest) -> Result:
+        result = Result(Sequence(len(self._results), request))
+        self.scheduler.submit(result.sequence)
+        self._results[result.sequence.id] = result
+        return result
+
+    def run(self) -> None:
+        """Step until every request has ended."""
+        while not all(result.ended for result in self._results.values()):
+            self.engine.step()
+
+    def chunk(self, sequence: Sequence, chunk: AudioChunk) -> None:
+        assert not self._results[sequence.id].ended
+        self._results[sequence.id].chunks.append(chunk)
+
+    def error(self, sequence: Sequence, error: ServiceError) -> None:
+        assert not self._results[sequence.id].ended
+        self._results[sequence.id].error = error
+
+
+def generate(model: LoadedModel, request: GenerationRequest) -> Result:
+    """The result of a request that is alone in its batch."""
+    harness = Harness(model)
+    result = harness.submit(request)
+    harness.run()
+    return result
+
+
+def generate_together(
+    model: LoadedModel, requests: Mapping[int, GenerationRequest]
+) -> list[Result]:
+    """The results of requests that join the batch at the given steps."""
+    harness = Harness(model)
+    results = []
+    for step in range(max(requests) + 1):
+        if step in requests:
+            results.append(harness.submit(requests[step]))
+        harness.engine.step()
+    harness.run()
+    return results
