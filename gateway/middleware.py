@@ -94,9 +94,7 @@ async def errors_to_json(request: web.Request, handler: Handler) -> web.StreamRe
     headers = dict(error.headers)
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
-    return web.json_response(
-        {"error": public(error)}, status=error.status or 500, headers=headers
-    )
+    return web.json_response({"error": public(error)}, status=error.status or 500, headers=headers)
 
 
 def _translation(request: web.Request, error: web.HTTPException) -> ServiceError:

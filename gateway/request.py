@@ -47,7 +47,8 @@ class Options:
 
     model: str | None = row(
         Text(
-            "A name from `GET /models`; `facebook/NAME` and `musicgen-small-stereo` are understood",
+            "A name from `GET /models`, also as on the hub (`facebook/musicgen-small`), or in the "
+            "other word order (`musicgen-small-stereo`)",
             absent="the default model",
         ),
         None,
@@ -66,7 +67,12 @@ class Options:
 class Continuation:
     """The fields of a form alone."""
 
-    audio: bytearray = row(File("The beginning as a file: WAV, FLAC, Ogg, MP3, AAC, M4A or AIFF"))
+    audio: bytearray = row(
+        File(
+            "The beginning of the song as a file: WAV, FLAC, Ogg, MP3, AAC, M4A or AIFF; more than "
+            "two channels become stereo"
+        )
+    )
     output: str = row(
         Text("The whole song, or only what is new after `audio`", choices=("whole", "new")), "whole"
     )
