@@ -127,7 +127,7 @@ class Generation:
     ) -> AsyncGenerator[Progress | Chunk, None]:
         """The responses of a stream, until the model is dead.
 
-        A silent stream alone does not prove that: the model's status is asked for then, and raises.
+        Silence alone does not prove that, so the model's status is requested then, which may raise.
         """
         clock = asyncio.get_running_loop().time
         while True:

@@ -112,12 +112,12 @@ async def test_a_song_needs_a_key(guarded: TestClient, triton: FakeTriton) -> No
         ({}, CHALLENGE),
         (bearer("wrong"), f'{CHALLENGE}, error="invalid_token"'),
     ]:
-        answer = await guarded.post("/generate", json=GOOD, headers=headers)
-        assert await error(answer) == (401, "unauthorized", None)
-        assert answer.headers["WWW-Authenticate"] == challenge
+        response = await guarded.post("/generate", json=GOOD, headers=headers)
+        assert await error(response) == (401, "unauthorized", None)
+        assert response.headers["WWW-Authenticate"] == challenge
     assert not triton.requests
-    answer = await guarded.post("/generate", json=GOOD, headers=bearer(ANN))
-    assert answer.status == 200
+    response = await guarded.post("/generate", json=GOOD, headers=bearer(ANN))
+    assert response.status == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/app.js", "/healthz", "/readyz", "/openapi.json"])
@@ -143,9 +143,9 @@ async def test_each_key_has_a_limit_of_songs_in_progress(
         for key in (ANN, ANN, BOB)
     ]
     await until(lambda: triton.running == 3)
-    answer = await guarded.post("/generate", json=GOOD, headers=bearer(ANN))
-    assert await error(answer) == (429, "too_many_songs", None)
-    assert int(answer.headers["Retry-After"]) > 0
+    response = await guarded.post("/generate", json=GOOD, headers=bearer(ANN))
+    assert await error(response) == (429, "too_many_songs", None)
+    assert int(response.headers["Retry-After"]) > 0
     for song in songs:
         song.cancel()
     await until(lambda: not triton.running)
@@ -155,8 +155,8 @@ async def test_each_key_has_a_limit_of_songs_in_progress(
 
 async def test_a_refused_song_is_not_counted(guarded: TestClient) -> None:
     for _ in range(4):
-        answer = await guarded.post("/generate", json={}, headers=bearer(ANN))
-        assert answer.status == 422
+        response = await guarded.post("/generate", json={}, headers=bearer(ANN))
+        assert response.status == 422
 
 
 def test_a_song_is_counted_until_its_end() -> None:
@@ -175,15 +175,15 @@ async def test_a_key_finds_only_its_own_songs(guarded: TestClient, triton: FakeT
     await until(lambda: triton.running)
     path = "/generations/the-same-name"
     assert (await guarded.get(path, headers=bearer(ANN))).status == 200
-    answer = await guarded.get(path, headers=bearer(BOB))
-    assert await error(answer) == (404, "not_found", None)
+    response = await guarded.get(path, headers=bearer(BOB))
+    assert await error(response) == (404, "not_found", None)
     # Each key has names of its own, so that a name does not reveal the song of another key.
     bobs = guarded.post("/generate", json=GOOD, headers={**bearer(BOB), **named})
     songs.append(asyncio.create_task(bobs))
     await until(lambda: triton.running == 2)
     for key, seconds in ((ANN, 1), (BOB, 2.5)):
-        answer = await guarded.get(path, headers=bearer(key))
-        assert (await answer.json())["total_seconds"] == seconds
+        response = await guarded.get(path, headers=bearer(key))
+        assert (await response.json())["total_seconds"] == seconds
     for song in songs:
         song.cancel()
 

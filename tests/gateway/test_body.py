@@ -41,8 +41,8 @@ from tests.gateway.test_routes import GOOD, JSON, error
 async def test_bad_json_is_refused_by_name(
     client: TestClient, body: bytes, expected: tuple[int, str, str | None]
 ) -> None:
-    answer = await client.post("/generate", data=body, headers=JSON)
-    assert await error(answer) == expected
+    response = await client.post("/generate", data=body, headers=JSON)
+    assert await error(response) == expected
 
 
 @pytest.mark.parametrize(
@@ -50,14 +50,14 @@ async def test_bad_json_is_refused_by_name(
     ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=utf-16"],
 )
 async def test_only_json_in_utf8_is_accepted(client: TestClient, content_type: str) -> None:
-    answer = await client.post("/generate", data=b"{}", headers={"Content-Type": content_type})
-    assert await error(answer) == (415, "unsupported_media_type", None)
+    response = await client.post("/generate", data=b"{}", headers={"Content-Type": content_type})
+    assert await error(response) == (415, "unsupported_media_type", None)
 
 
 async def test_a_content_type_may_name_its_charset(client: TestClient) -> None:
     headers = {"Content-Type": "application/json; charset=UTF-8"}
-    answer = await client.post("/generate", data=json.dumps(GOOD), headers=headers)
-    assert answer.status == 200
+    response = await client.post("/generate", data=json.dumps(GOOD), headers=headers)
+    assert response.status == 200
 
 
 @pytest.mark.parametrize("chunked", [True, False])
@@ -67,8 +67,8 @@ async def test_a_body_over_a_megabyte_is_too_large(client: TestClient, chunked: 
             yield b" " * 60_000
 
     data = parts() if chunked else io.BytesIO(b" " * 1_200_000)
-    answer = await client.post("/generate", data=data, headers=JSON)
-    assert await error(answer) == (413, "body_too_large", None)
+    response = await client.post("/generate", data=data, headers=JSON)
+    assert await error(response) == (413, "body_too_large", None)
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ async def test_a_body_in_another_encoding_is_invalid(
     client: TestClient, caplog: pytest.LogCaptureFixture, content_type: str, code: str
 ) -> None:
     headers = {"Content-Type": content_type, "Content-Encoding": "gzip"}
-    answer = await client.post("/generate", data=b"not gzip", headers=headers)
-    assert await error(answer) == (400, code, None)
+    response = await client.post("/generate", data=b"not gzip", headers=headers)
+    assert await error(response) == (400, code, None)
 
 
 async def test_a_body_that_stops_is_refused(settings: Settings, triton: FakeTriton) -> None:
@@ -90,8 +90,8 @@ async def test_a_body_that_stops_is_refused(settings: Settings, triton: FakeTrit
 
     impatient = dataclasses.replace(settings, stall_timeout=0.3)
     async with serve(impatient, triton) as client:
-        answer = await client.post("/generate", data=halves(), headers=JSON)
-        assert await error(answer) == (408, "body_too_slow", None)
+        response = await client.post("/generate", data=halves(), headers=JSON)
+        assert await error(response) == (408, "body_too_slow", None)
 
 
 async def test_a_file_leaves_memory_when_its_song_begins(client: TestClient) -> None:
@@ -117,8 +117,8 @@ async def test_a_song_continues_a_file(
     client: TestClient, triton: FakeTriton, output: str, samples: int
 ) -> None:
     texts = {"prompt": "slow piano", "duration": "2.5", "seed": "3", "output": output}
-    answer = await client.post("/generate", data=form(file(tone(1.01)), **texts))
-    with wave.open(io.BytesIO(await answer.read())) as reader:
+    response = await client.post("/generate", data=form(file(tone(1.01)), **texts))
+    with wave.open(io.BytesIO(await response.read())) as reader:
         assert reader.getnframes() == samples
     [sent] = triton.requests
     assert sent.prompt_audio is not None and sent.prompt_audio.shape == (1, 32_320)
@@ -134,8 +134,8 @@ def receipt(song: bytes) -> dict[str, Any]:
 @pytest.mark.parametrize("format", FORMATS)
 async def test_the_comment_of_a_file_generates_it_again(client: TestClient, format: str) -> None:
     settings = {"model": "musicgen-stereo-small", "temperature": 0.5, "top_p": 0.9}
-    answer = await client.post("/generate", json={**GOOD, **settings, "format": format})
-    song = await answer.read()
+    response = await client.post("/generate", json={**GOOD, **settings, "format": format})
+    song = await response.read()
     again = await client.post("/generate", json={**receipt(song), "format": format})
     assert await again.read() == song
 
@@ -213,5 +213,5 @@ async def test_a_bad_form_is_refused_by_name(
 @pytest.mark.parametrize("content_type", ["multipart/form-data", "multipart/form-data; boundary=x"])
 async def test_a_body_that_is_no_form_is_refused(client: TestClient, content_type: str) -> None:
     headers = {"Content-Type": content_type}
-    answer = await client.post("/generate", data=b"not a form", headers=headers)
-    assert await error(answer) == (400, "invalid_form", None)
+    response = await client.post("/generate", data=b"not a form", headers=headers)
+    assert await error(response) == (400, "invalid_form", None)

@@ -26,43 +26,43 @@ def serve_to(*origins: str, settings: Settings) -> TestClient:
     return serve(settings, FakeTriton("musicgen-tiny"))
 
 
-def cors_headers(answer: ClientResponse) -> dict[str, str]:
+def cors_headers(response: ClientResponse) -> dict[str, str]:
     start = "Access-Control-"
-    headers = answer.headers.items()
+    headers = response.headers.items()
     return {name.removeprefix(start): text for name, text in headers if name.startswith(start)}
 
 
 async def test_cors_is_off_by_default(client: TestClient) -> None:
-    answer = await client.options("/generate", headers={**OURS, **PREFLIGHT})
-    assert (answer.status, cors_headers(answer)) == (405, {})
-    answer = await client.get("/models", headers=OURS)
-    assert cors_headers(answer) == {} and "Vary" not in answer.headers
+    response = await client.options("/generate", headers={**OURS, **PREFLIGHT})
+    assert (response.status, cors_headers(response)) == (405, {})
+    response = await client.get("/models", headers=OURS)
+    assert cors_headers(response) == {} and "Vary" not in response.headers
 
 
 async def test_a_named_origin_may_ask_and_read_headers(settings: Settings) -> None:
     origins = ("https://music.example", "http://localhost:3000")
     async with serve_to(*origins, settings=settings) as client:
         for origin in (OURS, {"Origin": "http://localhost:3000"}):
-            answer = await client.options("/generate", headers={**origin, **PREFLIGHT})
-            assert answer.status == 204
-            allowed = cors_headers(answer)
+            response = await client.options("/generate", headers={**origin, **PREFLIGHT})
+            assert response.status == 204
+            allowed = cors_headers(response)
             assert allowed["Allow-Origin"] == origin["Origin"]
             assert allowed["Allow-Methods"] == "GET, POST"
             assert allowed["Allow-Headers"] == "Authorization, Content-Type, X-Request-Id"
             key = {"Authorization": "Bearer a-key-of-16-letters"}
-            answer = await client.post("/generate", json=GOOD, headers={**origin, **key})
-            assert answer.status == 200
-            assert cors_headers(answer)["Allow-Origin"] == origin["Origin"]
+            response = await client.post("/generate", json=GOOD, headers={**origin, **key})
+            assert response.status == 200
+            assert cors_headers(response)["Allow-Origin"] == origin["Origin"]
             for name in ("X-Seed", "X-Model", "X-Revision", "X-Request-Id", "Content-Disposition"):
-                assert name in cors_headers(answer)["Expose-Headers"] and name in answer.headers
-            assert answer.headers["Vary"] == "Origin"
+                assert name in cors_headers(response)["Expose-Headers"] and name in response.headers
+            assert response.headers["Vary"] == "Origin"
 
 
 async def test_a_named_origin_may_read_errors(settings: Settings) -> None:
     async with serve_to("https://music.example", settings=settings) as client:
-        answer = await client.post("/generate", json=GOOD, headers=OURS)
-        assert answer.status == 401
-        assert cors_headers(answer)["Allow-Origin"] == "https://music.example"
+        response = await client.post("/generate", json=GOOD, headers=OURS)
+        assert response.status == 401
+        assert cors_headers(response)["Allow-Origin"] == "https://music.example"
 
 
 @pytest.mark.parametrize(
@@ -73,21 +73,21 @@ async def test_a_named_origin_may_read_errors(settings: Settings) -> None:
 async def test_another_origin_may_not_ask(settings: Settings, origin: str) -> None:
     async with serve_to("https://music.example", settings=settings) as client:
         headers = {"Origin": origin}
-        answer = await client.options("/generate", headers={**headers, **PREFLIGHT})
-        assert (answer.status, cors_headers(answer)) == (405, {})
-        answer = await client.get("/healthz", headers=headers)
-        assert (answer.status, cors_headers(answer)) == (200, {})
-        assert answer.headers["Vary"] == "Origin"  # for caches
+        response = await client.options("/generate", headers={**headers, **PREFLIGHT})
+        assert (response.status, cors_headers(response)) == (405, {})
+        response = await client.get("/healthz", headers=headers)
+        assert (response.status, cors_headers(response)) == (200, {})
+        assert response.headers["Vary"] == "Origin"  # for caches
 
 
 async def test_any_origin_may_ask_but_without_cookies(settings: Settings) -> None:
     async with serve_to("*", settings=settings) as client:
-        for answer in (
+        for response in (
             await client.options("/generate", headers={**THEIRS, **PREFLIGHT}),
             await client.get("/healthz", headers=THEIRS),
         ):
-            assert cors_headers(answer)["Allow-Origin"] == "*"
-            assert "Allow-Credentials" not in cors_headers(answer)
+            assert cors_headers(response)["Allow-Origin"] == "*"
+            assert "Allow-Credentials" not in cors_headers(response)
 
 
 async def test_a_response_for_any_origin_is_always_the_same(settings: Settings) -> None:
@@ -112,8 +112,8 @@ async def test_a_form_of_a_foreign_page_is_refused(client: TestClient) -> None:
     ):
         with MultipartWriter("form-data") as form:
             form.append("x").set_content_disposition("form-data", name="nothing")
-        answer = await client.post("/generate", data=form, headers=headers)
-        assert answer.status == status, headers
+        response = await client.post("/generate", data=form, headers=headers)
+        assert response.status == status, headers
 
 
 async def test_a_named_origin_may_send_a_form(settings: Settings) -> None:

@@ -42,17 +42,17 @@ def test_an_unknown_setting_is_named() -> None:
 
 
 async def ready(client: TestClient) -> tuple[int, str]:
-    async with client.get("/readyz") as answer:
-        body = await answer.json()
-        return answer.status, body["model"] if answer.status == 200 else body["error"]["code"]
+    async with client.get("/readyz") as response:
+        body = await response.json()
+        return response.status, body["model"] if response.status == 200 else body["error"]["code"]
 
 
 async def until_ready(client: TestClient, expected: tuple[int, str]) -> None:
-    answer: tuple[int, str] | None = None
+    response: tuple[int, str] | None = None
     for _ in range(200):
-        if (answer := await ready(client)) == expected:
+        if (response := await ready(client)) == expected:
             return
-    assert answer == expected
+    assert response == expected
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from tests.gateway.test_models import until
 
 MODEL = "musicgen-small"
 REQUEST = GenerationRequest("slow piano", 225, seed=7)
-DOWN = TritonUnavailable("Triton does not answer.")
+DOWN = TritonUnavailable("Triton does not response.")
 
 
 @pytest.fixture

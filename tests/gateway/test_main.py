@@ -64,8 +64,8 @@ def test_a_port_in_use_ends_the_gateway_with_one_line(taken: int) -> None:
 
 
 def healthy(port: int) -> bool:
-    with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz") as answer:
-        return bool(answer.status == 200)
+    with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz") as response:
+        return bool(response.status == 200)
     return False
 
 
@@ -91,9 +91,9 @@ def stopped_in_mid_song(
         connection = HTTPConnection("127.0.0.1", port)
         song = b'{"prompt": "jazz", "duration": 2}'
         connection.request("POST", "/generate", song, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
+        response = connection.getresponse()
         process.send_signal(signal.SIGTERM)
-        yield process, answer
+        yield process, response
         process.kill()
         connection.close()
 

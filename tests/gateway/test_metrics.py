@@ -19,9 +19,9 @@ from tests.prometheus import total
 
 async def value(client: TestClient, name: str, **labels: str) -> float:
     """The value of a metric; 0 if it was never counted."""
-    answer = await client.get("/metrics")
-    assert answer.status == 200
-    return total(await answer.text(), name, **labels)
+    response = await client.get("/metrics")
+    assert response.status == 200
+    return total(await response.text(), name, **labels)
 
 
 def test_the_documents_name_every_metric() -> None:
@@ -53,18 +53,18 @@ async def test_audio_waits_and_resumes_are_counted(client: TestClient, triton: F
 
 async def test_audio_of_an_aborted_song_is_counted(client: TestClient, triton: FakeTriton) -> None:
     triton.cuts = [RuntimeError("a bug")]
-    answer = await client.post("/generate", json=GOOD)
+    response = await client.post("/generate", json=GOOD)
     with pytest.raises(ClientPayloadError):
-        await answer.read()
+        await response.read()
     assert await value(client, "gateway_audio_seconds_total", model="musicgen-tiny") == 1
 
 
 async def test_a_song_that_fails_again_is_no_resume(client: TestClient, triton: FakeTriton) -> None:
     triton.cuts = [EngineUnavailable("killed"), Internal("failed")]
     triton.chunks = 1
-    answer = await client.post("/generate", json=GOOD)
+    response = await client.post("/generate", json=GOOD)
     with pytest.raises(ClientPayloadError):
-        await answer.read()
+        await response.read()
     assert await value(client, "gateway_resumes_total") == 0
 
 

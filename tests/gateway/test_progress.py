@@ -24,17 +24,17 @@ HEADERS = {"X-Request-Id": NAME}
 
 
 async def progress(client: TestClient) -> Any:
-    answer = await client.get(f"/generations/{NAME}")
-    assert answer.status == 200
-    return await answer.json()
+    response = await client.get(f"/generations/{NAME}")
+    assert response.status == 200
+    return await response.json()
 
 
 async def events_of(client: TestClient) -> list[Any]:
     """All events until the end."""
     headers = {"Accept": "text/event-stream"}
-    async with client.get(f"/generations/{NAME}", headers=headers) as answer:
-        assert answer.content_type == "text/event-stream"
-        lines = (await answer.text()).split("\n\n")
+    async with client.get(f"/generations/{NAME}", headers=headers) as response:
+        assert response.content_type == "text/event-stream"
+        lines = (await response.text()).split("\n\n")
     return [json.loads(line.removeprefix("data: ")) for line in lines if line not in ("", ":")]
 
 
@@ -75,10 +75,10 @@ async def test_progress_is_not_cached_and_head_ends_at_once(
     path, headers = f"/generations/{NAME}", {"Accept": accept}
     head = await asyncio.wait_for(waiting.head(path, headers=headers), 2)
     async with waiting.get(path, headers=headers) as get:
-        for answer in (head, get):
-            assert answer.status == 200
-            assert answer.content_type == accept
-            assert answer.headers["Cache-Control"] == "no-store"
+        for response in (head, get):
+            assert response.status == 200
+            assert response.content_type == accept
+            assert response.headers["Cache-Control"] == "no-store"
 
 
 async def test_a_comment_comes_while_nothing_changes(waiting: TestClient) -> None:
@@ -123,8 +123,8 @@ async def test_a_name_belongs_to_one_song_until_its_end(
     triton.stuck = True
     song = asyncio.create_task(client.post("/generate", json=GOOD, headers=HEADERS))
     await until(lambda: triton.running)
-    answer = await client.post("/generate", json=GOOD, headers=HEADERS)
-    assert await error(answer) == (422, "invalid_field", None)
+    response = await client.post("/generate", json=GOOD, headers=HEADERS)
+    assert await error(response) == (422, "invalid_field", None)
     song.cancel()
     await until(lambda: not triton.running)
     triton.stuck = False

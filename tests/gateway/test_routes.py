@@ -33,26 +33,26 @@ GOOD = {"prompt": "slow piano", "duration": 2.5}
 JSON = {"Content-Type": "application/json"}
 
 
-async def error(answer: Any) -> tuple[int, str, str | None]:
+async def error(response: Any) -> tuple[int, str, str | None]:
     """Status, code and field; the shape is always the same."""
-    body = await answer.json()
+    body = await response.json()
     assert set(body) == {"error"}
     assert set(body["error"]) == {"code", "message", "field"}
     assert body["error"]["message"]
-    return answer.status, body["error"]["code"], body["error"]["field"]
+    return response.status, body["error"]["code"], body["error"]["field"]
 
 
 @pytest.mark.parametrize(("model", "channels"), [("musicgen-small", 1), ("small-stereo", 2)])
 async def test_a_song_is_a_complete_wav(client: TestClient, model: str, channels: int) -> None:
     name = model if channels == 1 else f"facebook/musicgen-{model}"
-    answer = await client.post("/generate", json={**GOOD, "model": name, "seed": 7})
-    body = await answer.read()
-    assert (answer.status, answer.content_type) == (200, "audio/wav")
-    assert int(answer.headers["Content-Length"]) == len(body)
-    assert answer.headers["X-Seed"] == "7"
-    assert answer.headers["X-Model"].startswith("musicgen-")
-    assert answer.headers["X-Revision"] == "0123456789ab"
-    assert "slow-piano.wav" in answer.headers["Content-Disposition"]
+    response = await client.post("/generate", json={**GOOD, "model": name, "seed": 7})
+    body = await response.read()
+    assert (response.status, response.content_type) == (200, "audio/wav")
+    assert int(response.headers["Content-Length"]) == len(body)
+    assert response.headers["X-Seed"] == "7"
+    assert response.headers["X-Model"].startswith("musicgen-")
+    assert response.headers["X-Revision"] == "0123456789ab"
+    assert "slow-piano.wav" in response.headers["Content-Disposition"]
     with wave.open(io.BytesIO(body)) as reader:
         assert reader.getparams()[:4] == (channels, 2, 32_000, 125 * 640)
         decoded = np.frombuffer(reader.readframes(80_000), "<i2").reshape(-1, channels)
@@ -63,16 +63,16 @@ async def test_a_song_is_a_complete_wav(client: TestClient, model: str, channels
 
 
 async def test_a_request_without_a_model_gets_the_default(client: TestClient) -> None:
-    answer = await client.post("/generate", json=GOOD)
-    assert answer.headers["X-Model"] == "musicgen-tiny"
+    response = await client.post("/generate", json=GOOD)
+    assert response.headers["X-Model"] == "musicgen-tiny"
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
 async def test_a_wrong_method_gets_the_allowed_ones(client: TestClient, method: str) -> None:
-    answer = await client.request(method, "/generate")
-    assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+    response = await client.request(method, "/generate")
+    assert (response.status, response.headers["Allow"]) == (405, "POST")
     if method != "HEAD":
-        assert (await error(answer))[1] == "method_not_allowed"
+        assert (await error(response))[1] == "method_not_allowed"
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -143,9 +143,9 @@ async def test_errors_of_the_engine_reach_the_client(
     client: TestClient, triton: FakeTriton, error_of_engine: ServiceError, expected: Any
 ) -> None:
     triton.song_error = error_of_engine
-    answer = await client.post("/generate", json=GOOD)
-    assert await error(answer) == expected
-    assert ("Retry-After" in answer.headers) == (answer.status in (429, 503))
+    response = await client.post("/generate", json=GOOD)
+    assert await error(response) == expected
+    assert ("Retry-After" in response.headers) == (response.status in (429, 503))
 
 
 @pytest.mark.parametrize(
@@ -156,21 +156,21 @@ async def test_a_full_queue_says_when_to_try_again(
     client: TestClient, triton: FakeTriton, queue_full: QueueFull, seconds: str
 ) -> None:
     triton.song_error = queue_full
-    answer = await client.post("/generate", json=GOOD)
-    assert (answer.status, answer.headers["Retry-After"]) == (429, seconds)
+    response = await client.post("/generate", json=GOOD)
+    assert (response.status, response.headers["Retry-After"]) == (429, seconds)
 
 
 async def test_missing_weights_are_reported(client: TestClient, triton: FakeTriton) -> None:
     triton.failing["musicgen-small"] = WeightsMissing("no weights")
-    answer = await client.post("/generate", json={**GOOD, "model": "musicgen-small"})
-    assert await error(answer) == (503, "weights_missing", None)
-    assert int(answer.headers["Retry-After"]) > 0
+    response = await client.post("/generate", json={**GOOD, "model": "musicgen-small"})
+    assert await error(response) == (503, "weights_missing", None)
+    assert int(response.headers["Retry-After"]) > 0
 
 
 async def test_a_triton_that_is_down_is_reported(client: TestClient, triton: FakeTriton) -> None:
     triton.down = True
-    answer = await client.post("/generate", json=GOOD)
-    assert await error(answer) == (503, "triton_unavailable", None)
+    response = await client.post("/generate", json=GOOD)
+    assert await error(response) == (503, "triton_unavailable", None)
     assert (await client.get("/healthz")).status == 200
 
 
@@ -180,10 +180,10 @@ async def test_an_error_in_mid_song_aborts_the_connection(
     client: TestClient, triton: FakeTriton, format: str, failure: Exception
 ) -> None:
     triton.cuts = [failure]
-    answer = await client.post("/generate", json={**GOOD, "format": format})
-    assert answer.status == 200
+    response = await client.post("/generate", json={**GOOD, "format": format})
+    assert response.status == 200
     with pytest.raises(ClientPayloadError):
-        await answer.read()
+        await response.read()
     assert triton.running == 0
 
 
@@ -215,16 +215,16 @@ async def test_a_client_that_stops_reading_is_disconnected(
 ) -> None:
     impatient = dataclasses.replace(settings, stall_timeout=0.3)
     async with serve(impatient, triton) as client:
-        answer = await client.post("/generate", json={**GOOD, "duration": 300})
+        response = await client.post("/generate", json={**GOOD, "duration": 300})
         await until(lambda: not triton.running)
-        answer.close()
+        response.close()
 
 
 async def test_a_song_of_another_length_is_aborted(client: TestClient, triton: FakeTriton) -> None:
     triton.chunks = 2
-    answer = await client.post("/generate", json=GOOD)
+    response = await client.post("/generate", json=GOOD)
     with pytest.raises(ClientPayloadError):
-        await answer.read()
+        await response.read()
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -232,13 +232,13 @@ async def test_a_song_is_sent_while_it_is_generated(
     client: TestClient, triton: FakeTriton, format: str
 ) -> None:
     triton.pause = 0.1
-    answer = await client.post("/generate", json={**GOOD, "duration": 10, "format": format})
-    assert answer.content_type.startswith("audio/")
-    assert f'.{format}"' in answer.headers["Content-Disposition"]
+    response = await client.post("/generate", json={**GOOD, "duration": 10, "format": format})
+    assert response.content_type.startswith("audio/")
+    assert f'.{format}"' in response.headers["Content-Disposition"]
     assert triton.running
-    await answer.content.read(1)
+    await response.content.read(1)
     assert triton.running
-    await answer.read()
+    await response.read()
     assert not triton.running
 
 
@@ -269,8 +269,8 @@ async def test_a_song_that_takes_too_long_is_cancelled(
 ) -> None:
     triton.stuck = True
     async with serve(dataclasses.replace(settings, generate_timeout=0.35), triton) as client:
-        answer = await client.post("/generate", json={**GOOD, "duration": 30})
-        assert await error(answer) == (504, "too_slow", None)
+        response = await client.post("/generate", json={**GOOD, "duration": 30})
+        assert await error(response) == (504, "too_slow", None)
     assert triton.running == 0
 
 
@@ -290,8 +290,8 @@ async def test_the_log_has_each_request_and_no_prompt(
     client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    answer = await client.post("/generate", json={**GOOD, "prompt": "secret"})
-    await answer.read()
+    response = await client.post("/generate", json={**GOOD, "prompt": "secret"})
+    await response.read()
     await client.post("/generate", json={"prompt": ["secret"]})
     records = [record for record in caplog.records if record.name == "gateway.middleware"]
     lines = [record.getMessage() for record in records]

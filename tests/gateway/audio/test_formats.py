@@ -71,10 +71,10 @@ def test_the_tags_say_how_to_generate_the_song_again(format: str) -> None:
     assert found["artist"] == "musicgen-tiny"
     assert found["copyright"] == "weights: MIT"
     assert "AudioCraft Service 1" in found["encoder" if format == "wav" else "software"]
-    assert json.loads(found["comment"]) == {
+    assert json.loads(found["comment"]).items() >= {
         "model": "musicgen-tiny", "prompt": REQUEST.prompt, "duration": 3.0, "seed": 7,
         "temperature": 1.0, "top_k": 100, "top_p": 0.0, "cfg_coef": 3.0, "extend_stride": 18.0,
-    }  # fmt: skip
+    }.items()  # fmt: skip
     assert found["irev" if format == "wav" else "revision"] == "0123456789ab"
 
 
