@@ -1,12 +1,13 @@
-# make serve   installs what is missing into .venv, then runs the service until Ctrl-C
-# make test    the same, with test tools and a browser, then runs the tests (ARGS="-k streaming")
-# make check   linter, formatter and type checker
-# make train   makes musicgen-tiny from nothing, in build/musicgen-tiny: hours; goes on if stopped
-# make weights MODEL=musicgen-small   downloads a model before anybody asks for it
-# make lock    resolves requirements/*.in into *.txt, keeping pins that still fit (ARGS=--upgrade)
-# make clean   removes .venv and caches
+# make serve     install what is missing into .venv, then run the service until Ctrl-C
+# make test      install the test tools and a browser, then run the tests (ARGS="-k streaming")
+# make test-all  the same with the slow tests
+# make check     linters, formatters, types, and the tables of the documents
+# make train     train musicgen-tiny in build/musicgen-tiny: hours; a stopped run continues
+# make weights MODEL=musicgen-small   download a model ahead of its first request
+# make lock      resolve requirements/*.in into *.txt and keep pins that fit (ARGS=--upgrade)
+# make clean     remove .venv, the web tools and caches
 
-# The first of these that is Python 3.10 to 3.12; what does not fit is named by the preflight.
+# The first of these that is Python 3.10 to 3.12; the preflight names what does not fit.
 PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.10; do \
 	$$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
 	&& echo $$python && exit; done; echo python3)
@@ -15,12 +16,16 @@ PIP := .venv/bin/python -m pip install -qq --no-warn-conflicts
 LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile -q --universal \
 	--python-version 3.10 --fork-strategy fewest --no-annotate
 
-.PHONY: serve test check train weights lock clean
+WEB_TOOLS := requirements/web/node_modules
+BIOME := $(WEB_TOOLS)/.bin/biome
+
+.PHONY: serve test test-all check check-web train weights lock clean
 
 serve: .venv/service
 	@exec .venv/bin/python -m supervisor
 
-test: .venv/dev
+test: override ARGS := -m "not slow" $(ARGS)
+test test-all: .venv/dev
 	@.venv/bin/python tests/browser/chromium.py --install
 	@.venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
@@ -28,6 +33,17 @@ check: .venv/dev
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+	.venv/bin/python -m docs.tables --check
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory check-web; \
+	else echo "web/ is not checked: that needs Node.js with npm"; fi
+
+check-web: $(WEB_TOOLS)/.package-lock.json
+	$(BIOME) ci --colors=off --error-on-warnings --config-path=requirements/web web
+
+$(WEB_TOOLS)/.package-lock.json: requirements/web/package-lock.json
+	@echo "Installing the formatter and linter for web/ into $(WEB_TOOLS)"
+	@npm ci --prefix requirements/web --loglevel=error --no-audit --no-fund --no-update-notifier
+	@touch $@
 
 train: .venv/service
 	@.venv/bin/python -m training build/musicgen-tiny
@@ -42,7 +58,7 @@ lock: .venv/dev
 		-c requirements/gateway.txt
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv $(WEB_TOOLS) .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -r {} +
 
 .venv/service: requirements/triton.txt requirements/gateway.txt requirements/no-deps.txt requirements/server.txt

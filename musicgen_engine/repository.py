@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,9 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from musicgen_engine.hub import is_cached, resolve
+from protocol.variant import Variant
 
 log = logging.getLogger("musicgen")
-
-
-@dataclass(frozen=True)
-class Variant:
-    """`checkpoint` is None for weights in the folder itself. `weights` is "bundled", "cached" or
-    "missing". `size`, such as "300M", and `channels`, "mono" or "stereo", come from the config."""
-
-    name: str
-    checkpoint: str | None
-    license: str
-    weights: str
-    size: str | None
-    channels: str | None
 
 
 class Repository:

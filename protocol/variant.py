@@ -1,0 +1,19 @@
+"""A model of the repository, as the model `musicgen` lists it in its STATUS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Variant:
+    """`checkpoint` is None for weights in the model's own folder. `weights` is "bundled", "cached"
+    or "missing". `size`, such as "300M", and `channels`, "mono" or "stereo", come from its config.
+    """
+
+    name: str
+    checkpoint: str | None
+    license: str
+    weights: str
+    size: str | None = None
+    channels: str | None = None
