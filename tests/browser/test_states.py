@@ -8,7 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from gateway.contract import Loading
-from gateway.errors import TooSlow, WeightsMissing
+from protocol.errors import TooSlow, WeightsMissing
 from tests.browser.page import ask, position, song, whole
 from tests.conftest import until
 from tests.gateway.fake_triton import FakeTriton
@@ -92,7 +92,7 @@ def test_a_song_that_breaks_off_says_why_and_keeps_what_was_heard(
     expect(song(quiet_page).get_by_role("alert")).to_have_text("The song took too long.")
     whole(quiet_page)
     expect(song(quiet_page).locator("[data-part=time]")).to_have_text(re.compile("/ 0:0[1-8]"))
-    assert len(triton.heard) == 1  # It is not asked for again.
+    assert len(triton.requests) == 1  # It is not asked for again.
 
 
 def test_no_more_songs_are_asked_for_than_leave_room_for_their_progress(
@@ -107,7 +107,7 @@ def test_no_more_songs_are_asked_for_than_leave_room_for_their_progress(
     expect(status.filter(has_text="Waiting, place 1")).to_have_count(4)
     assert triton.running == 4
     quiet_page.get_by_role("button", name="Stop").last.click()
-    until(lambda: len(triton.heard) == 5 and triton.running == 4)
+    until(lambda: len(triton.requests) == 5 and triton.running == 4)
 
 
 def test_what_was_asked_for_last_is_heard(quiet_page: Page, triton: FakeTriton) -> None:
