@@ -13,7 +13,7 @@ from musicgen_engine.model.backend import Backend, ModelInput
 from musicgen_engine.model.backend_loader import BACKENDS, LoadedBackend, NewBackend, load_backend
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.transformer import LayerWeights, TransformerConfig
-from tests.musicgen_engine.model.random_weights import config, conditioning, run, weights
+from tests.musicgen_engine.model.random_weights import conditioning, config, run, weights
 
 CPU = torch.device("cpu")
 
@@ -45,11 +45,11 @@ def failing(*args: Any) -> Backend:
 def load(
     name: str,
     candidate: NewBackend | None = None,
-    config: TransformerConfig = config(layers=3),
+    shape: TransformerConfig | None = None,
     precision: torch.dtype = torch.float32,
 ) -> LoadedBackend:
     backends = {**BACKENDS, **({name: candidate} if candidate else {})}
-    return load_backend(name, weights(config), 2, 40, CPU, precision, backends)
+    return load_backend(name, weights(shape or config(layers=3)), 2, 40, CPU, precision, backends)
 
 
 def test_auto_is_packed_on_a_cpu_in_float32() -> None:
@@ -74,9 +74,9 @@ def test_auto_is_eager_on_another_device() -> None:
 @pytest.mark.parametrize("layers", [1, 2, 5])
 def test_packed_serves_with_all_layers(layers: int, rotary: bool) -> None:
     shape = config(layers=layers, rotary=rotary)
-    loaded = load("packed", config=shape)
+    loaded = load("packed", shape=shape)
     assert (loaded.name, loaded.fault) == ("packed", None)
-    eager = load("eager", config=shape).backend
+    eager = load("eager", shape=shape).backend
     logits = [run(backend, conditioning()) for backend in (loaded.backend, eager)]
     assert torch.allclose(*logits, rtol=0, atol=1e-4)
 
@@ -130,5 +130,5 @@ def test_the_reason_has_no_text_of_another_library() -> None:
 
 
 def test_a_backend_proves_itself_on_shapes_without_a_text() -> None:
-    loaded = load("packed", config=config(cross_attention=False))
+    loaded = load("packed", shape=config(cross_attention=False))
     assert (loaded.name, loaded.fault) == ("packed", None)

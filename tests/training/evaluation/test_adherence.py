@@ -7,10 +7,16 @@ from typing import Any
 import pytest
 import torch
 
+from protocol.constants import FRAME_RATE
+from protocol.request import GenerationRequest
+from tests.musicgen_engine.conftest import TINY, load
 from training.evaluation.adherence import PROMPTS, Prompt, judge, sing
-from training.evaluation.hearing import bass_or_flute, drums_or_strings, major_or_minor, slow_or_fast
-from protocol.request import FRAME_RATE, Song
-from tests.musicgen_engine.core.conftest import TINY, load
+from training.evaluation.hearing import (
+    bass_or_flute,
+    drums_or_strings,
+    major_or_minor,
+    slow_or_fast,
+)
 from training.music import Piece, compose
 from training.sound import play
 
@@ -47,7 +53,7 @@ def test_the_judge_is_right_about_music_that_was_composed_so(
 
 def test_the_music_is_what_the_prompt_asks_for() -> None:
     torch.set_num_threads(1)
-    songs = [Song(prompt.text, SECONDS * FRAME_RATE, seed=0) for prompt in PROMPTS]
+    songs = [GenerationRequest(prompt.text, SECONDS * FRAME_RATE, seed=0) for prompt in PROMPTS]
     heard = zip(PROMPTS, sing(load(TINY), songs), strict=True)
     wrong = [prompt.text for prompt, sound in heard if not judge(prompt, sound)]
     assert len(PROMPTS) == 20 and len(wrong) <= 3, wrong
