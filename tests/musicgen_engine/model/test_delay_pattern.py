@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from musicgen_engine.core import torchaudio_shim
+from musicgen_engine.core.audiocraft_imports import make_torchaudio_importable
 from musicgen_engine.model.delay_pattern import DelayPattern
 
-torchaudio_shim.install()
+make_torchaudio_importable()
 
 MONO = DelayPattern((0, 1, 2, 3), special_token=2048, window=1500)
 STRIDE = 900

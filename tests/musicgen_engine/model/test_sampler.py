@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from musicgen_engine.core import torchaudio_shim
+from musicgen_engine.core.audiocraft_imports import make_torchaudio_importable
 from musicgen_engine.model.guidance import CLASSIFIER_FREE, Guidance
 from musicgen_engine.model.sampler import Sampler
 from protocol.request import GenerationRequest
@@ -38,7 +38,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def audiocraft() -> Any:
-    torchaudio_shim.install()
+    make_torchaudio_importable()
     from audiocraft.models.lm import LMModel
 
     return LMModel

@@ -14,14 +14,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from musicgen_engine.core import torchaudio_shim
+from musicgen_engine.core.audiocraft_imports import make_torchaudio_importable
 from musicgen_engine.core.checkpoint import streaming_codec
 from musicgen_engine.model.streaming_codec import CodecStream, StreamingCodec
 from protocol.constants import SAMPLES_PER_FRAME, Codes, Samples
 from training.random_checkpoint import MINIMAL
 from training.structure import codec_config
 
-torchaudio_shim.install()
+make_torchaudio_importable()
 
 from audiocraft.models import builders  # noqa: E402
 from audiocraft.models.encodec import (  # noqa: E402
