@@ -1,4 +1,4 @@
-"""musicgen-tiny plays what the prompt says: a few of the songs of `python -m training.evaluation.adherence`."""
+"""musicgen-tiny follows the prompt: some songs of `python -m training.evaluation.adherence`."""
 
 from dataclasses import replace
 from random import Random
