@@ -9,19 +9,17 @@ from tempfile import TemporaryDirectory
 from urllib.request import urlopen
 
 from bench.process import Process
-from tests.conftest import Stack, descendants, repository_with, until
+from tests.conftest import Stack, descendants, process_name, repository_with, until
 from tests.prometheus import total
 
 MODEL = "musicgen-tiny"
 STUB = "triton_python_backend_stub"
-ENGINE = "musicgen_engine.core"
 # Parts of the processes' command lines.
 PARTS = {
     "gateway": ("-m gateway",),
     "tritonserver": ("tritonserver", "--model-repository"),
     "front": (STUB, "/musicgen/"),
     "stub": (STUB, f"/{MODEL}/"),
-    "engine": (ENGINE,),
 }
 
 
@@ -51,13 +49,14 @@ def process(stack: Stack, name: str) -> Process:
 
 
 def find(stack: Stack, name: str) -> int | None:
-    """The process id. An engine may be forked from a process with the same command line, so that
-    the engine is the one without children."""
-    family = descendants(stack.process.pid)
-    pids = [pid for pid, line in family.items() if all(word in line for word in PARTS[name])]
-    if name == "engine":
-        pids = [pid for pid in pids if not descendants(pid)]
-    return pids[0] if pids else None
+    """The process id; an engine bears its model's name."""
+    for pid, line in descendants(stack.process.pid).items():
+        if name == "engine":
+            if process_name(pid) == MODEL:
+                return pid
+        elif all(word in line for word in PARTS[name]):
+            return pid
+    return None
 
 
 def metric(page: str, name: str) -> int:

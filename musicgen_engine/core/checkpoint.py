@@ -190,6 +190,7 @@ def _weights(lm: Any) -> Weights:
     _require(not any(linear.bias is not None for linear in lm.linears), "its heads have biases")
     embeddings = torch.stack([embedding.weight for embedding in lm.emb])
     first = transformer.layers[0]
+    _layer(first)  # an unsupported one is refused here, before a backend takes the layers
     codebooks, tokens, dim = embeddings.shape
     config = TransformerConfig(
         layers=len(transformer.layers),

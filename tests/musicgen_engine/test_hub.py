@@ -115,7 +115,8 @@ def test_a_downloaded_checkpoint_generates_without_the_hub(tmp_path: Path) -> No
     with fake_hub() as there:
         folder = fetch(there.environment(tmp_path)).folder
     script = (
-        "import sys; from pathlib import Path; from musicgen_engine.core.loaded_model import LoadedModel;"
+        "import sys; from pathlib import Path;"
+        "from musicgen_engine.core.loaded_model import LoadedModel;"
         "from musicgen_engine.config import ModelConfig;"
         "from protocol.request import GenerationRequest;"
         "from tests.musicgen_engine.core.harness import generate;"

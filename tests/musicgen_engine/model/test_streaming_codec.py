@@ -1,7 +1,7 @@
 """The codec compared with one decode of a whole song by the unmodified model.
 
-The model is tiny, with random weights. Errors are relative to the loudness of the song, its standard
-deviation.
+The model is tiny, with random weights. Errors are relative to the loudness of the song (its
+standard deviation).
 """
 
 from collections.abc import Callable, Iterable

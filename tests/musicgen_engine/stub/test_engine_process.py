@@ -1,8 +1,6 @@
 """The engine process dies and comes back; every request gets its end.
 
-The engine is a real child process that speaks the real channel: this file itself, run as a script.
-The prompt of a request says what the engine does with it. Its audio is as long as START, and its
-codes are those of the request.
+The engine is a real child process that speaks the real channel: fake_engine.py.
 """
 
 import os
@@ -11,27 +9,19 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pytest
 
-from musicgen_engine.channel import Channel
 from musicgen_engine.messages import (
-    Cancel,
     Chunk,
     Done,
-    EngineReport,
     Failed,
-    Failure,
     Generating,
     Loading,
-    MetricsReport,
-    Queued,
     Ready,
-    SequenceReport,
     SequenceState,
 )
 from musicgen_engine.metrics import GAUGES
@@ -44,52 +34,10 @@ from protocol.errors import (
     WeightsMissing,
 )
 from protocol.request import GenerationRequest
-from tests.conftest import descendants, until
+from tests.conftest import ROOT, descendants, until
+from tests.musicgen_engine.stub.fake_engine import LARGE
 
-LARGE = 10_000_000  # bytes: more than any buffer between two processes
-
-
-def engine(mode: str, socket: str) -> None:
-    channel = Channel(Connection(int(socket)))
-    if mode == "fail":
-        failed = Failed.of(WeightsMissing("none"))
-        return channel.send(EngineReport(failed, queued=0, running=0))
-    if mode == "crash":
-        sys.exit(3)
-    ready = Ready(str(os.getpid()), "cpu", "float32", "packed", None, 16, 2, 4, 32_000)
-    channel.send(EngineReport(ready, queued=0, running=0))
-    deaf: set[int] = set()
-    while True:
-        try:
-            message = channel.receive()
-        except EOFError:
-            return
-        id = message.id
-        if isinstance(message, Cancel):
-            if id in deaf:
-                deaf.remove(id)
-            else:
-                channel.send(Failure(id, Failed.of(Cancelled("stopped"))))
-            continue
-        request: GenerationRequest = message.request
-        if request.prompt == "die":
-            os.abort()
-        elif request.prompt == "hear late":
-            deaf.add(id)
-        elif request.prompt in ("play", "play long"):
-            if request.prompt == "play long":
-                time.sleep(0.5)  # meanwhile the next request fills the channel
-            channel.send(MetricsReport({"running": 1, "steps": 7}))
-            channel.send(SequenceReport(id, Generating(3, len(message.request_id))))
-            audio = np.ones((2, request.start), np.float32)
-            codes = np.zeros((4, 0), np.int32) if request.codes is None else request.codes
-            done = Done(request.frames, request.frames)
-            channel.send(Chunk(id, audio, codes, "abc", done, last=True))
-            late = SequenceReport(id, Queued(1))
-            channel.send(late)
-            if request.prompt == "play long":
-                long = np.zeros((1, LARGE // 4), np.float32)
-                channel.send(Chunk(id, long, codes, "abc", done, last=True))
+ENGINE = Path(__file__).with_name("fake_engine.py")
 
 
 class Start(Protocol):
@@ -135,11 +83,11 @@ def metrics() -> list[Mapping[str, float]]:
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch, metrics: list[Mapping[str, float]]) -> Iterator[Start]:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     started: list[EngineProcess] = []
 
     def start(mode: str, python: Path = Path(sys.executable)) -> EngineProcess:
-        started.append(EngineProcess([str(python), __file__, mode], metrics.append))
+        started.append(EngineProcess([str(python), str(ENGINE), mode], metrics.append))
         return started[-1]
 
     yield start
@@ -211,8 +159,8 @@ def test_metrics_that_cannot_be_updated_cost_no_request(monkeypatch: pytest.Monk
     def update(_: Mapping[str, float]) -> None:
         raise RuntimeError("Triton has no place for it")
 
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
-    process = EngineProcess([sys.executable, __file__, "serve"], update)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    process = EngineProcess([sys.executable, str(ENGINE), "serve"], update)
     try:
         assert submit(process, "die").ended.wait(20)
         again = submit(process, "play")
@@ -301,7 +249,7 @@ def test_stopping_is_final_at_any_time(start: Start) -> None:
         process = start(mode)
         time.sleep(0.3)
         process.stop()
-        assert not any(__file__ in line for line in descendants(os.getpid()).values())
+        assert not any(str(ENGINE) in line for line in descendants(os.getpid()).values())
 
 
 def test_the_engine_ends_with_its_stub(start: Start) -> None:
@@ -310,7 +258,3 @@ def test_the_engine_ends_with_its_stub(start: Start) -> None:
     ready: Any = process.report().state
     process.stop()
     assert not Path(f"/proc/{ready.revision}").exists()
-
-
-if __name__ == "__main__":
-    engine(*sys.argv[1:])
