@@ -1,14 +1,15 @@
-"""An engine process without a model, which starts at once.
+"""A real fork server whose engines have no model.
 
-    python tests/musicgen_engine/stub/fake_engine.py MODE SOCKET
+    python tests/musicgen_engine/stub/fake_engine.py LISTENER OWNER
 
-The prompt of a request says what the engine does with it. Its audio is as long as START, and its
+The prompt of a request says what an engine does with it. Its audio is as long as START, and its
 codes are those of the request.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 from multiprocessing.connection import Connection
@@ -16,6 +17,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from musicgen_engine.channel import Channel
+from musicgen_engine.core.fork_server import ForkServer
 from musicgen_engine.messages import (
     Cancel,
     Chunk,
@@ -35,14 +37,16 @@ from protocol.request import GenerationRequest
 LARGE = 10_000_000  # bytes: more than any buffer between two processes
 
 
-def engine(mode: str, socket: str) -> None:
-    channel = Channel(Connection(int(socket)))
+def engine(arguments: list[str], socket: int) -> None:
+    [mode] = arguments
+    channel = Channel(Connection(socket))
     if mode == "fail":
         failed = Failed.of(WeightsMissing("none"))
         return channel.send(EngineReport(failed, queued=0, running=0))
     if mode == "crash":
         sys.exit(3)
-    ready = Ready(str(os.getpid()), "cpu", "float32", "packed", None, 16, 2, 4, 32_000)
+    pids = f"{os.getpid()} {os.getppid()}"
+    ready = Ready(pids, "cpu", "float32", "packed", None, 16, 2, 4, 32_000)
     channel.send(EngineReport(ready, queued=0, running=0))
     deaf: set[int] = set()
     while True:
@@ -79,4 +83,5 @@ def engine(mode: str, socket: str) -> None:
 
 
 if __name__ == "__main__":
-    engine(*sys.argv[1:])
+    listener, owner = map(int, sys.argv[1:])
+    ForkServer(socket.socket(fileno=listener), owner, engine).run()

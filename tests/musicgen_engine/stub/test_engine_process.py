@@ -1,13 +1,16 @@
 """The engine process dies and comes back; every request gets its end.
 
-The engine is a real child process that speaks the real channel: fake_engine.py.
+The engine is a real process that speaks the real channel: fake_engine.py.
 """
 
 import os
+import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +29,7 @@ from musicgen_engine.messages import (
 )
 from musicgen_engine.metrics import GAUGES
 from musicgen_engine.stub.engine_process import EngineProcess
+from musicgen_engine.stub.fork_server import ForkServer
 from protocol.errors import (
     Cancelled,
     EngineUnavailable,
@@ -41,7 +45,7 @@ ENGINE = Path(__file__).with_name("fake_engine.py")
 
 
 class Start(Protocol):
-    def __call__(self, mode: str, python: Path = ...) -> EngineProcess: ...
+    def __call__(self, mode: str, server: ForkServer | None = None) -> EngineProcess: ...
 
 
 class Recorder:
@@ -81,13 +85,30 @@ def metrics() -> list[Mapping[str, float]]:
     return []
 
 
-@pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch, metrics: list[Mapping[str, float]]) -> Iterator[Start]:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    started: list[EngineProcess] = []
+@contextmanager
+def fork_server(python: Path = Path(sys.executable)) -> Iterator[ForkServer]:
+    """It ends with its owner, which stands for Triton."""
+    with pytest.MonkeyPatch.context() as patch, subprocess.Popen(["sleep", "600"]) as owner:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        try:
+            yield ForkServer([str(python), str(ENGINE)], owner.pid)
+        finally:
+            owner.kill()
 
-    def start(mode: str, python: Path = Path(sys.executable)) -> EngineProcess:
-        started.append(EngineProcess([str(python), str(ENGINE), mode], metrics.append))
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ForkServer]:
+    with fork_server() as server:
+        yield server
+
+
+@pytest.fixture
+def start(server: ForkServer, metrics: list[Mapping[str, float]]) -> Iterator[Start]:
+    started: list[EngineProcess] = []
+    shared = server
+
+    def start(mode: str, server: ForkServer | None = None) -> EngineProcess:
+        started.append(EngineProcess(server or shared, [mode], metrics.append))
         return started[-1]
 
     yield start
@@ -108,6 +129,13 @@ def submit(process: EngineProcess, prompt: str) -> Recorder:
 
 def is_state(process: EngineProcess, kind: type) -> bool:
     return isinstance(process.report().state, kind)
+
+
+def pids(process: EngineProcess) -> list[int]:
+    """The process ids of the engine, once it is ready, and of its fork server."""
+    until(lambda: is_state(process, Ready))
+    ready: Any = process.report().state
+    return [int(pid) for pid in ready.revision.split()]
 
 
 def test_a_song_arrives_whole(start: Start) -> None:
@@ -155,12 +183,11 @@ def test_metrics_are_passed_on_and_a_dead_engine_has_zeros(
     assert metrics[1:] == [dict.fromkeys(GAUGES, 0)]
 
 
-def test_metrics_that_cannot_be_updated_cost_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_that_cannot_be_updated_cost_no_request(server: ForkServer) -> None:
     def update(_: Mapping[str, float]) -> None:
         raise RuntimeError("Triton has no place for it")
 
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    process = EngineProcess([sys.executable, str(ENGINE), "serve"], update)
+    process = EngineProcess(server, ["serve"], update)
     try:
         assert submit(process, "die").ended.wait(20)
         again = submit(process, "play")
@@ -232,29 +259,33 @@ def test_an_engine_that_cannot_start_is_reported_and_retried(tmp_path: Path, sta
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
-    process = start("serve", python)
-    until(lambda: is_state(process, Ready))
-    python.rename(away := tmp_path / "away")
-    submit(process, "die")
-    until(lambda: is_state(process, Failed))
-    with pytest.raises(EngineUnavailable, match="cannot be started"):
-        process.submit(request_to("play"), Recorder())
-    away.rename(python)
-    until(lambda: is_state(process, Ready))
-    assert submit(process, "play").ended.wait(20)
-
-
-def test_stopping_is_final_at_any_time(start: Start) -> None:
-    for mode in ("crash", "fail", "serve"):
-        process = start(mode)
-        time.sleep(0.3)
+    with fork_server(python) as server:
+        process = start("serve", server)
+        _, parent = pids(process)
+        python.rename(away := tmp_path / "away")
+        os.kill(parent, signal.SIGKILL)  # the fork server, with its engine
+        until(lambda: is_state(process, Failed))
+        with pytest.raises(EngineUnavailable, match="cannot be started"):
+            process.submit(request_to("play"), Recorder())
+        away.rename(python)
+        until(lambda: is_state(process, Ready))
+        assert submit(process, "play").ended.wait(20)
         process.stop()
-        assert not any(str(ENGINE) in line for line in descendants(os.getpid()).values())
+
+
+@pytest.mark.parametrize("mode", ["crash", "fail", "serve"])
+def test_stopping_is_final_at_any_time(start: Start, mode: str) -> None:
+    ready = start("serve")
+    _, parent = pids(ready)
+    ready.stop()
+    process = start(mode)
+    time.sleep(0.1)
+    process.stop()
+    assert not descendants(parent)
 
 
 def test_the_engine_ends_with_its_stub(start: Start) -> None:
     process = start("serve")
-    until(lambda: is_state(process, Ready))
-    ready: Any = process.report().state
+    pid, _ = pids(process)
     process.stop()
-    assert not Path(f"/proc/{ready.revision}").exists()
+    assert not Path(f"/proc/{pid}").exists()
