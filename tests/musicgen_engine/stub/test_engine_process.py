@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,13 +23,12 @@ from musicgen_engine.messages import (
     Done,
     Failed,
     Generating,
-    Loading,
     Ready,
     SequenceState,
 )
 from musicgen_engine.metrics import GAUGES
 from musicgen_engine.stub.engine_process import EngineProcess
-from musicgen_engine.stub.fork_server import ForkServer
+from musicgen_engine.stub.fork_server import ForkedProcess, ForkServer
 from protocol.errors import (
     Cancelled,
     EngineUnavailable,
@@ -85,13 +84,25 @@ def metrics() -> list[Mapping[str, float]]:
     return []
 
 
+class Improving(ForkServer):
+    """Its first two engines crash, the next ones serve."""
+
+    forks = 0
+
+    def fork(self, arguments: Sequence[str], channel: int) -> ForkedProcess:
+        self.forks += 1
+        return super().fork(["crash" if self.forks <= 2 else "serve"], channel)
+
+
 @contextmanager
-def fork_server(python: Path = Path(sys.executable)) -> Iterator[ForkServer]:
+def fork_server(
+    python: Path = Path(sys.executable), kind: type[ForkServer] = ForkServer
+) -> Iterator[ForkServer]:
     """It ends with its owner, which stands for Triton."""
     with pytest.MonkeyPatch.context() as patch, subprocess.Popen(["sleep", "600"]) as owner:
         patch.setenv("PYTHONPATH", str(ROOT))
         try:
-            yield ForkServer([str(python), str(ENGINE)], owner.pid)
+            yield kind([str(python), str(ENGINE)], owner.pid)
         finally:
             owner.kill()
 
@@ -211,9 +222,11 @@ def test_the_reason_is_what_the_engine_reported(start: Start) -> None:
 
 
 def test_a_failed_engine_is_started_again(start: Start) -> None:
-    process = start("crash")
-    until(lambda: is_state(process, Failed))
-    until(lambda: is_state(process, Loading))
+    with fork_server(kind=Improving) as server:
+        process = start("", server)
+        until(lambda: is_state(process, Failed))
+        until(lambda: is_state(process, Ready))
+        process.stop()
 
 
 def test_a_cancelled_request_ends_and_others_go_on(start: Start) -> None:
