@@ -1,7 +1,8 @@
-"""An engine process without a model, which starts at once.
+"""A fork server whose engines have no model and start at once.
 
-    python tests/musicgen_engine/stub/fake_engine.py MODE SOCKET
+    python tests/musicgen_engine/stub/fake_engine.py LISTENER OWNER
 
+An engine's argument says whether it serves, fails or crashes.
 The prompt of a request says what the engine does with it. Its audio is as long as START, and its
 codes are those of the request.
 """
@@ -9,6 +10,7 @@ codes are those of the request.
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 from multiprocessing.connection import Connection
@@ -16,6 +18,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from musicgen_engine.channel import Channel
+from musicgen_engine.core.fork_server import ForkServer
 from musicgen_engine.messages import (
     Cancel,
     Chunk,
@@ -35,8 +38,9 @@ from protocol.request import GenerationRequest
 LARGE = 10_000_000  # bytes: more than any buffer between two processes
 
 
-def engine(mode: str, socket: str) -> None:
-    channel = Channel(Connection(int(socket)))
+def engine(arguments: list[str], file: int) -> None:
+    channel = Channel(Connection(file))
+    [mode] = arguments
     if mode == "fail":
         failed = Failed.of(WeightsMissing("none"))
         return channel.send(EngineReport(failed, queued=0, running=0))
@@ -79,4 +83,5 @@ def engine(mode: str, socket: str) -> None:
 
 
 if __name__ == "__main__":
-    engine(*sys.argv[1:])
+    listener, owner = map(int, sys.argv[1:])
+    ForkServer(socket.socket(fileno=listener), owner, engine).run()

@@ -1,9 +1,11 @@
 """The engine process dies and comes back; every request gets its end.
 
-The engine is a real child process that speaks the real channel: fake_engine.py.
+The engine is a real process of a real fork server, and speaks the real channel: fake_engine.py.
 """
 
 import os
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -26,6 +28,7 @@ from musicgen_engine.messages import (
 )
 from musicgen_engine.metrics import GAUGES
 from musicgen_engine.stub.engine_process import EngineProcess
+from musicgen_engine.stub.fork_server import ForkServer
 from protocol.errors import (
     Cancelled,
     EngineUnavailable,
@@ -82,17 +85,32 @@ def metrics() -> list[Mapping[str, float]]:
 
 
 @pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch, metrics: list[Mapping[str, float]]) -> Iterator[Start]:
+def owner(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The process id of a stand-in for Triton; the fork server and all engines end with it."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with subprocess.Popen(["sleep", "600"]) as triton:
+        yield triton.pid
+        triton.kill()
+
+
+@pytest.fixture
+def start(owner: int, metrics: list[Mapping[str, float]]) -> Iterator[Start]:
     started: list[EngineProcess] = []
 
     def start(mode: str, python: Path = Path(sys.executable)) -> EngineProcess:
-        started.append(EngineProcess([str(python), str(ENGINE), mode], metrics.append))
+        server = ForkServer([str(python), str(ENGINE)], owner)
+        started.append(EngineProcess(server, [mode], metrics.append))
         return started[-1]
 
     yield start
     for process in started:
         process.stop()
+
+
+def fork_server() -> int:
+    """Its process id: the engines are its children."""
+    family = descendants(os.getpid())
+    return next(pid for pid, line in family.items() if str(ENGINE) in line)
 
 
 def request_to(prompt: str) -> GenerationRequest:
@@ -155,12 +173,11 @@ def test_metrics_are_passed_on_and_a_dead_engine_has_zeros(
     assert metrics[1:] == [dict.fromkeys(GAUGES, 0)]
 
 
-def test_metrics_that_cannot_be_updated_cost_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_that_cannot_be_updated_cost_no_request(owner: int) -> None:
     def update(_: Mapping[str, float]) -> None:
         raise RuntimeError("Triton has no place for it")
 
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    process = EngineProcess([sys.executable, str(ENGINE), "serve"], update)
+    process = EngineProcess(ForkServer([sys.executable, str(ENGINE)], owner), ["serve"], update)
     try:
         assert submit(process, "die").ended.wait(20)
         again = submit(process, "play")
@@ -235,7 +252,7 @@ def test_an_engine_that_cannot_start_is_reported_and_retried(tmp_path: Path, sta
     process = start("serve", python)
     until(lambda: is_state(process, Ready))
     python.rename(away := tmp_path / "away")
-    submit(process, "die")
+    os.kill(fork_server(), signal.SIGKILL)
     until(lambda: is_state(process, Failed))
     with pytest.raises(EngineUnavailable, match="cannot be started"):
         process.submit(request_to("play"), Recorder())
@@ -249,7 +266,7 @@ def test_stopping_is_final_at_any_time(start: Start) -> None:
         process = start(mode)
         time.sleep(0.3)
         process.stop()
-        assert not any(str(ENGINE) in line for line in descendants(os.getpid()).values())
+        until(lambda: not descendants(fork_server()))
 
 
 def test_the_engine_ends_with_its_stub(start: Start) -> None:
