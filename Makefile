@@ -27,7 +27,7 @@ serve: .venv/service
 test: override ARGS := -m "not slow" $(ARGS)
 test test-all: .venv/dev
 	@.venv/bin/python tests/browser/chromium.py --install
-	@.venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/dev
 	.venv/bin/ruff check

@@ -1,4 +1,4 @@
-"""A Hugging Face hub on this machine, enough of it for the real client to download from.
+"""A fake Hugging Face hub on this machine, from which the real client can download.
 
 with FakeHub({"facebook/musicgen-small": folder}) as hub:
     subprocess.run(..., env={**os.environ, **hub.environment(tmp_path)})
@@ -25,8 +25,8 @@ class FakeHub:
 
     `mode` may change at any time: "serve"; "hang" accepts connections and never answers; "gated"
     answers 403; "error" answers 503; "broken" closes the connection halfway through a file.
-    `bytes_per_second` slows the files down. `requests` lists what was asked for, as (method, path).
-    For a hub that refuses connections, take `refused()`.
+    `bytes_per_second` slows the files down. `requests` lists every request as (method, path).
+    `refused()` is a hub that refuses connections.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class FakeHub:
 
     @property
     def downloads(self) -> list[str]:
-        """The paths of the files that were sent, or begun to be."""
+        """The paths of the files that were sent, in whole or in part."""
         return [path for method, path in self.requests if method == "GET" and "/resolve/" in path]
 
     def __enter__(self) -> FakeHub:
@@ -59,7 +59,7 @@ class FakeHub:
         self._server.server_close()
 
     def environment(self, cache: Path) -> dict[str, str]:
-        """The variables that make another process use this hub and a cache of its own."""
+        """The variables that make another process use this hub, with `cache` as its cache."""
         return environment(self.url, cache)
 
 
@@ -84,7 +84,7 @@ class _Server(ThreadingHTTPServer):
     hub: FakeHub
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that go away are part of the tests."""
+        """Log nothing: in some tests the client closes the connection."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -144,4 +144,4 @@ class _Handler(BaseHTTPRequestHandler):
                 time.sleep(len(part) / hub.bytes_per_second)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Quiet."""
+        """Log nothing."""

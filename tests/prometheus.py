@@ -1,4 +1,4 @@
-"""Metrics, as Prometheus' own parser reads them."""
+"""Metrics, read by Prometheus' own parser."""
 
 from collections.abc import Iterator
 
@@ -7,13 +7,13 @@ from prometheus_client.samples import Sample
 
 
 def samples(page: str) -> Iterator[Sample]:
-    """Of a page of metrics."""
+    """The samples of a page of metrics."""
     for family in text_string_to_metric_families(page):
         yield from family.samples
 
 
 def total(page: str, name: str, **labels: str) -> float:
-    """Of the samples of that name which have the labels; 0 where there are none."""
+    """The sum of the samples with that name and those labels; 0 where there are none."""
     return sum(
         sample.value
         for sample in samples(page)

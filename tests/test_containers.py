@@ -1,10 +1,11 @@
-"""The containers' files, as far as can be seen without Docker."""
+"""The files of the containers, checked without Docker."""
 
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from gateway.settings import Settings as GatewaySettings
+from musicgen_engine.settings import Settings as EngineSettings
 from supervisor.container import admin_key
 from supervisor.settings import TritonSettings
 from tests.conftest import ROOT
@@ -27,17 +29,21 @@ def services() -> dict[str, Any]:
 
 
 def instructions(dockerfile: str) -> list[list[str]]:
-    """Of the last stage, in words."""
+    """The instructions of the last stage, in words."""
     text = (ROOT / dockerfile).read_text().rpartition("FROM ")[2].replace("\\\n", " ")
     return [line.split() for line in text.splitlines() if line and not line.startswith("#")]
 
 
+def copied(dockerfile: str) -> dict[str, str]:
+    """The folders of the project in the image, by their place in the project."""
+    copies = [words for name, *words in instructions(dockerfile) if name == "COPY"]
+    return {source: target for source, target in copies if not source.startswith("--")}
+
+
 def built(dockerfile: str, folder: Path) -> Path:
-    """The service's own files, where the image has them."""
-    for name, *words in instructions(dockerfile):
-        if name == "COPY" and not words[0].startswith("--"):
-            source, target = words
-            shutil.copytree(ROOT / source, folder / target)
+    """A folder with the files of the project that the image has."""
+    for source, target in copied(dockerfile).items():
+        shutil.copytree(ROOT / source, folder / target)
     return folder
 
 
@@ -62,7 +68,7 @@ def test_compose_files_have_the_right_form() -> None:
     assert override.keys() <= services().keys()
 
 
-def test_the_gateways_image_has_all_that_the_gateway_needs(tmp_path: Path) -> None:
+def test_the_gateway_image_has_every_file_of_the_gateway(tmp_path: Path) -> None:
     folder = built("Dockerfile.gateway", tmp_path)
     environment = {"PATH": os.environ["PATH"], "PORT": "0"}
     done = subprocess.run(
@@ -72,7 +78,7 @@ def test_the_gateways_image_has_all_that_the_gateway_needs(tmp_path: Path) -> No
     assert done.stderr.startswith("gateway: PORT='0' is wrong"), done.stderr
 
 
-def test_tritons_image_starts_triton_as_make_serve_does(tmp_path: Path) -> None:
+def test_the_triton_image_starts_triton_like_make_serve(tmp_path: Path) -> None:
     folder = built("Dockerfile.triton", tmp_path / "service")
     server = tmp_path / "tritonserver"
     server.write_text('#!/bin/sh\npwd\nprintf "%s\\n" "$@"\n')
@@ -82,15 +88,15 @@ def test_tritons_image_starts_triton_as_make_serve_does(tmp_path: Path) -> None:
         "TRITON_HOST": "0.0.0.0",
         "TRITON_ADMIN_KEY_FILE": str(tmp_path / "key"),
     }
-    said = subprocess.run(
+    output = subprocess.run(
         command("Dockerfile.triton"),
         cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=True,
     ).stdout.splitlines()  # fmt: skip
     key = (tmp_path / "key").read_text()
-    assert said[0] == str(folder)
-    assert f"--model-repository={folder / 'model_repository'}" in said
-    assert {"--http-address=0.0.0.0", "--grpc-port=8101", "--load-model=musicgen"} <= set(said)
-    assert sum(word.endswith(f"admin-key={key}") for word in said) == 2
+    assert output[0] == str(folder)
+    assert f"--model-repository={folder / 'model_repository'}" in output
+    assert {"--http-address=0.0.0.0", "--grpc-port=8101", "--load-model=musicgen"} <= set(output)
+    assert sum(word.endswith(f"admin-key={key}") for word in output) == 2
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES)
@@ -99,14 +105,20 @@ def test_images_run_as_an_ordinary_user(dockerfile: str) -> None:
     assert users == [["1000:1000"]]
 
 
-def test_what_is_copied_reaches_the_build() -> None:
-    allowed = re.findall(r"^!(\w+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+def test_both_images_have_the_contract() -> None:
     for dockerfile in DOCKERFILES:
-        copied = re.findall(r"^COPY (\w+)", (ROOT / dockerfile).read_text(), re.MULTILINE)
-        assert copied and set(copied) <= set(allowed)
+        assert copied(dockerfile)["protocol"] == "protocol"
 
 
-def test_ports_are_those_of_the_programs() -> None:
+def test_dockerignore_lets_every_copied_folder_through() -> None:
+    allowed = re.findall(r"^!(\w+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    assert "protocol" in allowed
+    for dockerfile in DOCKERFILES:
+        sources = re.findall(r"^COPY (\w+)", (ROOT / dockerfile).read_text(), re.MULTILINE)
+        assert sources and set(sources) <= set(allowed)
+
+
+def test_published_ports_are_those_of_the_programs() -> None:
     triton, gateway = TritonSettings(), GatewaySettings()
     ports = [triton.http_port, triton.grpc_port, triton.metrics_port]
     assert services()["triton"]["ports"] == [f"127.0.0.1:{port}:{port}" for port in ports]
@@ -120,37 +132,51 @@ def test_ports_are_those_of_the_programs() -> None:
         assert words == [str(port) for port in expected]
 
 
-def test_what_may_be_set_is_documented() -> None:
-    told = (ROOT / "docs/configuration.md").read_text()
+def test_every_variable_of_compose_is_documented() -> None:
+    document = (ROOT / "docs/configuration.md").read_text()
     text = (ROOT / COMPOSE).read_text() + (ROOT / GPU).read_text()
     variables = {name for service in services().values() for name in service["environment"]}
     variables |= set(re.findall(r"\$\{(\w+)", text))
     assert len(variables) > 15
-    assert [name for name in sorted(variables) if f"`{name}`" not in told] == []
+    assert [name for name in sorted(variables) if f"`{name}`" not in document] == []
+
+
+class Reads(dict[str, str]):
+    """An environment without variables; `names` has those that were read."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return default
 
 
 def test_every_setting_of_a_program_reaches_its_container() -> None:
-    programs = {"gateway": "gateway/settings.py", "triton": "musicgen_engine/settings.py"}
-    for service, file in programs.items():
-        code = (ROOT / file).read_text()
-        read = set(re.findall(r"\"([A-Z][A-Z_]+)\"", code))
-        read |= {f"{name}_FILE" for name in re.findall(r"_secret\(\w+, \"(\w+)\"\)", code)}
-        inside = {"HOST", "PORT", "TRITON_ADMIN_KEY"}  # the container's own
-        assert read - inside <= services()[service]["environment"].keys()
+    inside = {"HOST", "PORT", "TRITON_ADMIN_KEY"}  # the image sets these
+    programs: dict[str, Callable[[Reads], object]] = {
+        "gateway": GatewaySettings.from_environment,
+        "triton": EngineSettings.from_environment,
+    }
+    for service, read_settings in programs.items():
+        reads = Reads()
+        read_settings(reads)
+        assert "LOG_FORMAT" in reads.names
+        assert reads.names - inside <= services()[service]["environment"].keys()
 
 
-def test_a_drawn_key_is_kept_and_no_other_users(tmp_path: Path) -> None:
+def test_a_drawn_key_is_kept_and_private(tmp_path: Path) -> None:
     file = tmp_path / "admin-key"
     environment = {"TRITON_ADMIN_KEY_FILE": str(file)}
     key = admin_key(environment)
     assert len(key) > 40 and file.stat().st_mode & 0o777 == 0o600
     assert admin_key(environment) == key
     assert GatewaySettings.from_environment(environment).triton_admin_key == key
-    file.write_text("")  # as by a disk that was full
+    file.write_text("")  # as a full disk leaves it
     assert len(admin_key(environment)) > 40
 
 
-def test_a_given_key_comes_first() -> None:
+def test_a_key_in_the_environment_comes_first() -> None:
     assert admin_key({"TRITON_ADMIN_KEY": KEY, "TRITON_ADMIN_KEY_FILE": "/nowhere"}) == KEY
 
 
@@ -162,6 +188,6 @@ def test_a_given_key_comes_first() -> None:
         ({"TRITON_ADMIN_KEY": "guess"}, "TRITON_ADMIN_KEY is wrong: give 16 letters"),
     ],
 )
-def test_a_container_without_a_key_says_so(environment: dict[str, str], message: str) -> None:
+def test_a_missing_or_wrong_key_is_named(environment: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         admin_key(environment)

@@ -1,6 +1,6 @@
 """The Chromium that the browser tests drive: `python tests/browser/chromium.py --install`.
 
-Finds one, or installs one where it may; says so where it cannot, and does not fail.
+It finds one, or installs one where it may. Where it cannot, it says so and does not fail.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def find() -> str | None:
 
 
 def install() -> None:
-    """Debian's package where we may install one, else Playwright's build."""
+    """Install Debian's package where that is allowed, else Playwright's build."""
     root = [] if os.geteuid() == 0 else ["sudo", "-n"]
     apt = [*root, "apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300"]
     if _on_debian() and _run(*apt, "update"):
@@ -38,13 +38,13 @@ def install() -> None:
 
 
 def _on_debian() -> bool:
-    """Not Ubuntu, whose package of that name only asks for a snap."""
+    """Whether this is Debian; Ubuntu's package of that name only asks for a snap."""
     release = Path("/etc/os-release")
     return release.exists() and "\nID=debian\n" in release.read_text()
 
 
 def _run(*command: str) -> bool:
-    """Whether the command succeeded; its output is shown only where it did not."""
+    """Whether the command succeeded; if not, show its output."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     try:
         result = subprocess.run(

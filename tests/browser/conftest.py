@@ -7,8 +7,11 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from gateway.settings import Settings
 from tests.browser import chromium
 from tests.browser.page import OpenPage
+from tests.conftest import TIMEOUT
 from tests.gateway.conftest import running
 from tests.gateway.fake_triton import FakeTriton
+
+expect.set_options(timeout=1000 * TIMEOUT)
 
 FLAGS = [
     "--no-sandbox",
@@ -22,7 +25,7 @@ FLAGS = [
 
 @pytest.fixture(scope="session")
 def chromium_path() -> str:
-    """Skips where there is no browser; fails there with REQUIRE_BROWSER=1."""
+    """Skip where there is no browser; with REQUIRE_BROWSER=1, fail."""
     path = chromium.find()
     if path is None:
         if os.environ.get("REQUIRE_BROWSER") == "1":
@@ -33,7 +36,7 @@ def chromium_path() -> str:
 
 @pytest.fixture(scope="module")
 def browser(chromium_path: str) -> Iterator[Browser]:
-    """No longer than a module: while it is open no other test can have an event loop."""
+    """One for each module: while Playwright runs, no asyncio test can have an event loop."""
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=chromium_path, args=FLAGS)
         yield launched
@@ -42,7 +45,7 @@ def browser(chromium_path: str) -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(browser: Browser, stack_url: str) -> Iterator[OpenPage]:
-    """Opens the page in a fresh profile of a locale, at a width in pixels."""
+    """Open the page in a new profile with a locale, at a width in pixels."""
     contexts = []
 
     def open_in(locale: str = "en-US", width: int = 900, script: str = "") -> Page:
@@ -61,13 +64,13 @@ def open_page(browser: Browser, stack_url: str) -> Iterator[OpenPage]:
 
 @pytest.fixture
 def triton() -> FakeTriton:
-    """Sings one note that grows, as fast as it is told to."""
+    """Its songs are one ramp; `pause` says how fast they come."""
     return FakeTriton("musicgen-tiny", "musicgen-small")
 
 
 @pytest.fixture
 def quiet_page(browser: Browser, triton: FakeTriton) -> Iterator[Page]:
-    """Of a gateway before that Triton."""
+    """The page of a gateway in front of `triton`."""
     with (
         running(Settings(poll_interval=0.01), triton) as address,
         browser.new_context(locale="en-US", has_touch=True) as context,

@@ -1,4 +1,4 @@
-"""The page in a real Chromium, against the running stack and its musicgen-tiny."""
+"""The page in Chromium, with the running stack and its musicgen-tiny."""
 
 import io
 import json
@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from playwright.sync_api import expect
 
-from tests.browser.page import SONG_MS, OpenPage, ask, position, saved, song, stands, whole
+from tests.browser.page import OpenPage, ask, is_at, playing, position, saved, song, whole
 from tests.conftest import Stack, until
 from tests.prometheus import total
 
@@ -29,28 +29,28 @@ AudioBufferSourceNode.prototype.start = function (when, offset = 0) {
 };
 window.heard = () => blocks.map((block) => [...block.getChannelData(0)]);
 """
-MARGIN = 0.03  # seconds before the end of what is there, in which more comes too late
+MARGIN = 0.03  # seconds before the end of the samples: later ones come too late for playback
 
 
-def test_what_is_played_is_the_file_without_a_gap(open_page: OpenPage) -> None:
+def test_playback_is_the_file_without_a_gap(open_page: OpenPage) -> None:
     page = open_page(script=SPY)
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    ask(page, "calm piano", "6")
+    ask(page, "calm piano", "5")
     whole(page)
-    expect(song(page).locator(".play[data-state=play]")).to_be_visible(timeout=SONG_MS)
+    expect(song(page).locator(".play[data-state=play]")).to_be_visible()
     file, rate = soundfile.read(io.BytesIO(saved(page)), dtype="int16")
-    assert rate == 32_000 and file.shape == (6 * 32_000,)
+    assert rate == 32_000 and file.shape == (5 * 32_000,)
     assert np.abs(file).max() > 1000  # it is heard
     starts, blocks = page.evaluate("starts"), page.evaluate("heard()")
-    assert len(starts) == len(blocks) > 1  # it played before all of it was there
-    place, end = 0, starts[0]["when"]  # in the file; of what is scheduled so far
+    assert len(starts) == len(blocks) > 1  # it played before the song was whole
+    place, end = 0, starts[0]["when"]  # the place in the file, and the end of what is scheduled
     for start, samples in zip(starts, blocks, strict=True):
         block = np.rint(np.array(samples) * 32_767)
         assert start["rate"] == rate
-        if start["when"] != pytest.approx(end, abs=1e-6):  # it fell silent, and plays on from there
-            assert start["now"] > end - MARGIN - 1e-6  # for there was nothing to play
+        if start["when"] != pytest.approx(end, abs=1e-6):  # playback stopped, and continues
+            assert start["now"] > end - MARGIN - 1e-6  # it had no more samples
             places = range(place - round(2 * MARGIN * rate), place + 1)
             place = next(n for n in places if np.array_equal(block, file[n : n + len(block)]))
         assert np.array_equal(block, file[place : place + len(block)])
@@ -59,38 +59,44 @@ def test_what_is_played_is_the_file_without_a_gap(open_page: OpenPage) -> None:
     assert complaints == []
 
 
-def test_who_seeks_hears_what_is_there(open_page: OpenPage) -> None:
+def test_the_handle_moves_playback(open_page: OpenPage) -> None:
     page = open_page()
     ask(page, "calm piano", "8")
     whole(page)
-    song(page).locator(".play[data-state=pause]").click()
+    playing(page).click()
     wave = song(page).get_by_role("slider")
     wave.click()  # in the middle
-    until(partial(stands, page, 4))
+    until(partial(is_at, page, 4))
     for key, expected in {"PageUp": 4.8, "PageDown": 4, "End": 8, "Home": 0}.items():
         wave.press(key)
-        until(partial(stands, page, expected))
+        until(partial(is_at, page, expected))
     song(page).get_by_role("button", name="Play").click()
-    expect(song(page).locator(".play[data-state=pause]")).to_be_visible()
-    page.wait_for_timeout(700)
-    assert 0.3 < position(page) < 2
+    expect(playing(page)).to_be_visible()
+    assert until(lambda: position(page)) < 4
 
 
 def test_a_part_is_repeated(open_page: OpenPage) -> None:
     page = open_page()
-    ask(page, "calm piano", "4")
+    ask(page, "calm piano", "3")
     whole(page)
-    song(page).locator(".play[data-state=pause]").click()
+    playing(page).click()
     at_rest = song(page).get_by_role("slider")
     for place, text in {1: "Repeat from here", 2: "Repeat up to here"}.items():
         at_rest.fill(str(place))
         song(page).get_by_role("button", name=text).click()
     song(page).get_by_role("button", name="Play").click()
-    for _ in range(12):
-        page.wait_for_timeout(200)
-        assert 0.9 <= position(page) <= 2.1
+    positions = [position(page)]
+
+    def is_repeated() -> bool:
+        positions.append(position(page))
+        return positions[-1] < positions[-2]
+
+    until(is_repeated)
+    until(lambda: position(page) > 1.5)
+    until(is_repeated)
+    assert all(0.9 <= place <= 2.1 for place in positions)
     song(page).get_by_role("button", name="Repeat no more").click()
-    until(lambda: position(page) > 2.5)
+    until(lambda: position(page) > 2.3)
 
 
 def test_each_format_is_the_same_song(open_page: OpenPage) -> None:
@@ -115,7 +121,7 @@ def test_songs_outlive_a_reload_until_they_are_deleted(open_page: OpenPage) -> N
     expect(page.locator("article h2")).to_have_text(["fast drums", "calm piano"])
     assert saved(page) == file
     song(page).get_by_role("button", name="Play").click()
-    expect(song(page).locator(".play[data-state=pause]")).to_be_visible()
+    expect(playing(page)).to_be_visible()
     song(page).get_by_role("button", name="Delete").click()
     expect(page.locator("article")).to_have_count(1)
     page.reload()
@@ -128,46 +134,43 @@ def test_songs_outlive_a_reload_until_they_are_deleted(open_page: OpenPage) -> N
     expect(page.locator("article")).to_have_count(0)
 
 
-def test_variations_have_seeds_of_their_own_and_are_heard_at_the_same_position(
-    open_page: OpenPage,
-) -> None:
+def test_variations_have_own_seeds_and_share_the_position(open_page: OpenPage) -> None:
     page = open_page()
     page.click("#more summary")
     page.select_option("#variations", "2")
     page.fill("#seed", "7")
-    ask(page, "calm piano", "8")
+    ask(page, "calm piano", "4")
     songs = page.locator("article")
     expect(songs.locator("[data-part=facts]")).to_contain_text(["Seed 7", "Seed 8"])
-    expect(songs.get_by_role("button", name="Download")).to_have_count(2, timeout=SONG_MS)
+    expect(songs.get_by_role("button", name="Download")).to_have_count(2)
     places = [songs.nth(i).bounding_box() for i in range(2)]
     assert places[0] and places[1] and places[0]["y"] == places[1]["y"]  # side by side
-    songs.nth(0).get_by_role("slider").fill("5")
+    songs.nth(0).get_by_role("slider").fill("2")
     songs.nth(0).get_by_role("button", name="Repeat from here").click()
     songs.nth(1).locator(".play").click()
     heard = songs.nth(1).get_by_role("slider")
-    page.wait_for_timeout(100)
-    assert 4.9 < float(heard.input_value()) < 6
+    assert until(lambda: float(heard.input_value())) > 1.9
     expect(songs.nth(1).get_by_role("button", name="Repeat up to here")).to_be_visible()
 
 
-def test_a_song_goes_on_from_where_one_listens(open_page: OpenPage) -> None:
+def test_a_song_continues_from_the_position(open_page: OpenPage) -> None:
     page = open_page()
-    ask(page, "calm piano", "4")
+    ask(page, "calm piano", "3")
     whole(page)
     first, _ = soundfile.read(io.BytesIO(saved(page)))
-    song(page).locator(".play[data-state=pause]").click()
+    playing(page).click()
     song(page).get_by_role("slider").fill("2")
     song(page).get_by_role("button", name="Continue from here").click()
     expect(page.locator("#audio")).to_contain_text("0:02")
-    page.fill("#duration", "5")
+    page.fill("#duration", "4")
     page.press("#duration", "Control+Enter")
     expect(page.locator("article")).to_have_count(2)
     whole(page)
     expect(song(page).locator("[data-part=facts]")).to_contain_text("continued")
     longer, _ = soundfile.read(io.BytesIO(saved(page)))
-    assert len(longer) == 5 * 32_000
+    assert len(longer) == 4 * 32_000
     beginning = np.corrcoef(first[: 2 * 32_000], longer[: 2 * 32_000])[0, 1]
-    assert beginning > 0.5  # the codec's own hearing of it
+    assert beginning > 0.5  # the codec has compressed it
 
 
 def test_a_link_holds_the_settings(open_page: OpenPage) -> None:
@@ -176,7 +179,7 @@ def test_a_link_holds_the_settings(open_page: OpenPage) -> None:
     page.fill("#temperature", "0.8")
     page.select_option("#format", "flac")
     page.fill("#seed", "123")
-    ask(page, "calm piano & drums", "2")
+    ask(page, "calm piano & drums", "1")
     whole(page)
     page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
     song(page).get_by_role("button", name="Copy as curl").click()
@@ -198,24 +201,26 @@ def test_a_link_holds_the_settings(open_page: OpenPage) -> None:
         expect(page.locator(f"#{field}")).to_have_value(value)
 
 
-def test_a_gateway_that_dies_amid_a_song_is_waited_for(open_page: OpenPage, stack: Stack) -> None:
+def test_a_song_survives_a_dead_gateway(open_page: OpenPage, stack: Stack) -> None:
     page = open_page()
     page.click("#more summary")
     page.fill("#seed", "5")
-    ask(page, "calm piano", "15")
-    expect(song(page).locator(".play[data-state=pause]")).to_be_visible(timeout=SONG_MS)
+    ask(page, "calm piano", "12")
+    expect(playing(page)).to_be_visible()
     os.kill(int(until(lambda: stack.pid("-m gateway"))), signal.SIGKILL)
     expect(song(page).get_by_role("status")).to_have_text(re.compile("went away"))
     whole(page)
     broken = saved(page)
     song(page).get_by_role("button", name="Delete").click()
-    ask(page, "calm piano", "15")
+    ask(page, "calm piano", "12")
     whole(page)
     assert saved(page) == broken
 
 
 @pytest.mark.parametrize(("locale", "word"), [("en-GB", "Generate"), ("fr-CA", "Générer")])
-def test_the_page_speaks_the_browsers_language(open_page: OpenPage, locale: str, word: str) -> None:
+def test_the_page_has_the_language_of_the_browser(
+    open_page: OpenPage, locale: str, word: str
+) -> None:
     page = open_page(locale)
     expect(page.locator("#generate")).to_have_text(word)
     expect(page.locator("html")).to_have_attribute("lang", locale[:2])
@@ -241,21 +246,19 @@ def test_a_refused_value_is_explained_beside_its_field(
     expect(page.locator(f"#{field} + #refusal")).not_to_be_empty()
 
 
-def test_who_stops_a_song_keeps_what_is_there_and_the_server_free(
-    open_page: OpenPage, stack_url: str
-) -> None:
+def test_a_stopped_song_is_kept_and_leaves_the_server(open_page: OpenPage, stack_url: str) -> None:
     page = open_page()
     ask(page, "calm piano", "300")
-    expect(song(page).locator(".play[data-state=pause]")).to_be_visible(timeout=SONG_MS)
+    expect(playing(page)).to_be_visible()
     song(page).get_by_role("button", name="Stop").click()
     whole(page)
     until(lambda: in_flight(stack_url) == 0)
     page.reload()
     wav, rate = soundfile.read(io.BytesIO(saved(page)))
-    assert 0 < len(wav) < 60 * rate
+    assert 0 < len(wav) < 300 * rate
     flac, _ = soundfile.read(io.BytesIO(saved(page, "flac")))
     assert len(flac) == len(wav)
-    shared = len(wav) - rate // 5  # then the one knows what was to follow, and the other does not
+    shared = len(wav) - rate // 5  # the end depends on what follows, which one of them lacks
     assert np.allclose(flac[:shared], wav[:shared], atol=1e-4)
 
 

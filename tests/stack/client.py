@@ -1,4 +1,4 @@
-"""Requests to Triton as MLOps tooling makes them, by each protocol and client."""
+"""Requests to Triton by each protocol and client that MLOps tools use."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import tritonclient.grpc.aio as triton_aio
 import tritonclient.http as triton_http
 from tritonclient.utils import InferenceServerException
 
-from tests.conftest import Stack
+from tests.conftest import TIMEOUT, Stack, until
 
 TYPES = {
     "MODEL": "BYTES",
@@ -41,19 +41,19 @@ NUMPY = {
 
 def tensors(client: Any, values: dict[str, Any]) -> list[Any]:
     """The inputs of a request, for the client module `client`."""
-    made = []
+    inputs = []
     for name, value in values.items():
         value = value.encode() if isinstance(value, str) else value
         array = np.array(
             value if name in ("CODES", "PROMPT_AUDIO") else [value], NUMPY[TYPES[name]]
         )
-        made.append(client.InferInput(name, list(array.shape), TYPES[name]))
-        made[-1].set_data_from_numpy(array)
-    return made
+        inputs.append(client.InferInput(name, list(array.shape), TYPES[name]))
+        inputs[-1].set_data_from_numpy(array)
+    return inputs
 
 
 def stream(stack: Stack, model: str, values: dict[str, Any], request_id: str = "") -> list[Any]:
-    """All responses of a decoupled model, by the synchronous gRPC client; errors as they come."""
+    """All responses of a decoupled model to the synchronous gRPC client; an error is the last."""
     answers: Queue[Any] = Queue()
     with triton_grpc.InferenceServerClient(f"127.0.0.1:{stack.triton_grpc}") as client:
         client.start_stream(lambda result, error: answers.put(error or result))
@@ -65,7 +65,7 @@ def stream(stack: Stack, model: str, values: dict[str, Any], request_id: str = "
         )
         received = []
         while True:
-            answer = answers.get(timeout=120)
+            answer = answers.get(timeout=TIMEOUT)
             received.append(answer)
             if isinstance(answer, InferenceServerException):
                 return received
@@ -74,17 +74,23 @@ def stream(stack: Stack, model: str, values: dict[str, Any], request_id: str = "
 
 
 def status(answer: Any) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(answer.as_numpy("STATUS")[0])
-    return found
+    status: dict[str, Any] = json.loads(answer.as_numpy("STATUS")[0])
+    return status
+
+
+def model_status(stack: Stack, model: str = "musicgen-tiny") -> dict[str, Any]:
+    """The status of the model: the response to a request without inputs."""
+    [answer] = stream(stack, model, {})
+    return status(answer)
 
 
 def chunks(answers: Sequence[Any]) -> list[Any]:
-    """Those of a stream's answers that hold more than a status."""
+    """The responses of a stream that hold audio."""
     return [answer for answer in answers if answer.as_numpy("AUDIO") is not None]
 
 
 def joined(answers: Sequence[Any], name: str) -> Any:
-    """An output of all chunks along their time."""
+    """An output of all chunks, joined along time."""
     return np.concatenate([answer.as_numpy(name) for answer in answers], axis=1)
 
 
@@ -96,9 +102,12 @@ def front(stack: Stack, values: dict[str, Any], request_id: str = "") -> Any:
 
 
 SONG = {"PROMPT": "slow piano", "DURATION": 2.5, "SEED": 7}
+SHORT = {**SONG, "DURATION": 0.5}
+FOREVER = {**SONG, "DURATION": 300}  # to be cancelled
 
 
-async def infer(stack: Stack, values: dict[str, Any], timeout: float = 60) -> Any:
+async def infer(stack: Stack, values: dict[str, Any], timeout: float = TIMEOUT) -> Any:
+    """The response of `musicgen` to a plain infer over gRPC."""
     async with triton_aio.InferenceServerClient(f"127.0.0.1:{stack.triton_grpc}") as client:
         inputs = tensors(triton_aio, values)
         return await client.infer("musicgen", inputs, client_timeout=timeout)
@@ -106,3 +115,22 @@ async def infer(stack: Stack, values: dict[str, Any], timeout: float = 60) -> An
 
 def zeros(codebooks: int, frames: int) -> Any:
     return np.zeros((codebooks, frames), np.int32)
+
+
+def lines(stack: Stack, request_id: str) -> list[dict[str, Any]]:
+    """The log's lines about a request."""
+    found = [json.loads(line) for line in stack.log.read_text().splitlines() if request_id in line]
+    assert all(line["request_id"] == request_id for line in found)
+    return found
+
+
+def ending(stack: Stack, request_id: str) -> str:
+    """How the engine ended a song, once its log has that."""
+
+    def messages() -> list[str]:
+        return [
+            str(one["message"]) for one in lines(stack, request_id) if one["logger"] == "engine"
+        ]
+
+    [message] = until(messages)
+    return str(message)

@@ -1,4 +1,4 @@
-"""What Triton keeps for the gateway alone, and what is everybody's."""
+"""Triton's model control is open to the gateway alone, health and metadata to every client."""
 
 import urllib.error
 import urllib.request
@@ -24,9 +24,7 @@ RESTRICTED = [
 
 
 @pytest.mark.parametrize(("method", "path"), RESTRICTED)
-def test_model_control_is_the_gateways_alone_over_http(
-    stack: Stack, method: str, path: str
-) -> None:
+def test_model_control_over_http_needs_the_admin_key(stack: Stack, method: str, path: str) -> None:
     def status(headers: dict[str, str]) -> int:
         url, body = f"http://127.0.0.1:{stack.triton_http}/v2/{path}", b"{}"
         request = urllib.request.Request(url, body if method == "POST" else None, headers)
@@ -53,7 +51,7 @@ def test_model_control_is_the_gateways_alone_over_http(
     ],
     ids=["repository", "shared-memory", "cuda-shared-memory", "trace", "logging"],
 )
-def test_model_control_is_the_gateways_alone_over_grpc(stack: Stack, ask: Any) -> None:
+def test_model_control_over_grpc_needs_the_admin_key(stack: Stack, ask: Any) -> None:
     header = "triton-grpc-protocol-admin-key"
     with triton_grpc.InferenceServerClient(f"127.0.0.1:{stack.triton_grpc}") as client:
         for headers in (None, {header: "another-key-of-tests"}):
@@ -62,7 +60,7 @@ def test_model_control_is_the_gateways_alone_over_grpc(stack: Stack, ask: Any) -
         ask(client, {header: ADMIN["admin-key"]})
 
 
-def test_health_metadata_and_statistics_are_everybodys(stack: Stack) -> None:
+def test_health_metadata_and_statistics_need_no_key(stack: Stack) -> None:
     with triton_grpc.InferenceServerClient(f"127.0.0.1:{stack.triton_grpc}") as client:
         assert client.is_server_live() and client.is_model_ready("musicgen")
         assert client.get_model_metadata("musicgen").name == "musicgen"
@@ -70,7 +68,7 @@ def test_health_metadata_and_statistics_are_everybodys(stack: Stack) -> None:
         assert client.get_inference_statistics("musicgen").model_stats[0].name == "musicgen"
 
 
-async def test_a_gateway_with_another_key_says_so_and_not_to_wait(
+async def test_a_gateway_with_a_wrong_admin_key_fails_and_logs_why(
     stack: Stack, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = TritonClient(f"127.0.0.1:{stack.triton_grpc}", 60, "another-key-of-tests")

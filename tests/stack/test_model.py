@@ -1,4 +1,4 @@
-"""A model declares what it takes, and says when its config.pbtxt is wrong."""
+"""A model declares its tensors, and names what is wrong in its config.pbtxt."""
 
 import shutil
 from collections.abc import Iterator
@@ -10,16 +10,16 @@ import pytest
 import tritonclient.http as triton_http
 from tritonclient.utils import InferenceServerException
 
-from tests.conftest import ADMIN, ROOT, START_TIMEOUT, Stack, until
-from tests.stack.client import SONG, TYPES, status, stream
+from tests.conftest import ADMIN, ROOT, Stack, until
+from tests.stack.client import SONG, TYPES, model_status, stream
 
 
-def test_the_model_declares_what_the_documents_say(stack: Stack) -> None:
+def test_the_declared_tensors_are_those_of_the_documents(stack: Stack) -> None:
     with triton_http.InferenceServerClient(f"127.0.0.1:{stack.triton_http}") as client:
         variant = client.get_model_metadata("musicgen-tiny")
         front = client.get_model_metadata("musicgen")
-    shapes = {tensor["name"]: tensor["datatype"] for tensor in variant["inputs"]}
-    assert shapes == {name: kind for name, kind in TYPES.items() if name != "MODEL"}
+    types = {tensor["name"]: tensor["datatype"] for tensor in variant["inputs"]}
+    assert types == {name: kind for name, kind in TYPES.items() if name != "MODEL"}
     assert {t["name"] for t in front["inputs"]} == TYPES.keys() - {"STREAM"}
     outputs = ["AUDIO", "CODES", "SAMPLE_RATE", "FRAMES", "SEED", "REVISION", "STATUS"]
     assert [tensor["name"] for tensor in variant["outputs"]] == outputs
@@ -30,15 +30,13 @@ def test_the_model_declares_what_the_documents_say(stack: Stack) -> None:
 
 
 def test_the_stub_never_imports_torch(stack: Stack) -> None:
-    stub = until(lambda: stack.pid("triton_python_backend_stub", "musicgen-tiny"))
-    engine = until(lambda: stack.pid("musicgen_engine.core", "musicgen-tiny"))
-    assert "libtorch" not in Path(f"/proc/{stub}/maps").read_text()
-    assert "libtorch" in Path(f"/proc/{engine}/maps").read_text()
+    assert "libtorch" not in Path(f"/proc/{stack.stub()}/maps").read_text()
+    assert "libtorch" in Path(f"/proc/{stack.engine()}/maps").read_text()
 
 
 @contextmanager
 def variant(stack: Stack, name: str, parameter: str, value: str) -> Iterator[Any]:
-    """musicgen-tiny under another name, with one more parameter; gives a client to load it with."""
+    """musicgen-tiny under another name with one more parameter; yields a client that loads it."""
     folder, tiny = stack.repository / name, ROOT / "model_repository" / "musicgen-tiny"
     folder.mkdir()
     (folder / "1").symlink_to(tiny / "1")
@@ -61,13 +59,18 @@ def variant(stack: Stack, name: str, parameter: str, value: str) -> Iterator[Any
             "device of config.pbtxt, 'gpu', is wrong: give auto, cpu, cuda or cuda:N",
         ),
         (
+            "backend",
+            "fast",
+            "backend of config.pbtxt, 'fast', is wrong: give auto, eager or packed",
+        ),
+        (
             "devise",
             "cpu",
             "config.pbtxt has no parameter 'devise'; there are checkpoint, license, ",
         ),
     ],
 )
-def test_a_wrong_parameter_is_named_when_the_model_is_loaded(
+def test_a_load_with_a_wrong_parameter_names_it(
     stack: Stack, parameter: str, value: str, text: str
 ) -> None:
     with variant(stack, "misplaced", parameter, value) as client:
@@ -77,21 +80,22 @@ def test_a_wrong_parameter_is_named_when_the_model_is_loaded(
         assert client.is_server_ready()  # for all other models
 
 
-def test_a_model_for_which_there_is_no_room_says_so(stack: Stack) -> None:
+def test_a_model_that_does_not_fit_says_so(stack: Stack) -> None:
     with variant(stack, "homeless", "memory", "0.000001") as client:
         client.load_model("homeless", ADMIN)
 
-        def told() -> dict[str, Any]:
-            return status(stream(stack, "homeless", {})[0])
+        def failure() -> dict[str, Any] | None:
+            status = model_status(stack, "homeless")
+            return status if status["state"] == "failed" else None
 
-        until(lambda: told()["state"] == "failed", START_TIMEOUT)
-        assert told()["code"] == "engine_unavailable"
-        assert "raise `memory` in its config.pbtxt" in told()["message"]
+        status = until(failure)
+        assert status["code"] == "engine_unavailable"
+        assert "raise `memory` in its config.pbtxt" in status["message"]
         (refused,) = stream(stack, "homeless", SONG)
         assert refused.message().startswith("[engine_unavailable] ")
 
 
-def test_parameters_of_tritons_own_are_left_alone(stack: Stack) -> None:
+def test_parameters_of_triton_are_ignored(stack: Stack) -> None:
     with variant(stack, "plain", "FORCE_CPU_ONLY_INPUT_TENSORS", "yes") as client:
         client.load_model("plain", ADMIN)
-        assert status(stream(stack, "plain", {})[0])["state"] in ("loading", "ready")
+        assert model_status(stack, "plain")["state"] in ("loading", "ready")

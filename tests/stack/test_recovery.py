@@ -1,191 +1,142 @@
-"""Parts are killed; the service heals itself, and nobody waits for ever."""
+"""Processes are killed; the service starts them again, and no song is lost."""
 
 import asyncio
 import os
 import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import aiohttp
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from tests.conftest import ROOT, Stack, descendants, repository_with, until
+from tests.conftest import TIMEOUT, Stack, gone, until
 from tests.prometheus import total
-from tests.stack.client import stream
-from tests.stack.test_generate import GOOD, code, post, samples, song, until_busy
-
-STUB = "triton_python_backend_stub"
+from tests.stack.client import FOREVER, infer, model_status, status, stream
+from tests.stack.songs import GOOD, code, post, samples, song
+from tests.stack.test_generate import until_busy
 
 
 @pytest.fixture(autouse=True)
-def healed(stack: Stack) -> None:
-    """What the test before has killed is up again: two deaths in a row are another story."""
-    until(lambda: stack.get("/readyz")[0] == 200, 60)
+def ready(stack: Stack) -> None:
+    """The service has recovered from the test before: an engine that dies twice in a row starts
+    again later."""
+    until(lambda: stack.get("/readyz")[0] == 200)
 
 
-def engine(stack: Stack) -> int:
-    return int(until(lambda: stack.pid("musicgen_engine.core", "musicgen-tiny")))
+def triton(stack: Stack) -> int:
+    return int(until(lambda: stack.pid("tritonserver", "--model-repository")))
 
 
-def gone(pid: int) -> bool:
-    return not Path(f"/proc/{pid}").exists()
+def gateway(stack: Stack) -> int:
+    return int(until(lambda: stack.pid("-m gateway")))
 
 
-LONG = {**GOOD, "duration": 33, "seed": 11}  # longer than a window
+LONG = {**GOOD, "duration": 31, "seed": 11}  # longer than a window
 
 
 @pytest.fixture(scope="module")
 def whole(stack: Stack) -> bytes:
-    """The long song, which nothing disturbed."""
+    """The long song without a death."""
     return asyncio.run(post(stack, LONG))[2]
 
 
 async def resumes(session: aiohttp.ClientSession, stack: Stack) -> float:
-    """Of all models, as the gateway counts them."""
+    """How many times the gateway resumed a song."""
     async with session.get(f"{stack.url}/metrics") as answer:
         return total(await answer.text(), "gateway_resumes_total")
 
 
-async def broken(stack: Stack, moments: Sequence[float], *words: str) -> bytes:
-    """The long song, during which the process is killed whose command line holds `words`, as soon
-    as so many seconds of music are here. It breaks off for certain each time."""
+Kill = tuple[float, Callable[[], int]]  # when so many seconds of music are here: which process
+
+
+async def survivor(stack: Stack, kills: Sequence[Kill]) -> bytes:
+    """The long song during which processes are killed; it breaks off each time."""
     async with (
-        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(180)) as session,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(TIMEOUT)) as session,
         session.post(f"{stack.url}/generate", json=LONG) as answer,
     ):
         assert answer.status == 200
         before = await resumes(session, stack)
-        heard = b""
-        for moment in moments:
-            heard += await answer.content.readexactly(round(moment * 64_000) - len(heard))
-            os.kill(int(until(lambda: stack.pid(*words))), signal.SIGKILL)
-        heard += await answer.content.read()
-        assert await resumes(session, stack) == before + len(moments)
-        return heard
+        received = b""
+        for seconds, process in kills:
+            received += await answer.content.readexactly(round(seconds * 64_000) - len(received))
+            os.kill(process(), signal.SIGKILL)
+        received += await answer.content.read()
+        assert await resumes(session, stack) == before + len(kills)
+        return received
 
 
-@pytest.mark.parametrize(
-    "words",
-    [("musicgen_engine.core", "musicgen-tiny"), (STUB, "musicgen-tiny")],
-    ids=["engine", "stub"],
-)
-async def test_a_song_survives_what_makes_it_to_the_byte(
-    stack: Stack, whole: bytes, words: tuple[str, ...]
-) -> None:
-    assert await broken(stack, [2, 20], *words) == whole
+async def test_a_song_survives_its_engine_and_its_stub(stack: Stack, whole: bytes) -> None:
+    orphans = []
+
+    def stub() -> int:
+        orphans.append(stack.engine())
+        return stack.stub()
+
+    assert await survivor(stack, [(2, stack.engine), (10, stub), (20, stack.engine)]) == whole
+    until(lambda: gone(orphans[0]))  # the engine dies with its stub
 
 
-async def test_all_songs_survive_together_and_what_waits_too(stack: Stack) -> None:
-    wanted = [{**GOOD, "duration": 6, "seed": seed} for seed in range(20)]
+async def test_a_song_survives_triton(stack: Stack, whole: bytes) -> None:
+    survives = asyncio.create_task(survivor(stack, [(5, lambda: triton(stack))]))
+    await asyncio.to_thread(until, lambda: stack.get("/readyz")[0] == 503)
+    code_, _, body = await post(stack, GOOD)
+    assert code_ == 200 or (code_, code(body)[0]) == (503, "triton_unavailable")
+    assert await survives == whole
+    until(lambda: stack.get("/readyz")[0] == 200)
+
+
+async def test_a_dead_gateway_is_started_again(stack: Stack) -> None:
+    dead = gateway(stack)
+    os.kill(dead, signal.SIGKILL)
+    until(lambda: stack.pid("-m gateway") not in (None, dead))
+    until(lambda: stack.get("/readyz")[0] == 200)
+    assert len(await song(stack, GOOD)) == 32_000
+
+
+async def test_a_batch_and_its_queue_survive_the_engine(stack: Stack) -> None:
+    wanted = [{**GOOD, "duration": 4, "seed": seed} for seed in range(20)]
     whole = [await post(stack, body) for body in wanted[:2]]
     songs = [asyncio.create_task(post(stack, body)) for body in wanted]
     await until_busy(stack, 20)
-    os.kill(engine(stack), signal.SIGKILL)
+    os.kill(stack.engine(), signal.SIGKILL)
     answers = await asyncio.gather(*songs)
-    for status, _, body in answers:
-        assert status == 200 and samples(body).shape == (6 * 32_000, 1)
+    for code_, _, body in answers:
+        assert code_ == 200 and samples(body).shape == (4 * 32_000, 1)
     assert [answer[2] for answer in answers[:2]] == [answer[2] for answer in whole]
 
 
-def test_a_killed_engine_is_unavailable_to_triton_clients_too(stack: Stack) -> None:
-    os.kill(engine(stack), signal.SIGSTOP)  # so that the song is in flight for certain
-    stopped = engine(stack)
-
-    async def cut() -> object:
-        answer = asyncio.create_task(
-            asyncio.to_thread(stream, stack, "musicgen-tiny", {"PROMPT": "", "DURATION": 5.0})
-        )
-        await asyncio.sleep(1)
-        os.kill(stopped, signal.SIGKILL)
-        return (await answer)[0]
-
-    error = asyncio.run(cut())
+def test_triton_clients_are_told_of_a_dead_engine(stack: Stack) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        request = {"MODEL": "musicgen-tiny", **FOREVER}
+        plain = pool.submit(asyncio.run, infer(stack, request))
+        streamed = pool.submit(stream, stack, "musicgen-tiny", {**FOREVER, "STREAM": True})
+        until(lambda: model_status(stack)["running"] == 2)
+        os.kill(stack.engine(), signal.SIGKILL)
+        error = plain.exception(TIMEOUT)
+        *_, failed, last = streamed.result()
     assert isinstance(error, InferenceServerException)
+    assert error.status() == "StatusCode.UNAVAILABLE"
     assert error.message().startswith("[engine_unavailable] ")
+    assert isinstance(last, InferenceServerException)
+    assert last.message().startswith("[engine_unavailable] ")
+    data = status(failed)
+    assert (data["state"], data["code"]) == ("failed", "engine_unavailable")
+    assert "SIGKILL" in data["message"] and data["retry_after"] == 10
 
 
-async def test_the_engine_dies_with_its_stub_and_the_gateway_loads_the_model_anew(
-    stack: Stack,
-) -> None:
-    old = engine(stack)
-    os.kill(int(until(lambda: stack.pid(STUB, "musicgen-tiny"))), signal.SIGKILL)
-    until(lambda: gone(old), 5)
-    assert len(await song(stack, GOOD)) == 32_000
+async def test_a_model_whose_engine_keeps_dying_is_unavailable(stack: Stack) -> None:
+    def dying() -> bool:
+        if stack.model("musicgen-tiny")["state"] == "unavailable":
+            return True
+        os.kill(stack.engine(), signal.SIGKILL)
+        return False
 
-
-async def test_an_engine_that_keeps_dying_is_seen_and_comes_back(stack: Stack) -> None:
     await song(stack, GOOD)
-    deadline = time.monotonic() + 60
-    while stack.model("musicgen-tiny")["state"] != "unavailable":
-        assert time.monotonic() < deadline
-        if pid := stack.pid("musicgen_engine.core", "musicgen-tiny"):
-            os.kill(pid, signal.SIGKILL)
-        time.sleep(0.1)
+    until(dying)
     assert "SIGKILL" in stack.model("musicgen-tiny")["reason"]
-    status, body = stack.get("/readyz")
-    assert (status, body["error"]["code"]) == (503, "engine_unavailable")
-    until(lambda: stack.get("/readyz")[0] == 200, 60)
+    code_, body = stack.get("/readyz")
+    assert (code_, body["error"]["code"]) == (503, "engine_unavailable")
+    until(lambda: stack.get("/readyz")[0] == 200)
     assert len(await song(stack, GOOD)) == 32_000
-
-
-@pytest.fixture
-def own_stack(tmp_path: Path) -> Iterator[Stack]:
-    """A service that the test may break: its supervisor is a process of the test's own."""
-    stack = Stack(repository_with(tmp_path / "models", "musicgen-tiny"))
-    try:
-        stack.wait_ready()
-        yield stack
-    finally:
-        if stack.process.poll() is None:
-            stack.stop()
-
-
-async def test_killed_servers_are_started_again(own_stack: Stack, whole: bytes) -> None:
-    assert await broken(own_stack, [5], "tritonserver", "--model-repository") == whole
-    triton = until(lambda: own_stack.pid("tritonserver", "--model-repository"))
-    gateway = until(lambda: own_stack.pid("-m gateway"))
-    os.kill(triton, signal.SIGKILL)
-    until(lambda: own_stack.get("/readyz")[0] == 503)
-    status, _, body = await post(own_stack, GOOD)
-    assert status == 200 or (status, code(body)[0]) == (503, "triton_unavailable")
-    until(lambda: own_stack.get("/readyz")[0] == 200, 60)
-    os.kill(gateway, signal.SIGKILL)
-    until(lambda: own_stack.pid("-m gateway") not in (None, gateway))
-    until(lambda: own_stack.get("/readyz")[0] == 200)
-    assert len(await song(own_stack, GOOD)) == 32_000
-
-
-def test_stopping_leaves_nothing_behind_even_where_parts_hang(tmp_path: Path) -> None:
-    stack = Stack(repository_with(tmp_path / "models", "musicgen-tiny"))
-    stack.wait_ready()
-    files = f"audiocraft-service-{stack.process.pid}-*"
-    assert list(Path("/dev/shm").glob(files))
-    os.kill(int(until(lambda: stack.pid(STUB, "musicgen-tiny"))), signal.SIGSTOP)
-    assert stack.stop() < 15
-    assert not list(Path("/dev/shm").glob(files))
-
-
-def test_a_killed_supervisor_takes_everything_with_it(tmp_path: Path) -> None:
-    stack = Stack(repository_with(tmp_path / "models", "musicgen-tiny"))
-    stack.wait_ready()
-    family = descendants(stack.process.pid)
-    stack.process.kill()
-    stack.process.wait()
-    until(lambda: all(gone(pid) for pid in family), 15)
-
-
-def test_a_port_already_taken_is_said_in_one_line() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = str(other.getsockname()[1])
-        done = subprocess.run(
-            [sys.executable, "-m", "supervisor"],
-            cwd=ROOT, env={**os.environ, "PORT": port}, capture_output=True, text=True, timeout=20,
-        )  # fmt: skip
-    assert done.returncode == 1
-    (line,) = (done.stdout + done.stderr).strip().splitlines()
-    assert port in line and "PORT" in line

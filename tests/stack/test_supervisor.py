@@ -1,0 +1,74 @@
+"""Services of their own, which tests configure and end."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, TIMEOUT, Stack, descendants, gone, repository_with, until
+from tests.stack.songs import GOOD, post, samples
+
+
+@pytest.fixture(scope="module")
+def own_stack(tmp_path_factory: pytest.TempPathFactory, stereo_checkpoint: Path) -> Iterator[Stack]:
+    """A service whose default model is chosen, and whose admin key is drawn."""
+    folder = tmp_path_factory.mktemp("own-stack")
+    repository = repository_with(folder / "models", "musicgen-tiny")
+    mine = repository / "my-music"
+    mine.mkdir()
+    (mine / "config.pbtxt").write_text(
+        'backend: "python"\ninstance_group { kind: KIND_MODEL }\n'
+        f'parameters {{ key: "checkpoint" value {{ string_value: "{stereo_checkpoint}" }} }}\n'
+    )
+    (mine / "1").mkdir()
+    model = (repository / "musicgen-tiny" / "1" / "model.py").read_text()
+    (mine / "1" / "model.py").write_text(model)
+    stack = Stack(repository, {"DEFAULT_MODEL": "my-music", "TRITON_ADMIN_KEY": ""})
+    try:
+        stack.wait_ready()
+        yield stack
+    finally:
+        if stack.process.poll() is None:
+            stack.stop()
+
+
+async def test_the_default_model_can_be_chosen(own_stack: Stack) -> None:
+    models = own_stack.get("/models")[1]["models"]
+    assert [model["id"] for model in models if model["state"] == "ready"] == ["my-music"]
+    status, _, body = await post(own_stack, GOOD)
+    assert (status, samples(body).shape) == (200, (32_000, 2))
+
+
+def test_a_stop_leaves_nothing_behind_even_if_a_part_hangs(own_stack: Stack) -> None:
+    files = f"audiocraft-service-{own_stack.process.pid}-*"
+    assert list(Path("/dev/shm").glob(files))
+    os.kill(own_stack.stub("my-music"), signal.SIGSTOP)
+    own_stack.stop()
+    assert not list(Path("/dev/shm").glob(files))
+
+
+def test_every_process_ends_with_a_killed_supervisor(tmp_path: Path) -> None:
+    stack = Stack(repository_with(tmp_path / "models", "musicgen-tiny"))
+    stack.engine()
+    family = descendants(stack.process.pid)
+    stack.process.kill()
+    stack.process.wait()
+    until(lambda: all(gone(pid) for pid in family))
+
+
+def test_a_port_in_use_is_named_in_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, "-m", "supervisor"],
+            cwd=ROOT, env={**os.environ, "PORT": port},
+            capture_output=True, text=True, timeout=TIMEOUT,
+        )  # fmt: skip
+    assert done.returncode == 1
+    (line,) = (done.stdout + done.stderr).strip().splitlines()
+    assert port in line and "PORT" in line
