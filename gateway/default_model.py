@@ -6,10 +6,11 @@ import asyncio
 import logging
 from collections.abc import Collection
 
-from gateway.contract import Failed, Loading, Variant
+from gateway.contract import Failed, Loading
 from gateway.models import Models
 from gateway.settings import Settings
 from protocol.errors import EngineUnavailable, ServiceError, TritonUnavailable, UnknownModel
+from protocol.variant import Variant
 
 log = logging.getLogger(__name__)
 

@@ -21,10 +21,10 @@ from gateway.contract import (
     Ready,
     Status,
     Triton,
-    Variant,
 )
 from gateway.settings import Settings
 from protocol.errors import EngineUnavailable, ModelLoading, ServiceError, WeightsMissing
+from protocol.variant import Variant
 
 log = logging.getLogger(__name__)
 
