@@ -1,4 +1,4 @@
-"""audiocraft and transformers in musicgen-small's shape, each with a call between its steps."""
+"""audiocraft and transformers in musicgen-small's shape, with a callback between their steps."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import numpy as np
 import torch
 
 from bench.small import SMALL
-from protocol.request import Codes
+from protocol.constants import Codes
 from training.structure import CODEBOOKS
 
 
-class Rival(Protocol):
-    def generate(self, songs: int, frames: int, steps: int, between: Callable[[], None]) -> None:
-        """Goes on from `frames` of random codes, all songs as a batch.
+class Baseline(Protocol):
+    def generate(self, songs: int, frames: int, steps: int, callback: Callable[[], None]) -> None:
+        """Continue `frames` of random codes by `steps` steps, all songs in one batch.
 
         Args:
-            between: called after the prefill, which gives the first codes, and after each step.
+            callback: called after the prefill, which makes the first codes, and after each step.
         """
 
 
@@ -29,22 +29,23 @@ class Audiocraft:
     def __init__(self, folder: Path, prompt: str) -> None:
         from audiocraft.models.musicgen import MusicGen
 
-        os.chdir(folder)  # where it finds the text encoder
+        os.chdir(folder)  # audiocraft looks for the text encoder in the working directory
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._model: Any = MusicGen.get_pretrained(str(folder), device="cpu")
         self._prompt = prompt
 
-    def generate(self, songs: int, frames: int, steps: int, between: Callable[[], None]) -> None:
+    def generate(self, songs: int, frames: int, steps: int, callback: Callable[[], None]) -> None:
         self._model.lm.generate(
-            torch.randint(SMALL.codes, (songs, CODEBOOKS, frames)),
+            torch.randint(SMALL.vocab_size, (songs, CODEBOOKS, frames)),
             self._conditions(songs),
             max_gen_len=frames + steps,
             top_k=250,
-            callback=lambda _step, _steps: between(),
+            callback=lambda _step, _steps: callback(),
         )
 
     def greedy(self, frames: int) -> Codes:
+        """The codes of a song without sampling: [codebooks, frames]."""
         codes: torch.Tensor = self._model.lm.generate(
             None, self._conditions(1), max_gen_len=frames, use_sampling=False
         )
@@ -55,13 +56,13 @@ class Audiocraft:
 
 
 class Transformers:
-    """Text encoder and codec are as small as can be, for neither is in a step."""
+    """Text encoder and codec are tiny, for a step uses neither."""
 
     def __init__(self) -> None:
         import transformers
 
         decoder = transformers.MusicgenDecoderConfig(
-            vocab_size=SMALL.codes,
+            vocab_size=SMALL.vocab_size,
             num_hidden_layers=SMALL.layers,
             hidden_size=SMALL.dim,
             num_attention_heads=SMALL.heads,
@@ -69,26 +70,26 @@ class Transformers:
             num_codebooks=CODEBOOKS,
         )
         text = transformers.T5Config(d_model=SMALL.text_dim, num_layers=1, d_ff=64)
-        codec = transformers.EncodecConfig(num_filters=4, codebook_size=SMALL.codes)
+        codec = transformers.EncodecConfig(num_filters=4, codebook_size=SMALL.vocab_size)
         config = transformers.MusicgenConfig(
             text_encoder=text.to_dict(), audio_encoder=codec.to_dict(), decoder=decoder.to_dict()
         )
         model: Any = transformers.MusicgenForConditionalGeneration(config)
         self._model = model.eval()
 
-    def generate(self, songs: int, frames: int, steps: int, between: Callable[[], None]) -> None:
-        def step(codes: torch.Tensor, _scores: Any) -> torch.Tensor:
-            between()
-            return torch.zeros(len(codes), dtype=torch.bool)  # go on
+    def generate(self, songs: int, frames: int, steps: int, callback: Callable[[], None]) -> None:
+        def after_step(codes: torch.Tensor, _scores: Any) -> torch.Tensor:
+            callback()
+            return torch.zeros(len(codes), dtype=torch.bool)  # do not stop
 
         text = torch.randint(3, 1000, (songs, 12))
         self._model.generate(
             input_ids=text,
             attention_mask=torch.ones_like(text),
-            decoder_input_ids=torch.randint(SMALL.codes, (songs * CODEBOOKS, frames)),
+            decoder_input_ids=torch.randint(SMALL.vocab_size, (songs * CODEBOOKS, frames)),
             guidance_scale=3.0,
             do_sample=True,
             top_k=250,
             max_new_tokens=steps,
-            stopping_criteria=[step],
+            stopping_criteria=[after_step],
         )

@@ -1,8 +1,8 @@
-"""A variant that plays noise at the pace of real time, and costs next to nothing.
+"""A variant that sends noise in real time, at next to no cost.
 
-Behind Triton's stub in place of `musicgen_engine.stub.variant`, by the same contract: a second of
-mono at once, then one each second, and in between how the song fares. Every song is a whole number
-of seconds. No song is cancelled: the listeners of bench/streams.py hear theirs to the end.
+It takes the place of `musicgen_engine.stub.variant` in Triton's stub, with the same contract: one
+second of mono audio at once, then one every second, and a status halfway between two. Each song is
+a whole number of seconds. It cannot be cancelled: the clients of bench/streams.py read to the end.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from musicgen_engine import triton_model
-from musicgen_engine.stub import tensors
-from protocol.request import FRAME_RATE, SAMPLE_RATE, Song
+from musicgen_engine.messages import Chunk, Done, Generating
+from musicgen_engine.stub import tensors, variant
+from protocol.constants import FRAME_RATE, SAMPLE_RATE
+from protocol.request import GenerationRequest
+from protocol.tensors import from_tensors
 
 AUDIO = np.random.default_rng(0).uniform(-1, 1, (1, SAMPLE_RATE)).astype(np.float32)
 CODES = np.zeros((4, FRAME_RATE), np.int32)
@@ -24,29 +26,30 @@ READY = {"state": "ready", "queued": 0, "running": 0}
 
 
 class TritonPythonModel:
-    auto_complete_config = staticmethod(triton_model.TritonPythonModel.auto_complete_config)
+    auto_complete_config = staticmethod(variant.TritonPythonModel.auto_complete_config)
 
     def execute(self, requests: list[Any]) -> None:
         for request in requests:
-            inputs = tensors.values(request)
+            inputs = tensors.inputs(request)
             if inputs:
-                song = Song.parse(inputs, MAX_SECONDS)
-                reply = triton_model.Reply(request, song.frames, song.seed, stream=True)
-                threading.Thread(target=_play, args=(song, reply), daemon=True).start()
+                response = variant.ResponseStream(request, stream=True)
+                response.request = GenerationRequest.parse(from_tensors(inputs), MAX_SECONDS)
+                threading.Thread(target=_stream, args=(response,), daemon=True).start()
             else:
-                tensors.send(request.get_response_sender(), {"STATUS": READY}, last=True)
+                status = tensors.tensor("STATUS", READY)
+                tensors.send(request.get_response_sender(), [status], last=True)
 
 
-def _play(song: Song, reply: triton_model.Reply) -> None:
-    began = time.monotonic()
-    for frames in range(FRAME_RATE, song.frames + 1, FRAME_RATE):
-        last = frames == song.frames
-        status = {"state": "done" if last else "generating", "frames": frames}
-        reply.chunk(AUDIO, CODES, SAMPLE_RATE, "noise", status, last)
+def _stream(response: variant.ResponseStream) -> None:
+    start, total = time.monotonic(), response.request.frames
+    for frames in range(FRAME_RATE, total + 1, FRAME_RATE):
+        last = frames == total
+        state = Done(frames, total) if last else Generating(frames, total)
+        response.chunk(Chunk(0, AUDIO, CODES, "noise", state, last))
         if not last:
-            _sleep_until(began + (frames - FRAME_RATE / 2) / FRAME_RATE)
-            reply.status(status)
-            _sleep_until(began + frames / FRAME_RATE)
+            _sleep_until(start + (frames - FRAME_RATE / 2) / FRAME_RATE)
+            response.status(state)
+            _sleep_until(start + frames / FRAME_RATE)
 
 
 def _sleep_until(moment: float) -> None:

@@ -1,64 +1,70 @@
-"""Listeners that ask for songs one after another, and what they hear when."""
+"""The whole engine in this process: requests in, timed chunks out."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from musicgen_engine.core.audio_stream import AudioChunk
 from musicgen_engine.core.engine import Engine
-from musicgen_engine.core.loaded_model import Model
-from musicgen_engine.core.scheduler import Scheduler, Task
-from musicgen_engine.core.track import Chunk
+from musicgen_engine.core.loaded_model import LoadedModel
+from musicgen_engine.core.scheduler import Scheduler
+from musicgen_engine.core.sequence import Sequence
+from protocol.constants import Codes, Samples
 from protocol.errors import ServiceError
-from protocol.request import Codes, Song
+from protocol.request import GenerationRequest
 
-GAP = 0.2  # seconds from one song's arrival to the next one's
+ARRIVAL_INTERVAL = 0.2  # seconds between two requests
 
 
 @dataclass
-class Audience:
-    """By song: when it was asked for, and each chunk with the time it came."""
+class Recorder:
+    """An OutputSink that keeps the time of each submission and the chunks with their times, by
+    sequence."""
 
-    asked: dict[int, float] = field(default_factory=dict)
-    heard: dict[int, list[tuple[float, Chunk]]] = field(default_factory=dict)
+    submitted: dict[int, float] = field(default_factory=dict)
+    chunks: dict[int, list[tuple[float, AudioChunk]]] = field(default_factory=dict)
     ended: int = 0
 
-    def chunk(self, task: Task, chunk: Chunk) -> None:
-        self.heard.setdefault(task.id, []).append((time.perf_counter(), chunk))
+    def chunk(self, sequence: Sequence, chunk: AudioChunk) -> None:
+        self.chunks.setdefault(sequence.id, []).append((time.perf_counter(), chunk))
         self.ended += chunk.last
 
-    def error(self, task: Task, error: ServiceError) -> None:
-        raise SystemExit(f"song {task.id}: {error.message}")
+    def error(self, sequence: Sequence, error: ServiceError) -> None:
+        raise SystemExit(f"song {sequence.id}: {error.message}")
 
     def waits(self) -> list[float]:
-        """Seconds from each request to its first audio, in the order in which they came."""
-        return [self.heard[id][0][0] - asked for id, asked in self.asked.items()]
+        """Seconds from each submission to the first audio, in the order of submission."""
+        return [self.chunks[id][0][0] - submitted for id, submitted in self.submitted.items()]
 
-    def took(self) -> float:
-        """Seconds from the first request to the last audio."""
-        return max(heard[-1][0] for heard in self.heard.values()) - self.asked[0]
+    def seconds(self) -> float:
+        """Seconds from the first submission to the last audio."""
+        return max(chunks[-1][0] for chunks in self.chunks.values()) - self.submitted[0]
 
-    def codes(self, song: int) -> Codes:
-        return np.concatenate([chunk.codes for _, chunk in self.heard[song]], axis=1)
+    def codes(self, id: int) -> Codes:
+        return np.concatenate([chunk.codes for _, chunk in self.chunks[id]], axis=1)
+
+    def audio(self, id: int) -> Samples:
+        return np.concatenate([chunk.audio for _, chunk in self.chunks[id]], axis=1)
 
 
-def perform(model: Model, songs: Sequence[Song]) -> Audience:
-    """Plays them with the whole engine, but in this process."""
-    audience, scheduler = Audience(), Scheduler(max_queue=len(songs))
-    engine = Engine(model, scheduler, audience)
+def generate(model: LoadedModel, requests: Many[GenerationRequest]) -> Recorder:
+    """Generate all requests in one batch; a request's index is the id of its sequence."""
+    recorder, scheduler = Recorder(), Scheduler(max_queue=len(requests))
+    engine = Engine(model, scheduler, recorder)
 
-    def ask() -> None:
-        for id, song in enumerate(songs):
-            audience.asked[id] = time.perf_counter()
-            scheduler.submit(Task(id, song))
-            time.sleep(GAP)
+    def submit() -> None:
+        for id, request in enumerate(requests):
+            recorder.submitted[id] = time.perf_counter()
+            scheduler.submit(Sequence(id, request))
+            time.sleep(ARRIVAL_INTERVAL)
 
-    threading.Thread(target=ask).start()
-    while audience.ended < len(songs):
+    threading.Thread(target=submit).start()
+    while recorder.ended < len(requests):
         scheduler.wait()
-        engine.round()
-    return audience
+        engine.step()
+    return recorder

@@ -26,13 +26,13 @@ class Process:
 
     @property
     def cpu(self) -> float:
-        """Seconds that it has computed."""
+        """Seconds of processor time so far."""
         user, system = self._stat()[11:13]
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     @property
     def memory(self) -> int:
-        """MB of it that are in memory."""
+        """Resident memory in MB."""
         return self._status("VmRSS") // MB
 
     @property
@@ -45,12 +45,12 @@ class Process:
         return len(list((self._folder / "fd").iterdir()))
 
     def pin(self, cores: set[int]) -> None:
-        """To these cores, with all threads that it has and will have."""
+        """Keep all threads, and those that they start, on these cores."""
         for thread in (self._folder / "task").iterdir():
             os.sched_setaffinity(int(thread.name), cores)
 
     def _stat(self) -> list[str]:
-        """What follows its name."""
+        """The fields behind the name."""
         return (self._folder / "stat").read_text().rpartition(")")[2].split()
 
     def _status(self, name: str) -> int:

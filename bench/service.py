@@ -1,4 +1,4 @@
-"""The whole service, running on ports of its own, as it does for the tests."""
+"""The whole service on ports of its own, as the tests run it."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ from tempfile import TemporaryDirectory
 from urllib.request import urlopen
 
 from bench.process import Process
-from tests.conftest import Stack, repository_with, until
+from tests.conftest import Stack, descendants, process_name, repository_with, until
 from tests.prometheus import total
 
 MODEL = "musicgen-tiny"
 STUB = "triton_python_backend_stub"
-# What their command lines hold.
+# Parts of the processes' command lines.
 PARTS = {
     "gateway": ("-m gateway",),
     "tritonserver": ("tritonserver", "--model-repository"),
     "front": (STUB, "/musicgen/"),
     "stub": (STUB, f"/{MODEL}/"),
-    "engine": ("musicgen_engine.core", f"/{MODEL}/"),
 }
 
 
 @contextmanager
 def running() -> Iterator[Stack]:
-    """With musicgen-tiny."""
+    """The service with musicgen-tiny alone."""
     with (
         TemporaryDirectory() as folder,
         serving(repository_with(Path(folder, "models"), MODEL)) as stack,
@@ -44,12 +43,23 @@ def serving(repository: Path, **environment: str) -> Iterator[Stack]:
         stack.stop()
 
 
-def part(stack: Stack, name: str) -> Process:
-    """Waits for it: it may have died."""
-    return Process(int(until(lambda: stack.pid(*PARTS[name]))))
+def process(stack: Stack, name: str) -> Process:
+    """One of PARTS. Waits for it: it may have died."""
+    return Process(int(until(lambda: find(stack, name))))
 
 
-def counted(metrics: str, name: str) -> int:
-    """Of a metric over all of its labels; `metrics` is where Prometheus would read it."""
-    with urlopen(metrics) as page:
-        return round(total(page.read().decode(), name))
+def find(stack: Stack, name: str) -> int | None:
+    """The process id; an engine bears its model's name."""
+    for pid, line in descendants(stack.process.pid).items():
+        if name == "engine":
+            if process_name(pid) == MODEL:
+                return pid
+        elif all(word in line for word in PARTS[name]):
+            return pid
+    return None
+
+
+def metric(page: str, name: str) -> int:
+    """The sum of a metric over all its labels; `page` is the address that Prometheus reads."""
+    with urlopen(page) as answer:
+        return round(total(answer.read().decode(), name))

@@ -1,7 +1,7 @@
-"""A checkpoint in the exact shape of facebook/musicgen-small, with random weights: to measure on.
+"""A checkpoint in the exact shape of facebook/musicgen-small, with random weights.
 
-420 M parameters in the language model, 57 M in the codec, 110 M in the text encoder (but for the
-vocabulary). How fast a model decodes does not depend on what its weights say.
+420 M parameters in the transformer, 57 M in the codec, 110 M in the text encoder (without its
+vocabulary). The speed does not depend on the values of the weights.
 """
 
 from pathlib import Path
@@ -18,17 +18,17 @@ SMALL = Structure(
     text_dim=768,
     text_heads=12,
     text_head_dim=64,
-    text_hidden=3072,
-    codes=2_048,
+    text_ffn_dim=3072,
+    vocab_size=2_048,
     codec_dim=128,
     codec_filters=64,
 )
 
 
 def write_small(folder: Path) -> None:
-    """Writes it into `folder` unless it is there: 1.3 GB."""
+    """Write the checkpoint into `folder`, 1.3 GB, unless it is there."""
     if not (folder / "state_dict.bin").exists():
-        # Imports audiocraft, which takes long.
+        # The import of audiocraft takes long.
         from training.random_checkpoint import write_checkpoint
 
         write_checkpoint(folder, SMALL)

@@ -1,8 +1,9 @@
-"""How long from `make serve` to the first WAV: `python -m bench.start [--fresh]`.
+"""Measures the time from `make serve` to the first WAV: `python -m bench.start [--fresh]`.
 
-A warm start is bound by imports: torch, transformers and audiocraft take most of it, in one
-process and so on one core. A fresh one (a clone in an empty folder, with an environment of its
-own) is bound by the download and unpacking of the wheels.
+The limit of a start of an installed service is imports: torch, transformers and audiocraft take
+most of its time, in one process and so on one core. The limit of a fresh one (a clone in an empty
+folder, with an environment of its own) is the download and unpacking of the wheels. Prints a table,
+then one line of JSON.
 """
 
 from __future__ import annotations
@@ -14,12 +15,10 @@ import signal
 import subprocess
 import tempfile
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
-from bench import machine
+from bench.report import Table, hardware
 
 PROJECT = Path(__file__).parent.parent
 PORT = 8761
@@ -31,10 +30,16 @@ PORTS = {
 }
 LIMIT = 1800  # seconds
 SONG = {"model": "musicgen-tiny", "prompt": "slow sad piano", "duration": 1}
+# What is requested, again and again until it succeeds: path and body.
+REQUESTS = {
+    "page": ("/", None),
+    "ready": ("/readyz", None),
+    "first WAV": ("/generate", json.dumps(SONG).encode()),
+}
 
 
-def first_wav(folder: Path) -> dict[str, float]:
-    """Seconds from the start of the service in `folder` until it answers, is ready, and plays."""
+def start(folder: Path) -> dict[str, float]:
+    """Seconds from the start of the service in `folder` to the success of each request."""
     environment = {**os.environ, **{name: str(port) for name, port in PORTS.items()}}
     began = time.monotonic()
     service = subprocess.Popen(
@@ -42,8 +47,8 @@ def first_wav(folder: Path) -> dict[str, float]:
     )
     try:
         seconds = {}
-        for name, attempt in (("page", page), ("ready", ready), ("first WAV", song)):
-            while not attempt():
+        for name, (path, body) in REQUESTS.items():
+            while not succeeds(path, body):
                 if service.poll() is not None or time.monotonic() - began > LIMIT:
                     raise SystemExit("the service does not start")
                 time.sleep(0.05)
@@ -54,48 +59,33 @@ def first_wav(folder: Path) -> dict[str, float]:
         service.wait()
 
 
-def page() -> bool:
-    return answers("/")
-
-
-def ready() -> bool:
-    return answers("/readyz")
-
-
-def song() -> bool:
-    return answers("/generate", json.dumps(SONG).encode())
-
-
-def answers(path: str, body: bytes | None = None) -> bool:
+def succeeds(path: str, body: bytes | None) -> bool:
     url, headers = f"http://127.0.0.1:{PORT}{path}", {"Content-Type": "application/json"}
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers)) as answer:
-            answer.read()
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers)) as response:
+            response.read()
             return True
     except OSError:
         return False
 
 
-def fresh() -> dict[str, float]:
+def start_fresh() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone"
         subprocess.run(["git", "clone", "-q", PROJECT, clone], check=True)
-        return first_wav(clone)
+        return start(clone)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument(
-        "--fresh", action="store_true", help="a clone, its environment from nothing"
+        "--fresh", action="store_true", help="a clone with a new environment instead"
     )
-    runs: list[Callable[[], dict[str, float]]] = [lambda: first_wav(PROJECT)] * 3
-    if parser.parse_args().fresh:
-        runs = [fresh]
-    results = [run() for run in runs]
-    print(*(f"{name:>12}" for name in results[0]))
-    for result in results:
-        print(*(f"{seconds:10.1f} s" for seconds in result.values()))
-    print(json.dumps({"bench": "start", "hardware": machine.name(), "seconds": results}))
+    fresh = parser.parse_args().fresh
+    table = Table("Seconds from make serve")
+    for _ in range(1 if fresh else 3):
+        table.add(start_fresh() if fresh else start(PROJECT))
+    print(json.dumps({"bench": "start", "hardware": hardware(), "seconds": table.rows}))
 
 
 if __name__ == "__main__":

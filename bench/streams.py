@@ -1,13 +1,13 @@
-"""How many songs one core can stream: `python -m bench.streams [--streams 500 ...]`.
+"""Measures how many songs one core can stream: `python -m bench.streams [--streams 500 ...]`.
 
-The gateway alone on the first core; Triton, whose model only plays noise (bench/noise.py), and the
-listeners on the others. Songs begin spread over ten seconds and come at the pace of real time. A
-listener plays from the first byte on: whatever comes later than it should be played is late.
+The gateway runs alone on the first core; the clients, and Triton with a model that only sends noise
+(noise.py), run on the others. Songs start within ten seconds and arrive in real time. A client
+plays from the first byte on; audio that arrives after its time to be played is late.
 
-A stream costs the gateway one chunk a second (128 KB of floats in, 64 KB of samples out) and one
-status. Where that fills the core, everybody is late. /healthz is asked all the while: it needs
-neither Triton nor another core, so its wait is what the gateway itself adds to all the others. A
-table first, one line of JSON last.
+A stream costs the gateway one chunk (128 KB of floats in, 64 KB of samples out) and one status per
+second. When these fill the core, all songs are late. /healthz needs neither Triton nor another
+core, so that its response time is what the gateway adds to all other requests. Prints tables, then
+one line of JSON.
 """
 
 from __future__ import annotations
@@ -26,52 +26,51 @@ from tempfile import TemporaryDirectory
 import aiohttp
 import numpy as np
 
-from bench import machine
 from bench.process import Process
+from bench.report import Record, Table, hardware
 from bench.service import serving
-from bench.table import Record, Table
 from tests.conftest import ROOT, Stack, descendants, repository_with
 
-SPREAD = 10.0  # seconds in which the songs begin
-PROBE = 0.1  # seconds between two questions for health
+SPREAD = 10.0  # seconds within which the songs start
+PROBE_INTERVAL = 0.1  # seconds between two requests for /healthz
 SECOND = 64_000  # bytes
 MODEL = "noise"
 
 
 @dataclass(frozen=True)
-class Heard:
-    """Seconds: until the first byte of the music, and how late its latest was after that."""
+class Timing:
+    """Seconds from the request to the first byte, and the latest that any audio was after that."""
 
     wait: float
     late: float
 
 
-async def listen(session: aiohttp.ClientSession, seconds: int) -> Heard:
-    asked = time.perf_counter()
+async def listen(session: aiohttp.ClientSession, seconds: int) -> Timing:
+    start = time.perf_counter()
     song = {"model": MODEL, "prompt": "noise", "duration": seconds}
-    async with session.post("/generate", json=song, raise_for_status=True) as answer:
+    async with session.post("/generate", json=song, raise_for_status=True) as response:
         first, late, played = None, 0.0, 0.0
-        async for piece in answer.content.iter_any():
+        async for part in response.content.iter_any():
             now = time.perf_counter()
             first = first or now
             late = max(late, now - first - played)
-            played += len(piece) / SECOND
+            played += len(part) / SECOND
     assert first
-    return Heard(first - asked, late)
+    return Timing(first - start, late)
 
 
 async def probe(session: aiohttp.ClientSession, waits: list[float]) -> None:
-    """Asks for the gateway's health, for ever."""
+    """Request the gateway's health until cancelled, and add the response times to `waits`."""
     while True:
-        asked = time.perf_counter()
-        async with session.get("/healthz") as answer:
-            await answer.read()
-        waits.append(time.perf_counter() - asked)
-        await asyncio.sleep(PROBE)
+        start = time.perf_counter()
+        async with session.get("/healthz") as response:
+            await response.read()
+        waits.append(time.perf_counter() - start)
+        await asyncio.sleep(PROBE_INTERVAL)
 
 
 async def load(stack: Stack, streams: int, seconds: int) -> Record:
-    """What so many listeners hear, and what it costs while all of them listen."""
+    """Timings of all streams, and the costs while all of them run."""
     parts = {name: [Process(pid) for pid in pids] for name, pids in processes(stack).items()}
 
     def cpu() -> dict[str, float]:
@@ -86,25 +85,25 @@ async def load(stack: Stack, streams: int, seconds: int) -> Record:
         for _ in range(streams):
             songs.append(asyncio.create_task(listen(session, seconds)))
             await asyncio.sleep(SPREAD / streams)
-        began, before = time.perf_counter(), cpu()
+        start, before = time.perf_counter(), cpu()
         await asyncio.sleep(seconds - SPREAD - 2)
-        took, after = time.perf_counter() - began, cpu()
+        elapsed, after = time.perf_counter() - start, cpu()
         memory = {name: sum(process.memory for process in part) for name, part in parts.items()}
-        ended = await asyncio.gather(*songs, return_exceptions=True)
+        results = await asyncio.gather(*songs, return_exceptions=True)
         probing.cancel()
-    heard = [song for song in ended if isinstance(song, Heard)]
-    times = Table(f"{streams} streams, {streams - len(heard)} broken off; milliseconds")
-    times.add(spread("first byte", [song.wait for song in heard]))
-    times.add(spread("late", [song.late for song in heard]))
-    times.add(spread("/healthz", waits))
+    timings = [result for result in results if isinstance(result, Timing)]
+    times = Table(f"{streams} streams, {streams - len(timings)} broke off; milliseconds")
+    times.add(percentiles("first byte", [timing.wait for timing in timings]))
+    times.add(percentiles("late", [timing.late for timing in timings]))
+    times.add(percentiles("/healthz", waits))
     costs = Table("Share of a core, memory")
     for name in parts:
-        share = round(100 * (after[name] - before[name]) / took)
+        share = round(100 * (after[name] - before[name]) / elapsed)
         costs.add({"process": name, "core, %": share, "MB": memory[name]})
-    return {"streams": streams, "heard": len(heard), "times": times.rows, "costs": costs.rows}
+    return {"streams": streams, "whole": len(timings), "times": times.rows, "costs": costs.rows}
 
 
-def spread(name: str, seconds: Sequence[float]) -> Record:
+def percentiles(name: str, seconds: Sequence[float]) -> Record:
     values = np.percentile(np.array(seconds) * 1000, (50, 95, 99, 100)).round(1).tolist()
     return {"measure": name, **dict(zip(("median", "p95", "p99", "max"), values, strict=True))}
 
@@ -115,12 +114,12 @@ def processes(stack: Stack) -> dict[str, list[int]]:
     return {
         "gateway": gateway,
         "Triton": [pid for pid in family if pid not in gateway],
-        "listeners": [os.getpid()],
+        "clients": [os.getpid()],
     }
 
 
 def pin(stack: Stack) -> None:
-    """The gateway has the first core for itself."""
+    """Give the first core to the gateway alone."""
     cores = os.sched_getaffinity(0)
     first = {min(cores)}
     for name, pids in processes(stack).items():
@@ -129,7 +128,7 @@ def pin(stack: Stack) -> None:
 
 
 def repository(folder: Path) -> Path:
-    """The front, and the variant that plays noise."""
+    """A model repository with the front and the variant that sends noise."""
     models = repository_with(folder / "models")
     noise = models / MODEL
     (noise / "1").mkdir(parents=True)
@@ -151,7 +150,7 @@ def main() -> None:
         results = [
             asyncio.run(load(stack, streams, arguments.seconds)) for streams in arguments.streams
         ]
-    print(json.dumps({"bench": "streams", "hardware": machine.name(), "loads": results}))
+    print(json.dumps({"bench": "streams", "hardware": hardware(), "loads": results}))
 
 
 if __name__ == "__main__":

@@ -33,13 +33,15 @@ parser.add_argument("prompt")
 parser.add_argument("--duration", type=float, default=10, help="seconds")
 parser.add_argument("--out", default="song.wav")
 parser.add_argument("--server", default="http://localhost:8001")
-arguments, request_id, player = parser.parse_args(), os.urandom(8).hex(), None
+arguments = parser.parse_args()
+request_id = os.urandom(8).hex()
 body = json.dumps({"prompt": arguments.prompt, "duration": arguments.duration}).encode()
 # Not an argument, because every user of the machine can read those.
 key = "Bearer " + os.environ.get("API_KEY", "")
 headers = {"Content-Type": "application/json", "X-Request-Id": request_id, "Authorization": key}
 progress = f"{arguments.server}/generations/{request_id}"
 threading.Thread(target=show_progress, args=[progress], daemon=True).start()
+player = None
 with suppress(FileNotFoundError):
     player = Popen(["ffplay", "-autoexit", "-nodisp", "-v", "error", "-"], 0, stdin=PIPE).stdin
 try:

@@ -1,3 +1,3 @@
-"""The HTTP side: JSON in, WAV out, Triton behind."""
+"""The HTTP side: JSON in, audio files out, Triton behind."""
 
 __version__ = "1.0.0"

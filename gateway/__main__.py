@@ -1,4 +1,4 @@
-"""Runs the gateway: python -m gateway."""
+"""Run the gateway: python -m gateway."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from aiohttp import web
 
 from gateway import logs
 from gateway.app import create_app
-from gateway.settings import Settings, SettingsError
+from gateway.settings import Settings
+from protocol.settings import SettingsError
 
 log = logging.getLogger("gateway")
 
@@ -25,13 +26,13 @@ def main() -> None:
 
 
 def run(app: web.Application, settings: Settings) -> None:
-    """Until a signal ends it; songs under way have DRAIN_TIMEOUT then."""
+    """Serve until a signal. Running songs then have DRAIN_TIMEOUT to end."""
     try:
         web.run_app(
             app,
             host=settings.host,
             port=settings.port,
-            shutdown_timeout=settings.drain_timeout / 2,  # aiohttp waits so long twice
+            shutdown_timeout=settings.drain_timeout / 2,  # aiohttp waits this long twice
             handler_cancellation=True,
             access_log=None,
             print=lambda _: log.info("listening on http://%s:%d", settings.host, settings.port),

@@ -1,4 +1,4 @@
-"""Who may ask, and for how many songs at a time."""
+"""API keys, and the number of songs that each may have in progress."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 
-from gateway.errors import TooManySongs, Unauthorized
+from protocol.errors import TooManySongs, Unauthorized
 
-# NAME:KEY or KEY, which is a token of RFC 6750.
+# NAME:KEY or KEY; a key is a token of RFC 6750.
 ENTRY = re.compile(r"(?:([\w.-]{1,64}):)?([A-Za-z0-9._~+/-]{16,}=*)", re.ASCII)
-HOW = "send Authorization: Bearer KEY"
 
 
 @dataclass(frozen=True)
 class Key:
-    """The key itself is not kept: what does not lie here is not told."""
+    """A key by its digest, so that no log or error can show the key itself."""
 
     name: str
     digest: bytes
 
 
 class Access:
-    """Where there are no keys anybody may ask, and for any number of songs."""
+    """Without keys every request is allowed, with any number of songs."""
 
     def __init__(self, keys: Sequence[Key], max_songs: int) -> None:
         self._keys = keys
@@ -34,25 +33,25 @@ class Access:
         self._songs: Counter[str] = Counter()
 
     def caller(self, authorization: str | None) -> str | None:
-        """The name of the key in this header; None where nobody needs one.
+        """The name of the key in this header; None where there are no keys.
 
-        Raises `Unauthorized`. How long it takes tells nothing of the keys.
+        Raises `Unauthorized`. The time of the comparison does not depend on the keys.
         """
         if not self._keys:
             return None
         scheme, _, token = (authorization or "").partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
-            raise Unauthorized(f"This service asks for a key; {HOW}.")
-        given = _digest(token)
-        found = [key.name for key in self._keys if hmac.compare_digest(key.digest, given)]
+            raise _unauthorized("This service asks for a key")
+        digest = _digest(token)
+        found = [key.name for key in self._keys if hmac.compare_digest(key.digest, digest)]
         if not found:
-            raise Unauthorized(f"This key is not known here; {HOW}.", "invalid_token")
+            raise _unauthorized("This key is not known here", ', error="invalid_token"')
         return found[0]
 
     @contextmanager
     def song(self, caller: str | None) -> Iterator[None]:
-        """Inside, the caller has one song more under way. Raises `TooManySongs`."""
+        """Count one more song of the caller inside the block. Raise `TooManySongs`."""
         if caller is None:
             yield
             return
@@ -69,9 +68,9 @@ class Access:
 
 
 def read_keys(text: str) -> tuple[Key, ...]:
-    """Keys with or without a name, apart by spaces or lines; # begins a comment.
+    """Read keys with or without names, separated by spaces or lines; # begins a comment.
 
-    Raises `ValueError`, which says what is wrong with which, and not what stands there.
+    Raises `ValueError`, which gives the number of the wrong key and not the key.
     """
     entries = [ENTRY.fullmatch(word) for word in re.sub("#.*", "", text).split()]
     if not entries:
@@ -88,6 +87,12 @@ def read_keys(text: str) -> tuple[Key, ...]:
         if any(key.name == other.name or key.digest == other.digest for other in keys[number:]):
             raise ValueError(f"key {number} or its name is there twice; give each once")
     return tuple(keys)
+
+
+def _unauthorized(problem: str, error: str = "") -> Unauthorized:
+    """The error with the challenge of RFC 6750."""
+    headers = {"WWW-Authenticate": f'Bearer realm="audiocraft-service"{error}'}
+    return Unauthorized(f"{problem}; send Authorization: Bearer KEY.", headers=headers)
 
 
 def _digest(key: str) -> bytes:

@@ -1,85 +1,86 @@
-"""The application, put together."""
+"""The application: its routes, middlewares and services."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
+from pathlib import Path
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
-from gateway import cors
+from gateway import cors, openapi
 from gateway.access import Access
-from gateway.appkeys import (
-    ACCESS,
-    DEFAULT_MODEL,
-    GENERATION,
-    JOBS,
-    METRICS,
-    MODELS,
-    OPENAPI,
-    PUBLIC,
-    READER,
-    SETTINGS,
-    TRITON,
-)
+from gateway.audio.upload import Decoder
 from gateway.contract import Triton
 from gateway.default_model import DefaultModel
 from gateway.generation import Generation
 from gateway.metrics import Metrics
 from gateway.middleware import add_headers, authorize, errors_to_json, log_access
 from gateway.models import Models
-from gateway.openapi import describe
-from gateway.page import page_routes
 from gateway.progress import Jobs
 from gateway.routes import PUBLIC_PATHS, routes
+from gateway.services import SERVICES, Services
 from gateway.settings import Settings
 from gateway.triton import TritonClient
-from gateway.upload import Reader
 
 MAX_BODY = 1024**2
 
 
 def create_app(settings: Settings, triton: Triton | None = None) -> web.Application:
-    """The gateway before `triton`, or before the server that the settings name."""
-    around = [log_access, errors_to_json, cors.check_origin, authorize]
-    app = web.Application(middlewares=around, client_max_size=MAX_BODY)
-    page = page_routes(settings.web)
-    app[SETTINGS] = settings
-    app[ACCESS] = Access(settings.api_keys, settings.max_songs_per_key)
-    app[PUBLIC] = frozenset(PUBLIC_PATHS).union(route.path for route in page)
-    app[JOBS] = Jobs()
-    app[READER] = Reader()
-    app[METRICS] = Metrics()
-    app[OPENAPI] = describe(settings.max_duration)
-    if triton is None:
-        app.cleanup_ctx.append(_connected)
-    else:
-        app[TRITON] = triton
-    app.cleanup_ctx.append(_watched)
+    """The gateway in front of `triton`, or of the server that the settings name."""
+    page, document = page_routes(settings.web), openapi.describe(settings.max_duration)
+
+    async def run_services(app: web.Application) -> AsyncIterator[None]:
+        async with nullcontext(triton) if triton else _connection(settings) as client:
+            models = Models(client, settings)
+            default_model, metrics = DefaultModel(models, settings), Metrics()
+            app[SERVICES] = Services(
+                settings=settings,
+                access=Access(settings.api_keys, settings.max_songs_per_key),
+                decoder=Decoder(),
+                default_model=default_model,
+                generation=Generation(client, models, settings, metrics),
+                jobs=Jobs(),
+                metrics=metrics,
+                models=models,
+                openapi=document,
+                public_paths=frozenset(PUBLIC_PATHS).union(route.path for route in page),
+            )
+            watch = asyncio.create_task(default_model.watch())
+            yield
+            watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await watch
+            await models.close()
+
+    middlewares = [log_access, errors_to_json, cors.check_origin, authorize]
+    app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
+    app.cleanup_ctx.append(run_services)
     app.on_response_prepare.extend([add_headers, cors.add_headers])
-    app.add_routes(routes)
-    app.add_routes(page)
+    app.add_routes([*routes, *page])
     return app
 
 
-async def _connected(app: web.Application) -> AsyncIterator[None]:
-    settings = app[SETTINGS]
+@asynccontextmanager
+async def _connection(settings: Settings) -> AsyncIterator[Triton]:
     client = TritonClient(
         settings.triton_grpc, settings.generate_timeout, settings.triton_admin_key
     )
-    app[TRITON] = client
-    yield
+    yield client
     await client.close()
 
 
-async def _watched(app: web.Application) -> AsyncIterator[None]:
-    models = app[MODELS] = Models(app[TRITON], app[SETTINGS])
-    app[GENERATION] = Generation(app[TRITON], models, app[SETTINGS], app[METRICS])
-    default_model = app[DEFAULT_MODEL] = DefaultModel(models, app[SETTINGS])
-    watch = asyncio.create_task(default_model.watch())
-    yield
-    watch.cancel()
-    with suppress(asyncio.CancelledError):
-        await watch
-    await models.close()
+def page_routes(folder: Path) -> list[web.RouteDef]:
+    """A route for each file of the page that exists at the start; `/` is index.html."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    routes = [web.get(f"/{path.relative_to(folder)}", _serve(path)) for path in files]
+    return [web.get("/", _serve(folder / "index.html")), *routes]
+
+
+def _serve(path: Path) -> Handler:
+    async def handler(_: web.Request) -> web.StreamResponse:
+        return web.FileResponse(path, headers={"Cache-Control": "no-cache"})
+
+    return handler

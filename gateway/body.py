@@ -1,4 +1,4 @@
-"""The body of a request for a song: JSON, or a form with a file."""
+"""Reading the body of `POST /generate`: JSON, or a form with a file."""
 
 from __future__ import annotations
 
@@ -10,41 +10,81 @@ if sys.version_info >= (3, 11):
 else:
     from async_timeout import timeout
 
-from aiohttp import web
+from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
-from gateway.appkeys import SETTINGS
-from gateway.errors import BodyTooSlow, InvalidForm, InvalidJson, UnsupportedMediaType
-from gateway.form import form
-from gateway.song import Song
+from gateway.audio.upload import FIELD, MAX_BYTES
+from gateway.request import Body, from_form, from_json
+from gateway.services import SERVICES
+from protocol.errors import (
+    BodyTooLarge,
+    BodyTooSlow,
+    InvalidField,
+    InvalidForm,
+    InvalidJson,
+    UnsupportedMediaType,
+)
+
+MAX_PARTS = 20
+MAX_TEXT = 16 * 1024  # bytes; a prompt may have 2,000 characters
 
 
 def is_form(request: web.Request) -> bool:
     return request.content_type == "multipart/form-data"
 
 
-async def read(request: web.Request) -> tuple[Song, bytearray | None]:
-    """And the file that it goes on from.
+async def read(request: web.Request) -> Body:
+    """Read and check the body.
 
-    Raises `BodyTooSlow`, `UnsupportedMediaType`, and as `Song.from_json` and `form`.
+    Raises:
+        BodyTooSlow, BodyTooLarge, UnsupportedMediaType, InvalidJson, InvalidForm, InvalidField
     """
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # of the answer, which has not begun
-    settings = request.app[SETTINGS]
+        request.writer.output_size = 0  # aiohttp counts the response alone
+    settings = request.app[SERVICES].settings
     try:
         async with timeout(settings.stall_timeout):
             if is_form(request):
-                texts, file = await form(request)
-                return Song.from_form(texts, settings.max_duration), file
+                return from_form(await _form(request), settings.max_duration)
             charset = (request.charset or "utf-8").lower()
             if request.content_type == "application/json" and charset in ("utf-8", "utf8"):
-                return Song.from_json(await request.read(), settings.max_duration), None
+                return from_json(await request.read(), settings.max_duration)
     except asyncio.TimeoutError:
-        patience = f"{settings.stall_timeout:g} s"
-        raise BodyTooSlow(f"The body took over {patience}; send it faster.") from None
+        limit = f"{settings.stall_timeout:g} s"
+        raise BodyTooSlow(f"The body took over {limit}; send it faster.") from None
     except web.RequestPayloadError:
-        refusal = InvalidForm if is_form(request) else InvalidJson
-        raise refusal("The body is not encoded as its headers say; send it plain.") from None
+        kind = InvalidForm if is_form(request) else InvalidJson
+        raise kind("The body is not encoded as its headers say; send it plain.") from None
     raise UnsupportedMediaType(
         "Send Content-Type: application/json (in UTF-8), or multipart/form-data with audio."
     )
+
+
+async def _form(request: web.Request) -> dict[str, str | bytearray]:
+    """The parts by their names: texts, and the file."""
+    contents: dict[str, str | bytearray] = {}
+    try:
+        parts = await request.multipart()
+        while part := await parts.next():
+            if not isinstance(part, BodyPartReader) or not part.name:
+                raise InvalidField("A part of the form has no name; name each as its field.")
+            name = part.name
+            if name in contents:
+                raise InvalidField(f"{name[:50]} is there twice; send it once.", name[:50])
+            if len(contents) == MAX_PARTS:
+                raise InvalidForm(f"The form has over {MAX_PARTS} parts; send each field once.")
+            content = await _part(part, MAX_BYTES if name == FIELD else MAX_TEXT)
+            contents[name] = content if name == FIELD else content.decode()
+    except (ValueError, RuntimeError, HttpProcessingError):  # not multipart, or not UTF-8
+        raise InvalidForm("The body is no form in UTF-8; send multipart/form-data.") from None
+    return contents
+
+
+async def _part(part: BodyPartReader, limit: int) -> bytearray:
+    content = bytearray()
+    while received := await part.read_chunk():
+        content += received
+        if len(content) > limit:
+            raise BodyTooLarge(f"{part.name} is over {limit} bytes; send less.")
+    return content

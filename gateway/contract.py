@@ -1,4 +1,4 @@
-"""What the gateway asks of Triton, in its own words."""
+"""What the gateway needs of Triton: an interface, and the types that it uses."""
 
 from __future__ import annotations
 
@@ -6,39 +6,38 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
-from gateway.errors import GatewayError, ModelLoading
-from gateway.song import Song
-from gateway.upload import Audio
+from protocol.constants import Codes, Samples
+from protocol.errors import EngineUnavailable, ModelLoading, ServiceError
+from protocol.request import GenerationRequest
+from protocol.variant import Variant
 
 FRONT = "musicgen"
 
 
-@dataclass(frozen=True)
-class Variant:
-    """A model that can be asked for. `weights` are bundled, cached or missing; `size` is as "300M"
-    and `channels` are "mono" or "stereo", where that is known."""
+class DeadStub(EngineUnavailable):
+    """Triton calls the model ready, but its stub does not answer."""
 
-    name: str
-    checkpoint: str | None
-    license: str
-    weights: str
-    size: str | None = None
-    channels: str | None = None
+    def __init__(self, model: str) -> None:
+        super().__init__(f"The engine of {model!r} does not answer; try again soon.")
+
+
+class NotLoaded(EngineUnavailable):
+    """Triton does not hold the model."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"The model {model!r} is not loaded any more; try again soon.")
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A song can be made; `busy` while there are others, whoever asked for them."""
+    """The model can generate; `busy` while it does, for any client of Triton."""
 
     busy: bool = False
 
 
 @dataclass(frozen=True)
 class Loading:
-    """`bytes` of the weights were downloaded, of `total_bytes` where that is known."""
+    """`bytes` of the weights are downloaded; `total_bytes` is None where it is unknown."""
 
     bytes: int = 0
     total_bytes: int | None = None
@@ -49,15 +48,15 @@ class Loading:
         return f"{model} is loading{progress}"
 
     def error(self, model: str) -> ModelLoading:
-        """What a caller hears who cannot wait longer."""
+        """The error for a client that cannot wait longer."""
         return ModelLoading(f"{self.describe(model)}; try again soon.")
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The engine gave up; `error` says why."""
+    """The engine failed; `error` says why."""
 
-    error: GatewayError
+    error: ServiceError
 
 
 Status: TypeAlias = Ready | Loading | Failed
@@ -65,8 +64,8 @@ Status: TypeAlias = Ready | Loading | Failed
 
 @dataclass(frozen=True)
 class Progress:
-    """How a song fares: `loading` (its model), `queued` (at `position`, 1 is next), `generating`,
-    `done` or `failed`; `frames` are made."""
+    """The state of one song: `loading` (its model), `queued` (at `position`; 1 is next),
+    `generating`, `done`, `failed` or `cancelled`. `frames` are generated."""
 
     state: str
     position: int | None = None
@@ -75,11 +74,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class Chunk:
-    """The song's next piece: float32 [channels, samples], and the codes [codebooks, frames] that
-    were made since the last one. `revision` is that of the weights."""
+    """The next part of a song. `codes` are those since the last chunk; they run ahead of `audio`.
+    `revision` is that of the weights."""
 
-    audio: NDArray[np.float32]
-    codes: NDArray[np.int32]
+    audio: Samples
+    codes: Codes
     sample_rate: int
     revision: str
     progress: Progress
@@ -87,26 +86,6 @@ class Chunk:
     @property
     def seconds(self) -> float:
         return self.audio.shape[1] / self.sample_rate
-
-
-@dataclass(frozen=True)
-class Held:
-    """What is here of a song: with it, a song that broke off goes on as it would have. `audio` is
-    what it begins with, until the codes of that are here.
-    """
-
-    codes: tuple[NDArray[np.int32], ...] = ()
-    samples: int = 0  # per channel, that need not be played (again)
-    revision: str | None = None
-    audio: Audio | None = None
-
-    @property
-    def frames(self) -> int:
-        return sum(codes.shape[1] for codes in self.codes)
-
-    def with_(self, chunk: Chunk) -> Held:
-        samples = self.samples + chunk.audio.shape[1]
-        return Held((*self.codes, chunk.codes), samples, chunk.revision)
 
 
 class Triton(Protocol):
@@ -119,20 +98,20 @@ class Triton(Protocol):
         """Every variant of the model repository, loaded or not."""
 
     async def loaded(self) -> set[str]:
-        """Names of the variants that Triton holds, dead stubs included."""
+        """The names of the variants that Triton holds, those with dead stubs included."""
 
     async def status(self, model: str) -> Status: ...
 
     async def load(self, model: str) -> None:
-        """Returns when the stub is up. Raises `EngineUnavailable`."""
+        """Return when the stub is up. Raise `EngineUnavailable` when it cannot start."""
 
     async def unload(self, model: str) -> None:
-        """Returns when the model is gone, or as good as gone: running songs end first."""
+        """Return when the model is gone, or after some seconds. Running songs end first."""
 
     def generate(
-        self, model: str, song: Song, held: Held
+        self, model: str, request: GenerationRequest
     ) -> AsyncGenerator[Progress | Chunk, None]:
-        """What is missing of the song. Ends after the last chunk. Closing it cancels the song.
+        """The rest of the song, to its last chunk. Closing the generator cancels the song.
 
-        Raises `WeightsChanged` when what is held was made with others than the model has.
+        Raises `WeightsChanged` when the request needs other weights than the model has.
         """

@@ -1,12 +1,12 @@
-"""Pages of other origins that may ask: CORS, as the Fetch standard has it."""
+"""CORS: which pages of other origins may use the gateway, by the rules of the Fetch standard."""
 
 from __future__ import annotations
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.appkeys import SETTINGS
-from gateway.errors import ForeignOrigin
+from gateway.services import SERVICES
+from protocol.errors import ForeignOrigin
 
 ANY = "*"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -22,9 +22,9 @@ EXPOSED = (
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """An `on_response_prepare` signal."""
-    origins = request.app[SETTINGS].cors_origins
+    origins = request.app[SERVICES].settings.cors_origins
     if origins and ANY not in origins:
-        response.headers.add("Vary", "Origin")  # caches keep one answer for each
+        response.headers.add("Vary", "Origin")  # a cache keeps one response for each origin
     if ANY in origins or _is_allowed(request):
         origin = ANY if ANY in origins else request.headers["Origin"]
         response.headers["Access-Control-Allow-Origin"] = origin
@@ -33,25 +33,33 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
 
 @web.middleware
 async def check_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """A browser asks before it sends JSON or a key, and shows no key then; a form it sends unasked
-    for any page."""
-    asks = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
-    if asks and _is_allowed(request):
+    """Answer preflight requests, and refuse what pages of other origins send without one.
+
+    A browser sends a preflight request, without a key, before JSON or a key. It sends a form of any
+    page at once.
+    """
+    headers = request.headers
+    is_preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in headers
+    if is_preflight and _is_allowed(request):
         return web.Response(status=204, headers=PREFLIGHT_HEADERS)
     if request.method not in SAFE_METHODS and _is_foreign(request) and not _is_allowed(request):
-        origin = request.headers["Origin"][:100]
+        origin = headers["Origin"][:100]
         raise ForeignOrigin(f"Pages of {origin!r} may not ask; CORS_ORIGINS names those that may.")
     return await handler(request)
 
 
 def _is_foreign(request: web.Request) -> bool:
-    """Whether a page asks that is not this gateway's; what is no browser names no origin."""
+    """Whether the request comes from a page that is not the gateway's own.
+
+    Only browsers send an Origin. Sec-Fetch-Site is right behind a proxy, too; browsers do not send
+    it over plain HTTP.
+    """
     origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
-    if origin is None or site:  # which is right behind a proxy too; on plain HTTP there is none
+    if origin is None or site:
         return origin is not None and site not in ("same-origin", "none")
     return origin.partition("://")[2] != request.headers.get("Host")
 
 
 def _is_allowed(request: web.Request) -> bool:
-    origins, origin = request.app[SETTINGS].cors_origins, request.headers.get("Origin")
+    origins, origin = request.app[SERVICES].settings.cors_origins, request.headers.get("Origin")
     return origin is not None and (ANY in origins or origin in origins)

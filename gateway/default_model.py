@@ -1,15 +1,16 @@
-"""The model that serves who names none: chosen once while it is there, and kept loaded."""
+"""The model that a request means: by its name, or the default model, which is kept loaded."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 
-from gateway import names
-from gateway.contract import Failed, Loading, Variant
-from gateway.errors import EngineUnavailable, GatewayError, TritonUnavailable, UnknownModel
+from gateway.contract import Failed, Loading
 from gateway.models import Models
 from gateway.settings import Settings
+from protocol.errors import EngineUnavailable, ServiceError, TritonUnavailable, UnknownModel
+from protocol.variant import Variant
 
 log = logging.getLogger(__name__)
 
@@ -25,25 +26,26 @@ class DefaultModel:
         self._name: str | None = None
 
     async def name(self) -> str:
-        """Raises `EngineUnavailable` when none can be chosen."""
+        """The name of the default model. Raise `EngineUnavailable` when there is none."""
         return self.among(await self._models.catalogue())
 
     def among(self, variants: list[Variant]) -> str:
-        """Its name; another one's once it is not there any more. Raises as `name`."""
+        """The name of the default model among these, which stays while they include it. Raise as
+        `name`."""
         if self._name not in {variant.name for variant in variants}:
             self._name = choose(variants, self._settings.default_model)
             log.info("the default model is %s", self._name)
         return self._name
 
     async def check(self) -> str:
-        """Its name, if it can serve; also when it is unloaded because others took its place.
+        """The name of the default model, if it can serve, or could if no other had its place.
 
-        Raises the error that a song for it would meet.
+        Raises the error that a song for it would get.
         """
         model = await self.name()
         [status] = await self._models.statuses([model])
         if status is None and await self._models.has_room_for(model):
-            status = Loading()  # the watch is about to load it
+            status = Loading()  # `watch` is about to load it
         if isinstance(status, Failed):
             raise status.error
         if isinstance(status, Loading):
@@ -51,24 +53,24 @@ class DefaultModel:
         return model
 
     async def watch(self) -> None:
-        """Keeps the front and the default model up, also when Triton restarts. Runs for ever.
+        """Keep the front model and the default model loaded, also when Triton restarts.
 
-        A default model that made way for others stays away until it is asked for.
+        A default model that made room for others is not loaded until a request needs it.
         """
-        complaint, settings = "", self._settings
+        last_problem, settings = "", self._settings
         pause = settings.watch_interval
         while True:
             try:
                 model = await self.name()
                 if await self._models.has_room_for(model):
                     await self._models.ensure_ready(model)
-                complaint, pause = "", settings.watch_interval
+                last_problem, pause = "", settings.watch_interval
             except TritonUnavailable:
-                pause = settings.poll_interval  # it starts, or starts again
-            except GatewayError as error:
-                if error.message != complaint:
+                pause = settings.poll_interval  # it starts
+            except ServiceError as error:
+                if error.message != last_problem:
                     log.warning("the default model is not ready: %s", error.message)
-                complaint, pause = error.message, min(2 * pause, settings.retry_interval)
+                last_problem, pause = error.message, min(2 * pause, settings.retry_interval)
             except Exception:
                 log.exception("the default model cannot be watched")
                 pause = settings.retry_interval
@@ -76,7 +78,7 @@ class DefaultModel:
 
 
 def choose(variants: list[Variant], wanted: str) -> str:
-    """`wanted`, else the first of the hub's whose weights are cached, else the tiny one.
+    """`wanted`, else the first model of the hub with cached weights, else the tiny model.
 
     Raises `EngineUnavailable` when that model is not among the variants.
     """
@@ -85,9 +87,28 @@ def choose(variants: list[Variant], wanted: str) -> str:
         cached = (name for name in PREFERENCE if weights.get(name) == "cached")
         wanted = next(cached, FALLBACK)
     try:
-        return names.resolve(wanted, weights)
+        return resolve(wanted, weights)
     except UnknownModel:
         raise EngineUnavailable(
             f"The default model {wanted!r} is not here; "
             f"set DEFAULT_MODEL to one of {', '.join(weights)}."
         ) from None
+
+
+def resolve(spelling: str, known: Collection[str]) -> str:
+    """The name in `known` that `spelling` means.
+
+    Accepts the hub's ids (`facebook/musicgen-small`) and the other word order in use
+    (`musicgen-small-stereo` for `musicgen-stereo-small`). Raises `UnknownModel`.
+    """
+    name = spelling.removeprefix("facebook/")
+    other = name
+    if name.endswith("-stereo"):
+        other = name.removesuffix("-stereo").replace("musicgen-", "musicgen-stereo-", 1)
+    for candidate in (name, other):
+        if candidate in known:
+            return candidate
+    raise UnknownModel(
+        f"There is no model {spelling[:100]!r} here; choose one of {', '.join(sorted(known))}.",
+        field="model",
+    )

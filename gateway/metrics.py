@@ -1,4 +1,4 @@
-"""What the gateway counts of itself, as Prometheus reads it."""
+"""The gateway's own metrics, for Prometheus."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         self.requests = Counter(
             "gateway_requests",
-            "HTTP requests; status is 'gone' where the connection did not last to the end",
+            "HTTP requests; status is 'gone' where the connection ended before the response",
             ["method", "route", "status"],
             registry=registry,
         )
         self.songs = Gauge(
-            "gateway_songs_in_flight", "Songs that are asked for now", ["model"], registry=registry
+            "gateway_songs_in_flight", "Songs in progress", ["model"], registry=registry
         )
         self.first_audio = Histogram(
             "gateway_first_audio_seconds",
@@ -26,16 +26,14 @@ class Metrics:
             buckets=WAITS,
             registry=registry,
         )
-        self.audio = Counter(
-            "gateway_audio_seconds", "Music that was sent", ["model"], registry=registry
-        )
+        self.audio = Counter("gateway_audio_seconds", "Audio sent", ["model"], registry=registry)
         self.resumes = Counter(
             "gateway_resumes",
-            "Songs that lost their engine, stub or Triton, and were taken up again",
+            "Songs that lost their engine, stub or Triton, and were resumed",
             ["model"],
             registry=registry,
         )
 
     def page(self) -> bytes:
-        """In Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""What happens around every handler: errors become JSON, each request one line in the log."""
+"""The middlewares: a line in the log for each request, keys, and errors as JSON."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway import logs
-from gateway.appkeys import ACCESS, BROKEN_OFF, CALLER, METRICS, PUBLIC, REQUEST_ID
-from gateway.errors import BodyTooLarge, GatewayError, MethodNotAllowed, NotFound
-from gateway.progress import name_of
+from gateway.progress import name_of, public
+from gateway.services import ABORTED, CALLER, REQUEST_ID, SERVICES
+from protocol.errors import BodyTooLarge, Internal, MethodNotAllowed, NotFound, ServiceError
 
 log = logging.getLogger(__name__)
 
-PROBES = ("/healthz", "/readyz")  # asked every second by whoever watches over the gateway
+PROBES = ("/healthz", "/readyz")  # a monitor asks for them every second
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; object-src 'none'; base-uri 'none'; "
@@ -27,35 +27,35 @@ SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
-    "Server": "gateway",  # and not which versions it runs on
+    "Server": "gateway",  # without the versions of its software
 }
+FAULT = "Something went wrong in the gateway; its log says what."
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """An `on_response_prepare` signal."""
     response.headers.update(SECURITY_HEADERS)
-    if request_id := request.get(REQUEST_ID):  # what is no HTTP has none
+    if request_id := request.get(REQUEST_ID):  # aiohttp's response to bad HTTP has none
         response.headers["X-Request-Id"] = request_id
 
 
 @web.middleware
 async def log_access(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """One line for each request, also for those whose client went away."""
-    given = name_of(request.headers.get("X-Request-Id"))
-    request[REQUEST_ID] = given or token_hex(8)
+    """Log one line for each request, also if its client closed the connection."""
+    request[REQUEST_ID] = name_of(request.headers.get("X-Request-Id")) or token_hex(8)
     logs.request_id.set(request[REQUEST_ID])
     start = time.monotonic()
     outcome = "gone"
     try:
         response = await handler(request)
-        if BROKEN_OFF not in request:
+        if ABORTED not in request:
             outcome = str(response.status)
         return response
     finally:
         milliseconds = 1000 * (time.monotonic() - start)
         resource = request.match_info.route.resource
         route = resource.canonical if resource else "none"
-        request.app[METRICS].requests.labels(request.method, route, outcome).inc()
+        request.app[SERVICES].metrics.requests.labels(request.method, route, outcome).inc()
         target, caller = request.rel_url.raw_path, request.get(CALLER)
         level = logging.DEBUG if target in PROBES else logging.INFO
         fields = {
@@ -70,20 +70,19 @@ async def log_access(request: web.Request, handler: Handler) -> web.StreamRespon
 
 @web.middleware
 async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """What exists and is not public needs a key, where there are keys."""
-    resource = request.match_info.route.resource
-    if resource and resource.canonical not in request.app[PUBLIC]:
-        authorization = request.headers.get("Authorization")
-        request[CALLER] = request.app[ACCESS].caller(authorization)
+    """Demand a key, where the service has keys, for every path that exists and is not public."""
+    resource, services = request.match_info.route.resource, request.app[SERVICES]
+    if resource and resource.canonical not in services.public_paths:
+        request[CALLER] = services.access.caller(request.headers.get("Authorization"))
     return await handler(request)
 
 
 @web.middleware
 async def errors_to_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The one place where errors become HTTP, aiohttp's own among them."""
+    """The one place where errors become HTTP, aiohttp's own included."""
     try:
         return await handler(request)
-    except GatewayError as caught:
+    except ServiceError as caught:
         error = caught
     except web.HTTPException as caught:
         if caught.status < 400:
@@ -91,17 +90,21 @@ async def errors_to_json(request: web.Request, handler: Handler) -> web.StreamRe
         error = _translation(request, caught)
     except Exception:
         log.exception("%s %s failed", request.method, request.rel_url.raw_path)
-        error = GatewayError("Something went wrong in the gateway; its log says what.")
-    return web.json_response(error.body(), status=error.status, headers=error.headers())
+        error = Internal(FAULT)
+    headers = dict(error.headers)
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    return web.json_response({"error": public(error)}, status=error.status or 500, headers=headers)
 
 
-def _translation(request: web.Request, error: web.HTTPException) -> GatewayError:
+def _translation(request: web.Request, error: web.HTTPException) -> ServiceError:
     if isinstance(error, web.HTTPNotFound):
         return NotFound(f"There is nothing at {request.path[:100]!r}.")
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))
-        return MethodNotAllowed(f"{request.method} is not possible here; use {allowed}.", allowed)
+        message = f"{request.method} is not possible here; use {allowed}."
+        return MethodNotAllowed(message, headers={"Allow": allowed})
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         return BodyTooLarge(f"The body is over {request.client_max_size} bytes; send less.")
-    log.error("aiohttp answered %d: %s", error.status, error.text)
-    return GatewayError("Something went wrong in the gateway; its log says what.")
+    log.error("aiohttp responded %d: %s", error.status, error.text)
+    return Internal(FAULT)

@@ -1,7 +1,7 @@
-"""Which models are loaded, and when.
+"""Loading and unloading of models.
 
-Triton knows what is loaded and in which state. Kept here is only what it cannot know: who uses a
-model, when it was used last, which loads run, and why the last one failed.
+Triton knows which models are loaded, and their states. This module keeps what Triton cannot know:
+how many songs use a model, when it was used last, which loads run, and why the last one failed.
 """
 
 from __future__ import annotations
@@ -12,16 +12,19 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from gateway.contract import FRONT, Failed, Loading, Ready, Status, Triton, Variant
-from gateway.errors import (
+from gateway.contract import (
+    FRONT,
     DeadStub,
-    EngineUnavailable,
-    GatewayError,
-    ModelLoading,
+    Failed,
+    Loading,
     NotLoaded,
-    WeightsMissing,
+    Ready,
+    Status,
+    Triton,
 )
 from gateway.settings import Settings
+from protocol.errors import EngineUnavailable, ModelLoading, ServiceError, WeightsMissing
+from protocol.variant import Variant
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +32,7 @@ PROGRESS_LOG_INTERVAL = 5.0
 
 
 class Models:
-    """Loads models when they are asked for, never more than MAX_LOADED_MODELS at a time."""
+    """Loads models on demand, never more than MAX_LOADED_MODELS at a time."""
 
     def __init__(self, triton: Triton, settings: Settings) -> None:
         self._triton = triton
@@ -38,21 +41,21 @@ class Models:
         self._last_use: dict[str, float] = {}
         self._loads: dict[str, asyncio.Task[None]] = {}
         self._progress: dict[str, Loading] = {}
-        self._failures: dict[str, GatewayError] = {}
+        self._failures: dict[str, ServiceError] = {}
         self._admitted: set[str] = set()
         self._leaving: str | None = None
         self._admission = asyncio.Lock()
         self._front_repair = asyncio.Lock()
 
     async def close(self) -> None:
-        """Waits no longer for the loads that run; Triton finishes them by itself."""
+        """Stop waiting for the loads that run; Triton finishes them by itself."""
         for load in self._loads.values():
             load.cancel()
         await asyncio.gather(*self._loads.values(), return_exceptions=True)
 
     @asynccontextmanager
     async def use(self, model: str) -> AsyncIterator[None]:
-        """Inside, the model is loaded and stays so. Raises the kinds of `Unavailable`."""
+        """Keep the model loaded inside the block. Raise as `ensure_ready`."""
         self._users[model] += 1
         try:
             await self.ensure_ready(model)
@@ -62,7 +65,7 @@ class Models:
             self._last_use[model] = asyncio.get_running_loop().time()
 
     async def catalogue(self) -> list[Variant]:
-        """Every model that can be asked for. Brings the front model back when it is gone."""
+        """Every model that clients can name. Load the front model again when it is gone."""
         with suppress(DeadStub, NotLoaded):
             return await self._triton.catalogue()
         async with self._front_repair:
@@ -74,27 +77,34 @@ class Models:
             return await self._triton.catalogue()
 
     async def statuses(self, models: list[str]) -> list[Status | None]:
-        """How the models are; None is one that is not loaded and did not fail either."""
+        """The status of each model; None for one that is not loaded and did not fail."""
         loaded = await self._triton.loaded()
         return await asyncio.gather(*(self._status(model, loaded) for model in models))
 
     def loading(self, model: str) -> Loading | None:
-        """How far the load is that this gateway waits for, if it does."""
+        """The progress of the load that this gateway waits for, if there is one."""
         return self._progress.get(model)
 
     async def has_room_for(self, model: str) -> bool:
-        """Whether it is loaded, or could be without taking the place of another that is loaded, or
-        whose users wait for it, as all do when Triton has started again."""
+        """Whether the model is loaded, or fits beside all models that are loaded or have users.
+
+        Users of models that are not loaded wait for them: all do after a restart of Triton.
+        """
         loaded = await self._triton.loaded()
         wanted = {name for name, users in self._users.items() if users} - {model}
         return model in loaded or self._has_room(loaded | wanted)
 
     async def ensure_ready(self, model: str) -> None:
-        """Loads the model if need be. Raises `ModelLoading` when that takes over LOAD_TIMEOUT."""
+        """Load the model if it is not loaded.
+
+        Raises:
+            ModelLoading: it takes longer than LOAD_TIMEOUT.
+            WeightsMissing, EngineUnavailable: it cannot be loaded.
+        """
         if model not in self._loads and await self._is_ready(model):
             return
         load = self._loads.get(model) or self._start_load(model)
-        # Not wait_for: the load belongs to all who wait for it, and goes on without them.
+        # Not wait_for, which would cancel the load: it belongs to all of its waiters.
         done, _ = await asyncio.wait({load}, timeout=self._settings.load_timeout)
         if not done:
             raise self._progress.get(model, Loading()).error(model)
@@ -111,7 +121,8 @@ class Models:
         return Failed(self._failures[model]) if model in self._failures else None
 
     async def _is_ready(self, model: str) -> bool:
-        """Raises what the engine failed of: its stub starts it again, there is nothing to load."""
+        """Whether the model can generate. Raise the error of a failed engine: its stub restarts
+        it, so there is nothing to load."""
         if model == self._leaving:
             return False
         with suppress(DeadStub, NotLoaded):
@@ -123,7 +134,7 @@ class Models:
 
     def _start_load(self, model: str) -> asyncio.Task[None]:
         load = self._loads[model] = asyncio.create_task(self._load(model))
-        # Marks the error as seen, for all who waited may be gone.
+        # Marks the error as seen, since all waiters may be gone.
         load.add_done_callback(lambda load: load.cancelled() or load.exception())
         return load
 
@@ -132,13 +143,13 @@ class Models:
         self._users[model] += 1
         try:
             await self._admit(model)
-            await self._bring_up(model)
+            await self._start(model)
             log.info("%s is ready", model)
         except (WeightsMissing, EngineUnavailable) as error:
             log.error("%s cannot be loaded: %s", model, error.message)
             self._failures[model] = error
-            if isinstance(error, WeightsMissing):  # others may pass: its stub tries again
-                with suppress(GatewayError):
+            if isinstance(error, WeightsMissing):  # after other errors its stub tries again
+                with suppress(ServiceError):
                     await self._triton.unload(model)
             raise
         finally:
@@ -148,9 +159,10 @@ class Models:
             self._progress.pop(model, None)
 
     async def _admit(self, model: str) -> None:
-        """Waits for a place, first come first served; unloads the idle model used longest ago.
+        """Wait for a place, first come, first served. Unload the idle model used longest ago.
 
-        A model that has a place already does not queue: those who do may wait for its users.
+        A model that has a place already does not queue: the head of the queue may wait for the
+        users of that very model.
         """
         if model != self._leaving and model in await self._triton.loaded():
             self._admitted.add(model)
@@ -165,14 +177,14 @@ class Models:
                 if idle:
                     await self._evict(min(idle, key=lambda name: self._last_use.get(name, 0.0)))
                 elif clock() > deadline:
-                    raise ModelLoading(f"{model} finds no room: all others are busy; try later.")
+                    raise ModelLoading(f"{model} has no room: all others are busy; try later.")
                 else:
                     await asyncio.sleep(self._settings.poll_interval)
                 loaded = await self._triton.loaded()
             self._admitted.add(model)
 
     async def _busy(self, loaded: set[str]) -> set[str]:
-        """Those that make music now, for whomever: Triton has other clients than this gateway."""
+        """The models that generate now, also for other clients of Triton."""
         busy = set()
         for model in loaded:
             with suppress(DeadStub, NotLoaded):
@@ -192,7 +204,7 @@ class Models:
         finally:
             self._leaving = None
 
-    async def _bring_up(self, model: str) -> None:
+    async def _start(self, model: str) -> None:
         try:
             await self._triton.status(model)
         except NotLoaded:

@@ -1,24 +1,62 @@
-"""The HTTP API, described for machines."""
+"""The HTTP API as OpenAPI: openapi.yaml, with the tables of fields and errors filled in."""
 
 from __future__ import annotations
 
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from gateway import __version__
-from gateway.song import DEFAULT_DURATION
+from gateway.request import form_fields, json_fields
+from protocol.errors import MethodNotAllowed, ServiceError
+from protocol.fields import Field
 
 FILE = Path(__file__).with_name("openapi.yaml")
 
 
 def describe(max_duration: float) -> dict[str, Any]:
-    """openapi.yaml, of this version and for a service whose songs last up to so many seconds."""
+    """The document of a service whose songs last at most `max_duration` seconds."""
     document: dict[str, Any] = yaml.safe_load(FILE.read_text("utf-8"))
     document["info"]["version"] = __version__
-    for schema in ("Song", "Continuation"):
-        duration = document["components"]["schemas"][schema]["properties"]["duration"]
-        duration["maximum"] = max_duration
-        duration["default"] = min(DEFAULT_DURATION, max_duration)
+    components = document["components"]
+    for name, fields in {
+        "Song": json_fields(max_duration),
+        "Continuation": form_fields(max_duration),
+    }.items():
+        _fill_schema(components["schemas"][name], fields)
+    errors = [kind for kind in ServiceError.codes.values() if kind.status is not None]
+    reason = components["schemas"]["Reason"]["properties"]
+    reason["code"]["enum"] = sorted(kind.code for kind in errors)
+    for kind in errors:
+        if kind is not MethodNotAllowed:  # every path may respond with it
+            _fill_response(components["responses"].setdefault(str(kind.status), {}), kind)
     return document
+
+
+def _fill_schema(schema: dict[str, Any], fields: dict[str, Field]) -> None:
+    """Add the fields; what openapi.yaml says of one is added to its row."""
+    static = schema["properties"]
+    schema["required"] = [name for name, field in fields.items() if field.default is MISSING]
+    schema["properties"] = {
+        name: {
+            "description": field.row.doc,
+            **field.row.schema,
+            **({} if field.default in (MISSING, None) else {"default": field.default}),
+            **static.get(name, {}),
+        }
+        for name, field in fields.items()
+    }
+
+
+def _fill_response(response: dict[str, Any], kind: type[ServiceError]) -> None:
+    """Add an error to the response of its status."""
+    sentence = f"`{kind.code}`: {kind.doc()}"
+    response["description"] = f"{response.get('description', '')} {sentence}".strip()
+    headers = response.setdefault("headers", {})
+    headers["X-Request-Id"] = {"$ref": "#/components/headers/X-Request-Id"}
+    if kind.default_retry_after is not None:
+        headers["Retry-After"] = {"$ref": "#/components/headers/Retry-After"}
+    error = {"schema": {"$ref": "#/components/schemas/Error"}}
+    response["content"] = {"application/json": error}

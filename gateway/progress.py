@@ -1,4 +1,4 @@
-"""How far songs are, for those who gave theirs a name."""
+"""The progress of songs, which clients follow by the name of their request."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gateway.contract import Progress
-from gateway.errors import GatewayError, InvalidField, NotFound
-from gateway.song import FRAMES_PER_SECOND
+from protocol.constants import FRAME_RATE
+from protocol.errors import InvalidField, NotFound, ServiceError
 
-KEPT = 60.0  # seconds, after the end
+KEPT = 60.0  # seconds after the end of a song
 NAME = re.compile(r"[\w.-]{8,64}", re.ASCII)
 
 
 @dataclass
 class Job:
-    """One request. `first` is when frames were first counted, and how many there were."""
+    """The progress of one song. `first` is the time and the number of frames from which its speed
+    is measured."""
 
     model: str
     total_frames: int
     progress: Progress = field(default_factory=lambda: Progress("loading"))
-    error: GatewayError | None = None
+    error: ServiceError | None = None
     first: tuple[float, int] | None = None
 
-    def hear(self, progress: Progress) -> None:
-        frames = max(progress.frames, self.progress.frames)  # those of a song that goes on stay
+    def on_progress(self, progress: Progress) -> None:
+        frames = max(progress.frames, self.progress.frames)  # a resumed song keeps its frames
         self.progress = replace(progress, frames=frames)
         if progress.state != "generating":
             self.first = None
@@ -46,15 +47,15 @@ class Job:
             "model": self.model,
             "state": self.progress.state,
             "position": self.progress.position,
-            "seconds": frames / FRAMES_PER_SECOND,
-            "total_seconds": self.total_frames / FRAMES_PER_SECOND,
+            "seconds": frames / FRAME_RATE,
+            "total_seconds": self.total_frames / FRAME_RATE,
             "steps_per_second": round(speed, 1) if speed else None,
             "seconds_left": round((self.total_frames - frames) / speed, 1) if speed else None,
-            "error": self.error.body()["error"] if self.error else None,
+            "error": public(self.error) if self.error else None,
         }
 
     def _speed(self) -> float | None:
-        """Frames a second, since the first."""
+        """Frames a second since `first`."""
         if self.first is None or self.progress.state != "generating":
             return None
         since, frames = self.first
@@ -63,7 +64,8 @@ class Job:
 
 
 class Jobs:
-    """Those under way, and those that ended in the last minute. Names are each owner's own."""
+    """The jobs in progress, and those that ended in the last minute. Each owner has names of its
+    own."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -72,7 +74,11 @@ class Jobs:
 
     @contextmanager
     def follow(self, name: str | None, job: Job, owner: str | None = None) -> Iterator[Job]:
-        """Inside, `name` finds the job. Raises `InvalidField` when it finds another one."""
+        """Let clients find the job by its name, inside the block and a minute longer.
+
+        Raises:
+            InvalidField: another job in progress has the name.
+        """
         self._forget()
         if name is not None:
             if (owner, name) in self._jobs and not self._jobs[owner, name].ended:
@@ -83,20 +89,20 @@ class Jobs:
             self._jobs[owner, name] = job
         try:
             yield job
-        except asyncio.CancelledError:  # nobody waits for it any more
+        except asyncio.CancelledError:  # the client closed the connection
             job.progress = Progress("cancelled", frames=job.progress.frames)
             raise
         except Exception as error:
-            job.error = error if isinstance(error, GatewayError) else None
+            job.error = error if isinstance(error, ServiceError) else None
             job.progress = Progress("failed", frames=job.progress.frames)
             raise
         finally:
-            # One that was made, but not yet heard to its end, may have left its name to another.
+            # A job is done before its last byte is sent: a new job may have its name by now.
             if name is not None and self._jobs.get((owner, name)) is job:
                 self._ended[owner, name] = self._clock()
 
     def find(self, name: str, owner: str | None = None) -> Job:
-        """Raises `NotFound`, also for what is somebody else's."""
+        """The owner's job of that name. Raise `NotFound` when there is none."""
         self._forget()
         if (owner, name) not in self._jobs:
             raise NotFound(f"No song is called {name[:64]!r}, or it ended over a minute ago.")
@@ -108,5 +114,11 @@ class Jobs:
 
 
 def name_of(header: str | None) -> str | None:
-    """The name that a caller gave to a request; one of another kind, as of a proxy, is none."""
+    """The name that an X-Request-Id gives to a request; None for an id of another form, which a
+    proxy may have added."""
     return header if header and NAME.fullmatch(header) else None
+
+
+def public(error: ServiceError) -> dict[str, str | None]:
+    """An error as clients see it, whether as a response or in a song's progress."""
+    return {"code": error.code, "message": error.message, "field": error.field}

@@ -1,212 +1,193 @@
-"""The HTTP API."""
+"""The handlers of the HTTP API."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import logging
-import socket
-import struct
-import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import (
-    ExitStack,
-    aclosing,
-    asynccontextmanager,
-    closing,
-    contextmanager,
-    suppress,
-)
-from dataclasses import asdict
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack, aclosing, closing, suppress
+from dataclasses import asdict, dataclass
 from typing import Any
 
-if sys.version_info >= (3, 11):
-    from asyncio import timeout
-else:
-    from async_timeout import timeout
-
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from gateway import body, formats, names, receipt
-from gateway.appkeys import (
-    ACCESS,
-    BROKEN_OFF,
-    CALLER,
-    DEFAULT_MODEL,
-    GENERATION,
-    JOBS,
-    METRICS,
-    MODELS,
-    OPENAPI,
-    READER,
-    SETTINGS,
-)
-from gateway.contract import Chunk, Failed, Held, Loading, Ready, Status, Variant
-from gateway.errors import EngineUnavailable
-from gateway.filename import content_disposition
+from gateway import body
+from gateway.audio import receipt
+from gateway.audio.formats import FORMATS, Encoder, preferred
+from gateway.contract import Chunk, Failed, Loading, Ready, Status
+from gateway.default_model import resolve
 from gateway.progress import Job, name_of
-from gateway.song import Song
-
-log = logging.getLogger(__name__)
+from gateway.request import Continuation, with_audio
+from gateway.response import complete_or_aborted, reset_on_close, send
+from gateway.services import CALLER, SERVICES
+from protocol.errors import EngineUnavailable
+from protocol.request import GenerationRequest
+from protocol.variant import Variant
 
 routes = web.RouteTableDef()
 
-
-async def _not_yet(request: web.Request) -> None:
-    """Who waits for 100 Continue before the body waits until it is wanted."""
-
-
-PUBLIC_PATHS = ("/healthz", "/readyz", "/openapi.json")  # without a key
+PUBLIC_PATHS = ("/healthz", "/readyz", "/openapi.json")  # they need no key
 NOT_KEPT = {"Cache-Control": "no-store"}
 
 
-@routes.post("/generate", expect_handler=_not_yet)
+@dataclass(frozen=True)
+class Song:
+    """A song that a client wants. `output` is that of a song which continues a file."""
+
+    variant: Variant
+    request: GenerationRequest
+    format: str
+    output: str | None
+
+    def headers(self, revision: str, encoder: Encoder) -> dict[str, str]:
+        length = {} if encoder.length is None else {"Content-Length": str(encoder.length)}
+        model, prompt = self.variant.name, self.request.prompt
+        return {
+            "Content-Type": encoder.content_type,
+            "Content-Disposition": receipt.content_disposition(model, prompt, self.format),
+            "X-Model": model,
+            "X-Revision": revision,
+            "X-Seed": str(self.request.seed),
+            **length,
+        }
+
+
+async def _no_continue(request: web.Request) -> None:
+    """Leave 100 Continue to `body.read`, which sends it once the client has shown its key."""
+
+
+@routes.post("/generate", expect_handler=_no_continue)
 async def generate_song(request: web.Request) -> web.StreamResponse:
-    """A song as it is made. A client that goes away cancels it.
+    """A song, sent while it is generated. A client that closes the connection cancels it.
 
-    Until the first of it is there an error is an answer of its own; a later one breaks the
-    connection off, so that no part looks like a whole.
+    An error before the first audio is a response of its own; a later one aborts the connection.
     """
-    with request.app[ACCESS].song(request[CALLER]), ExitStack() as upload:
+    services, start = request.app[SERVICES], time.monotonic()
+    with services.access.song(request[CALLER]), ExitStack() as upload:
         if body.is_form(request):
-            upload.enter_context(request.app[READER].room())
-        return await _generate(request, upload)
+            upload.enter_context(services.decoder.room())
+        song, continuation = await prepare(request)
+        job = Job(song.variant.name, song.request.frames)
+        name = name_of(request.headers.get("X-Request-Id"))
+        response = web.StreamResponse()
+        with (
+            complete_or_aborted(request, response),
+            services.metrics.songs.labels(job.model).track_inprogress(),
+            services.jobs.follow(name, job, request[CALLER]),
+        ):
+            generation = await _with_file(request, song, continuation)
+            samples = generation.samples - generation.start
+            chunks = services.generation.generate(job.model, generation, job.on_progress)
+            del continuation, generation  # their audio is large, and songs are long
+            async with aclosing(chunks):
+                first = await anext(chunks)
+                upload.close()  # the engine has the file
+                services.metrics.first_audio.labels(job.model).observe(time.monotonic() - start)
+                await stream(request, response, song, samples, first, chunks)
+    return response
 
 
-async def _generate(request: web.Request, upload: ExitStack) -> web.StreamResponse:
-    asked = time.monotonic()
-    name = name_of(request.headers.get("X-Request-Id"))
-    song, file = await body.read(request)
-    format = formats.choose(song.format, request.headers.get("Accept", ""))
-    variant = await _resolve(request, song.model)
-    metrics, answer = request.app[METRICS], web.StreamResponse()
-    with (
-        _whole_or_broken_off(request, answer),
-        metrics.songs.labels(variant.name).track_inprogress(),
-        request.app[JOBS].follow(name, Job(variant.name, song.frames), request[CALLER]) as job,
-    ):
-        held = await _held(request, song, file)
-        samples = song.end - held.samples
-        playing = request.app[GENERATION].play(variant.name, song, held, job.hear)
-        del file, held  # they are large, and songs are long
-        async with aclosing(playing) as chunks:
-            first = await anext(chunks)
-            upload.close()  # the engine has the file
-            metrics.first_audio.labels(variant.name).observe(time.monotonic() - asked)
-            tags = receipt.tags(song, variant, first.revision)
-            new = formats.FORMATS[format]
-            with closing(new(len(first.audio), first.sample_rate, samples, tags)) as encoder:
-                answer.headers.update(_headers(song, variant, first.revision, format, encoder))
-                await answer.prepare(request)
-                _linger(request, on=True)
-                chunk: Chunk | None = first
-                piece = encoder.begin()
-                while chunk:
-                    async with _patience(request):
-                        await answer.write(piece + encoder.encode(chunk.audio))
-                    metrics.audio.labels(variant.name).inc(chunk.seconds)
-                    piece, chunk = b"", await anext(chunks, None)
-                async with _patience(request):
-                    await answer.write(encoder.end())
-                _linger(request, on=False)
-                await answer.write_eof()
-    return answer
+async def prepare(request: web.Request) -> tuple[Song, Continuation | None]:
+    """Read and check the client's request: everything but the content of its file."""
+    services, read = request.app[SERVICES], await body.read(request)
+    format = read.options.format or preferred(request.headers.get("Accept", ""))
+    catalogue = await services.models.catalogue()
+    variants = {variant.name: variant for variant in catalogue}
+    if read.options.model is None:
+        model = services.default_model.among(catalogue)
+    else:
+        model = resolve(read.options.model, variants)
+    output = read.continuation.output if read.continuation else None
+    return Song(variants[model], read.request, format, output), read.continuation
 
 
-def _linger(request: web.Request, *, on: bool) -> None:
-    """Whether a close of the connection resets it, also when this process is killed: to HTTP/1.0,
-    which knows no chunks, an orderly one would be the end of the song."""
-    if request.version < HttpVersion11 and request.transport:
-        connection = request.transport.get_extra_info("socket")
-        linger = struct.pack("ii", on, 0)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+async def stream(
+    request: web.Request,
+    response: web.StreamResponse,
+    song: Song,
+    samples: int,
+    first: Chunk,
+    chunks: AsyncGenerator[Chunk, None],
+) -> None:
+    """Send the song's file, of so many samples per channel: the first chunk, and all others."""
+    audio_seconds = request.app[SERVICES].metrics.audio.labels(song.variant.name)
+    tags = receipt.tags(song.variant, song.request, first.revision, song.output)
+    new_encoder = FORMATS[song.format]
+    with closing(new_encoder(len(first.audio), first.sample_rate, samples, tags)) as encoder:
+        response.headers.update(song.headers(first.revision, encoder))
+        await response.prepare(request)
+        reset_on_close(request, True)
+        data = encoder.begin()
+        chunk: Chunk | None = first
+        while chunk:
+            await send(request, response, data + encoder.encode(chunk.audio))
+            audio_seconds.inc(chunk.seconds)
+            data, chunk = b"", await anext(chunks, None)
+        await send(request, response, encoder.end())
+        reset_on_close(request, False)
+        await response.write_eof()
 
 
-@contextmanager
-def _whole_or_broken_off(request: web.Request, answer: web.StreamResponse) -> Iterator[None]:
-    """An error breaks off an answer that has begun."""
-    try:
-        yield
-    except Exception as error:
-        if not answer.prepared:
-            raise
-        request[BROKEN_OFF] = True
-        log.error("broken off", exc_info=error)
-        if request.transport:
-            request.transport.abort()
-
-
-@asynccontextmanager
-async def _patience(request: web.Request) -> AsyncIterator[None]:
-    """With a client that does not read."""
-    async with timeout(request.app[SETTINGS].stall_timeout):
-        yield
-
-
-def _headers(
-    song: Song, variant: Variant, revision: str, format: str, encoder: formats.Encoder
-) -> dict[str, str]:
-    length = {} if encoder.length is None else {"Content-Length": str(encoder.length)}
-    return {
-        "Content-Type": encoder.content_type,
-        "Content-Disposition": content_disposition(variant.name, song.prompt, format),
-        "X-Model": variant.name,
-        "X-Revision": revision,
-        "X-Seed": str(song.seed),
-        **length,
-    }
+async def _with_file(
+    request: web.Request, song: Song, continuation: Continuation | None
+) -> GenerationRequest:
+    """The request for the engine, with the audio of the client's file if there is one."""
+    if continuation is None:
+        return song.request
+    audio = await request.app[SERVICES].decoder.decode(continuation.audio)
+    return with_audio(song.request, audio, continuation.output)
 
 
 @routes.get("/generations/{id}")
-async def tell_progress(request: web.Request) -> web.StreamResponse:
-    """How far a song is: now, or as server-sent events until its end."""
-    job = request.app[JOBS].find(request.match_info["id"], request[CALLER])
+async def get_progress(request: web.Request) -> web.StreamResponse:
+    """A song's progress: now, or as server-sent events until its end."""
+    job = request.app[SERVICES].jobs.find(request.match_info["id"], request[CALLER])
     if "text/event-stream" not in request.headers.get("Accept", ""):
         return web.json_response(_progress(request, job), headers=NOT_KEPT)
     content = {"Content-Type": "text/event-stream; charset=utf-8"}
-    answer = web.StreamResponse(headers={**content, **NOT_KEPT})
-    with _whole_or_broken_off(request, answer):
-        await answer.prepare(request)
+    response = web.StreamResponse(headers={**content, **NOT_KEPT})
+    with complete_or_aborted(request, response):
+        await response.prepare(request)
         if request.method != "HEAD":
-            await _tell(request, job, answer)
-    return answer
+            await _send_events(request, job, response)
+    return response
 
 
-async def _tell(request: web.Request, job: Job, answer: web.StreamResponse) -> None:
-    """Each change, and a comment now and then, lest somebody between takes silence for death."""
-    settings = request.app[SETTINGS]
-    told, since = None, time.monotonic()
+async def _send_events(request: web.Request, job: Job, response: web.StreamResponse) -> None:
+    """Send each change, and now and then a comment, so that proxies keep the connection open."""
+    settings = request.app[SERVICES].settings
+    sent, since = None, time.monotonic()
     while True:
         ended, progress = job.ended, _progress(request, job)
-        silent = progress == told
-        if not silent or time.monotonic() - since > settings.heartbeat_interval:
-            event = ":" if silent else f"data: {json.dumps(progress)}"
-            async with _patience(request):
-                await answer.write(f"{event}\n\n".encode())
-            told, since = progress, time.monotonic()
+        changed = progress != sent
+        if changed or time.monotonic() - since > settings.heartbeat_interval:
+            event = f"data: {json.dumps(progress)}" if changed else ":"
+            await send(request, response, f"{event}\n\n".encode())
+            sent, since = progress, time.monotonic()
         if ended:
             return
         await asyncio.sleep(settings.poll_interval)
 
 
 def _progress(request: web.Request, job: Job) -> dict[str, Any]:
-    """With the bytes of its model's weights, while they come."""
-    loading = request.app[MODELS].loading(job.model) if job.progress.state == "loading" else None
-    return {**job.snapshot(), "download": asdict(loading) if loading else None}
+    """The job's progress, with that of the download while its model loads."""
+    loading = job.progress.state == "loading"
+    download = request.app[SERVICES].models.loading(job.model) if loading else None
+    return {**job.snapshot(), "download": asdict(download) if download else None}
 
 
 @routes.get("/models")
 async def list_models(request: web.Request) -> web.Response:
     """Every model with its state; `default` is null where DEFAULT_MODEL names none of them."""
-    models = request.app[MODELS]
-    variants = await models.catalogue()
+    services = request.app[SERVICES]
+    variants = await services.models.catalogue()
     default = None
     with suppress(EngineUnavailable):
-        default = request.app[DEFAULT_MODEL].among(variants)
-    statuses = await models.statuses([variant.name for variant in variants])
-    described = [
+        default = services.default_model.among(variants)
+    statuses = await services.models.statuses([variant.name for variant in variants])
+    models = [
         {
             "id": variant.name,
             "checkpoint": variant.checkpoint,
@@ -220,54 +201,36 @@ async def list_models(request: web.Request) -> web.Response:
         }
         for variant, status in zip(variants, statuses, strict=True)
     ]
-    max_duration = request.app[SETTINGS].max_duration
-    return web.json_response(
-        {"default": default, "max_duration": max_duration, "models": described}
-    )
-
-
-@routes.get("/healthz")
-async def health(_: web.Request) -> web.Response:
-    """The gateway lives."""
-    return web.json_response({"status": "ok"})
-
-
-@routes.get("/readyz")
-async def readiness(request: web.Request) -> web.Response:
-    """The default model can serve."""
-    model = await request.app[DEFAULT_MODEL].check()
-    return web.json_response({"status": "ready", "model": model})
-
-
-@routes.get("/metrics")
-async def tell_metrics(request: web.Request) -> web.Response:
-    """For Prometheus."""
-    return web.Response(
-        body=request.app[METRICS].page(), headers={"Content-Type": CONTENT_TYPE_LATEST}
-    )
-
-
-@routes.get("/openapi.json")
-async def describe_api(request: web.Request) -> web.Response:
-    """For machines."""
-    return web.json_response(request.app[OPENAPI])
-
-
-async def _held(request: web.Request, song: Song, file: bytearray | None) -> Held:
-    if file is None:
-        return Held()
-    audio = await request.app[READER].read(file)
-    return Held(samples=song.start(audio), audio=audio)
-
-
-async def _resolve(request: web.Request, spelling: str | None) -> Variant:
-    catalogue = await request.app[MODELS].catalogue()
-    variants = {variant.name: variant for variant in catalogue}
-    if spelling is None:
-        return variants[request.app[DEFAULT_MODEL].among(catalogue)]
-    return variants[names.resolve(spelling, variants)]
+    max_duration = services.settings.max_duration
+    return web.json_response({"default": default, "max_duration": max_duration, "models": models})
 
 
 def _state(status: Status | None) -> str:
     states = {Ready: "ready", Loading: "loading", Failed: "unavailable"}
     return "unloaded" if status is None else states[type(status)]
+
+
+@routes.get("/healthz")
+async def get_health(_: web.Request) -> web.Response:
+    """The gateway runs."""
+    return web.json_response({"status": "ok"})
+
+
+@routes.get("/readyz")
+async def get_readiness(request: web.Request) -> web.Response:
+    """The default model can serve."""
+    model = await request.app[SERVICES].default_model.check()
+    return web.json_response({"status": "ready", "model": model})
+
+
+@routes.get("/metrics")
+async def get_metrics(request: web.Request) -> web.Response:
+    """The gateway's metrics, for Prometheus."""
+    page = request.app[SERVICES].metrics.page()
+    return web.Response(body=page, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+@routes.get("/openapi.json")
+async def get_openapi(request: web.Request) -> web.Response:
+    """The description of this API, for machines."""
+    return web.json_response(request.app[SERVICES].openapi)

@@ -1,12 +1,11 @@
-"""Triton over gRPC."""
+"""The client of Triton, over gRPC."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any
 
@@ -21,33 +20,32 @@ from gateway import logs
 from gateway.contract import (
     FRONT,
     Chunk,
+    DeadStub,
     Failed,
-    Held,
     Loading,
+    NotLoaded,
     Progress,
     Ready,
     Status,
-    Variant,
 )
-from gateway.errors import (
-    DeadStub,
+from protocol.errors import (
+    Cancelled,
     EngineUnavailable,
-    GatewayError,
-    InvalidField,
-    NotLoaded,
-    QueueFull,
+    Internal,
+    ServiceError,
     TritonUnavailable,
-    WeightsChanged,
-    WeightsMissing,
 )
-from gateway.song import Song
+from protocol.request import GenerationRequest
+from protocol.tensors import STREAM, to_tensors
+from protocol.variant import Variant
 
 log = logging.getLogger(__name__)
 
 ANSWER_TIMEOUT = 10.0
 LOAD_TIMEOUT = 120.0
-ADMIN_KEY = "triton-grpc-protocol-admin-key"  # the header that opens what supervisor/ has closed
 UNLOAD_TIMEOUT = 10.0
+ADMIN_KEY = "triton-grpc-protocol-admin-key"  # the header that opens model control
+RESTRICTED = "protocol is restricted"  # Triton's text where that key is wrong
 CHANNEL = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -57,20 +55,19 @@ CHANNEL = [
     ("grpc.enable_http_proxy", 0),
 ]
 UNREACHABLE = ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED")
-ENGINE_ERRORS: dict[str, type[GatewayError]] = {
-    "queue_full": QueueFull,
-    "weights_missing": WeightsMissing,
-    "weights_changed": WeightsChanged,
-    "engine_unavailable": EngineUnavailable,
+# Triton's own errors about a model, by a part of their text: on a stream they have no code.
+MODEL_ERRORS: dict[str, Callable[[str], ServiceError]] = {
+    "unknown model": NotLoaded,
+    "Stub process": DeadStub,
 }
 
 
 class TritonClient:
-    """`contract.Triton` on a real server; belongs to the event loop that it is made in."""
+    """`contract.Triton` on a real server. It belongs to the event loop in which it is created."""
 
     def __init__(self, address: str, generate_timeout: float, admin_key: str) -> None:
         self._client = InferenceServerClient(address, channel_args=CHANNEL)
-        self._generate_timeout = generate_timeout + ANSWER_TIMEOUT  # behind the gateway's own
+        self._generate_timeout = generate_timeout + ANSWER_TIMEOUT  # the gateway's own is first
         self._admin = {ADMIN_KEY: admin_key} if admin_key else None
 
     async def close(self) -> None:
@@ -85,15 +82,15 @@ class TritonClient:
         return await self._names("READY", "LOADING") - {FRONT}
 
     async def status(self, model: str) -> Status:
-        async with self._stream(model, [], ANSWER_TIMEOUT) as results:
-            statuses = [_status(result) async for result in results]
+        async with self._stream(model, {}, ANSWER_TIMEOUT) as results:
+            statuses = [status async for status, _ in results]
         if not statuses:
             raise DeadStub(model)
         [status] = statuses
         if status["state"] == "ready":
             return Ready(busy=status["queued"] + status["running"] > 0)
         if status["state"] == "failed":
-            return Failed(_engine_error(model, status["code"], status["message"]))
+            return Failed(_engine_error(model, status))
         return Loading(status["bytes"], status["total_bytes"])
 
     async def load(self, model: str) -> None:
@@ -111,32 +108,38 @@ class TritonClient:
         with _translated():
             await self._client.unload_model(model, self._admin, client_timeout=ANSWER_TIMEOUT)
         deadline = asyncio.get_running_loop().time() + UNLOAD_TIMEOUT
-        while model in await self._names("UNLOADING"):  # and its memory in use
+        while model in await self._names("UNLOADING"):  # its memory is still in use
             if asyncio.get_running_loop().time() > deadline:
                 log.warning("%s does not end its last requests", model)
                 return
             await asyncio.sleep(0.1)
 
     def generate(
-        self, model: str, song: Song, held: Held
+        self, model: str, request: GenerationRequest
     ) -> AsyncGenerator[Progress | Chunk, None]:
-        return self._answers(model, _inputs(song, held))
+        return self._generate(model, {**to_tensors(request), STREAM["name"]: np.array([True])})
 
-    async def _answers(
-        self, model: str, inputs: list[InferInput]
+    async def _generate(
+        self, model: str, tensors: dict[str, NDArray[Any]]
     ) -> AsyncGenerator[Progress | Chunk, None]:
-        async with self._stream(model, inputs, self._generate_timeout) as results:
-            async for result in results:
-                status, audio = _status(result), result.as_numpy("AUDIO")
+        failure = None
+        async with self._stream(model, tensors, self._generate_timeout) as results:
+            async for status, result in results:
+                if status["state"] == "failed":
+                    failure = _engine_error(model, status)
+                    continue  # to the end of the stream
                 progress = Progress(
                     status["state"], status.get("position"), status.get("frames", 0)
                 )
+                audio = result.as_numpy("AUDIO")
                 if audio is None:
                     yield progress
                 else:
                     codes, rate = result.as_numpy("CODES"), int(result.as_numpy("SAMPLE_RATE")[0])
                     revision = result.as_numpy("REVISION")[0].decode()
                     yield Chunk(audio, codes, rate, revision, progress)
+        if failure is not None:
+            raise failure
 
     async def _names(self, *states: str) -> set[str]:
         with _translated():
@@ -147,64 +150,44 @@ class TritonClient:
 
     @asynccontextmanager
     async def _stream(
-        self, model: str, inputs: list[InferInput], timeout: float
-    ) -> AsyncIterator[AsyncIterator[Any]]:
-        """The results of one request to a decoupled model, which is cancelled on the way out.
+        self, model: str, tensors: dict[str, NDArray[Any]], timeout: float
+    ) -> AsyncIterator[AsyncIterator[tuple[dict[str, Any], Any]]]:
+        """The results of one request to a variant, each after its STATUS.
 
-        But not once it has ended: Triton may then count it for ever, and never unload the model.
+        The request is cancelled on the way out, but not once the stream has ended: Triton may then
+        count the request for ever, and never unload the model. So results are read to their end,
+        also after a STATUS that says `failed`; Triton's error response follows it, with the same
+        facts as text.
         """
         ended, request_id = False, logs.request_id.get()
+        inputs = [_input(name, tensor) for name, tensor in tensors.items()]
+        tensors.clear()
 
         async def request() -> AsyncIterator[dict[str, Any]]:
             yield {"model_name": model, "inputs": inputs, "request_id": request_id}
-            inputs.clear()  # somebody's audio is large, and songs are long
+            inputs.clear()  # audio of a client is large, and songs are long
 
-        async def results() -> AsyncGenerator[Any, None]:
+        async def results() -> AsyncGenerator[tuple[dict[str, Any], Any], None]:
             nonlocal ended
-            failure = None
-            async for result, error in answers:
+            state, failure = "", None
+            async for result, error in responses:
                 if error is None:
-                    yield result
+                    status = _status(result)
+                    state = status["state"]
+                    yield status, result
                 failure = error
             ended = True
-            if failure is not None:
+            if failure is not None and state != "failed":
                 raise failure
 
         with _translated(model):
-            answers = self._client.stream_infer(request(), stream_timeout=timeout)
+            responses = self._client.stream_infer(request(), stream_timeout=timeout)
             try:
-                async with aclosing(results()) as given:
-                    yield given
+                async with aclosing(results()) as stream:
+                    yield stream
             finally:
                 if not ended:
-                    answers.cancel()
-
-
-def _inputs(song: Song, held: Held) -> list[InferInput]:
-    inputs = [
-        _input("PROMPT", np.array([song.prompt.encode()], np.object_)),
-        _input("DURATION", np.array([song.seconds], np.float32)),
-        _input("SEED", np.array([song.seed], np.int64)),
-        _input("TEMPERATURE", np.array([song.temperature], np.float32)),
-        _input("TOP_K", np.array([song.top_k], np.int32)),
-        _input("TOP_P", np.array([song.top_p], np.float32)),
-        _input("CFG_COEF", np.array([song.cfg_coef], np.float32)),
-        _input("EXTEND_STRIDE", np.array([song.extend_stride], np.float32)),
-        _input("STREAM", np.array([True], np.bool_)),
-    ]
-    if held.revision:
-        inputs += [
-            _input("CODES", np.concatenate(held.codes, axis=1)),
-            _input("REVISION", np.array([held.revision.encode()], np.object_)),
-        ]
-    elif held.audio:
-        inputs += [
-            _input("PROMPT_AUDIO", held.audio.samples),
-            _input("PROMPT_SAMPLE_RATE", np.array([held.audio.sample_rate], np.int32)),
-        ]
-    if held.samples:
-        inputs.append(_input("START", np.array([held.samples], np.int64)))
-    return inputs
+                    responses.cancel()
 
 
 def _input(name: str, value: NDArray[Any]) -> InferInput:
@@ -217,9 +200,20 @@ def _status(result: Any) -> Any:
     return json.loads(result.as_numpy("STATUS")[0])
 
 
+def _engine_error(model: str, status: dict[str, Any]) -> ServiceError:
+    """The error that a STATUS describes, as a client over HTTP sees it."""
+    error = ServiceError.of(status)
+    if isinstance(error, Cancelled):
+        return EngineUnavailable("The server cancelled the song; try again.")
+    if error.status is None:
+        log.error("%s: %s", model, error)
+        return Internal("The model failed on this song; try again or change the prompt.")
+    return error
+
+
 @contextmanager
 def _translated(model: str | None = None) -> Iterator[None]:
-    """Turns what a call raises into our errors; `model` is the one that had to answer it."""
+    """Turn the errors of a call into our own; `model` is the one that had to answer it."""
     try:
         yield
     except InferenceServerException as error:
@@ -228,30 +222,19 @@ def _translated(model: str | None = None) -> Iterator[None]:
         raise _translation(error.details() or "", str(error.code()), model) from None
 
 
-def _translation(text: str, status: str | None, model: str | None) -> GatewayError:
+def _translation(text: str, status: str | None, model: str | None) -> ServiceError:
     if model is not None:
-        if coded := re.search(r"\[([a-z_]+)\] (.*)", text, re.DOTALL):
-            return _engine_error(model, coded[1], coded[2])
-        if "unknown model" in text:
-            return NotLoaded(model)
-        if "Stub process" in text or status == "StatusCode.DEADLINE_EXCEEDED":
+        for part, kind in MODEL_ERRORS.items():
+            if part in text:
+                return kind(model)
+        if status == "StatusCode.DEADLINE_EXCEEDED":
             return DeadStub(model)
-    if "protocol is restricted" in text:  # said as UNAVAILABLE, but waiting does not help
+    if RESTRICTED in text:  # its status is UNAVAILABLE, but waiting does not help
         log.error("Triton has another TRITON_ADMIN_KEY; give the gateway the same")
-        return GatewayError("The music server refuses the gateway; the gateway's log says why.")
+        return Internal("The music server refuses the gateway; the gateway's log says why.")
     if status in UNREACHABLE:
-        return TritonUnavailable()
+        return TritonUnavailable(
+            "The music server behind the gateway does not answer; try again soon."
+        )
     log.error("Triton: %s %s: %s", model, status, text)
-    return GatewayError("The music server failed; its log says why.")
-
-
-def _engine_error(model: str, code: str, message: str) -> GatewayError:
-    if code in ENGINE_ERRORS:
-        return ENGINE_ERRORS[code](message)
-    if code == "invalid_input":
-        name, _, what = message.partition(": ")
-        return InvalidField(f"{name.lower()}: {what}", name.lower())
-    if code == "cancelled":
-        return EngineUnavailable("The server cancelled the song; try again.")
-    log.error("%s: [%s] %s", model, code, message)
-    return GatewayError("The model failed on this song; try again or change the prompt.")
+    return Internal("The music server failed; its log says why.")

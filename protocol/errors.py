@@ -91,6 +91,11 @@ class ServiceError(Exception):
             "retry_after": self.retry_after,
         }
 
+    @classmethod
+    def doc(cls) -> str:
+        """What the error means: its sentence in the documents."""
+        return " ".join((cls.__doc__ or "").split())
+
     @staticmethod
     def of(data: dict[str, Any]) -> ServiceError:
         """The error that `data` describes; one with an unknown code is a failed generation."""

@@ -52,6 +52,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Text(Row):
+    """`choices` are in lower case; callers may write them in upper case, too."""
+
     max_length: int | None = None  # characters
     choices: tuple[str, ...] = ()
 
@@ -66,10 +68,12 @@ class Text(Row):
         if self.max_length is not None and len(value) > self.max_length:
             problem = f"has {len(value)} characters; shorten it to {self.max_length}"
             raise InvalidField.of_field(name, problem)
-        if self.choices and value not in self.choices:
-            problem = f"is {value[:100]!r}; give {' or '.join(self.choices)}"
+        if not self.choices:
+            return value
+        if value.lower() not in self.choices:
+            problem = f"is {value[:100]!r}; give {', '.join(self.choices)}"
             raise InvalidField.of_field(name, problem)
-        return value
+        return value.lower()
 
     @property
     def range(self) -> str:

@@ -44,11 +44,20 @@ class GenerationRequest:
 
     prompt: str = row(Text("The music in words", max_length=MAX_PROMPT))
     frames: int = row(
-        Duration("The seconds of the whole song; beyond 30 s the model sees it in windows"),
+        Duration(
+            "The seconds of the whole song, in frames of 20 ms; beyond 30 s the model sees it in "
+            "windows"
+        ),
         name="duration",
     )
     seed: int = row(
-        Number("The same seed gives the same song", 0, 2**63 - 1, whole=True, absent="drawn"),
+        Number(
+            "The same seed and settings give the same song",
+            0,
+            2**63 - 1,
+            whole=True,
+            absent="drawn",
+        ),
         factory=draw_seed,
     )
     temperature: float = row(
@@ -68,13 +77,15 @@ class GenerationRequest:
     )
     prompt_audio: Samples | None = row(
         Array(
-            "The beginning of the song: [channels, samples], full scale is 1", "FP32", http=False
+            "The beginning of the song, 0.02 to 30 s: [channels, samples], full scale is 1",
+            "FP32",
+            http=False,
         ),
         None,
     )
     prompt_sample_rate: int = row(
         Number(
-            f"Sample rate of `PROMPT_AUDIO`, a multiple of {SAMPLE_RATE_STEP}",
+            f"Sample rate of `prompt_audio`, a multiple of {SAMPLE_RATE_STEP}",
             MIN_SAMPLE_RATE,
             MAX_SAMPLE_RATE,
             whole=True,
@@ -86,16 +97,34 @@ class GenerationRequest:
         Array("All codes of the song so far: [codebooks, frames]", "INT32", http=False), None
     )
     start: int = row(
-        Number("Samples per channel to leave out", 0, 2**63 - 1, whole=True, http=False), 0
+        Number(
+            "Samples per channel to leave out of the response, at most those of `codes` or "
+            "`prompt_audio`",
+            0,
+            2**63 - 1,
+            whole=True,
+            http=False,
+        ),
+        0,
     )
     revision: str | None = row(
-        Text("Revision of the weights that the song needs", http=False, absent="any"), None
+        Text(
+            "Revision of the weights that the song needs; other weights are refused",
+            http=False,
+            absent="any",
+        ),
+        None,
     )
 
     @property
     def duration(self) -> float:
         """Seconds."""
         return self.frames / FRAME_RATE
+
+    @property
+    def samples(self) -> int:
+        """Samples per channel of the whole song."""
+        return self.frames * SAMPLES_PER_FRAME
 
     @property
     def stride(self) -> int:

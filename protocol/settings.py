@@ -24,7 +24,7 @@ class Environment:
     def text(self, name: str, default: str = "", pattern: str = "", remedy: str = "") -> str:
         text = self._variables.get(name, "").strip()
         if text and pattern and not re.fullmatch(pattern, text):
-            raise _wrong(name, text, remedy)
+            raise wrong(name, text, remedy)
         return text or default
 
     def whole(self, name: str, default: int, low: int, high: int | None = None) -> int:
@@ -34,9 +34,9 @@ class Environment:
         try:
             value = int(text or default)
         except ValueError:
-            raise _wrong(name, text, remedy) from None
+            raise wrong(name, text, remedy) from None
         if not low <= value <= (math.inf if high is None else high):
-            raise _wrong(name, text, remedy)
+            raise wrong(name, text, remedy)
         return value
 
     def seconds(self, name: str, default: float, high: float = 1e9) -> float:
@@ -46,9 +46,9 @@ class Environment:
         try:
             value = float(text or default)
         except ValueError:
-            raise _wrong(name, text, remedy) from None
+            raise wrong(name, text, remedy) from None
         if not 0 < value <= high:
-            raise _wrong(name, text, remedy)
+            raise wrong(name, text, remedy)
         return value
 
     def secret(self, name: str) -> tuple[str, str] | None:
@@ -63,7 +63,7 @@ class Environment:
         try:
             return f"{file}={path!r}", Path(path).read_text("utf-8-sig").strip()
         except (OSError, ValueError):
-            raise _wrong(file, path, "a text file that the service may read") from None
+            raise wrong(file, path, "a text file that the service may read") from None
 
     def max_duration(self) -> float:
         return self.seconds("MAX_DURATION", 300.0, MAX_SECONDS)
@@ -73,5 +73,6 @@ class Environment:
         return self.text("LOG_FORMAT", LOG_FORMATS[0], "|".join(LOG_FORMATS), remedy)
 
 
-def _wrong(name: str, text: str, remedy: str) -> SettingsError:
+def wrong(name: str, text: str, remedy: str) -> SettingsError:
+    """The error for a variable whose value is `text`, which is no secret."""
     return SettingsError(f"{name}={text!r} is wrong: set it to {remedy}")

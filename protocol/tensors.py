@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.errors import InvalidField
+from protocol.fields import Array, Field
 from protocol.request import FIELDS, GenerationRequest
 
 Tensor = dict[str, Any]  # as a model's configuration describes it
@@ -59,7 +60,7 @@ def from_tensors(tensors: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     Raises InvalidField for a text that is not UTF-8.
     """
     return {
-        name: _value(name, tensors[field.input], field.row.tensor[0])
+        name: _value(field, tensors[field.input])
         for name, field in FIELDS.items()
         if field.input in tensors
     }
@@ -72,9 +73,10 @@ def to_array(value: Any, data_type: str) -> NDArray[Any]:
     return np.array([value.encode() if isinstance(value, str) else value], DTYPES[data_type])
 
 
-def _value(name: str, array: NDArray[Any], data_type: str) -> Any:
-    if array.ndim != 1:
+def _value(field: Field, array: NDArray[Any]) -> Any:
+    if isinstance(field.row, Array):
         return array
+    data_type, _dims = field.row.tensor
     if data_type == "FP32":  # the decimal that the caller wrote: 0.01 is less in float32
         return float(str(array[0]))
     if data_type != "STRING":
@@ -82,4 +84,5 @@ def _value(name: str, array: NDArray[Any], data_type: str) -> Any:
     try:
         return bytes(array[0]).decode()
     except UnicodeDecodeError:
-        raise InvalidField.of_field(name, "is not UTF-8; encode it as UTF-8") from None
+        problem = "is not UTF-8; encode it as UTF-8"
+        raise InvalidField.of_field(field.name, problem) from None

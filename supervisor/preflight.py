@@ -39,28 +39,28 @@ def lack(
     version = "{}.{}".format(*python)
     if (system, machine) != ("Linux", "x86_64"):
         return (
-            "this is {} on {}, but Triton is for Linux on x86-64: use such a machine, "
-            "or a container or virtual machine of that kind"
-        ).format(system, machine)
+            f"this is {system} on {machine}, but Triton is for Linux on x86-64: "
+            "use such a machine, or a container or virtual machine of that kind"
+        )
     if not (3, 10) <= python <= (3, 12):
         return (
-            "Python {} does not fit, it takes 3.10, 3.11 or 3.12: "
+            f"Python {version} does not fit, it takes 3.10, 3.11 or 3.12: "
             "install one, then say make serve PYTHON=python3.11"
-        ).format(version)
+        )
     if not has_venv:
-        return "Python's venv module is missing: apt install python{}-venv".format(version)
+        return f"Python's venv module is missing: apt install python{version}-venv"
     if tritonserver:
         return None
     if tuple(int(part) for part in glibc.split(".") if part.isdigit()) < (2, 35):
         return (
-            "this system has {}, but Triton needs glibc 2.35 or newer: use Debian 12, "
-            "Ubuntu 22.04 or newer, or run inside Triton's container"
-        ).format("glibc " + glibc if glibc else "no glibc")
+            f"this system has {f'glibc {glibc}' if glibc else 'no glibc'}, but Triton needs glibc "
+            "2.35 or newer: use Debian 12, Ubuntu 22.04 or newer, or run inside Triton's container"
+        )
     if not library:
         return (
-            "libpython{0}.so.1.0 is missing, which Triton's Python backend needs: "
-            "apt install libpython{0} (or use a Python built with --enable-shared)"
-        ).format(version)
+            f"libpython{version}.so.1.0 is missing, which Triton's Python backend needs: "
+            f"apt install libpython{version} (or use a Python built with --enable-shared)"
+        )
     return None
 
 

@@ -105,6 +105,14 @@ def children() -> dict[int, list[int]]:
     return found
 
 
+def process_name(pid: int) -> str | None:
+    """The name of a process as ps shows it; None when the process has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return None
+
+
 def descendants(pid: int) -> dict[int, str]:
     """All processes below `pid`, with their command lines."""
     processes = children()
@@ -193,15 +201,13 @@ class Stack:
         return int(until(lambda: self.pid("triton_python_backend_stub", model)))
 
     def engine(self, model: str = "musicgen-tiny") -> int:
-        """The engine process of the model, once it is there: the one below the model's stub that
-        has no children. An engine can be a fork of a process with the same command line."""
+        """The engine process of the model, once it is there; it bears the model's name."""
 
-        def leaf() -> int | None:
-            processes = children()
-            below = descendants(self.stub(model))
-            return next((pid for pid in below if pid not in processes), None)
+        def named() -> int | None:
+            below = descendants(self.process.pid)
+            return next((pid for pid in below if process_name(pid) == model[:15]), None)
 
-        return int(until(leaf))
+        return int(until(named))
 
     def stop(self) -> None:
         """Stop the service with SIGTERM, and check that no process of it remains."""

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from aiohttp.web import RouteDef
 
-from gateway.errors import GatewayError
+from docs.tables import DOCUMENTS as GENERATED
+from docs.tables import TABLES, updated
 from gateway.routes import routes
 from protocol.errors import ServiceError
 
@@ -18,28 +19,28 @@ def text(path: str) -> str:
     return (ROOT / path).read_text()
 
 
-def kinds(error: type[GatewayError]) -> set[type[GatewayError]]:
-    return {error}.union(*(kinds(kind) for kind in error.__subclasses__()))
-
-
 def test_every_setting_is_documented() -> None:
-    sources = [path.read_text() for name in ("gateway", "musicgen_engine", "supervisor")
+    sources = [path.read_text() for name in ("gateway", "musicgen_engine", "protocol", "supervisor")
                for path in (ROOT / name).glob("settings.py")]  # fmt: skip
     read = set(re.findall(r'"([A-Z][A-Z_]+)"', "".join(sources)))
     assert {"HOST", "PORT", "MAX_DURATION", "MAX_QUEUE", "MODEL_REPOSITORY"} <= read
     assert {name for name in read if f"`{name}`" not in text("docs/configuration.md")} == set()
 
 
-def test_every_error_of_the_gateway_is_documented_and_translated() -> None:
-    codes = {kind.code for kind in kinds(GatewayError) if "code" in vars(kind)}
-    for code in codes:
-        assert f"`{code}`" in text("docs/http.md")
-        assert f"{code}:" in text("web/i18n.js")
+@pytest.mark.parametrize("document", GENERATED, ids=lambda path: path.name)
+def test_the_generated_tables_are_up_to_date(document: Path) -> None:
+    assert document.read_text() == updated(document.read_text()), "run python -m docs.tables"
 
 
-def test_every_error_of_the_engine_is_documented() -> None:
-    for kind in ServiceError.__subclasses__():
-        assert f"| `{kind.code}` | {kind.triton_code} |" in text("docs/triton.md")
+def test_every_generated_table_is_in_a_document() -> None:
+    documents = "".join(document.read_text() for document in GENERATED)
+    assert set(re.findall("<!-- table: ([^>]+) -->", documents)) == TABLES.keys()
+
+
+def test_the_page_translates_every_error() -> None:
+    for kind in ServiceError.codes.values():
+        if kind.status is not None:
+            assert f"{kind.code}:" in text("web/i18n.js")
 
 
 def test_every_route_is_documented() -> None:

@@ -1,5 +1,5 @@
 """Makes musicgen-tiny: `python -m training FOLDER`. See docs/musicgen-tiny.md."""
 
-from musicgen_engine.core import torchaudio_shim
+from musicgen_engine.core.audiocraft_imports import make_torchaudio_importable
 
-torchaudio_shim.install()  # before any module here imports audiocraft
+make_torchaudio_importable()  # before any module here imports audiocraft

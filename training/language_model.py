@@ -17,7 +17,7 @@ from torch import Tensor, distributed
 from torch.multiprocessing.spawn import spawn
 from torch.nn import functional as F
 
-from protocol.request import FRAME_RATE
+from protocol.constants import FRAME_RATE
 from training import data
 from training.batch import TrainingBatch, draw_batch
 from training.caption import write_caption

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal, NamedTuple
 
-from protocol.request import FRAME_RATE
+from protocol.constants import FRAME_RATE
 
 STEPS = 16  # sixteenth notes in a bar
 PHRASE = 4  # bars, which repeat until the end

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from protocol.request import SAMPLE_RATE
-from protocol.request import SAMPLES_PER_FRAME as HOP
+from protocol.constants import SAMPLE_RATE
+from protocol.constants import SAMPLES_PER_FRAME as HOP
 from training import data
 from training.checkpoint import save_atomically
 from training.quantizer import dequantise

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.request import SAMPLE_RATE, SAMPLES_PER_FRAME
+from protocol.constants import SAMPLE_RATE, SAMPLES_PER_FRAME
 from training.music import CLOSED_HAT, KICK, SNARE, Instrument, Note
 
 C4 = 250.0  # Hz

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from protocol.request import SAMPLE_RATE
+from protocol.constants import SAMPLE_RATE
 
 CODEBOOKS = 4
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from protocol.request import SAMPLES_PER_FRAME as HOP
+from protocol.constants import SAMPLES_PER_FRAME as HOP
 
 WINDOW = 2 * HOP
 # Exponent of the bins' weights: lowers loud low bins, raises soft high ones.

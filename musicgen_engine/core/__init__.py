@@ -1,7 +1,8 @@
 """The engine process. It alone imports torch, with `model`.
 
 ```
-__main__      the process
+fork_server   has imported everything already; forks engines
+__main__      an engine's process
 server        messages in, audio and codes out
 → engine      the hot loop: schedule, encode, forward, sample, decode audio
 → scheduler   what each step does (no tensors)

@@ -19,15 +19,18 @@ from musicgen_engine.core.server import EngineServer
 from musicgen_engine.settings import Settings
 
 
-def main() -> None:
-    folder, checkpoint, config, socket = sys.argv[1:]
+def main(arguments: list[str], socket: int) -> None:
+    """Run the engine; `socket` is its end of the channel, a file descriptor."""
+    folder, checkpoint, config = arguments
+    model = Path(folder).parent.name
+    Path("/proc/self/comm").write_text(model[:15])  # ps shows it; a fork has no command line
     settings = Settings.from_environment(os.environ)
-    logs.configure(Path(folder).parent.name, settings.log_format)
+    logs.configure(model, settings.log_format)
     for chatty in ("audiocraft", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    server = EngineServer(Channel(Connection(int(socket))), settings)
+    server = EngineServer(Channel(Connection(socket)), settings)
     server.run(Path(folder), checkpoint or None, ModelConfig(**json.loads(config)))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:-1], int(sys.argv[-1]))

@@ -6,13 +6,14 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from musicgen_engine.core import torchaudio_shim
+from musicgen_engine.core.audiocraft_imports import light_imports
 from musicgen_engine.core.memory import GB, host_room
 from musicgen_engine.hub import LM
 from musicgen_engine.model.conditioning import Conditioning
@@ -33,10 +34,9 @@ from protocol.request import MAX_PROMPT, GenerationRequest
 os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
 os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
 
-torchaudio_shim.install()
-# audiocraft and the libraries it pulls in warn about each other's versions and about training.
+# audiocraft and its libraries warn about each other's versions and about training.
 logging.getLogger("xformers").setLevel(logging.ERROR)
-with warnings.catch_warnings():
+with light_imports(), warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import huggingface_hub.constants
     import torch
@@ -99,9 +99,12 @@ def load(folder: Path, device: torch.device) -> Checkpoint:
     # All files are on the disk by now, see hub.fetch. Without this, transformers asks the hub for
     # a newer version of each file, and waits long for a hub that does not answer.
     huggingface_hub.constants.HF_HUB_OFFLINE = True
+    # Loading is many small operations: threads would wait for one another longer than they work.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     folder = folder.resolve()
     os.chdir(folder)
-    with warnings.catch_warnings():
+    with light_imports(), _uninitialised(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         check(torch.load(folder / LM, weights_only=True, mmap=True))  # before much is read
         lm = loaders.load_lm_model(str(folder), device="cpu")
@@ -115,7 +118,23 @@ def load(folder: Path, device: torch.device) -> Checkpoint:
     streaming = streaming_codec(codec)
     codec.to(device)
     encode_audio = _audio_encoder(codec, streaming.channels, device)
+    torch.set_num_threads(threads)
     return Checkpoint(_weights(lm), pattern, streaming, _text_encoder(lm, device), encode_audio)
+
+
+@contextmanager
+def _uninitialised() -> Iterator[None]:
+    """Modules that are built inside get no random weights: the checkpoint replaces them anyway."""
+    initialisers = {
+        name: value
+        for name, value in vars(nn.init).items()
+        if name.endswith("_") and not name.startswith("_")
+    }
+    vars(nn.init).update(dict.fromkeys(initialisers, lambda tensor, *_, **__: tensor))
+    try:
+        yield
+    finally:
+        vars(nn.init).update(initialisers)
 
 
 def check(package: Any) -> None:
@@ -171,6 +190,7 @@ def _weights(lm: Any) -> Weights:
     _require(not any(linear.bias is not None for linear in lm.linears), "its heads have biases")
     embeddings = torch.stack([embedding.weight for embedding in lm.emb])
     first = transformer.layers[0]
+    _layer(first)  # an unsupported one is refused here, before a backend takes the layers
     codebooks, tokens, dim = embeddings.shape
     config = TransformerConfig(
         layers=len(transformer.layers),

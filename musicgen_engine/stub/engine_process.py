@@ -13,7 +13,6 @@ import itertools
 import logging
 import multiprocessing
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +36,7 @@ from musicgen_engine.messages import (
     Submit,
 )
 from musicgen_engine.metrics import GAUGES
+from musicgen_engine.stub.fork_server import ForkServer
 from protocol.errors import EngineUnavailable, GenerationFailed, ServiceError
 from protocol.request import GenerationRequest
 
@@ -66,13 +66,17 @@ class OutputSink(Protocol):
 
 
 class EngineProcess:
-    """`command` is run with the number of its end of the channel appended. `on_metrics` gets the
-    metrics: gauges as they are, counters as what was added."""
+    """`server` forks it with `arguments`. `on_metrics` gets the metrics: gauges as they are,
+    counters as what was added."""
 
     def __init__(
-        self, command: Sequence[str], on_metrics: Callable[[Mapping[str, float]], None]
+        self,
+        server: ForkServer,
+        arguments: Sequence[str],
+        on_metrics: Callable[[Mapping[str, float]], None],
     ) -> None:
-        self._command = list(command)
+        self._server = server
+        self._arguments = arguments
         self._on_metrics = on_metrics
         self._ids = itertools.count(1)
         self._lock = threading.RLock()  # guards all below
@@ -124,8 +128,7 @@ class EngineProcess:
             ours, theirs = multiprocessing.Pipe()
             self._channel = Channel(ours)
             with theirs:
-                command = [*self._command, str(theirs.fileno())]
-                self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+                self._process = self._server.fork(self._arguments, theirs.fileno())
             self._report = EngineReport(Loading(), queued=0, running=0)
 
     def _send(self, channel: Channel, message: Command) -> None:
@@ -211,7 +214,7 @@ class EngineProcess:
         """The exit code of a process that has closed its channel."""
         try:
             return self._process.wait(EXIT)
-        except subprocess.TimeoutExpired:
+        except TimeoutError:
             self._process.kill()
             return self._process.wait()
         finally:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import threading
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +22,7 @@ from musicgen_engine.messages import Chunk, Failed, State
 from musicgen_engine.settings import Settings
 from musicgen_engine.stub import tensors
 from musicgen_engine.stub.engine_process import EngineProcess
+from musicgen_engine.stub.fork_server import ForkServer
 from musicgen_engine.stub.metrics import Metrics
 from protocol.constants import SAMPLE_RATE
 from protocol.errors import ServiceError
@@ -45,11 +45,9 @@ class TritonPythonModel:
         parameters = {name: value["string_value"] for name, value in config.items()}
         model_config = json.dumps(asdict(ModelConfig.parse(parameters)))
         folder = str(Path(args["model_repository"]) / args["model_version"])
-        module = [sys.executable, "-m", "musicgen_engine.core"]
-        checkpoint = parameters.get("checkpoint", "")
+        arguments = [folder, parameters.get("checkpoint", ""), model_config]
         metrics = Metrics(args["model_name"], args["model_version"])
-        command = [*module, folder, checkpoint, model_config]
-        self._engine = EngineProcess(command, metrics.update)
+        self._engine = EngineProcess(ForkServer(), arguments, metrics.update)
 
     def is_ready(self) -> bool:
         """For the health checks of Triton 26.03 and newer: false once the engine failed. While it

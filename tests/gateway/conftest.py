@@ -14,7 +14,7 @@ from tests.gateway.fake_triton import FakeTriton
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Like the defaults, but impatient."""
+    """The defaults with short timeouts, and a small page."""
     (tmp_path / "index.html").write_text("<title>page</title>")
     (tmp_path / "app.js").write_text("1")
     return Settings(
@@ -40,13 +40,13 @@ async def client(settings: Settings, triton: FakeTriton) -> AsyncIterator[TestCl
 
 
 def serve(settings: Settings, triton: FakeTriton) -> TestClient:
-    """The gateway as it runs, in front of `triton`; start it with `async with`."""
+    """A client of the gateway in front of `triton`; start it with `async with`."""
     return TestClient(TestServer(create_app(settings, triton), handler_cancellation=True))
 
 
 @contextmanager
 def running(settings: Settings, triton: FakeTriton) -> Iterator[str]:
-    """The same in a thread of its own, for clients that block; gives its address."""
+    """The address of a gateway in a thread of its own, for clients that block."""
     loop = asyncio.new_event_loop()
     thread = Thread(target=loop.run_forever)
     thread.start()

@@ -1,4 +1,4 @@
-"""A stand-in at the boundary: it keeps `gateway.contract.Triton`, and breaks on demand."""
+"""A fake of `gateway.contract.Triton`, which fails on demand."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -7,31 +7,27 @@ import numpy as np
 
 from gateway.contract import (
     Chunk,
+    DeadStub,
     Failed,
-    Held,
     Loading,
+    NotLoaded,
     Progress,
     Ready,
     Status,
     Triton,
-    Variant,
 )
-from gateway.errors import (
-    DeadStub,
-    GatewayError,
-    NotLoaded,
-    TritonUnavailable,
-    WeightsChanged,
-)
-from gateway.song import Song
+from protocol.constants import SAMPLE_RATE, SAMPLES_PER_FRAME
+from protocol.errors import ServiceError, TritonUnavailable, WeightsChanged
+from protocol.request import GenerationRequest
+from protocol.variant import Variant
 
-SAMPLE_RATE = 32_000
-CHUNK = 50  # frames; so many have a code of their own ahead of the audio
-AHEAD = 3
+CHUNK = 50  # frames of audio in a chunk
+AHEAD = 3  # frames by which the codes run ahead of the audio
 
 
 class FakeTriton:
-    """Every load and unload is in `calls`. Sets and dictionaries say what is wrong with whom."""
+    """`calls` has every load and unload, `held` the models that Triton holds. The other sets and
+    dictionaries name the models that are dead, loading, failing or busy."""
 
     def __init__(self, *names: str, cached: tuple[str, ...] = ()) -> None:
         self.variants = [
@@ -50,14 +46,14 @@ class FakeTriton:
         self.down = False
         self.dead: set[str] = set()
         self.loading: dict[str, Loading] = {}
-        self.failing: dict[str, GatewayError] = {}
+        self.failing: dict[str, ServiceError] = {}
         self.busy: set[str] = set()
-        self.song_error: GatewayError | None = None
+        self.song_error: ServiceError | None = None
         self.chunks = 1_000_000
         self.cuts: list[Exception] = []
-        self.heard: list[tuple[Song, Held]] = []
+        self.requests: list[GenerationRequest] = []
         self.revision = "0123456789ab"
-        self.pause = 0.0
+        self.pause = 0.0  # seconds before each chunk
         self.stuck = False
         self.running = 0
 
@@ -65,37 +61,37 @@ class FakeTriton:
         self.held = {"musicgen"}
 
     async def catalogue(self) -> list[Variant]:
-        await self._reach("musicgen")
+        await self._connect("musicgen")
         return self.variants
 
     async def loaded(self) -> set[str]:
-        await self._reach()
+        await self._connect()
         return self.held - {"musicgen"}
 
     async def status(self, model: str) -> Status:
-        await self._reach(model)
+        await self._connect(model)
         if model in self.failing:
             return Failed(self.failing[model])
         return self.loading.get(model, Ready(busy=model in self.busy))
 
     async def load(self, model: str) -> None:
-        await self._reach()
+        await self._connect()
         self.calls.append(f"load {model}")
         self.held.add(model)
 
     async def unload(self, model: str) -> None:
-        await self._reach()
+        await self._connect()
         self.calls.append(f"unload {model}")
         self.held.discard(model)
         self.dead.discard(model)
 
     async def generate(
-        self, model: str, song: Song, held: Held
+        self, model: str, request: GenerationRequest
     ) -> AsyncGenerator[Progress | Chunk, None]:
-        """Sample n of frame f is f; so is each code of frame f. One of `cuts` ends each request
-        after a chunk of its own, as long as there are any."""
-        await self._reach(model)
-        self.heard.append((song, held))
+        """Each sample and each code of frame f is f. After its first chunk a stream ends with the
+        next error of `cuts`, if there is one."""
+        await self._connect(model)
+        self.requests.append(request)
         self.running += 1
         try:
             if self.song_error is not None:
@@ -104,35 +100,36 @@ class FakeTriton:
             if self.stuck:
                 await asyncio.Event().wait()
             channels = 2 if "stereo" in model else 1
-            if held.revision not in (None, self.revision):
+            if request.revision not in (None, self.revision):
                 raise WeightsChanged("REVISION: the weights are others now")
-            told = sum(codes.shape[1] for codes in held.codes)
-            first = held.samples // 640
-            for start in range(first, min(song.frames, CHUNK * self.chunks), CHUNK):
+            coded = 0 if request.codes is None else request.codes.shape[1]
+            first = request.start // SAMPLES_PER_FRAME
+            for start in range(first, min(request.frames, CHUNK * self.chunks), CHUNK):
                 await asyncio.sleep(self.pause)
-                end = min(start + CHUNK, song.frames)
-                audio = np.repeat(np.arange(start, end, dtype=np.float32) / 20_000, 640)
-                ahead = min(end + AHEAD, song.frames)
-                codes = np.tile(np.arange(told, ahead, dtype=np.int32), (4, 1))
-                told = ahead
-                progress = Progress("generating" if ahead < song.frames else "done", frames=ahead)
-                audio = np.tile(audio, (channels, 1))
+                end = min(start + CHUNK, request.frames)
+                frames = np.arange(start, end, dtype=np.float32) / 20_000
+                audio = np.tile(np.repeat(frames, SAMPLES_PER_FRAME), (channels, 1))
+                ahead = min(end + AHEAD, request.frames)
+                codes = np.tile(np.arange(coded, ahead, dtype=np.int32), (4, 1))
+                coded = ahead
+                state = "generating" if ahead < request.frames else "done"
+                progress = Progress(state, frames=ahead)
                 yield Chunk(audio, codes, SAMPLE_RATE, self.revision, progress)
                 if self.cuts:
                     raise self.cuts.pop(0)
         finally:
             self.running -= 1
 
-    async def _reach(self, model: str | None = None) -> None:
+    async def _connect(self, model: str | None = None) -> None:
         await asyncio.sleep(0)
         if self.down:
-            raise TritonUnavailable
+            raise TritonUnavailable("Triton does not answer.")
         if model is not None and model not in self.held:
             raise NotLoaded(model)
         if model in self.dead:
             raise DeadStub(str(model))
 
 
-def keeps_the_contract(fake: FakeTriton) -> Triton:
+def check_types(fake: FakeTriton) -> Triton:
     """For mypy alone."""
     return fake

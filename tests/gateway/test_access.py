@@ -1,4 +1,4 @@
-"""Keys: who has none is turned away, and each has its own songs."""
+"""API keys: a request without a key is refused, and each key has its own songs."""
 
 import asyncio
 import dataclasses
@@ -13,8 +13,8 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 from gateway.access import Access, read_keys
-from gateway.errors import TooManySongs, Unauthorized
 from gateway.settings import Settings
+from protocol.errors import TooManySongs, Unauthorized
 from tests.conftest import ROOT
 from tests.gateway.conftest import running, serve
 from tests.gateway.fake_triton import FakeTriton
@@ -22,6 +22,7 @@ from tests.gateway.test_models import until
 from tests.gateway.test_routes import GOOD, error
 
 ANN, BOB = "ann-has-this-key-0", "Bob/has+that_key~1.=="
+CHALLENGE = 'Bearer realm="audiocraft-service"'
 KEYS = read_keys(f"ann:{ANN}\nbob:{BOB}")
 
 
@@ -31,13 +32,13 @@ def bearer(key: str) -> dict[str, str]:
 
 @pytest.fixture
 async def guarded(settings: Settings, triton: FakeTriton) -> AsyncIterator[TestClient]:
-    """A gateway that asks for keys, each of which may have two songs."""
+    """A gateway with keys, each of which may have two songs."""
     settings = dataclasses.replace(settings, api_keys=KEYS, max_songs_per_key=2)
     async with serve(settings, triton) as client:
         yield client
 
 
-def test_keys_are_read_with_and_without_names_and_comments() -> None:
+def test_keys_may_have_names_and_comments() -> None:
     keys = read_keys(f"# ours\n\n ann:{ANN} # in sales\n{BOB}\n")
     assert [key.name for key in keys] == ["ann", "key-2"]
     assert Access(keys, 1).caller(f"Bearer {BOB}") == "key-2"
@@ -46,7 +47,7 @@ def test_keys_are_read_with_and_without_names_and_comments() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("# nobody\n", "there is no key in it; give one"),
+        ("# empty\n", "there is no key in it; give one"),
         (f"{ANN} short", "key 2 is wrong; give KEY or NAME:KEY, a key of 16 letters and digits or"),
         (f"ann: {ANN}", "key 1 is wrong"),
         (f"a@b:{ANN}", "key 1 is wrong"),
@@ -56,38 +57,41 @@ def test_keys_are_read_with_and_without_names_and_comments() -> None:
         (f"x:{ANN} x:{BOB}", "key 1 or its name is there twice"),
     ],
 )
-def test_a_wrong_list_of_keys_is_told_without_a_key(text: str, message: str) -> None:
+def test_the_error_of_a_wrong_list_shows_no_key(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as raised:
         read_keys(text)
     assert ANN not in str(raised.value) and BOB not in str(raised.value)
 
 
-def test_a_key_is_not_kept() -> None:
+def test_no_repr_shows_a_key() -> None:
     assert ANN not in repr(KEYS) and ANN not in repr(Settings(api_keys=KEYS))
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER "])
-def test_the_schemes_letters_may_be_large_or_small(scheme: str) -> None:
+def test_the_scheme_ignores_case(scheme: str) -> None:
     assert Access(KEYS, 1).caller(f"{scheme} {BOB}") == "bob"
 
 
 @pytest.mark.parametrize(
     ("header", "challenge"),
     [
-        *[(header, None) for header in (None, "", f"Basic {ANN}", ANN, f"Bearer{ANN}", "Bearer ")],
         *[
-            (f"Bearer {key}", "invalid_token")
+            (header, CHALLENGE)
+            for header in (None, "", f"Basic {ANN}", ANN, f"Bearer{ANN}", "Bearer ")
+        ],
+        *[
+            (f"Bearer {key}", f'{CHALLENGE}, error="invalid_token"')
             for key in (ANN[:-1], ANN + "x", ANN.upper(), f"{ANN} {BOB}", "\udcff", "ann")
         ],
     ],
 )
-def test_what_is_no_key_is_refused(header: str | None, challenge: str | None) -> None:
+def test_a_wrong_header_is_refused(header: str | None, challenge: str | None) -> None:
     with pytest.raises(Unauthorized) as raised:
         Access(KEYS, 1).caller(header)
-    assert raised.value.error == challenge
+    assert raised.value.headers == {"WWW-Authenticate": challenge}
 
 
-def test_without_keys_nobody_is_asked_for_one_or_counted() -> None:
+def test_without_keys_every_request_is_allowed() -> None:
     access = Access((), 1)
     assert access.caller(None) is access.caller("Bearer whatever") is None
     with access.song(None), access.song(None):
@@ -95,8 +99,8 @@ def test_without_keys_nobody_is_asked_for_one_or_counted() -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-@pytest.mark.parametrize("path", ["/models", "/metrics", "/generations/somebodys"])
-async def test_all_that_tells_of_songs_needs_a_key(
+@pytest.mark.parametrize("path", ["/models", "/metrics", "/generations/some-song"])
+async def test_every_path_about_songs_needs_a_key(
     guarded: TestClient, method: str, path: str
 ) -> None:
     assert (await guarded.request(method, path)).status == 401
@@ -105,32 +109,32 @@ async def test_all_that_tells_of_songs_needs_a_key(
 
 async def test_a_song_needs_a_key(guarded: TestClient, triton: FakeTriton) -> None:
     for headers, challenge in [
-        ({}, 'Bearer realm="audiocraft-service"'),
-        (bearer("wrong"), 'Bearer realm="audiocraft-service", error="invalid_token"'),
+        ({}, CHALLENGE),
+        (bearer("wrong"), f'{CHALLENGE}, error="invalid_token"'),
     ]:
-        answer = await guarded.post("/generate", json=GOOD, headers=headers)
-        assert await error(answer) == (401, "unauthorized", None)
-        assert answer.headers["WWW-Authenticate"] == challenge
-    assert not triton.heard
-    answer = await guarded.post("/generate", json=GOOD, headers=bearer(ANN))
-    assert answer.status == 200
+        response = await guarded.post("/generate", json=GOOD, headers=headers)
+        assert await error(response) == (401, "unauthorized", None)
+        assert response.headers["WWW-Authenticate"] == challenge
+    assert not triton.requests
+    response = await guarded.post("/generate", json=GOOD, headers=bearer(ANN))
+    assert response.status == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/app.js", "/healthz", "/readyz", "/openapi.json"])
-async def test_page_probes_and_description_need_none(guarded: TestClient, path: str) -> None:
+async def test_page_probes_and_openapi_need_no_key(guarded: TestClient, path: str) -> None:
     assert (await guarded.get(path)).status != 401
 
 
 @pytest.mark.parametrize(
     ("method", "path", "status"), [("GET", "/nothing", 404), ("PUT", "/generate", 405)]
 )
-async def test_what_is_not_there_needs_none(
+async def test_a_missing_path_needs_no_key(
     guarded: TestClient, method: str, path: str, status: int
 ) -> None:
     assert (await guarded.request(method, path)).status == status
 
 
-async def test_a_key_has_so_many_songs_at_a_time_and_others_have_theirs(
+async def test_each_key_has_a_limit_of_songs_in_progress(
     guarded: TestClient, triton: FakeTriton
 ) -> None:
     triton.stuck = True
@@ -139,9 +143,9 @@ async def test_a_key_has_so_many_songs_at_a_time_and_others_have_theirs(
         for key in (ANN, ANN, BOB)
     ]
     await until(lambda: triton.running == 3)
-    answer = await guarded.post("/generate", json=GOOD, headers=bearer(ANN))
-    assert await error(answer) == (429, "too_many_songs", None)
-    assert int(answer.headers["Retry-After"]) > 0
+    response = await guarded.post("/generate", json=GOOD, headers=bearer(ANN))
+    assert await error(response) == (429, "too_many_songs", None)
+    assert int(response.headers["Retry-After"]) > 0
     for song in songs:
         song.cancel()
     await until(lambda: not triton.running)
@@ -149,10 +153,10 @@ async def test_a_key_has_so_many_songs_at_a_time_and_others_have_theirs(
     assert (await guarded.post("/generate", json=GOOD, headers=bearer(ANN))).status == 200
 
 
-async def test_a_song_that_is_refused_or_fails_is_not_counted(guarded: TestClient) -> None:
+async def test_a_refused_song_is_not_counted(guarded: TestClient) -> None:
     for _ in range(4):
-        answer = await guarded.post("/generate", json={}, headers=bearer(ANN))
-        assert answer.status == 422
+        response = await guarded.post("/generate", json={}, headers=bearer(ANN))
+        assert response.status == 422
 
 
 def test_a_song_is_counted_until_its_end() -> None:
@@ -163,9 +167,7 @@ def test_a_song_is_counted_until_its_end() -> None:
         pass
 
 
-async def test_a_songs_progress_is_its_own_keys_alone(
-    guarded: TestClient, triton: FakeTriton
-) -> None:
+async def test_a_key_finds_only_its_own_songs(guarded: TestClient, triton: FakeTriton) -> None:
     triton.stuck = True
     named, short = {"X-Request-Id": "the-same-name"}, {**GOOD, "duration": 1}
     anns = guarded.post("/generate", json=short, headers={**bearer(ANN), **named})
@@ -173,20 +175,20 @@ async def test_a_songs_progress_is_its_own_keys_alone(
     await until(lambda: triton.running)
     path = "/generations/the-same-name"
     assert (await guarded.get(path, headers=bearer(ANN))).status == 200
-    answer = await guarded.get(path, headers=bearer(BOB))
-    assert await error(answer) == (404, "not_found", None)
-    # So that nobody learns of others' songs by their names, each has names of its own.
+    response = await guarded.get(path, headers=bearer(BOB))
+    assert await error(response) == (404, "not_found", None)
+    # Each key has names of its own, so that a name does not reveal the song of another key.
     bobs = guarded.post("/generate", json=GOOD, headers={**bearer(BOB), **named})
     songs.append(asyncio.create_task(bobs))
     await until(lambda: triton.running == 2)
     for key, seconds in ((ANN, 1), (BOB, 2.5)):
-        answer = await guarded.get(path, headers=bearer(key))
-        assert (await answer.json())["total_seconds"] == seconds
+        response = await guarded.get(path, headers=bearer(key))
+        assert (await response.json())["total_seconds"] == seconds
     for song in songs:
         song.cancel()
 
 
-async def test_who_may_not_ask_is_not_told_to_send(guarded: TestClient) -> None:
+async def test_a_client_without_a_key_gets_no_100_continue(guarded: TestClient) -> None:
     for key, first in ((ANN, b"HTTP/1.1 100 "), (f"{BOB}-wrong", b"HTTP/1.1 401 ")):
         reader, writer = await asyncio.open_connection(guarded.host, guarded.port)
         head = f"Host: x\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
@@ -196,7 +198,7 @@ async def test_who_may_not_ask_is_not_told_to_send(guarded: TestClient) -> None:
         writer.close()
 
 
-async def test_the_log_has_the_keys_name_and_never_a_key(
+async def test_the_log_has_the_name_of_the_key_and_no_key(
     guarded: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -207,15 +209,16 @@ async def test_the_log_has_the_keys_name_and_never_a_key(
     assert ANN not in caplog.text and BOB not in caplog.text
 
 
-def test_the_example_client_shows_its_key(
+def test_the_example_client_sends_its_key(
     settings: Settings, triton: FakeTriton, tmp_path: Path
 ) -> None:
     command = [sys.executable, "examples/listen.py", "jazz", "--out", str(tmp_path / "song.wav")]
     with running(dataclasses.replace(settings, api_keys=KEYS), triton) as address:
-        for key, said in ((ANN, "seed"), (None, "This service asks for a key")):
-            shown = {"API_KEY": key} if key else {}
+        for key, text in ((ANN, "seed"), (None, "This service asks for a key")):
+            key_of_client = {"API_KEY": key} if key else {}
             done = subprocess.run(
                 [*command, "--server", address],
-                cwd=ROOT, env={**os.environ, **shown}, capture_output=True, text=True, timeout=60,
+                cwd=ROOT, env={**os.environ, **key_of_client}, capture_output=True, text=True,
+                timeout=60,
             )  # fmt: skip
-            assert (done.returncode == 0) == bool(key) and said in done.stderr
+            assert (done.returncode == 0) == bool(key) and text in done.stderr

@@ -1,4 +1,4 @@
-"""What a song is asked for with: JSON, or a form with a file."""
+"""The body of a request: JSON, or a form with a file."""
 
 import asyncio
 import dataclasses
@@ -13,14 +13,14 @@ import pytest
 from aiohttp import FormData
 from aiohttp.test_utils import TestClient
 
-from gateway.form import MAX_PARTS
-from gateway.formats import FORMATS
+from gateway.audio.formats import FORMATS
+from gateway.audio.upload import MAX_FILES
+from gateway.body import MAX_PARTS
 from gateway.settings import Settings
-from gateway.upload import MAX_FILES
+from tests.gateway.audio.test_upload import file, tone
 from tests.gateway.conftest import serve
 from tests.gateway.fake_triton import FakeTriton
 from tests.gateway.test_routes import GOOD, JSON, error
-from tests.gateway.test_upload import file, tone
 
 
 @pytest.mark.parametrize(
@@ -38,65 +38,63 @@ from tests.gateway.test_upload import file, tone
         (b'{"prompt": "x", "model": "../musicgen-tiny"}', (404, "unknown_model", "model")),
     ],
 )
-async def test_bad_input_is_named(
+async def test_bad_json_is_refused_by_name(
     client: TestClient, body: bytes, expected: tuple[int, str, str | None]
 ) -> None:
-    answer = await client.post("/generate", data=body, headers=JSON)
-    assert await error(answer) == expected
+    response = await client.post("/generate", data=body, headers=JSON)
+    assert await error(response) == expected
 
 
 @pytest.mark.parametrize(
     "content_type",
     ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=utf-16"],
 )
-async def test_only_json_in_utf8_is_taken(client: TestClient, content_type: str) -> None:
-    answer = await client.post("/generate", data=b"{}", headers={"Content-Type": content_type})
-    assert await error(answer) == (415, "unsupported_media_type", None)
+async def test_only_json_in_utf8_is_accepted(client: TestClient, content_type: str) -> None:
+    response = await client.post("/generate", data=b"{}", headers={"Content-Type": content_type})
+    assert await error(response) == (415, "unsupported_media_type", None)
 
 
-async def test_a_charset_may_be_named(client: TestClient) -> None:
+async def test_a_content_type_may_name_its_charset(client: TestClient) -> None:
     headers = {"Content-Type": "application/json; charset=UTF-8"}
-    answer = await client.post("/generate", data=json.dumps(GOOD), headers=headers)
-    assert answer.status == 200
+    response = await client.post("/generate", data=json.dumps(GOOD), headers=headers)
+    assert response.status == 200
 
 
 @pytest.mark.parametrize("chunked", [True, False])
 async def test_a_body_over_a_megabyte_is_too_large(client: TestClient, chunked: bool) -> None:
-    async def pieces() -> Any:
+    async def parts() -> Any:
         for _ in range(20):
             yield b" " * 60_000
 
-    data = pieces() if chunked else io.BytesIO(b" " * 1_200_000)
-    answer = await client.post("/generate", data=data, headers=JSON)
-    assert await error(answer) == (413, "body_too_large", None)
+    data = parts() if chunked else io.BytesIO(b" " * 1_200_000)
+    response = await client.post("/generate", data=data, headers=JSON)
+    assert await error(response) == (413, "body_too_large", None)
 
 
 @pytest.mark.parametrize(
     ("content_type", "code"),
     [("application/json", "invalid_json"), ("multipart/form-data; boundary=x", "invalid_form")],
 )
-async def test_a_body_of_another_encoding_than_told_is_invalid(
+async def test_a_body_in_another_encoding_is_invalid(
     client: TestClient, caplog: pytest.LogCaptureFixture, content_type: str, code: str
 ) -> None:
     headers = {"Content-Type": content_type, "Content-Encoding": "gzip"}
-    answer = await client.post("/generate", data=b"not gzip", headers=headers)
-    assert await error(answer) == (400, code, None)
+    response = await client.post("/generate", data=b"not gzip", headers=headers)
+    assert await error(response) == (400, code, None)
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(
-    settings: Settings, triton: FakeTriton
-) -> None:
+async def test_a_body_that_stops_is_refused(settings: Settings, triton: FakeTriton) -> None:
     async def halves() -> Any:
         yield b'{"prompt": '
         await asyncio.sleep(60)
 
     impatient = dataclasses.replace(settings, stall_timeout=0.3)
     async with serve(impatient, triton) as client:
-        answer = await client.post("/generate", data=halves(), headers=JSON)
-        assert await error(answer) == (408, "body_too_slow", None)
+        response = await client.post("/generate", data=halves(), headers=JSON)
+        assert await error(response) == (408, "body_too_slow", None)
 
 
-async def test_a_file_is_held_no_longer_than_until_its_song_begins(client: TestClient) -> None:
+async def test_a_file_leaves_memory_when_its_song_begins(client: TestClient) -> None:
     upload = partial(form, file(tone(1)), prompt="piano", duration="300")
     songs = [await client.post("/generate", data=upload()) for _ in range(MAX_FILES + 1)]
     assert {song.status for song in songs} == {200}
@@ -115,16 +113,16 @@ def form(audio: bytes | None, **texts: str) -> FormData:
 
 
 @pytest.mark.parametrize(("output", "samples"), [("whole", 125 * 640), ("new", 75 * 640)])
-async def test_a_song_goes_on_from_a_file(
+async def test_a_song_continues_a_file(
     client: TestClient, triton: FakeTriton, output: str, samples: int
 ) -> None:
     texts = {"prompt": "slow piano", "duration": "2.5", "seed": "3", "output": output}
-    answer = await client.post("/generate", data=form(file(tone(1.01)), **texts))
-    with wave.open(io.BytesIO(await answer.read())) as reader:
+    response = await client.post("/generate", data=form(file(tone(1.01)), **texts))
+    with wave.open(io.BytesIO(await response.read())) as reader:
         assert reader.getnframes() == samples
-    [(song, held)] = triton.heard
-    assert held.audio and held.audio.samples.shape == (1, 32_320)
-    assert (song.seed, song.frames, held.samples) == (3, 125, 125 * 640 - samples)
+    [sent] = triton.requests
+    assert sent.prompt_audio is not None and sent.prompt_audio.shape == (1, 32_320)
+    assert (sent.seed, sent.frames, sent.start) == (3, 125, 125 * 640 - samples)
 
 
 def receipt(song: bytes) -> dict[str, Any]:
@@ -134,17 +132,15 @@ def receipt(song: bytes) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-async def test_a_files_comment_can_be_sent_to_have_it_again(
-    client: TestClient, format: str
-) -> None:
+async def test_the_comment_of_a_file_generates_it_again(client: TestClient, format: str) -> None:
     settings = {"model": "musicgen-stereo-small", "temperature": 0.5, "top_p": 0.9}
-    given = await client.post("/generate", json={**GOOD, **settings, "format": format})
-    song = await given.read()
+    response = await client.post("/generate", json={**GOOD, **settings, "format": format})
+    song = await response.read()
     again = await client.post("/generate", json={**receipt(song), "format": format})
     assert await again.read() == song
 
 
-async def test_the_comment_of_a_song_that_went_on_from_a_file_is_sent_with_that_file(
+async def test_the_comment_of_a_continued_song_needs_its_file(
     client: TestClient,
 ) -> None:
     beginning = file(tone(1.01))
@@ -166,7 +162,7 @@ async def test_the_comment_of_a_song_that_went_on_from_a_file_is_sent_with_that_
         ({"model": "bach"}, (404, "unknown_model", "model")),
     ],
 )
-async def test_a_file_is_read_when_all_else_is_right(
+async def test_the_file_is_decoded_after_all_other_checks(
     client: TestClient, texts: dict[str, str], expected: tuple[int, str, str]
 ) -> None:
     data = form(b"no audio", prompt="slow piano", **texts)
@@ -177,7 +173,7 @@ async def test_a_file_is_read_when_all_else_is_right(
     ("name", "expected"),
     [("prompt", (422, "invalid_field", "prompt")), ("audio", (422, "invalid_field", "audio"))],
 )
-async def test_a_field_that_is_there_twice_is_named(
+async def test_a_field_that_comes_twice_is_named(
     client: TestClient, name: str, expected: tuple[int, str, str]
 ) -> None:
     data = form(file(tone(1)), prompt="slow piano")
@@ -185,7 +181,7 @@ async def test_a_field_that_is_there_twice_is_named(
     assert await error(await client.post("/generate", data=data)) == expected
 
 
-async def test_a_form_of_too_many_parts_is_told(client: TestClient) -> None:
+async def test_a_form_with_too_many_parts_is_refused(client: TestClient) -> None:
     data = form(file(tone(1)), **{f"field-{number}": "" for number in range(MAX_PARTS)})
     assert await error(await client.post("/generate", data=data)) == (400, "invalid_form", None)
 
@@ -207,7 +203,7 @@ async def test_a_form_of_too_many_parts_is_told(client: TestClient) -> None:
     ],
     ids=lambda value: value[1] if isinstance(value, tuple) else "",
 )
-async def test_a_bad_form_is_named(
+async def test_a_bad_form_is_refused_by_name(
     client: TestClient, audio: bytes | None, texts: dict[str, str], expected: tuple[int, str, Any]
 ) -> None:
     data = form(audio, **{"prompt": "slow piano", "duration": "3", **texts})
@@ -215,7 +211,7 @@ async def test_a_bad_form_is_named(
 
 
 @pytest.mark.parametrize("content_type", ["multipart/form-data", "multipart/form-data; boundary=x"])
-async def test_what_is_no_form_is_told(client: TestClient, content_type: str) -> None:
+async def test_a_body_that_is_no_form_is_refused(client: TestClient, content_type: str) -> None:
     headers = {"Content-Type": content_type}
-    answer = await client.post("/generate", data=b"not a form", headers=headers)
-    assert await error(answer) == (400, "invalid_form", None)
+    response = await client.post("/generate", data=b"not a form", headers=headers)
+    assert await error(response) == (400, "invalid_form", None)

@@ -1,13 +1,13 @@
-"""Which model serves who names none, and that it is kept up."""
+"""The choice of the default model, which is kept loaded, and spellings of names."""
 
 import dataclasses
 
 import pytest
 from aiohttp.test_utils import TestClient
 
-from gateway.default_model import choose
-from gateway.errors import EngineUnavailable, WeightsMissing
+from gateway.default_model import choose, resolve
 from gateway.settings import Settings
+from protocol.errors import EngineUnavailable, UnknownModel, WeightsMissing
 from tests.gateway.conftest import serve
 from tests.gateway.fake_triton import FakeTriton
 from tests.gateway.test_models import until
@@ -26,33 +26,33 @@ HUB = [
         ([], "musicgen-tiny"),
     ],
 )
-def test_the_smallest_cached_model_is_chosen_mono_first(cached: list[str], chosen: str) -> None:
+def test_the_smallest_cached_mono_model_is_chosen(cached: list[str], chosen: str) -> None:
     variants = FakeTriton(*HUB, "musicgen-tiny", cached=tuple(cached)).variants
     assert choose(variants, "") == chosen
 
 
-def test_a_wish_comes_first_in_any_spelling() -> None:
+def test_a_setting_comes_first_in_any_spelling() -> None:
     variants = FakeTriton(*HUB, "musicgen-tiny", cached=("musicgen-small",)).variants
     assert choose(variants, "facebook/musicgen-large-stereo") == "musicgen-stereo-large"
 
 
-def test_a_wish_that_is_not_there_is_named() -> None:
+def test_an_unknown_setting_is_named() -> None:
     with pytest.raises(EngineUnavailable, match="'bach' is not here; set DEFAULT_MODEL to one of"):
         choose(FakeTriton(*HUB).variants, "bach")
 
 
 async def ready(client: TestClient) -> tuple[int, str]:
-    async with client.get("/readyz") as answer:
-        body = await answer.json()
-        return answer.status, body["model"] if answer.status == 200 else body["error"]["code"]
+    async with client.get("/readyz") as response:
+        body = await response.json()
+        return response.status, body["model"] if response.status == 200 else body["error"]["code"]
 
 
 async def until_ready(client: TestClient, expected: tuple[int, str]) -> None:
-    answer: tuple[int, str] | None = None
+    response: tuple[int, str] | None = None
     for _ in range(200):
-        if (answer := await ready(client)) == expected:
+        if (response := await ready(client)) == expected:
             return
-    assert answer == expected
+    assert response == expected
 
 
 @pytest.fixture
@@ -61,7 +61,9 @@ async def up(client: TestClient) -> TestClient:
     return client
 
 
-async def test_it_is_loaded_at_start_and_nothing_else(up: TestClient, triton: FakeTriton) -> None:
+async def test_only_the_default_model_is_loaded_at_start(
+    up: TestClient, triton: FakeTriton
+) -> None:
     assert triton.calls == ["load musicgen-tiny"]
 
 
@@ -78,21 +80,21 @@ async def test_it_is_loaded_again_after_a_restart(up: TestClient, triton: FakeTr
     await until(lambda: triton.calls == ["load musicgen-tiny"] * 2)
 
 
-async def test_it_is_revived_though_nobody_asks(up: TestClient, triton: FakeTriton) -> None:
+async def test_a_dead_stub_is_reloaded_without_a_request(
+    up: TestClient, triton: FakeTriton
+) -> None:
     triton.dead.add("musicgen-tiny")
     await until(lambda: triton.calls[1:] == ["unload musicgen-tiny", "load musicgen-tiny"])
 
 
-async def test_a_failure_shows_until_a_later_try_succeeds(
-    up: TestClient, triton: FakeTriton
-) -> None:
+async def test_a_failure_is_reported_until_it_ends(up: TestClient, triton: FakeTriton) -> None:
     triton.failing["musicgen-tiny"] = WeightsMissing("no weights")
     await until_ready(up, (503, "weights_missing"))
     triton.failing.clear()
     await until_ready(up, (200, "musicgen-tiny"))
 
 
-async def test_where_others_took_its_place_it_stays_away_and_serves_still(
+async def test_a_model_that_made_room_is_ready_and_not_loaded(
     settings: Settings, triton: FakeTriton
 ) -> None:
     async with serve(dataclasses.replace(settings, max_loaded_models=1), triton) as client:
@@ -104,7 +106,7 @@ async def test_where_others_took_its_place_it_stays_away_and_serves_still(
         assert triton.held == {"musicgen", "musicgen-small"}
 
 
-async def test_a_wrong_wish_is_told_and_named_models_are_served(
+async def test_named_models_serve_if_the_setting_is_wrong(
     settings: Settings, triton: FakeTriton
 ) -> None:
     async with serve(dataclasses.replace(settings, default_model="bach"), triton) as client:
@@ -115,7 +117,7 @@ async def test_a_wrong_wish_is_told_and_named_models_are_served(
         assert (await client.post("/generate", json=song)).status == 200
 
 
-async def test_another_serves_once_it_is_there_no_more(up: TestClient, triton: FakeTriton) -> None:
+async def test_another_model_is_chosen_if_it_disappears(up: TestClient, triton: FakeTriton) -> None:
     tiny = triton.variants.pop()
     small = next(variant for variant in triton.variants if variant.name == "musicgen-small")
     triton.variants[triton.variants.index(small)] = dataclasses.replace(small, weights="cached")
@@ -123,3 +125,31 @@ async def test_another_serves_once_it_is_there_no_more(up: TestClient, triton: F
     await until_ready(up, (200, "musicgen-small"))
     song = {"prompt": "slow piano", "duration": 1}
     assert (await up.post("/generate", json=song)).headers["X-Model"] == "musicgen-small"
+
+
+KNOWN = ["musicgen-small", "musicgen-stereo-small", "my-stereo", "musicgen-tiny"]
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name"),
+    [
+        ("musicgen-small", "musicgen-small"),
+        ("facebook/musicgen-small", "musicgen-small"),
+        ("facebook/musicgen-stereo-small", "musicgen-stereo-small"),
+        ("facebook/musicgen-small-stereo", "musicgen-stereo-small"),
+        ("musicgen-small-stereo", "musicgen-stereo-small"),
+        ("my-stereo", "my-stereo"),
+    ],
+)
+def test_every_common_spelling_finds_its_model(spelling: str, name: str) -> None:
+    assert resolve(spelling, KNOWN) == name
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    ["", "facebook/", "small", "MUSICGEN-SMALL", "google/musicgen-small", "my", "\ud800"],
+)
+def test_the_error_of_an_unknown_name_has_all_names(spelling: str) -> None:
+    with pytest.raises(UnknownModel, match=", ".join(sorted(KNOWN))) as raised:
+        resolve(spelling, KNOWN)
+    assert raised.value.field == "model"

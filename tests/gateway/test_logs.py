@@ -1,4 +1,4 @@
-"""What the gateway logs names its request: to people, and to machines."""
+"""Log lines have the id of their request, as text and as JSON."""
 
 import json
 import logging
@@ -24,19 +24,19 @@ def line(format: str, request_id: str | None = None) -> str:
     return copy_context().run(log)
 
 
-def test_people_read_the_request_before_the_message() -> None:
+def test_a_line_of_text_has_the_id_before_the_message() -> None:
     assert line("text", "mine").endswith(" INFO gateway.x mine: it ended")
     assert line("text").endswith(" INFO gateway.x -: it ended")
 
 
-def test_what_is_no_http_is_not_told_as_an_error_of_ours() -> None:
+def test_bad_http_is_not_logged_as_our_error() -> None:
     handler = logs.handler("text")
-    for error, told in ((BadHttpMessage("what?"), False), (ValueError("a bug"), True)):
+    for error, logged in ((BadHttpMessage("what?"), False), (ValueError("a bug"), True)):
         record = logging.makeLogRecord({"exc_info": (type(error), error, None)})
-        assert bool(handler.filter(record)) == told
+        assert bool(handler.filter(record)) == logged
 
 
-def test_machines_read_fields() -> None:
+def test_a_line_of_json_has_fields() -> None:
     mine = json.loads(line("json", "mine"))
     assert mine.pop("time")
     expected = {"level": "INFO", "logger": "gateway.x", "message": "it ended", "key": "ann"}

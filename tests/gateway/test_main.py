@@ -14,8 +14,8 @@ import pytest
 
 from tests.conftest import ROOT, free_ports, until
 
-# The gateway before a Triton that sings a second of music after every so many seconds.
-SINGING = """
+# A gateway whose Triton pauses before each second of audio.
+GATEWAY = """
 import sys
 from gateway.__main__ import run
 from gateway.app import create_app
@@ -41,69 +41,71 @@ def start(**environment: object) -> subprocess.Popen[str]:
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """A port that somebody listens on."""
+    """A port that is in use."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
 
-def test_a_wrong_setting_ends_it_with_one_line() -> None:
+def test_a_wrong_setting_ends_the_gateway_with_one_line() -> None:
     with start(PORT="http") as process:
-        _, said = process.communicate(timeout=30)
+        _, output = process.communicate(timeout=30)
     assert process.returncode == 2
-    assert said == "gateway: PORT='http' is wrong: set it to a whole number from 1 to 65535\n"
+    assert output == "gateway: PORT='http' is wrong: set it to a whole number from 1 to 65535\n"
 
 
-def test_a_taken_port_ends_it_with_one_line(taken: int) -> None:
+def test_a_port_in_use_ends_the_gateway_with_one_line(taken: int) -> None:
     with start(PORT=taken) as process:
-        _, said = process.communicate(timeout=30)
+        _, output = process.communicate(timeout=30)
     assert process.returncode == 2
-    assert said.splitlines()[-1].startswith(f"gateway: HOST=127.0.0.1 PORT={taken} cannot be used")
-    assert "Traceback" not in said
+    assert output.splitlines()[-1].startswith(
+        f"gateway: HOST=127.0.0.1 PORT={taken} cannot be used"
+    )
+    assert "Traceback" not in output
 
 
 def healthy(port: int) -> bool:
-    with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz") as answer:
-        return bool(answer.status == 200)
+    with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz") as response:
+        return bool(response.status == 200)
     return False
 
 
-def test_sigterm_ends_it_in_peace() -> None:
+def test_sigterm_ends_the_gateway_without_errors() -> None:
     [port] = free_ports(1)
     with start(PORT=port) as process:
         until(lambda: healthy(port))
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=5)
+        _, output = process.communicate(timeout=5)
     assert process.returncode == 0
-    assert "Traceback" not in said
+    assert "Traceback" not in output
 
 
 @contextmanager
 def stopped_in_mid_song(
     drain: float, pause: float
 ) -> Iterator[tuple["subprocess.Popen[bytes]", HTTPResponse]]:
-    """The gateway that was told to stop, and the rest of a song of two seconds."""
+    """A gateway that got SIGTERM, and the rest of a song of two seconds."""
     [port] = free_ports(1)
-    command = [sys.executable, "-c", SINGING, str(port), str(drain), str(pause)]
+    command = [sys.executable, "-c", GATEWAY, str(port), str(drain), str(pause)]
     with subprocess.Popen(command, cwd=ROOT) as process:
         until(lambda: healthy(port))
         connection = HTTPConnection("127.0.0.1", port)
         song = b'{"prompt": "jazz", "duration": 2}'
         connection.request("POST", "/generate", song, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
+        response = connection.getresponse()
         process.send_signal(signal.SIGTERM)
-        yield process, answer
+        yield process, response
         process.kill()
         connection.close()
 
 
-def test_a_song_that_ends_in_time_is_whole_when_the_gateway_is_stopped() -> None:
+def test_a_stopping_gateway_completes_songs_that_end_in_time() -> None:
     with stopped_in_mid_song(drain=20, pause=0.5) as (process, song):
         assert len(song.read()) == int(song.headers["Content-Length"])
         assert process.wait(10) == 0
 
 
-def test_a_song_that_does_not_is_broken_off() -> None:
-    with stopped_in_mid_song(drain=2, pause=3) as (process, song):  # and is not waited for twice
+def test_a_stopping_gateway_aborts_other_songs() -> None:
+    with stopped_in_mid_song(drain=2, pause=3) as (process, song):
         assert process.wait(10) == 0
         with pytest.raises(IncompleteRead):
             song.read()

@@ -1,4 +1,4 @@
-"""What is counted, as Prometheus' own parser reads it."""
+"""The gateway's metrics, read by Prometheus' own parser."""
 
 import asyncio
 
@@ -7,9 +7,9 @@ from aiohttp import ClientPayloadError
 from aiohttp.test_utils import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.errors import EngineUnavailable, GatewayError
 from gateway.metrics import Metrics
 from musicgen_engine.metrics import COUNTERS, GAUGES
+from protocol.errors import EngineUnavailable, Internal
 from tests.conftest import ROOT
 from tests.gateway.fake_triton import FakeTriton
 from tests.gateway.test_models import until
@@ -18,22 +18,22 @@ from tests.prometheus import total
 
 
 async def value(client: TestClient, name: str, **labels: str) -> float:
-    """0 where nothing was counted."""
-    answer = await client.get("/metrics")
-    assert answer.status == 200
-    return total(await answer.text(), name, **labels)
+    """The value of a metric; 0 if it was never counted."""
+    response = await client.get("/metrics")
+    assert response.status == 200
+    return total(await response.text(), name, **labels)
 
 
 def test_the_documents_name_every_metric() -> None:
-    told = (ROOT / "docs/http.md").read_text() + (ROOT / "docs/triton.md").read_text()
+    documents = (ROOT / "docs/http.md").read_text() + (ROOT / "docs/triton.md").read_text()
     families = text_string_to_metric_families(Metrics().page().decode())
     gateway = {family.name for family in families}
     engine = {name for name, _ in {**GAUGES, **COUNTERS}.values()}
-    assert gateway and {name for name in gateway | engine if f"`{name}" not in told} == set()
+    assert gateway and {name for name in gateway | engine if f"`{name}" not in documents} == set()
 
 
 async def test_requests_are_counted_by_route_and_status(client: TestClient) -> None:
-    for path in ("/models", "/nothing", "/generations/nobody", "/generations/nobody-else"):
+    for path in ("/models", "/nothing", "/generations/no-song", "/generations/no-other-song"):
         await client.get(path)
     expected = [("/models", "200"), ("none", "404")]
     for route, status in expected:
@@ -42,9 +42,7 @@ async def test_requests_are_counted_by_route_and_status(client: TestClient) -> N
     assert await value(client, "gateway_requests_total", route=route, status="404") == 2
 
 
-async def test_music_its_wait_and_its_resumes_are_counted(
-    client: TestClient, triton: FakeTriton
-) -> None:
+async def test_audio_waits_and_resumes_are_counted(client: TestClient, triton: FakeTriton) -> None:
     triton.cuts = [EngineUnavailable("killed")]
     await (await client.post("/generate", json=GOOD)).read()
     assert await value(client, "gateway_audio_seconds_total", model="musicgen-tiny") == 2.5
@@ -53,30 +51,24 @@ async def test_music_its_wait_and_its_resumes_are_counted(
     assert await value(client, "gateway_songs_in_flight") == 0
 
 
-async def test_what_was_sent_of_a_song_that_breaks_off_is_counted(
-    client: TestClient, triton: FakeTriton
-) -> None:
+async def test_audio_of_an_aborted_song_is_counted(client: TestClient, triton: FakeTriton) -> None:
     triton.cuts = [RuntimeError("a bug")]
-    answer = await client.post("/generate", json=GOOD)
+    response = await client.post("/generate", json=GOOD)
     with pytest.raises(ClientPayloadError):
-        await answer.read()
+        await response.read()
     assert await value(client, "gateway_audio_seconds_total", model="musicgen-tiny") == 1
 
 
-async def test_a_song_that_does_not_come_again_is_no_resume(
-    client: TestClient, triton: FakeTriton
-) -> None:
-    triton.cuts = [EngineUnavailable("killed"), GatewayError("failed")]
+async def test_a_song_that_fails_again_is_no_resume(client: TestClient, triton: FakeTriton) -> None:
+    triton.cuts = [EngineUnavailable("killed"), Internal("failed")]
     triton.chunks = 1
-    answer = await client.post("/generate", json=GOOD)
+    response = await client.post("/generate", json=GOOD)
     with pytest.raises(ClientPayloadError):
-        await answer.read()
+        await response.read()
     assert await value(client, "gateway_resumes_total") == 0
 
 
-async def test_songs_in_flight_are_those_that_somebody_waits_for(
-    client: TestClient, triton: FakeTriton
-) -> None:
+async def test_songs_in_progress_are_counted(client: TestClient, triton: FakeTriton) -> None:
     triton.stuck = True
     song = asyncio.create_task(client.post("/generate", json=GOOD))
     await until(lambda: triton.running)

@@ -1,4 +1,4 @@
-"""The loading policy, on a Triton that loads nothing."""
+"""Loading and unloading of models, with a fake Triton."""
 
 import asyncio
 import dataclasses
@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from gateway.contract import Failed, Loading, Ready
-from gateway.errors import DeadStub, EngineUnavailable, ModelLoading, WeightsMissing
+from gateway.contract import DeadStub, Failed, Loading, Ready
 from gateway.models import Models
 from gateway.settings import Settings
+from protocol.errors import EngineUnavailable, ModelLoading, WeightsMissing
 from tests.gateway.fake_triton import FakeTriton
 
 
@@ -21,8 +21,8 @@ async def models(triton: FakeTriton, settings: Settings) -> AsyncIterator[Models
 
 
 @pytest.fixture
-async def hasty(triton: FakeTriton, settings: Settings) -> AsyncIterator[Models]:
-    """Does not wait long for a model."""
+async def impatient(triton: FakeTriton, settings: Settings) -> AsyncIterator[Models]:
+    """Models with a short LOAD_TIMEOUT."""
     models = Models(triton, dataclasses.replace(settings, load_timeout=0.2))
     yield models
     await models.close()
@@ -52,7 +52,9 @@ async def test_a_loaded_model_is_used_at_once(triton: FakeTriton, models: Models
     assert triton.calls == ["load musicgen-small"]
 
 
-async def test_a_load_outlives_the_waiter_that_began_it(triton: FakeTriton, models: Models) -> None:
+async def test_a_load_outlives_the_request_that_started_it(
+    triton: FakeTriton, models: Models
+) -> None:
     triton.loading["musicgen-small"] = Loading()
     first = asyncio.create_task(touch(models, "musicgen-small"))
     second = asyncio.create_task(touch(models, "musicgen-small"))
@@ -65,7 +67,7 @@ async def test_a_load_outlives_the_waiter_that_began_it(triton: FakeTriton, mode
     assert triton.calls == ["load musicgen-small"]
 
 
-async def test_the_idle_model_used_longest_ago_makes_room(
+async def test_the_least_recently_used_idle_model_is_unloaded(
     triton: FakeTriton, models: Models
 ) -> None:
     await touch(models, "musicgen-tiny", "musicgen-small", "musicgen-tiny", "musicgen-medium")
@@ -79,7 +81,7 @@ async def test_a_model_in_use_is_never_unloaded(triton: FakeTriton, models: Mode
         assert len(await triton.loaded()) == 2
 
 
-async def test_a_model_that_makes_music_for_others_is_never_unloaded(
+async def test_a_model_busy_for_other_clients_is_never_unloaded(
     triton: FakeTriton, models: Models
 ) -> None:
     await touch(models, "musicgen-tiny", "musicgen-small")
@@ -88,13 +90,15 @@ async def test_a_model_that_makes_music_for_others_is_never_unloaded(
     assert await triton.loaded() == {"musicgen-tiny", "musicgen-medium"}
 
 
-async def test_what_others_loaded_counts_and_goes_first(triton: FakeTriton, models: Models) -> None:
+async def test_models_that_others_loaded_are_unloaded_first(
+    triton: FakeTriton, models: Models
+) -> None:
     triton.held |= {"musicgen-medium"}
     await touch(models, "musicgen-tiny", "musicgen-small")
     assert await triton.loaded() == {"musicgen-tiny", "musicgen-small"}
 
 
-async def test_never_more_than_the_limit_are_loaded_whatever_the_crowd(
+async def test_never_more_models_than_the_limit_are_loaded(
     triton: FakeTriton, models: Models
 ) -> None:
     most = 0
@@ -112,9 +116,7 @@ async def test_never_more_than_the_limit_are_loaded_whatever_the_crowd(
     assert most == 2
 
 
-async def test_where_all_are_busy_the_next_waits_for_an_idle_one(
-    triton: FakeTriton, models: Models
-) -> None:
+async def test_a_load_waits_for_an_idle_model(triton: FakeTriton, models: Models) -> None:
     async with models.use("musicgen-tiny"):
         async with models.use("musicgen-small"):
             waiting = asyncio.create_task(touch(models, "musicgen-medium"))
@@ -124,32 +126,32 @@ async def test_where_all_are_busy_the_next_waits_for_an_idle_one(
     assert await triton.loaded() == {"musicgen-tiny", "musicgen-medium"}
 
 
-async def test_where_all_stay_busy_the_next_is_sent_away(triton: FakeTriton, hasty: Models) -> None:
-    async with hasty.use("musicgen-tiny"), hasty.use("musicgen-small"):
+async def test_a_load_fails_if_all_models_stay_busy(triton: FakeTriton, impatient: Models) -> None:
+    async with impatient.use("musicgen-tiny"), impatient.use("musicgen-small"):
         with pytest.raises(ModelLoading):
-            await touch(hasty, "musicgen-medium")
+            await touch(impatient, "musicgen-medium")
     assert await triton.loaded() == {"musicgen-tiny", "musicgen-small"}
 
 
-async def test_a_slow_load_goes_on_when_its_waiters_leave_with_its_progress(
-    triton: FakeTriton, hasty: Models
+async def test_a_slow_load_continues_after_its_timeout(
+    triton: FakeTriton, impatient: Models
 ) -> None:
     triton.loading["musicgen-small"] = Loading(120_000_000, 1_000_000_000)
     with pytest.raises(ModelLoading, match="120 of 1000 MB downloaded"):
-        await touch(hasty, "musicgen-small")
-    assert await hasty.statuses(["musicgen-small"]) == [Loading(120_000_000, 1_000_000_000)]
+        await touch(impatient, "musicgen-small")
+    assert await impatient.statuses(["musicgen-small"]) == [Loading(120_000_000, 1_000_000_000)]
     triton.loading.clear()
-    await touch(hasty, "musicgen-small")
+    await touch(impatient, "musicgen-small")
     assert triton.calls == ["load musicgen-small"]
 
 
-async def test_who_waits_for_room_does_not_hold_up_models_that_have_it(
+async def test_a_load_that_waits_does_not_block_loaded_models(
     triton: FakeTriton, models: Models
 ) -> None:
     async with models.use("musicgen-tiny"), models.use("musicgen-small"):
         waiting = asyncio.create_task(touch(models, "musicgen-medium"))
         await asyncio.sleep(0.05)
-        triton.loading["musicgen-tiny"] = Loading()  # its engine is started again
+        triton.loading["musicgen-tiny"] = Loading()  # its engine restarts
         again = asyncio.create_task(touch(models, "musicgen-tiny"))
         await asyncio.sleep(0.05)
         triton.loading.clear()
@@ -158,21 +160,22 @@ async def test_who_waits_for_room_does_not_hold_up_models_that_have_it(
     await waiting
 
 
-async def test_a_failed_load_is_said_to_all_unloaded_and_remembered(
+async def test_all_requests_get_the_error_of_a_failed_load(
     triton: FakeTriton, models: Models
 ) -> None:
     triton.failing["musicgen-small"] = WeightsMissing("no weights; put them there")
-    answers = await asyncio.gather(
+    errors = await asyncio.gather(
         *(touch(models, "musicgen-small") for _ in range(3)), return_exceptions=True
     )
-    assert [str(answer) for answer in answers] == ["no weights; put them there"] * 3
+    messages = [error.message for error in errors if isinstance(error, WeightsMissing)]
+    assert messages == ["no weights; put them there"] * 3
     assert triton.calls == ["load musicgen-small", "unload musicgen-small"]
     [status] = await models.statuses(["musicgen-small"])
     assert isinstance(status, Failed)
     assert isinstance(status.error, WeightsMissing)
 
 
-async def test_a_failed_model_may_be_asked_for_again(triton: FakeTriton, models: Models) -> None:
+async def test_a_failed_load_can_be_tried_again(triton: FakeTriton, models: Models) -> None:
     triton.failing["musicgen-small"] = EngineUnavailable("the engine keeps dying")
     with pytest.raises(EngineUnavailable):
         await touch(models, "musicgen-small")
@@ -181,7 +184,7 @@ async def test_a_failed_model_may_be_asked_for_again(triton: FakeTriton, models:
     assert await models.statuses(["musicgen-small", "musicgen-tiny"]) == [Ready(), None]
 
 
-async def test_a_dead_stub_is_unloaded_and_loaded_once_for_all(
+async def test_a_dead_stub_is_reloaded_once_for_all_requests(
     triton: FakeTriton, models: Models
 ) -> None:
     await touch(models, "musicgen-small")
@@ -194,14 +197,14 @@ async def test_a_dead_stub_is_unloaded_and_loaded_once_for_all(
     assert triton.calls == ["unload musicgen-small", "load musicgen-small"]
 
 
-async def test_what_a_restart_lost_is_loaded_again(triton: FakeTriton, models: Models) -> None:
+async def test_models_are_loaded_again_after_a_restart(triton: FakeTriton, models: Models) -> None:
     await touch(models, "musicgen-small")
     triton.restart()
     await touch(models, "musicgen-small")
     assert triton.calls == ["load musicgen-small"] * 2
 
 
-async def test_after_a_restart_songs_get_the_places_before_an_idle_model(
+async def test_after_a_restart_models_with_users_come_first(
     triton: FakeTriton, models: Models
 ) -> None:
     async with models.use("musicgen-small"), models.use("musicgen-medium"):
@@ -213,23 +216,25 @@ async def test_after_a_restart_songs_get_the_places_before_an_idle_model(
 
 
 @pytest.mark.parametrize("how", ["dead", "gone"])
-async def test_the_front_is_brought_back_once_for_all(
+async def test_the_front_is_reloaded_once_for_all_requests(
     triton: FakeTriton, models: Models, how: str
 ) -> None:
     triton.dead.add("musicgen") if how == "dead" else triton.held.clear()
-    answers = await asyncio.gather(*(models.catalogue() for _ in range(3)))
-    assert answers == [triton.variants] * 3
+    catalogues = await asyncio.gather(*(models.catalogue() for _ in range(3)))
+    assert catalogues == [triton.variants] * 3
     assert triton.calls == ["unload musicgen", "load musicgen"]
 
 
-async def test_one_place_serves_model_after_model(triton: FakeTriton, settings: Settings) -> None:
+async def test_one_place_serves_one_model_after_another(
+    triton: FakeTriton, settings: Settings
+) -> None:
     models = Models(triton, dataclasses.replace(settings, max_loaded_models=1))
     await asyncio.gather(*(touch(models, variant.name) for variant in triton.variants))
     assert len(await triton.loaded()) == 1
     assert len([call for call in triton.calls if call.startswith("load")]) == 4
 
 
-async def test_an_engine_that_died_is_left_to_its_stub(triton: FakeTriton, models: Models) -> None:
+async def test_a_dead_engine_is_restarted_by_its_stub(triton: FakeTriton, models: Models) -> None:
     await touch(models, "musicgen-small")
     triton.failing["musicgen-small"] = EngineUnavailable("it died; it is started again")
     with pytest.raises(EngineUnavailable, match="started again"):

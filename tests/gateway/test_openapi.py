@@ -1,11 +1,11 @@
-"""openapi.yaml is true: it says what the code says, and schemathesis finds nothing else."""
+"""/openapi.json agrees with the tables and the routes, and schemathesis finds no difference."""
 
-import dataclasses
 import io
 import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import MISSING
 from typing import Any
 
 import numpy as np
@@ -15,33 +15,35 @@ import soundfile
 from hypothesis import settings as examples
 from schemathesis.transport.serialization import Binary
 
-from gateway import song
-from gateway.app import create_app
+from gateway.app import create_app, page_routes
+from gateway.audio.formats import FORMATS
 from gateway.cors import EXPOSED
-from gateway.errors import GatewayError, MethodNotAllowed
-from gateway.formats import FORMATS
 from gateway.openapi import describe
-from gateway.page import page_routes
 from gateway.progress import Job
+from gateway.request import form_fields, json_fields
 from gateway.routes import PUBLIC_PATHS
 from gateway.settings import Settings
+from protocol.errors import ServiceError
+from protocol.fields import Number
+from protocol.request import MAX_PROMPT
 from tests.gateway.conftest import running
 from tests.gateway.fake_triton import FakeTriton
-from tests.gateway.test_errors import kinds
 
 DOCUMENT = describe(300.0)
-SCHEMAS, ANSWERS = DOCUMENT["components"]["schemas"], DOCUMENT["components"]["responses"]
+SCHEMAS, RESPONSES = DOCUMENT["components"]["schemas"], DOCUMENT["components"]["responses"]
 OPERATIONS = {
     (method.upper(), path): operation
     for path, operations in DOCUMENT["paths"].items()
     for method, operation in operations.items()
 }
-MADE = OPERATIONS["POST", "/generate"]["responses"]["200"]
+CREATED = OPERATIONS["POST", "/generate"]["responses"]["200"]
 FIELDS: dict[str, Any] = SCHEMAS["Song"]["properties"]
 FORM: dict[str, Any] = SCHEMAS["Continuation"]["properties"]
+JSON_TABLE, FORM_TABLE = json_fields(300.0), form_fields(300.0)
+HTTP_ERRORS = [kind for kind in ServiceError.codes.values() if kind.status is not None]
 
 
-def test_it_has_the_applications_routes(settings: Settings) -> None:
+def test_it_has_all_routes(settings: Settings) -> None:
     page = {route.path for route in page_routes(settings.web)}
     routes = {
         (route.method, route.resource.canonical)
@@ -51,73 +53,81 @@ def test_it_has_the_applications_routes(settings: Settings) -> None:
     assert routes == OPERATIONS.keys()
 
 
-def test_it_tells_what_needs_no_key() -> None:
-    told = {path for (_, path), operation in OPERATIONS.items() if operation.get("security") == []}
-    assert told == set(PUBLIC_PATHS)
+def test_it_says_which_paths_need_no_key() -> None:
+    public = {
+        path for (_, path), operation in OPERATIONS.items() if operation.get("security") == []
+    }
+    assert public == set(PUBLIC_PATHS)
 
 
 def test_it_has_the_fields_of_a_song() -> None:
-    assert FIELDS.keys() == set(song.FIELDS)
-    assert FORM.keys() == {*song.FIELDS, "output", "audio"}
+    assert FIELDS.keys() == JSON_TABLE.keys()
+    assert FORM.keys() == FORM_TABLE.keys() == {*JSON_TABLE, "output", "audio"}
     assert all(FORM[name] == FIELDS[name] for name in FIELDS if name != "duration")
+    assert SCHEMAS["Song"]["required"] == ["prompt"]
+    assert SCHEMAS["Continuation"]["required"] == ["prompt", "audio"]
+    assert all(field["description"] for field in FORM.values())
 
 
-@pytest.mark.parametrize("name", song.NUMBERS)
-def test_it_has_the_ranges_of_numbers(name: str) -> None:
-    told, limits = FIELDS[name], song.NUMBERS[name]
-    if name == "temperature":
-        assert told["anyOf"][0] == {"const": limits.low}
-        assert told["anyOf"][1] == {"minimum": song.COLDEST, "maximum": limits.high}
-    else:
-        assert (told["minimum"], told["maximum"]) == limits
-    assert told["type"] == ("integer" if limits.whole else "number")
+def test_it_has_the_ranges_of_numbers() -> None:
+    numbers = {
+        name: field.row for name, field in JSON_TABLE.items() if isinstance(field.row, Number)
+    }
+    assert numbers.keys() >= {"seed", "temperature", "top_k", "top_p", "cfg_coef"}
+    for name, row in numbers.items():
+        schema = FIELDS[name]
+        if name == "temperature":
+            assert schema["anyOf"] == [{"const": 0}, {"minimum": 0.01, "maximum": 100}]
+        else:
+            assert (schema["minimum"], schema["maximum"]) == (row.low, row.high)
+        assert schema["type"] == ("integer" if row.whole else "number")
 
 
 def test_it_has_the_other_limits() -> None:
-    assert FIELDS["prompt"]["maxLength"] == song.MAX_PROMPT
+    assert FIELDS["prompt"]["maxLength"] == MAX_PROMPT
     assert tuple(FIELDS["format"]["enum"]) == tuple(FORMATS)
-    assert tuple(FORM["output"]["enum"]) == song.OUTPUTS
-    assert MADE["content"].keys() == {
-        new(1, 32_000, 1, {}).content_type for new in FORMATS.values()
-    }
+    assert FORM["output"]["enum"] == ["whole", "new"]
+    encoders = [new(1, 32_000, 1, {}) for new in FORMATS.values()]
+    assert CREATED["content"].keys() == {encoder.content_type for encoder in encoders}
 
 
 def test_it_has_the_defaults() -> None:
     defaults = {
-        field.name: field.default
-        for field in dataclasses.fields(song.Song)
-        if field.default not in (dataclasses.MISSING, None)
+        name: field.default
+        for name, field in FORM_TABLE.items()
+        if field.default not in (MISSING, None)
     }
-    defaults |= {"duration": song.DEFAULT_DURATION}
-    assert {name: told["default"] for name, told in FIELDS.items() if "default" in told} == defaults
-    assert FORM["output"]["default"] == song.OUTPUTS[0]
+    assert defaults["duration"] == 30 and defaults["output"] == "whole"
+    assert {
+        name: field["default"] for name, field in FORM.items() if "default" in field
+    } == defaults
 
 
-@pytest.mark.parametrize("kind", kinds(GatewayError))
-def test_it_has_every_error(kind: type[GatewayError]) -> None:
-    if "code" in vars(kind) and kind is not MethodNotAllowed:
-        answer = ANSWERS[str(kind.status)]
-        assert f"`{kind.code}`" in answer["description"]
-        assert ("Retry-After" in answer["headers"]) == (kind.retry_after is not None)
+@pytest.mark.parametrize("kind", HTTP_ERRORS)
+def test_it_has_every_error(kind: type[ServiceError]) -> None:
+    if kind.code != "method_not_allowed":
+        response = RESPONSES[str(kind.status)]
+        assert f"`{kind.code}`" in response["description"]
+        assert ("Retry-After" in response["headers"]) == (kind.default_retry_after is not None)
 
 
 def test_it_has_no_other_errors() -> None:
-    codes = {kind.code for kind in kinds(GatewayError) if "code" in vars(kind)}
+    codes = {kind.code for kind in HTTP_ERRORS}
     assert set(SCHEMAS["Reason"]["properties"]["code"]["enum"]) == codes
-    assert set(ANSWERS) == {str(kind.status) for kind in kinds(GatewayError)} - {"405"}
+    assert set(RESPONSES) == {str(kind.status) for kind in HTTP_ERRORS} - {"405"}
 
 
-def test_it_has_what_is_told_of_progress() -> None:
+def test_it_has_the_fields_of_progress() -> None:
     assert SCHEMAS["Progress"]["properties"].keys() == {*Job("tiny", 50).snapshot(), "download"}
 
 
-def test_other_origins_pages_see_the_headers_that_it_tells_of() -> None:
-    told = {name for answer in (MADE, ANSWERS["429"]) for name in answer["headers"]}
-    assert set(EXPOSED) == told - {"Content-Length"}  # which they see anyway
+def test_cors_exposes_the_headers_that_it_has() -> None:
+    headers = {name for response in (CREATED, RESPONSES["429"]) for name in response["headers"]}
+    assert set(EXPOSED) == headers - {"Content-Length"}  # which is always exposed
 
 
 def beginning() -> bytes:
-    """The shortest that a song can go on from."""
+    """The shortest file that a song can continue."""
     file = io.BytesIO()
     soundfile.write(file, 0.5 * np.sin(np.arange(640) / 10), 32_000, format="WAV")
     return file.getvalue()
@@ -128,27 +138,29 @@ api = schemathesis.openapi.from_dict(describe(1.0))
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """Of a gateway whose songs are short, so that there can be many."""
-    with running(Settings(max_duration=1.0, poll_interval=0.01), FakeTriton("musicgen-tiny")) as it:
+    """The address of a gateway whose songs are short."""
+    with running(
+        Settings(max_duration=1.0, poll_interval=0.01), FakeTriton("musicgen-tiny")
+    ) as url:
         while True:
             try:
-                urllib.request.urlopen(f"{it}/readyz").close()
+                urllib.request.urlopen(f"{url}/readyz").close()
             except urllib.error.HTTPError as error:
                 error.close()
                 continue
-            yield it
+            yield url
             return
 
 
-def test_it_is_served_with_this_services_longest_duration(address: str) -> None:
-    with urllib.request.urlopen(f"{address}/openapi.json") as answer:
-        assert json.load(answer) == json.loads(json.dumps(describe(1.0)))
+def test_it_is_served_with_the_services_longest_duration(address: str) -> None:
+    with urllib.request.urlopen(f"{address}/openapi.json") as response:
+        assert json.load(response) == json.loads(json.dumps(describe(1.0)))
 
 
 @api.parametrize()
 @examples(max_examples=30, deadline=None, derandomize=True, database=None)
 def test_schemathesis_finds_nothing(address: str, case: schemathesis.Case) -> None:
     form = case.body if isinstance(case.body, dict) else {}
-    if isinstance(form.get("audio"), Binary):  # in all that it draws there is no music
+    if isinstance(form.get("audio"), Binary):  # its random bytes are no audio
         form["audio"] = Binary(beginning())
     case.call_and_validate(base_url=address)

@@ -1,4 +1,4 @@
-"""The HTTP API over real sockets, in front of a Triton that sings one note."""
+"""The HTTP API over real sockets, in front of a fake Triton."""
 
 import asyncio
 import dataclasses
@@ -14,10 +14,17 @@ import pytest
 from aiohttp import ClientPayloadError
 from aiohttp.test_utils import TestClient
 
+from gateway.audio.formats import FORMATS
 from gateway.contract import Loading
-from gateway.errors import EngineUnavailable, GatewayError, InvalidField, QueueFull, WeightsMissing
-from gateway.formats import FORMATS
 from gateway.settings import Settings
+from protocol.errors import (
+    EngineUnavailable,
+    Internal,
+    InvalidField,
+    QueueFull,
+    ServiceError,
+    WeightsMissing,
+)
 from tests.gateway.conftest import serve
 from tests.gateway.fake_triton import FakeTriton
 from tests.gateway.test_models import until
@@ -26,46 +33,46 @@ GOOD = {"prompt": "slow piano", "duration": 2.5}
 JSON = {"Content-Type": "application/json"}
 
 
-async def error(answer: Any) -> tuple[int, str, str | None]:
+async def error(response: Any) -> tuple[int, str, str | None]:
     """Status, code and field; the shape is always the same."""
-    body = await answer.json()
+    body = await response.json()
     assert set(body) == {"error"}
     assert set(body["error"]) == {"code", "message", "field"}
     assert body["error"]["message"]
-    return answer.status, body["error"]["code"], body["error"]["field"]
+    return response.status, body["error"]["code"], body["error"]["field"]
 
 
 @pytest.mark.parametrize(("model", "channels"), [("musicgen-small", 1), ("small-stereo", 2)])
-async def test_a_song_is_a_whole_wav(client: TestClient, model: str, channels: int) -> None:
+async def test_a_song_is_a_complete_wav(client: TestClient, model: str, channels: int) -> None:
     name = model if channels == 1 else f"facebook/musicgen-{model}"
-    answer = await client.post("/generate", json={**GOOD, "model": name, "seed": 7})
-    body = await answer.read()
-    assert (answer.status, answer.content_type) == (200, "audio/wav")
-    assert int(answer.headers["Content-Length"]) == len(body)
-    assert answer.headers["X-Seed"] == "7"
-    assert answer.headers["X-Model"].startswith("musicgen-")
-    assert answer.headers["X-Revision"] == "0123456789ab"
-    assert "slow-piano.wav" in answer.headers["Content-Disposition"]
+    response = await client.post("/generate", json={**GOOD, "model": name, "seed": 7})
+    body = await response.read()
+    assert (response.status, response.content_type) == (200, "audio/wav")
+    assert int(response.headers["Content-Length"]) == len(body)
+    assert response.headers["X-Seed"] == "7"
+    assert response.headers["X-Model"].startswith("musicgen-")
+    assert response.headers["X-Revision"] == "0123456789ab"
+    assert "slow-piano.wav" in response.headers["Content-Disposition"]
     with wave.open(io.BytesIO(body)) as reader:
         assert reader.getparams()[:4] == (channels, 2, 32_000, 125 * 640)
-        heard = np.frombuffer(reader.readframes(80_000), "<i2").reshape(-1, channels)
+        decoded = np.frombuffer(reader.readframes(80_000), "<i2").reshape(-1, channels)
     assert np.array_equal(
-        heard,
+        decoded,
         np.rint(np.repeat(np.arange(125) / 20_000, 640)[:, None] * 32_767).repeat(channels, axis=1),
     )
 
 
-async def test_the_default_model_serves_who_names_none(client: TestClient) -> None:
-    answer = await client.post("/generate", json=GOOD)
-    assert answer.headers["X-Model"] == "musicgen-tiny"
+async def test_a_request_without_a_model_gets_the_default(client: TestClient) -> None:
+    response = await client.post("/generate", json=GOOD)
+    assert response.headers["X-Model"] == "musicgen-tiny"
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
-async def test_a_wrong_method_is_told_the_right_one(client: TestClient, method: str) -> None:
-    answer = await client.request(method, "/generate")
-    assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+async def test_a_wrong_method_gets_the_allowed_ones(client: TestClient, method: str) -> None:
+    response = await client.request(method, "/generate")
+    assert (response.status, response.headers["Allow"]) == (405, "POST")
     if method != "HEAD":
-        assert (await error(answer))[1] == "method_not_allowed"
+        assert (await error(response))[1] == "method_not_allowed"
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -83,7 +90,7 @@ async def test_get_and_head_agree(client: TestClient, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/nothing"])
-async def test_every_answer_is_guarded(client: TestClient, path: str) -> None:
+async def test_every_response_has_security_headers(client: TestClient, path: str) -> None:
     headers = (await client.get(path)).headers
     policy = headers["Content-Security-Policy"]
     assert "default-src 'self'" in policy and "frame-ancestors 'none'" in policy
@@ -96,7 +103,7 @@ async def test_every_answer_is_guarded(client: TestClient, path: str) -> None:
     assert "aiohttp" not in headers["Server"]
 
 
-async def test_models_tell_their_state(client: TestClient, triton: FakeTriton) -> None:
+async def test_models_are_listed_with_their_states(client: TestClient, triton: FakeTriton) -> None:
     await until(lambda: "musicgen-tiny" in triton.held)
     triton.failing["musicgen-small"] = WeightsMissing("no weights")
     await client.post("/generate", json={**GOOD, "model": "musicgen-small"})
@@ -124,67 +131,68 @@ async def test_models_tell_their_state(client: TestClient, triton: FakeTriton) -
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("error_of_engine", "expected"),
     [
         (QueueFull("full"), (429, "queue_full", None)),
         (InvalidField("prompt: no", "prompt"), (422, "invalid_field", "prompt")),
         (EngineUnavailable("died"), (503, "engine_unavailable", None)),
-        (GatewayError("failed"), (500, "internal", None)),
+        (Internal("failed"), (500, "internal", None)),
     ],
 )
-async def test_the_engines_errors_reach_the_caller(
-    client: TestClient, triton: FakeTriton, told: GatewayError, expected: tuple[int, str, None]
+async def test_errors_of_the_engine_reach_the_client(
+    client: TestClient, triton: FakeTriton, error_of_engine: ServiceError, expected: Any
 ) -> None:
-    triton.song_error = told
-    answer = await client.post("/generate", json=GOOD)
-    assert await error(answer) == expected
-    assert ("Retry-After" in answer.headers) == (answer.status in (429, 503))
+    triton.song_error = error_of_engine
+    response = await client.post("/generate", json=GOOD)
+    assert await error(response) == expected
+    assert ("Retry-After" in response.headers) == (response.status in (429, 503))
 
 
 @pytest.mark.parametrize(
-    ("message", "seconds"), [("full; ask again in 36 s", "36"), ("full", "10")]
+    ("queue_full", "seconds"),
+    [(QueueFull("full", retry_after=36), "36"), (QueueFull("full"), "10")],
 )
-async def test_a_full_queue_says_when_to_come_back(
-    client: TestClient, triton: FakeTriton, message: str, seconds: str
+async def test_a_full_queue_says_when_to_try_again(
+    client: TestClient, triton: FakeTriton, queue_full: QueueFull, seconds: str
 ) -> None:
-    triton.song_error = QueueFull(message)
-    answer = await client.post("/generate", json=GOOD)
-    assert (answer.status, answer.headers["Retry-After"]) == (429, seconds)
+    triton.song_error = queue_full
+    response = await client.post("/generate", json=GOOD)
+    assert (response.status, response.headers["Retry-After"]) == (429, seconds)
 
 
-async def test_missing_weights_are_told(client: TestClient, triton: FakeTriton) -> None:
+async def test_missing_weights_are_reported(client: TestClient, triton: FakeTriton) -> None:
     triton.failing["musicgen-small"] = WeightsMissing("no weights")
-    answer = await client.post("/generate", json={**GOOD, "model": "musicgen-small"})
-    assert await error(answer) == (503, "weights_missing", None)
-    assert int(answer.headers["Retry-After"]) > 0
+    response = await client.post("/generate", json={**GOOD, "model": "musicgen-small"})
+    assert await error(response) == (503, "weights_missing", None)
+    assert int(response.headers["Retry-After"]) > 0
 
 
-async def test_no_triton_is_told(client: TestClient, triton: FakeTriton) -> None:
+async def test_a_triton_that_is_down_is_reported(client: TestClient, triton: FakeTriton) -> None:
     triton.down = True
-    answer = await client.post("/generate", json=GOOD)
-    assert await error(answer) == (503, "triton_unavailable", None)
+    response = await client.post("/generate", json=GOOD)
+    assert await error(response) == (503, "triton_unavailable", None)
     assert (await client.get("/healthz")).status == 200
 
 
-@pytest.mark.parametrize("failure", [GatewayError("failed"), RuntimeError("a bug")])
+@pytest.mark.parametrize("failure", [Internal("failed"), RuntimeError("a bug")])
 @pytest.mark.parametrize("format", FORMATS)
-async def test_an_error_in_mid_song_breaks_off_what_would_look_whole(
+async def test_an_error_in_mid_song_aborts_the_connection(
     client: TestClient, triton: FakeTriton, format: str, failure: Exception
 ) -> None:
     triton.cuts = [failure]
-    answer = await client.post("/generate", json={**GOOD, "format": format})
-    assert answer.status == 200
+    response = await client.post("/generate", json={**GOOD, "format": format})
+    assert response.status == 200
     with pytest.raises(ClientPayloadError):
-        await answer.read()
+        await response.read()
     assert triton.running == 0
 
 
 @pytest.mark.parametrize("fails", [True, False])
 @pytest.mark.parametrize("format", FORMATS)
-async def test_to_http_1_0_too_what_breaks_off_does_not_look_whole(
+async def test_an_error_in_mid_song_resets_http_1_0(
     client: TestClient, triton: FakeTriton, format: str, fails: bool
 ) -> None:
-    """There the end of a song is that of its connection."""
+    """In HTTP/1.0 an orderly close of the connection is the end of the song."""
     if fails:
         triton.cuts = [RuntimeError("a bug")]
     body = json.dumps({**GOOD, "format": format}).encode()
@@ -202,33 +210,35 @@ async def test_to_http_1_0_too_what_breaks_off_does_not_look_whole(
     writer.close()
 
 
-async def test_a_client_that_stops_reading_is_left(settings: Settings, triton: FakeTriton) -> None:
+async def test_a_client_that_stops_reading_is_disconnected(
+    settings: Settings, triton: FakeTriton
+) -> None:
     impatient = dataclasses.replace(settings, stall_timeout=0.3)
     async with serve(impatient, triton) as client:
-        answer = await client.post("/generate", json={**GOOD, "duration": 300})
+        response = await client.post("/generate", json={**GOOD, "duration": 300})
         await until(lambda: not triton.running)
-        answer.close()
+        response.close()
 
 
-async def test_a_song_of_another_length_breaks_off(client: TestClient, triton: FakeTriton) -> None:
+async def test_a_song_of_another_length_is_aborted(client: TestClient, triton: FakeTriton) -> None:
     triton.chunks = 2
-    answer = await client.post("/generate", json=GOOD)
+    response = await client.post("/generate", json=GOOD)
     with pytest.raises(ClientPayloadError):
-        await answer.read()
+        await response.read()
 
 
 @pytest.mark.parametrize("format", FORMATS)
-async def test_a_song_comes_while_it_is_made(
+async def test_a_song_is_sent_while_it_is_generated(
     client: TestClient, triton: FakeTriton, format: str
 ) -> None:
     triton.pause = 0.1
-    answer = await client.post("/generate", json={**GOOD, "duration": 10, "format": format})
-    assert answer.content_type.startswith("audio/")
-    assert f'.{format}"' in answer.headers["Content-Disposition"]
+    response = await client.post("/generate", json={**GOOD, "duration": 10, "format": format})
+    assert response.content_type.startswith("audio/")
+    assert f'.{format}"' in response.headers["Content-Disposition"]
     assert triton.running
-    await answer.content.read(1)
+    await response.content.read(1)
     assert triton.running
-    await answer.read()
+    await response.read()
     assert not triton.running
 
 
@@ -239,10 +249,10 @@ async def test_the_same_seed_gives_the_same_bytes(
     body = {**GOOD, "seed": 3, "format": format}
     first, second = [await (await client.post("/generate", json=body)).read() for _ in range(2)]
     assert first == second
-    assert [song.seed for song, _ in triton.heard] == [3, 3]
+    assert [request.seed for request in triton.requests] == [3, 3]
 
 
-async def test_a_model_that_falls_silent_and_does_not_answer_is_told(
+async def test_a_silent_triton_that_is_down_is_reported(
     settings: Settings, triton: FakeTriton
 ) -> None:
     triton.stuck = True
@@ -259,29 +269,29 @@ async def test_a_song_that_takes_too_long_is_cancelled(
 ) -> None:
     triton.stuck = True
     async with serve(dataclasses.replace(settings, generate_timeout=0.35), triton) as client:
-        answer = await client.post("/generate", json={**GOOD, "duration": 30})
-        assert await error(answer) == (504, "too_slow", None)
+        response = await client.post("/generate", json={**GOOD, "duration": 30})
+        assert await error(response) == (504, "too_slow", None)
     assert triton.running == 0
 
 
-async def test_a_client_that_goes_away_cancels_its_song(
+async def test_a_client_that_disconnects_cancels_its_song(
     client: TestClient, triton: FakeTriton
 ) -> None:
     triton.pause = 0.1
     song = asyncio.create_task(client.post("/generate", json={**GOOD, "duration": 30}))
     await until(lambda: triton.running)
-    gone = time.monotonic()
+    disconnected = time.monotonic()
     song.cancel()
     await until(lambda: not triton.running)
-    assert time.monotonic() - gone < 1
+    assert time.monotonic() - disconnected < 1
 
 
-async def test_the_log_has_a_line_for_each_request_and_no_prompt(
+async def test_the_log_has_each_request_and_no_prompt(
     client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    answer = await client.post("/generate", json={**GOOD, "prompt": "secret"})
-    await answer.read()
+    response = await client.post("/generate", json={**GOOD, "prompt": "secret"})
+    await response.read()
     await client.post("/generate", json={"prompt": ["secret"]})
     records = [record for record in caplog.records if record.name == "gateway.middleware"]
     lines = [record.getMessage() for record in records]

@@ -1,4 +1,4 @@
-"""A wrong setting is one line that says what to do."""
+"""Settings from variables; the error of a wrong one is one line with its remedy."""
 
 import re
 from pathlib import Path
@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from gateway.access import read_keys
-from gateway.settings import Settings, SettingsError
+from gateway.settings import Settings
+from protocol.settings import SettingsError
 
 
-def test_nothing_set_means_the_defaults() -> None:
+def test_no_variables_mean_the_defaults() -> None:
     assert Settings.from_environment({}) == Settings()
 
 
@@ -67,19 +68,19 @@ def test_every_variable_is_read() -> None:
         *[("CORS_ORIGINS", value) for value in ("* https://music.example", "https://*.example")],
     ],
 )
-def test_a_wrong_value_is_named_with_variable_and_remedy(name: str, value: str) -> None:
+def test_the_error_names_variable_value_and_remedy(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(f"{name}='{value}' is wrong: set it to ")):
         Settings.from_environment({name: value})
 
 
 @pytest.mark.parametrize("value", ["fifteen_letters", "sixteen letters.", "sixteen=letters:"])
-def test_a_wrong_admin_key_is_not_told(value: str) -> None:
+def test_the_error_shows_no_admin_key(value: str) -> None:
     with pytest.raises(SettingsError, match=r"^TRITON_ADMIN_KEY is wrong: set it to 16 ") as raised:
         Settings.from_environment({"TRITON_ADMIN_KEY": value})
     assert value not in str(raised.value)
 
 
-def test_keys_may_lie_in_a_file(tmp_path: Path) -> None:
+def test_keys_are_read_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("# ours\nann:0123456789abcdef\nfedcba9876543210\n")
     settings = Settings.from_environment({"API_KEYS_FILE": str(file)})
@@ -89,13 +90,15 @@ def test_keys_may_lie_in_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "set it to a text file that I may read"),
-        (b"\xff\xfe", "set it to a text file that I may read"),
-        (b"# nobody yet", "there is no key in it"),
+        (None, "set it to a text file that the service may read"),
+        (b"\xff\xfe", "set it to a text file that the service may read"),
+        (b"# empty", "there is no key in it"),
         (b"0123456789abcdef\nsecret", "key 2 is wrong"),
     ],
 )
-def test_a_wrong_file_of_keys_is_named(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_the_error_names_a_wrong_file_of_keys(
+    tmp_path: Path, content: bytes | None, message: str
+) -> None:
     file = tmp_path / "keys"
     if content is not None:
         file.write_bytes(content)
@@ -104,13 +107,13 @@ def test_a_wrong_file_of_keys_is_named(tmp_path: Path, content: bytes | None, me
     assert "secret" not in str(it.value)
 
 
-def test_a_wrong_list_of_keys_is_not_told() -> None:
+def test_the_error_shows_no_key() -> None:
     with pytest.raises(SettingsError, match=r"^API_KEYS is wrong: key 1 is wrong; give KEY") as it:
         Settings.from_environment({"API_KEYS": "secret"})
     assert "secret" not in str(it.value)
 
 
-def test_keys_come_from_one_place() -> None:
+def test_keys_in_two_variables_are_refused() -> None:
     with pytest.raises(SettingsError, match="API_KEYS and API_KEYS_FILE are both set"):
         Settings.from_environment({"API_KEYS": "0123456789abcdef", "API_KEYS_FILE": "/keys"})
 
@@ -125,5 +128,5 @@ def test_keys_come_from_one_place() -> None:
         ("2001:db8::1", "[2001:db8::1]"),
     ],
 )
-def test_the_address_shown_is_one_a_browser_takes(host: str, shown: str) -> None:
+def test_the_address_for_people_works_in_a_browser(host: str, shown: str) -> None:
     assert Settings(host).url == f"http://{shown}:8001"

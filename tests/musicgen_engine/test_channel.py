@@ -2,23 +2,133 @@
 
 import threading
 import time
+from dataclasses import fields
 from multiprocessing import Pipe
+from typing import Any
+
+import numpy as np
+import pytest
 
 from musicgen_engine.channel import Channel
+from musicgen_engine.messages import (
+    TYPES,
+    Cancel,
+    Chunk,
+    Done,
+    EngineReport,
+    Failed,
+    Failure,
+    Generating,
+    Loading,
+    MetricsReport,
+    Queued,
+    Ready,
+    SequenceReport,
+    Submit,
+)
+from protocol.errors import QueueFull
+from protocol.request import GenerationRequest
 
-LARGE = bytes(10_000_000)  # which no buffer between two processes takes
+FAILED = Failed.of(QueueFull("no place; ask again", retry_after=7))
+READY = Ready("0123456789ab", "cuda:0", "float16", "eager", "fast fails", 8, 2, 8, 32_000)
+FULL = GenerationRequest(
+    prompt="🎹 \0 ピアノ",
+    frames=300,
+    seed=2**63 - 1,
+    temperature=0.1,
+    codes=np.arange(12, dtype=np.int32).reshape(4, 3),
+    start=641,
+    revision="0123456789ab",
+)
+CONTINUED = GenerationRequest("", 300, 0, prompt_audio=np.linspace(-1, 1, 8, dtype="f4")[None])
+EMPTY = GenerationRequest("", 1, 0, codes=np.zeros((4, 0), np.int32))
+AUDIO = np.random.default_rng(0).standard_normal((2, 640), np.float32)
+CODES = np.random.default_rng(1).integers(0, 2048, (8, 25), np.int32)
+MESSAGES = [
+    Submit(1, "a name", FULL),
+    Submit(2, "", CONTINUED),
+    Submit(3, "", EMPTY),
+    Cancel(2**40),
+    EngineReport(Loading(), 0, 0),
+    EngineReport(Loading(7, 10), 1, 0),
+    EngineReport(READY, 1, 2),
+    EngineReport(FAILED, 0, 0),
+    MetricsReport({"steps": 3.0, "step_seconds": 0.123}),
+    SequenceReport(1, Queued(3)),
+    SequenceReport(1, Loading(1, None)),
+    SequenceReport(1, Generating(3, 300)),
+    SequenceReport(1, Done(300, 300)),
+    Chunk(1, AUDIO, CODES, "abc", Generating(25, 300), last=False),
+    Chunk(1, AUDIO[:, :0], CODES, "abc", Generating(25, 300), last=False),
+    Chunk(1, AUDIO, CODES[:, :0], "abc", Done(300, 300), last=True),
+    Chunk(1, AUDIO[:, ::2], CODES[::2, 1:], "abc", Done(300, 300), last=True),
+    Failure(1, FAILED),
+]
 
 
-def test_it_is_not_closed_in_the_midst_of_a_message() -> None:
+def assert_same(one: Any, other: Any) -> None:
+    assert type(one) is type(other)
+    if type(one) in TYPES.values():
+        for field in fields(one):
+            assert_same(getattr(one, field.name), getattr(other, field.name))
+    elif isinstance(one, np.ndarray):
+        assert (one.dtype, one.shape) == (other.dtype, other.shape)
+        assert np.array_equal(one, other)
+    else:
+        assert one == other
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_a_message_arrives_as_it_was_sent(message: Any) -> None:
+    ours, theirs = map(Channel, Pipe())
+    ours.send(message)
+    assert_same(theirs.receive(), message)
+
+
+def test_messages_arrive_in_order() -> None:
+    ours, theirs = map(Channel, Pipe())
+    for message in MESSAGES:
+        ours.send(message)
+    for message in MESSAGES:
+        assert_same(theirs.receive(), message)
+
+
+def test_every_type_of_message_is_tried_here() -> None:
+    tried = {type(message) for message in MESSAGES}
+    parts = {
+        type(getattr(message, field.name)) for message in MESSAGES for field in fields(message)
+    }
+    assert {*TYPES.values()} <= tried | parts
+
+
+def test_the_other_ends_death_is_an_end_of_file() -> None:
+    ours, theirs = map(Channel, Pipe())
+    theirs.close()
+    with pytest.raises(EOFError):
+        ours.receive()
+    with pytest.raises(OSError, match="Broken pipe"):
+        ours.send(Cancel(1))
+
+
+def test_silence_is_seen_after_its_time() -> None:
+    ours, theirs = map(Channel, Pipe())
+    assert ours.silent_for(0.01)
+    theirs.send(Cancel(1))
+    assert not ours.silent_for(20)
+
+
+def test_it_does_not_close_in_the_middle_of_a_message() -> None:
     ours, theirs = Pipe()
     channel, other = Channel(ours), Channel(theirs)
-    sender = threading.Thread(target=channel.send, args=({"kind": "song"}, LARGE), daemon=True)
+    audio = np.zeros((1, 2_500_000), np.float32)  # more than any buffer between two processes
+    large = Chunk(1, audio, CODES, "abc", Done(300, 300), last=True)
+    sender = threading.Thread(target=channel.send, args=(large,), daemon=True)
     closer = threading.Thread(target=channel.close, daemon=True)
     sender.start()
     assert not other.silent_for(20)
     closer.start()
     time.sleep(0.2)
     assert not ours.closed
-    assert other.receive() == ({"kind": "song"}, LARGE)
+    assert_same(other.receive(), large)
     closer.join(20)
     assert ours.closed

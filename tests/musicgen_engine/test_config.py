@@ -1,41 +1,40 @@
-"""What config.pbtxt says of a model's place is taken, or refused by name."""
+"""The parameters of config.pbtxt are read, or refused by name."""
 
 import json
 import re
 from dataclasses import asdict, fields
-from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
+from tritonclient.grpc import model_config_pb2
 
-from musicgen_engine.config import OTHERS, Placement
+from musicgen_engine.config import DESCRIPTIVE, ModelConfig
+from musicgen_engine.model.backend_loader import BACKENDS
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).parents[2]
 
-
-def test_nothing_said_is_the_default() -> None:
-    assert Placement.of({}) == Placement("auto", "auto", 0.5, True)
+def test_an_absent_parameter_means_its_default() -> None:
+    assert ModelConfig.parse({}) == ModelConfig("auto", "auto", 0.5, "auto")
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:15"])
 def test_devices_are_called_as_torch_calls_them(device: str) -> None:
-    assert Placement.of({"device": device}).device == device
+    assert ModelConfig.parse({"device": device}).device == device
 
 
 @pytest.mark.parametrize("precision", ["auto", "float32", "float16", "bfloat16"])
 def test_precisions_are_called_as_torch_calls_them(precision: str) -> None:
-    assert Placement.of({"precision": precision}).precision == precision
+    assert ModelConfig.parse({"precision": precision}).precision == precision
 
 
 @pytest.mark.parametrize("share", [0.01, 0.9, 1])
 def test_memory_is_a_share(share: float) -> None:
-    assert Placement.of({"memory": str(share)}).memory == share
+    assert ModelConfig.parse({"memory": str(share)}).memory == share
 
 
-def test_packing_can_be_turned_off() -> None:
-    assert Placement.of({"packed": "true"}) == Placement()
-    assert not Placement.of({"packed": "false"}).packed
+@pytest.mark.parametrize("backend", ["auto", *BACKENDS])
+def test_every_backend_can_be_chosen(backend: str) -> None:
+    assert ModelConfig.parse({"backend": backend}).backend == backend
 
 
 @pytest.mark.parametrize(
@@ -53,22 +52,23 @@ def test_packing_can_be_turned_off() -> None:
         ("memory", "50%"),
         ("memory", "nan"),
         ("memory", "inf"),
-        ("packed", "no"),
+        ("backend", "fast"),
+        ("backend", ""),
     ],
 )
-def test_what_is_wrong_is_named_with_its_value_and_the_remedy(name: str, value: str) -> None:
+def test_an_error_names_parameter_value_and_remedy(name: str, value: str) -> None:
     with pytest.raises(ValueError, match=re.escape(f"{name} of config.pbtxt, {value!r}")) as caught:
-        Placement.of({name: value})
+        ModelConfig.parse({name: value})
     assert ": give " in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["Device", "devise", "memory_share", "max_queue", ""])
-def test_a_slip_of_the_pen_is_not_passed_over(name: str) -> None:
+@pytest.mark.parametrize("name", ["Device", "devise", "memory_share", "max_queue", "packed", ""])
+def test_an_unknown_parameter_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"no parameter {name!r}; there are .*device"):
-        Placement.of({name: "1"})
+        ModelConfig.parse({name: "1"})
 
 
-def test_parameters_of_triton_and_of_the_repository_are_left_alone() -> None:
+def test_parameters_of_triton_are_left_alone() -> None:
     theirs = {"EXECUTION_ENV_PATH": "/env.tar.gz", "FORCE_CPU_ONLY_INPUT_TENSORS": "no"}
     ours = {
         "checkpoint": "facebook/musicgen-small",
@@ -76,21 +76,23 @@ def test_parameters_of_triton_and_of_the_repository_are_left_alone() -> None:
         "size": "300M",
         "channels": "mono",
     }
-    assert Placement.of({**theirs, **ours}) == Placement()
+    assert ModelConfig.parse({**theirs, **ours}) == ModelConfig()
 
 
-def test_the_engine_process_gets_it_whole() -> None:
-    placement = Placement.of({"device": "cuda:1", "memory": "0.3", "packed": "false"})
-    assert Placement(**json.loads(json.dumps(asdict(placement)))) == placement
+def test_a_config_survives_as_json() -> None:
+    config = ModelConfig.parse({"device": "cuda:1", "memory": "0.3", "backend": "eager"})
+    assert ModelConfig(**json.loads(json.dumps(asdict(config)))) == config
 
 
-def test_every_model_of_the_repository_is_understood() -> None:
+def test_every_model_of_the_repository_can_be_read() -> None:
     for config in (ROOT / "model_repository").glob("*/config.pbtxt"):
-        parameters = text_format.Parse(config.read_text(), ModelConfig()).parameters
-        Placement.of({name: value.string_value for name, value in parameters.items()})
+        parameters = text_format.Parse(
+            config.read_text(), model_config_pb2.ModelConfig()
+        ).parameters
+        ModelConfig.parse({name: value.string_value for name, value in parameters.items()})
 
 
 def test_every_parameter_is_documented() -> None:
     document = (ROOT / "docs" / "configuration.md").read_text()
-    for name in [*OTHERS, *(field.name for field in fields(Placement))]:
+    for name in [*DESCRIPTIVE, *(field.name for field in fields(ModelConfig))]:
         assert f"| `{name}` |" in document

@@ -1,6 +1,6 @@
-"""Checkpoints from folders, the cache and the hub; each look is a process of its own, as in life.
+"""Checkpoints from folders, the cache and the hub.
 
-The hub client reads its environment when it is imported.
+The hub client reads its environment when it is imported: each fetch is a process of its own.
 """
 
 import json
@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from musicgen_engine import weights
+from musicgen_engine import hub
 from protocol.errors import WeightsMissing
 from tests.conftest import ROOT
 from tests.fake_hub import FakeHub, Mode, environment, refused
@@ -29,16 +29,16 @@ SMALL = "facebook/musicgen-small"
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from musicgen_engine import weights
+from musicgen_engine import hub
 from protocol.errors import WeightsMissing
 
-checkpoint = weights.resolve(sys.argv[1] or None, Path(sys.argv[2]))
-before, progress, folder, error = weights.is_cached(checkpoint), [], None, None
+checkpoint = hub.resolve(sys.argv[1] or None, Path(sys.argv[2]))
+before, progress, folder, error = hub.is_cached(checkpoint), [], None, None
 try:
-    folder = str(weights.fetch(checkpoint, lambda *bytes: progress.append(bytes)))
+    folder = str(hub.fetch(checkpoint, lambda *bytes: progress.append(bytes)))
 except WeightsMissing as missing:
     error = missing.message
-result = [before, weights.is_cached(checkpoint), progress, folder, error, "torch" in sys.modules]
+result = [before, hub.is_cached(checkpoint), progress, folder, error, "torch" in sys.modules]
 print(json.dumps(result))
 """
 
@@ -61,27 +61,27 @@ def fetch(variables: dict[str, str], checkpoint: str = SMALL, version: Path = Pa
     return Fetched(*json.loads(result.stdout))
 
 
-def hub(**repos: Path) -> FakeHub:
+def fake_hub(**repos: Path) -> FakeHub:
     return FakeHub({SMALL: TINY, "t5-small": TINY / "t5-small", **repos})
 
 
-def test_what_a_checkpoint_setting_means(tmp_path: Path) -> None:
+def test_a_checkpoint_is_a_folder_or_a_repository(tmp_path: Path) -> None:
     version = tmp_path / "1"
     (version / "mine").mkdir(parents=True)
-    assert weights.resolve(None, version) == version
-    assert weights.resolve("mine", version) == version / "mine"
-    assert weights.resolve("../other", version) == version / "../other"
-    assert weights.resolve(str(tmp_path), version) == tmp_path
-    assert weights.resolve(SMALL, version) == SMALL
+    assert hub.resolve(None, version) == version
+    assert hub.resolve("mine", version) == version / "mine"
+    assert hub.resolve("../other", version) == version / "../other"
+    assert hub.resolve(str(tmp_path), version) == tmp_path
+    assert hub.resolve(SMALL, version) == SMALL
 
 
 def test_other_weights_have_another_revision(tmp_path: Path, stereo_checkpoint: Path) -> None:
     copy = shutil.copytree(TINY, tmp_path / "copy")
-    assert weights.revision(copy) == weights.revision(TINY)
-    assert len(weights.revision(TINY)) == 12
-    assert weights.revision(stereo_checkpoint) != weights.revision(TINY)
-    shutil.copy(stereo_checkpoint / weights.CODEC, copy)
-    assert weights.revision(copy) != weights.revision(TINY)
+    assert hub.revision(copy) == hub.revision(TINY)
+    assert len(hub.revision(TINY)) == 12
+    assert hub.revision(stereo_checkpoint) != hub.revision(TINY)
+    shutil.copy(stereo_checkpoint / hub.CODEC, copy)
+    assert hub.revision(copy) != hub.revision(TINY)
 
 
 def test_a_bundled_checkpoint_needs_no_hub() -> None:
@@ -91,7 +91,7 @@ def test_a_bundled_checkpoint_needs_no_hub() -> None:
 
 
 def test_a_checkpoint_comes_from_the_hub_once_with_progress(tmp_path: Path) -> None:
-    with hub() as there:
+    with fake_hub() as there:
         first = fetch(there.environment(tmp_path))
         assert there.downloads
         there.requests.clear()
@@ -111,16 +111,17 @@ def test_a_checkpoint_comes_from_the_hub_once_with_progress(tmp_path: Path) -> N
     assert Path(first.folder).is_relative_to(tmp_path / "audiocraft")
 
 
-def test_what_came_from_the_hub_makes_music_without_it(tmp_path: Path) -> None:
-    with hub() as there:
+def test_a_downloaded_checkpoint_generates_without_the_hub(tmp_path: Path) -> None:
+    with fake_hub() as there:
         folder = fetch(there.environment(tmp_path)).folder
     script = (
-        "import sys; from pathlib import Path; from musicgen_engine.core.loaded_model import Model;"
-        "from musicgen_engine.config import Placement;"
-        "from protocol.request import Song;"
-        "from tests.musicgen_engine.core.studio import play;"
-        "model = Model.load(Path(sys.argv[1]), Placement(device='cpu'));"
-        "print(play(model, Song('jazz', 5, 1)).audio.shape)"
+        "import sys; from pathlib import Path;"
+        "from musicgen_engine.core.loaded_model import LoadedModel;"
+        "from musicgen_engine.config import ModelConfig;"
+        "from protocol.request import GenerationRequest;"
+        "from tests.musicgen_engine.core.harness import generate;"
+        "model = LoadedModel.load(Path(sys.argv[1]), ModelConfig(device='cpu'));"
+        "print(generate(model, GenerationRequest('jazz', 5, 1)).audio.shape)"
     )
     command = [sys.executable, "-c", script, str(folder)]
     variables = {**os.environ, **environment(refused(), tmp_path), "PYTHONPATH": str(ROOT)}
@@ -128,7 +129,7 @@ def test_what_came_from_the_hub_makes_music_without_it(tmp_path: Path) -> None:
     assert result.stdout == "(1, 3200)\n"
 
 
-def test_a_codec_named_by_the_checkpoint_comes_too(tmp_path: Path) -> None:
+def test_the_codec_that_a_checkpoint_names_is_downloaded(tmp_path: Path) -> None:
     checkpoint, codec = tmp_path / "checkpoint", tmp_path / "codec"
     shutil.copytree(TINY, checkpoint)
     reference = {"pretrained": "facebook/encodec_32khz", "exported": True, "version": "1.3.0"}
@@ -150,14 +151,14 @@ def test_a_codec_named_by_the_checkpoint_comes_too(tmp_path: Path) -> None:
         ("error", "status 503"),
     ],
 )
-def test_a_hub_that_does_not_serve_is_said_within_eight_seconds(
+def test_a_hub_that_fails_is_reported_within_eight_seconds(
     tmp_path: Path, mode: Mode, reason: str
 ) -> None:
-    with hub() as there:
+    with fake_hub() as there:
         there.mode = mode
-        began = time.monotonic()
+        start = time.monotonic()
         fetched = fetch(there.environment(tmp_path))
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - start < 8
     assert fetched.error
     assert SMALL in fetched.error
     assert reason in fetched.error
@@ -165,23 +166,23 @@ def test_a_hub_that_does_not_serve_is_said_within_eight_seconds(
     assert there.url not in fetched.error
 
 
-def test_a_hub_that_is_down_is_said_with_the_remedy(tmp_path: Path) -> None:
+def test_a_hub_that_is_down_is_reported_with_the_remedy(tmp_path: Path) -> None:
     error = fetch(environment(refused(), tmp_path)).error
     assert error
     for part in (SMALL, "internet", "HF_ENDPOINT", "AUDIOCRAFT_CACHE_DIR", "HF_HOME"):
         assert part in error
 
 
-def test_offline_mode_is_said(tmp_path: Path) -> None:
-    with hub() as there:
+def test_offline_mode_is_reported(tmp_path: Path) -> None:
+    with fake_hub() as there:
         error = fetch({**there.environment(tmp_path), "HF_HUB_OFFLINE": "1"}).error
     assert error
     assert "HF_HUB_OFFLINE" in error
     assert there.requests == []
 
 
-def test_an_unknown_repository_and_one_without_a_musicgen_are_told_apart(tmp_path: Path) -> None:
-    with hub() as there:
+def test_an_unknown_repository_is_not_one_without_a_musicgen(tmp_path: Path) -> None:
+    with fake_hub() as there:
         unknown = fetch(there.environment(tmp_path), "facebook/nothing").error
         other = fetch(there.environment(tmp_path), "t5-small").error
     assert unknown
@@ -190,19 +191,19 @@ def test_an_unknown_repository_and_one_without_a_musicgen_are_told_apart(tmp_pat
     assert "audiocraft's format" in other
 
 
-def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "audiocraft").write_text("not a folder")
-    with hub() as there:
+    with fake_hub() as there:
         error = fetch(there.environment(tmp_path)).error
     assert error
     assert "cache cannot be written" in error
     assert str(tmp_path) not in error
 
 
-def test_a_download_that_broke_off_goes_on_with_the_file_it_broke_off_in(tmp_path: Path) -> None:
+def test_a_broken_download_resumes_with_the_same_file(tmp_path: Path) -> None:
     t5 = tmp_path / "t5"
     t5.mkdir()
-    with hub(**{"t5-small": t5}) as there:  # the text encoder is not to be had
+    with fake_hub(**{"t5-small": t5}) as there:  # the text encoder is missing
         broken = fetch(there.environment(tmp_path))
         there.repos["t5-small"] = TINY / "t5-small"
         there.requests.clear()
@@ -213,8 +214,8 @@ def test_a_download_that_broke_off_goes_on_with_the_file_it_broke_off_in(tmp_pat
     assert broken.after == "missing"
 
 
-def test_a_connection_that_breaks_leaves_nothing_that_is_in_the_way(tmp_path: Path) -> None:
-    with hub() as there:
+def test_a_broken_connection_does_not_stop_the_next_one(tmp_path: Path) -> None:
+    with fake_hub() as there:
         there.mode = "broken"
         broken = fetch(there.environment(tmp_path))
         there.mode = "serve"
@@ -224,7 +225,7 @@ def test_a_connection_that_breaks_leaves_nothing_that_is_in_the_way(tmp_path: Pa
     assert broken.after == "missing"
 
 
-def test_what_a_killed_download_left_behind_is_removed_but_not_what_is_being_written(
+def test_only_old_parts_of_killed_downloads_are_removed(
     tmp_path: Path,
 ) -> None:
     blobs = tmp_path / "audiocraft" / "models--facebook--musicgen-small" / "blobs"
@@ -233,13 +234,13 @@ def test_what_a_killed_download_left_behind_is_removed_but_not_what_is_being_wri
     old.touch()
     new.touch()
     os.utime(old, (0, 0))
-    with hub() as there:
+    with fake_hub() as there:
         fetch(there.environment(tmp_path))
     assert not old.exists()
     assert new.exists()
 
 
-def test_a_folder_without_weights_is_said_without_its_path(tmp_path: Path) -> None:
+def test_a_folder_without_weights_is_reported_without_its_path(tmp_path: Path) -> None:
     fetched = fetch({}, "", tmp_path)
     assert fetched.before == "missing"
     assert fetched.error
@@ -256,7 +257,7 @@ def test_a_broken_file_counts_as_missing(tmp_path: Path) -> None:
     assert "only a part" in fetched.error
 
 
-def test_a_name_that_the_hub_can_have_no_repository_of_is_said(tmp_path: Path) -> None:
+def test_a_name_that_no_repository_can_have_is_reported(tmp_path: Path) -> None:
     fetched = fetch(environment(refused(), tmp_path), "facebook/musicgen--small")
     assert fetched.before == "missing"
     assert fetched.error and "'facebook/musicgen--small' cannot be" in fetched.error
@@ -264,7 +265,7 @@ def test_a_name_that_the_hub_can_have_no_repository_of_is_said(tmp_path: Path) -
 
 @contextmanager
 def bound_by_permissions() -> Iterator[None]:
-    """As another user, where this is the one to whom nothing is forbidden."""
+    """As another user where this one is root, which may read every file."""
     if root := os.geteuid() == 0:
         os.seteuid(65_534)
     try:
@@ -274,18 +275,18 @@ def bound_by_permissions() -> Iterator[None]:
             os.seteuid(0)
 
 
-def test_a_file_that_may_not_be_read_is_missing_and_said() -> None:
-    assert weights.is_cached(TINY) == "bundled"
+def test_an_unreadable_file_is_missing_and_reported() -> None:
+    assert hub.is_cached(TINY) == "bundled"
     with tempfile.TemporaryDirectory() as name:  # which others may enter, unlike `tmp_path`
         folder = Path(name)
         folder.chmod(0o755)
-        for file in (weights.LM, weights.CODEC):
+        for file in (hub.LM, hub.CODEC):
             shutil.copy(TINY / file, folder)
             (folder / file).chmod(0)
         with bound_by_permissions():
-            assert weights.is_cached(folder) == "missing"
+            assert hub.is_cached(folder) == "missing"
             with pytest.raises(WeightsMissing, match=r"state_dict\.bin cannot be read"):
-                weights.fetch(folder, lambda *_: None)
+                hub.fetch(folder, lambda *_: None)
 
 
 def download(*models: str, **variables: str) -> "subprocess.CompletedProcess[str]":
@@ -295,8 +296,8 @@ def download(*models: str, **variables: str) -> "subprocess.CompletedProcess[str
     )  # fmt: skip
 
 
-def test_weights_are_there_before_anybody_asks(tmp_path: Path) -> None:
-    with hub() as there:
+def test_weights_can_be_downloaded_in_advance(tmp_path: Path) -> None:
+    with fake_hub() as there:
         variables = there.environment(tmp_path)
         done = download("musicgen-small", **variables)
         assert done.returncode == 0, done.stderr
@@ -305,7 +306,7 @@ def test_weights_are_there_before_anybody_asks(tmp_path: Path) -> None:
         assert fetch(variables).before == "cached"
 
 
-def test_a_download_of_what_is_not_there_names_what_is(tmp_path: Path) -> None:
+def test_a_download_of_an_unknown_model_names_the_known_ones(tmp_path: Path) -> None:
     done = download("musicgen-huge")
     assert done.returncode == 1
     assert done.stderr.startswith("MODEL=musicgen-huge is wrong: take of musicgen-large, ")

@@ -1,4 +1,4 @@
-"""What lies in the model repository is known without Triton."""
+"""The variants of the model repository are read from their folders."""
 
 import shutil
 from pathlib import Path
@@ -22,7 +22,7 @@ def test_every_variant_is_listed_but_not_the_front() -> None:
     assert (tiny.size, tiny.channels) == ("4M", "mono")
 
 
-def test_a_folder_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path) -> None:
+def test_a_broken_folder_does_not_hide_the_others(tmp_path: Path) -> None:
     shutil.copytree(MODELS / "musicgen-small", tmp_path / "good")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "config.pbtxt").write_text('backend: "python')
@@ -30,7 +30,7 @@ def test_a_folder_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("checkpoint", ["facebook/musicgen--small", "models--facebook--x", "a/b."])
-def test_a_checkpoint_that_cannot_be_anywhere_is_missing(tmp_path: Path, checkpoint: str) -> None:
+def test_a_checkpoint_that_cannot_exist_is_missing(tmp_path: Path, checkpoint: str) -> None:
     shutil.copytree(MODELS / "musicgen-small", tmp_path / "good")
     config = (tmp_path / "good" / "config.pbtxt").read_text()
     (tmp_path / "odd").mkdir()

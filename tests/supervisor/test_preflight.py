@@ -12,7 +12,7 @@ from supervisor import preflight
 
 
 def lack(**differences: Any) -> str:
-    """What a machine lacks that fits except for `differences`."""
+    """The lack of a machine that fits except for `differences`."""
     machine = {
         "system": "Linux",
         "machine": "x86_64",

@@ -95,7 +95,7 @@ def left(service: Service) -> list[int]:
 def until(condition: Callable[[], object], seconds: float = 10) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, "not in time"
         time.sleep(0.02)
 
 

@@ -12,22 +12,15 @@ def test_defaults_hold_without_variables() -> None:
 
 
 def test_variables_override_defaults(tmp_path: Path) -> None:
-    environment = {
-        "TRITON_HOST": "::1",
-        "TRITON_GRPC_PORT": "81",
-        "MODEL_REPOSITORY": str(tmp_path),
-    }
+    environment = {"TRITON_HOST": "::1", "TRITON_GRPC_PORT": "81"}
+    environment["MODEL_REPOSITORY"] = str(tmp_path)
     settings = TritonSettings.from_environment(environment)
     assert (settings.grpc_address, settings.model_repository) == ("[::1]:81", tmp_path)
 
 
 def test_an_empty_variable_means_the_default() -> None:
-    assert (
-        TritonSettings.from_environment(
-            {"TRITON_HTTP_PORT": "", "TRITON_HOST": "", "MODEL_REPOSITORY": ""}
-        )
-        == TritonSettings()
-    )
+    empty = {"TRITON_HTTP_PORT": "", "TRITON_HOST": "", "MODEL_REPOSITORY": ""}
+    assert TritonSettings.from_environment(empty) == TritonSettings()
 
 
 @pytest.mark.parametrize("value", ["http", "0", "65536", "-1", "80.5", "²"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from protocol.request import SAMPLES_PER_FRAME as HOP
+from protocol.constants import SAMPLES_PER_FRAME as HOP
 from training import codec, data, quantizer, transform
 from training.music import Part
 from training.structure import CODEBOOKS, TINY

@@ -5,8 +5,8 @@ from random import Random
 import numpy as np
 import pytest
 
-from protocol.request import SAMPLE_RATE
-from protocol.request import SAMPLES_PER_FRAME as FRAME
+from protocol.constants import SAMPLE_RATE
+from protocol.constants import SAMPLES_PER_FRAME as FRAME
 from training.music import INSTRUMENTS, Instrument, Note, compose, invent
 from training.sound import DRUMS, frequency, play
 

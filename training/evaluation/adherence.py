@@ -13,12 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from bench.offline import perform
-from musicgen_engine.config import Placement
-from musicgen_engine.core.loaded_model import Model
-from protocol.request import FRAME_RATE, Song
+from bench import offline
+from musicgen_engine.config import ModelConfig
+from musicgen_engine.core.loaded_model import LoadedModel
+from protocol.constants import FRAME_RATE
+from protocol.request import GenerationRequest
 from training.evaluation.hearing import (
     Sound,
     bass_or_flute,
@@ -70,40 +69,40 @@ def judge(prompt: Prompt, sound: Sound) -> bool:
     return prompt.decide(sound) == prompt.side
 
 
-def generate(model: Model, songs: list[Song]) -> list[Sound]:
+def generate(model: LoadedModel, requests: list[GenerationRequest]) -> list[Sound]:
     """The first channel of each song, generated in one batch."""
-    heard = perform(model, songs).heard
-    return [np.concatenate([chunk.audio[0] for _, chunk in heard[id]]) for id in range(len(songs))]
+    recorder = offline.generate(model, requests)
+    return [recorder.audio(id)[0] for id in range(len(requests))]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", type=Path, default=Path("model_repository/musicgen-tiny/1"))
     parser.add_argument("--seeds", type=int, default=5, help="songs of each prompt")
-    parser.add_argument("--guidance", type=float, default=Song.cfg_coef)
+    parser.add_argument("--guidance", type=float, default=GenerationRequest.cfg_coef)
     arguments = parser.parse_args()
     seeds, guidance = arguments.seeds, arguments.guidance
-    model = Model.load(arguments.folder.resolve(), Placement())
-    songs = [
-        Song(prompt.text, SECONDS * FRAME_RATE, seed, cfg_coef=guidance)
+    model = LoadedModel.load(arguments.folder.resolve(), ModelConfig())
+    requests = [
+        GenerationRequest(prompt.text, SECONDS * FRAME_RATE, seed, cfg_coef=guidance)
         for prompt in PROMPTS
         for seed in range(seeds)
     ]
-    sounds = iter(generate(model, songs))
+    sounds = iter(generate(model, requests))
     right = {prompt: sum(judge(prompt, next(sounds)) for _ in range(seeds)) for prompt in PROMPTS}
     pairs = dict.fromkeys((prompt.pair for prompt in PROMPTS), 0)
     print(f"| pair | prompt | right of {seeds} |\n| --- | --- | --- |")
     for prompt, count in right.items():
         pairs[prompt.pair] += count
         print(f"| {prompt.pair} | {prompt.text} | {count} |")
-    print(f"\n| pair | right of {len(songs) // len(pairs)} |\n| --- | --- |")
+    print(f"\n| pair | right of {len(requests) // len(pairs)} |\n| --- | --- |")
     for pair, count in pairs.items():
         print(f"| {pair} | {count} |")
-    print(f"| all {len(songs)} | {sum(pairs.values())} |")
+    print(f"| all {len(requests)} | {sum(pairs.values())} |")
     result = {
         "bench": "adherence",
         "guidance": guidance,
-        "songs": len(songs),
+        "songs": len(requests),
         "right": sum(pairs.values()),
         "pairs": pairs,
         "prompts": {prompt.text: count for prompt, count in right.items()},

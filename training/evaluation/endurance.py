@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from musicgen_engine.config import Placement
-from musicgen_engine.core.loaded_model import Model
-from protocol.request import FRAME_RATE, SAMPLE_RATE, Song
+from musicgen_engine.config import ModelConfig
+from musicgen_engine.core.loaded_model import LoadedModel
+from protocol.constants import FRAME_RATE, SAMPLE_RATE
+from protocol.request import GenerationRequest
 from training import data
 from training.evaluation.adherence import generate
 from training.evaluation.hearing import Sound, onset_rate, pitch_classes, tempo
@@ -86,9 +87,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2, help="songs of each prompt")
     arguments = parser.parse_args()
     seeds: int = arguments.seeds
-    model = Model.load(arguments.folder.resolve(), Placement())
+    model = LoadedModel.load(arguments.folder.resolve(), ModelConfig())
     wanted = [(text, mode, seed) for text, mode in PROMPTS for seed in range(seeds)]
-    sounds = generate(model, [Song(text, SECONDS * FRAME_RATE, seed) for text, _, seed in wanted])
+    requests = [GenerationRequest(text, SECONDS * FRAME_RATE, seed) for text, _, seed in wanted]
+    sounds = generate(model, requests)
     songs = [measure(sound, mode) for sound, (_, mode, _) in zip(sounds, wanted, strict=True)]
     print("Each 10 s:\n")
     print("| prompt | seed | beats per minute | in key, % | notes per second | level, dB |")

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from protocol.request import FRAME_RATE, SAMPLE_RATE
+from protocol.constants import FRAME_RATE, SAMPLE_RATE
 from training.music import TEMPI
 from training.sound import C4, RATIOS
 

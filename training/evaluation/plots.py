@@ -16,9 +16,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from musicgen_engine.config import Placement
-from musicgen_engine.core.loaded_model import Model
-from protocol.request import FRAME_RATE, SAMPLE_RATE, Song
+from musicgen_engine.config import ModelConfig
+from musicgen_engine.core.loaded_model import LoadedModel
+from protocol.constants import FRAME_RATE, SAMPLE_RATE
+from protocol.request import GenerationRequest
 from training.evaluation.adherence import generate
 from training.evaluation.hearing import Sound, hertz, pitch_classes, spectrogram
 
@@ -73,11 +74,11 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("model_repository/musicgen-tiny/1"))
     arguments = parser.parse_args()
     out: Path = arguments.out.resolve()  # loading a model changes the working directory
-    model = Model.load(arguments.folder.resolve(), Placement())
+    model = LoadedModel.load(arguments.folder.resolve(), ModelConfig())
     out.mkdir(parents=True, exist_ok=True)
-    songs = [Song(prompt, SHORT * FRAME_RATE, seed=1) for prompt in PROMPTS]
-    songs.append(Song(PROMPTS[0], LONG * FRAME_RATE, seed=1))
-    *short, long = generate(model, songs)
+    requests = [GenerationRequest(prompt, SHORT * FRAME_RATE, seed=1) for prompt in PROMPTS]
+    requests.append(GenerationRequest(PROMPTS[0], LONG * FRAME_RATE, seed=1))
+    *short, long = generate(model, requests)
     draw(out / "musicgen-tiny.png", list(PROMPTS), short, columns=3)
     draw(out / "musicgen-tiny-60s.png", [f"{PROMPTS[0]}, {LONG} s"], [long], columns=1)
 

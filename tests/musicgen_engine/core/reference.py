@@ -1,4 +1,4 @@
-"""Unmodified audiocraft, asked for the same song."""
+"""Unmodified audiocraft, given the same request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from protocol.constants import Codes, Samples
+from protocol.constants import FRAME_RATE, Codes, Samples
 from protocol.request import GenerationRequest
 from tests.conftest import staying_here
 
@@ -22,31 +22,32 @@ class Reference:
             os.chdir(folder)
             self._model = MusicGen.get_pretrained(str(folder), device="cpu")
 
-    def codes(self, song: GenerationRequest) -> Codes:
-        """Greedy: what it makes of `song`, all of it, with what the song goes on from."""
+    def codes(self, request: GenerationRequest, window: int = 1500) -> Codes:
+        """The greedy codes of the whole song, in windows of so many frames."""
+        self._model.max_duration = window / FRAME_RATE
         self._model.set_generation_params(
             # The half frame keeps audiocraft's int(duration * 50) off the edge.
-            duration=(song.frames + 0.5) / 50,
+            duration=(request.frames + 0.5) / FRAME_RATE,
             use_sampling=False,
-            cfg_coef=song.cfg_coef,
-            extend_stride=song.extend_stride,
+            cfg_coef=request.cfg_coef,
+            extend_stride=request.extend_stride,
         )
-        audio = None if song.prompt_audio is None else self._heard(song)
-        attributes, held = self._model._prepare_tokens_and_attributes([song.prompt], audio)
-        if song.codes is not None:
-            held = torch.from_numpy(song.codes).long()[None]
-        tokens: Any = self._model._generate_tokens(attributes, held)
+        audio = None if request.prompt_audio is None else self._converted(request)
+        attributes, prompt = self._model._prepare_tokens_and_attributes([request.prompt], audio)
+        if request.codes is not None:
+            prompt = torch.from_numpy(request.codes).long()[None]
+        tokens: Any = self._model._generate_tokens(attributes, prompt)
         codes: Codes = tokens[0].numpy().astype(np.int32)
         return codes
 
-    def _heard(self, song: GenerationRequest) -> Any:
-        """As its generate_continuation does."""
+    def _converted(self, request: GenerationRequest) -> Any:
+        """The audio as audiocraft's generate_continuation converts it."""
         from audiocraft.data.audio_utils import convert_audio
 
-        audio = torch.from_numpy(song.prompt_audio)[None]
+        audio = torch.from_numpy(request.prompt_audio)[None]
         model = self._model
         return convert_audio(
-            audio, song.prompt_sample_rate, model.sample_rate, model.audio_channels
+            audio, request.prompt_sample_rate, model.sample_rate, model.audio_channels
         )
 
     def audio(self, codes: Codes) -> Samples:

@@ -1,4 +1,4 @@
-"""What a checkpoint may hold, and what is said of one that cannot be played."""
+"""Which checkpoints are supported, and how an error names what is not."""
 
 import pickle
 from collections.abc import Callable
@@ -8,8 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from musicgen_engine.core.loaded_model import LoadedModel
 from protocol.errors import EngineUnavailable
-from tests.musicgen_engine.core.conftest import load
+from tests.musicgen_engine.conftest import load
+
+
+def test_the_window_is_that_of_the_training(tiny: LoadedModel) -> None:
+    assert tiny.pattern.window == 1500
 
 
 class Trap:
@@ -101,7 +106,7 @@ def normalised_behind(config: Any, weights: dict[str, torch.Tensor]) -> None:
         (normalised_behind, "behind the layers"),
     ],
 )
-def test_a_structure_without_counterpart_is_named_at_load(
+def test_an_unsupported_transformer_is_named_at_load(
     tiny_checkpoint: Path, tmp_path: Path, change: Change, complaint: str
 ) -> None:
     with pytest.raises(EngineUnavailable, match=complaint):
@@ -124,7 +129,7 @@ def with_fewer_codes(config: Any, weights: dict[str, torch.Tensor]) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"), [(with_fewer_codes, "other codebooks"), (causal, "causal")]
 )
-def test_a_codec_without_counterpart_is_named_at_load(
+def test_an_unsupported_codec_is_named_at_load(
     tiny_checkpoint: Path, tmp_path: Path, change: Change, complaint: str
 ) -> None:
     with pytest.raises(EngineUnavailable, match=complaint):

@@ -1,8 +1,9 @@
-"""Everybody's songs in one batch: exactly audiocraft's, and as if each were alone."""
+"""Requests in one batch: the codes are exactly audiocraft's, and as if each were alone."""
 
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,14 +13,8 @@ from torch import Tensor
 from musicgen_engine.core.loaded_model import LoadedModel
 from musicgen_engine.model.backend import ModelInput
 from musicgen_engine.model.conditioning import Conditioning
-from protocol.constants import Samples
-from protocol.errors import (
-    Cancelled,
-    GenerationFailed,
-    InvalidField,
-    QueueFull,
-    WeightsChanged,
-)
+from protocol.constants import Codes, Samples
+from protocol.errors import Cancelled, GenerationFailed, InvalidField, QueueFull, WeightsChanged
 from protocol.request import GenerationRequest
 from tests.conftest import until
 from tests.musicgen_engine.conftest import load
@@ -28,6 +23,11 @@ from tests.musicgen_engine.core.reference import Reference
 
 GREEDY = GenerationRequest("a calm piano melody", frames=50, seed=0, temperature=0)
 SAMPLED = GenerationRequest("a calm piano melody", frames=120, seed=7)
+WINDOW = 100  # frames, for tests of several windows: 1,500, as checkpoints have, take minutes
+
+
+def with_short_windows(model: LoadedModel) -> LoadedModel:
+    return replace(model, pattern=replace(model.pattern, window=WINDOW))
 
 
 @pytest.fixture(scope="module")
@@ -45,18 +45,28 @@ def audiocraft_rotary(rotary: LoadedModel, rotary_checkpoint: Path) -> Reference
     return Reference(rotary_checkpoint)
 
 
-def others(frames: int) -> dict[int, GenerationRequest]:
-    """Seven songs of all kinds, by the round in which they join."""
-    held = np.random.default_rng(1).integers(0, 2048, (4, 40), np.int32)
-    return {
+@pytest.fixture(scope="module")
+def sampled(tiny: LoadedModel) -> Result:
+    """The result of SAMPLED alone."""
+    return generate(tiny, SAMPLED)
+
+
+def random_codes(frames: int, codebooks: int = 4) -> Codes:
+    return np.random.default_rng(1).integers(0, 2048, (codebooks, frames), np.int32)
+
+
+def mates(frames: int, **settings: Any) -> dict[int, GenerationRequest]:
+    """Seven requests of all kinds, by the step at which they join the batch."""
+    requests = {
         0: GenerationRequest("drums", frames, seed=1),
         1: GenerationRequest("", frames // 2, seed=2, top_p=0.8),
         4: GenerationRequest("strings " * 60, frames, seed=3, cfg_coef=1.0),
-        9: GenerationRequest("guitar", frames + 40, seed=4, codes=held, start=31 * 640),
+        9: GenerationRequest("guitar", frames + 40, seed=4, codes=random_codes(40), start=31 * 640),
         10: GenerationRequest("flute", 3, seed=5, temperature=0),
         25: GenerationRequest("bass", frames, seed=6, top_k=1),
         40: GenerationRequest("Музыка", frames // 3, seed=7, temperature=2.0, top_k=0),
     }
+    return {step: replace(request, **settings) for step, request in requests.items()}
 
 
 def same(one: Result, other: Result) -> bool:
@@ -68,7 +78,7 @@ def same(one: Result, other: Result) -> bool:
 
 
 @pytest.mark.parametrize(
-    "song",
+    "request_",
     [
         GREEDY,
         replace(GREEDY, frames=1),
@@ -80,21 +90,19 @@ def same(one: Result, other: Result) -> bool:
         replace(GREEDY, prompt="an anthem for a stadium, with choirs, " * 40),
         replace(GREEDY, prompt="Музыка 音楽 🎵"),
     ],
-    ids=lambda song: f"{song.prompt[:12]!r}, {song.frames} frames, cfg {song.cfg_coef:g}",
+    ids=lambda request: f"{request.prompt[:12]!r}, {request.frames}, {request.cfg_coef:g}",
 )
-def test_greedy_codes_are_audiocrafts_to_the_last(
-    tiny: LoadedModel, audiocraft: Reference, song: GenerationRequest
+def test_greedy_codes_are_audiocrafts(
+    tiny: LoadedModel, audiocraft: Reference, request_: GenerationRequest
 ) -> None:
-    result = generate(tiny, song)
-    assert len(np.unique(result.codes)) > result.codes.size / 2  # a song that repeats proves little
-    assert np.array_equal(result.codes, audiocraft.codes(song))
+    result = generate(tiny, request_)
+    assert len(np.unique(result.codes)) > result.codes.size / 2  # repetition would prove little
+    assert np.array_equal(result.codes, audiocraft.codes(request_))
     assert np.allclose(result.audio, audiocraft.audio(result.codes), rtol=0, atol=1e-5)
 
 
-def test_a_text_of_more_tokens_than_there_is_room_for_is_refused_and_harms_nobody(
-    tiny: LoadedModel,
-) -> None:
-    """One sign may result half a dozen tokens."""
+def test_a_text_with_too_many_tokens_is_refused_alone(tiny: LoadedModel) -> None:
+    """One character may be half a dozen tokens."""
     many, good = GenerationRequest("\ufdfa" * 2000, 20, seed=1), replace(SAMPLED, frames=20)
     refused, beside = generate_together(tiny, {0: many, 1: good})
     assert isinstance(refused.error, InvalidField)
@@ -102,7 +110,7 @@ def test_a_text_of_more_tokens_than_there_is_room_for_is_refused_and_harms_nobod
     assert same(beside, generate(tiny, good))
 
 
-def test_a_round_that_hangs_is_seen_from_outside(tiny: LoadedModel) -> None:
+def test_the_time_of_a_step_is_seen_from_outside(tiny: LoadedModel) -> None:
     answers = threading.Event()
 
     def encode_text(prompt: str) -> Conditioning:
@@ -117,44 +125,55 @@ def test_a_round_that_hangs_is_seen_from_outside(tiny: LoadedModel) -> None:
     until(lambda: result.ended and not harness.engine.step_seconds)
 
 
-def test_greedy_codes_are_audiocrafts_over_three_windows_whatever_else_plays(
+def test_greedy_codes_are_audiocrafts_over_windows_in_a_batch(
     tiny: LoadedModel, audiocraft: Reference
 ) -> None:
-    """Others come when it begins, and when its second and third window are prefilled."""
-    song = replace(GREEDY, frames=2420)
+    """Mates join when it begins, and when its second and third window are prefilled."""
+    request = replace(GREEDY, frames=220, extend_stride=1.0)
     later = {
-        1550: GenerationRequest("drums", 120, seed=1),
-        2530: GenerationRequest("bass", 100, seed=2),
+        165: GenerationRequest("drums", 60, seed=1, extend_stride=1.0),
+        222: GenerationRequest("bass", 30, seed=2, extend_stride=1.0),
     }
-    results = generate_together(tiny, {**others(100), 55: song, **later})
-    assert np.array_equal(results[7].codes, audiocraft.codes(song))
+    requests = {**mates(100, extend_stride=1.0), 55: request, **later}
+    results = generate_together(with_short_windows(tiny), requests)
+    assert np.array_equal(results[7].codes, audiocraft.codes(request, WINDOW))
     assert all(result.error is None for result in results)
 
 
-@pytest.mark.parametrize(("frames", "extend_stride"), [(50, 18.0), (1520, 11.5)])
-def test_greedy_stereo_codes_are_audiocrafts_with_any_stride_of_its_windows(
-    stereo: LoadedModel, audiocraft_stereo: Reference, frames: int, extend_stride: float
+@pytest.mark.parametrize("kind", ["tiny", "rotary"])
+def test_greedy_codes_are_audiocrafts_at_a_full_windows_end(
+    kind: str, request: pytest.FixtureRequest
 ) -> None:
-    song = replace(GREEDY, frames=frames, extend_stride=extend_stride)
-    result = generate(stereo, song)
-    assert np.array_equal(result.codes, audiocraft_stereo.codes(song))
+    model: LoadedModel = request.getfixturevalue(kind)
+    name = {"tiny": "audiocraft", "rotary": "audiocraft_rotary"}[kind]
+    reference: Reference = request.getfixturevalue(name)
+    one = replace(GREEDY, frames=1510, codes=random_codes(1480))
+    assert np.array_equal(generate(model, one).codes, reference.codes(one)[:, 1480:])
+
+
+@pytest.mark.parametrize("extend_stride", [1.0, 1.46])
+def test_greedy_stereo_codes_are_audiocrafts_with_any_stride(
+    stereo: LoadedModel, audiocraft_stereo: Reference, extend_stride: float
+) -> None:
+    request = replace(GREEDY, frames=220, extend_stride=extend_stride)
+    result = generate(with_short_windows(stereo), request)
+    assert np.array_equal(result.codes, audiocraft_stereo.codes(request, WINDOW))
     assert np.allclose(result.audio, audiocraft_stereo.audio(result.codes), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("frames", [50, 1520])
-def test_greedy_codes_at_rotary_positions_are_audiocrafts_whatever_else_plays(
+@pytest.mark.parametrize("frames", [50, 120])
+def test_greedy_rotary_codes_are_audiocrafts_in_a_batch(
     rotary: LoadedModel, audiocraft_rotary: Reference, frames: int
 ) -> None:
-    song = replace(GREEDY, frames=frames)
-    result = generate_together(rotary, {**others(60), 5: song})[3]
-    assert result.sequence.request is song
-    assert np.array_equal(result.codes, audiocraft_rotary.codes(song))
+    request = replace(GREEDY, frames=frames, extend_stride=1.0)
+    requests = {**mates(60, extend_stride=1.0), 5: request}
+    result = generate_together(with_short_windows(rotary), requests)[3]
+    assert result.sequence.request == request
+    assert np.array_equal(result.codes, audiocraft_rotary.codes(request, WINDOW))
 
 
-def test_a_song_at_rotary_positions_is_the_same_to_the_bit_alone_and_in_company(
-    rotary: LoadedModel,
-) -> None:
-    results = generate_together(rotary, {**others(60), 5: SAMPLED})
+def test_a_rotary_song_does_not_depend_on_its_batch_mates(rotary: LoadedModel) -> None:
+    results = generate_together(rotary, {**mates(60), 5: SAMPLED})
     assert same(results[3], generate(rotary, SAMPLED))
 
 
@@ -162,77 +181,65 @@ def test_a_song_at_rotary_positions_is_the_same_to_the_bit_alone_and_in_company(
 def test_a_greedy_continuation_is_audiocrafts(
     tiny: LoadedModel, audiocraft: Reference, held: int
 ) -> None:
-    codes = np.random.default_rng(0).integers(0, 2048, (4, held), np.int32)
-    song = replace(GREEDY, codes=codes)
-    expected = audiocraft.codes(song)
-    assert np.array_equal(expected[:, :held], codes)
-    assert np.array_equal(generate(tiny, song).codes, expected[:, held:])
+    request = replace(GREEDY, codes=random_codes(held))
+    expected = audiocraft.codes(request)
+    assert np.array_equal(expected[:, :held], random_codes(held))
+    assert np.array_equal(generate(tiny, request).codes, expected[:, held:])
 
 
 def noise(channels: int, seconds: float, sample_rate: int) -> Samples:
-    """Low, so that resampling keeps it."""
+    """Low frequencies, so that resampling keeps them."""
     steps = np.random.default_rng(2).standard_normal((channels, int(seconds * sample_rate)))
     return (0.01 * steps.cumsum(axis=1)).astype(np.float32).clip(-1, 1)
 
 
-def test_a_song_that_goes_on_from_audio_is_audiocrafts(
-    tiny: LoadedModel, audiocraft: Reference
-) -> None:
-    song = replace(GREEDY, prompt_audio=noise(2, 0.4, 44_100), prompt_sample_rate=44_100)
-    result = generate(tiny, song)
-    assert song.prompt_frames == 20
-    assert result.sequence.request.prompt_audio is None  # it was let go
-    assert np.array_equal(result.codes, audiocraft.codes(song))  # those of the audio first
+def test_a_continuation_of_audio_is_audiocrafts(tiny: LoadedModel, audiocraft: Reference) -> None:
+    request = replace(GREEDY, prompt_audio=noise(2, 0.4, 44_100), prompt_sample_rate=44_100)
+    result = generate(tiny, request)
+    assert request.prompt_frames == 20
+    assert result.sequence.request.prompt_audio is None  # its memory is free
+    assert np.array_equal(result.codes, audiocraft.codes(request))  # with those of the audio
     assert np.allclose(result.audio, audiocraft.audio(result.codes), rtol=0, atol=1e-5)
 
 
-def test_a_stereo_song_goes_on_from_audio_in_mono(
+def test_a_stereo_song_continues_mono_audio(
     stereo: LoadedModel, audiocraft_stereo: Reference
 ) -> None:
-    song = replace(GREEDY, prompt_audio=noise(1, 0.4, 32_000))
-    assert np.array_equal(generate(stereo, song).codes, audiocraft_stereo.codes(song))
+    request = replace(GREEDY, prompt_audio=noise(1, 0.4, 32_000))
+    assert np.array_equal(generate(stereo, request).codes, audiocraft_stereo.codes(request))
 
 
-def test_what_a_song_goes_on_from_need_not_be_played(tiny: LoadedModel) -> None:
-    """Samples beyond the last whole frame are left out."""
+def test_the_audio_of_the_prompt_can_be_left_out(tiny: LoadedModel) -> None:
+    """Samples after the last whole frame are left out anyway."""
     whole = replace(SAMPLED, prompt_audio=noise(1, 0.411, 32_000))
     new = replace(whole, start=20 * 640)
-    played, rest = generate(tiny, whole), generate(tiny, new)
-    assert np.array_equal(played.codes, rest.codes)
-    assert np.allclose(played.audio[:, new.start :], rest.audio, rtol=0, atol=1e-5)
+    all_of_it, rest = generate(tiny, whole), generate(tiny, new)
+    assert np.array_equal(all_of_it.codes, rest.codes)
+    assert np.allclose(all_of_it.audio[:, new.start :], rest.audio, rtol=0, atol=1e-5)
 
 
-def test_other_weights_than_a_song_was_begun_with_are_refused(tiny: LoadedModel) -> None:
+def test_a_request_for_other_weights_is_refused(tiny: LoadedModel) -> None:
     assert generate(tiny, replace(GREEDY, frames=2, revision=tiny.revision)).error is None
-    harness = Harness(tiny)
-    result = harness.submit(replace(GREEDY, revision="0123456789ab"))
-    harness.run()
-    assert isinstance(result.error, WeightsChanged)
+    refused = generate(tiny, replace(GREEDY, revision="0123456789ab"))
+    assert isinstance(refused.error, WeightsChanged)
 
 
-def test_a_stride_as_long_as_what_the_model_sees_is_an_error_of_that_song_alone(
-    tiny: LoadedModel,
-) -> None:
-    harness = Harness(tiny)
-    result = harness.submit(replace(GREEDY, extend_stride=30.0))
-    harness.run()
-    assert isinstance(result.error, InvalidField) and "extend_stride is 30;" in result.error.message
+def test_a_stride_as_long_as_the_window_is_refused(tiny: LoadedModel) -> None:
+    error = generate(tiny, replace(GREEDY, extend_stride=30.0)).error
+    assert isinstance(error, InvalidField) and "extend_stride is 30;" in error.message
 
 
-def test_a_song_is_the_same_to_the_bit_alone_and_among_seven_that_come_and_go(
-    tiny: LoadedModel,
-) -> None:
-    songs = others(90)
-    alone = {round: generate(tiny, song) for round, song in songs.items()}
-    together = generate_together(tiny, {**songs, 12: SAMPLED})
-    for result, round in zip(together, sorted([*songs, 12]), strict=True):
-        assert same(result, generate(tiny, SAMPLED) if round == 12 else alone[round])
+def test_a_song_is_the_same_to_the_bit_in_any_batch(tiny: LoadedModel, sampled: Result) -> None:
+    requests = {**mates(70), 12: SAMPLED}
+    together = generate_together(tiny, requests)
+    for result, step in zip(together, sorted(requests), strict=True):
+        alone = sampled if step == 12 else generate(tiny, requests[step])
+        assert same(result, alone)
 
 
-def test_a_seed_is_a_song_and_another_seed_another(tiny: LoadedModel) -> None:
-    result = generate(tiny, SAMPLED)
-    assert same(result, generate(tiny, SAMPLED))
-    assert not np.array_equal(result.codes, generate(tiny, replace(SAMPLED, seed=8)).codes)
+def test_a_seed_is_a_song_and_another_seed_another(tiny: LoadedModel, sampled: Result) -> None:
+    assert same(sampled, generate(tiny, SAMPLED))
+    assert not np.array_equal(sampled.codes, generate(tiny, replace(SAMPLED, seed=8)).codes)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 24, 25, 29, 30, 78, 79, 80])
@@ -243,8 +250,8 @@ def test_a_song_has_exactly_its_frames(tiny: LoadedModel, frames: int) -> None:
     assert result.sequence.frames_done == frames
 
 
-def test_audio_goes_out_while_the_song_is_made(tiny: LoadedModel) -> None:
-    """Half seconds for two seconds, as soon as the codec's four frames of look-ahead are there."""
+def test_audio_is_sent_while_the_song_is_made(tiny: LoadedModel) -> None:
+    """Half seconds for two seconds, each as soon as the codec has its four frames of look-ahead."""
     harness = Harness(tiny)
     result = harness.submit(replace(SAMPLED, frames=200))
     while not result.chunks:
@@ -256,29 +263,28 @@ def test_audio_goes_out_while_the_song_is_made(tiny: LoadedModel) -> None:
 
 
 @pytest.mark.parametrize(("held", "start"), [(29, 16_000), (60, 0), (60, 60 * 640), (61, 12_345)])
-def test_a_song_that_goes_on_from_its_codes_is_the_rest_of_the_uninterrupted_one(
-    tiny: LoadedModel, held: int, start: int
+def test_a_resumed_song_is_the_rest_of_the_whole_one(
+    tiny: LoadedModel, sampled: Result, held: int, start: int
 ) -> None:
-    whole = generate(tiny, SAMPLED)
-    rest = generate(tiny, replace(SAMPLED, codes=whole.codes[:, :held], start=start))
-    assert np.array_equal(rest.codes, whole.codes[:, held:])
-    assert np.allclose(rest.audio, whole.audio[:, start:], rtol=0, atol=1e-5)
+    rest = generate(tiny, replace(SAMPLED, codes=sampled.codes[:, :held], start=start))
+    assert np.array_equal(rest.codes, sampled.codes[:, held:])
+    assert np.allclose(rest.audio, sampled.audio[:, start:], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("held", [29, 60])
-def test_progress_begins_where_a_song_goes_on(tiny: LoadedModel, held: int) -> None:
+def test_progress_begins_at_the_resumed_frame(tiny: LoadedModel, held: int) -> None:
     harness = Harness(tiny)
-    codes = np.zeros((4, held), np.int32)
-    result = harness.submit(replace(SAMPLED, codes=codes, start=held * 640))
-    told = []
+    request = replace(SAMPLED, frames=80, codes=random_codes(held), start=held * 640)
+    result = harness.submit(request)
+    progress = []
     while not result.ended:
         harness.engine.step()
-        told.append(result.sequence.frames_done)
-    assert told[0] == held and told[-1] == SAMPLED.frames
-    assert told == sorted(told)
+        progress.append(result.sequence.frames_done)
+    assert progress[0] == held and progress[-1] == request.frames
+    assert progress == sorted(progress)
 
 
-def test_a_stereo_song_goes_on_from_its_codes(stereo: LoadedModel) -> None:
+def test_a_stereo_song_resumes(stereo: LoadedModel) -> None:
     whole = generate(stereo, SAMPLED)
     rest = generate(stereo, replace(SAMPLED, codes=whole.codes[:, :70], start=60 * 640))
     assert np.array_equal(rest.codes, whole.codes[:, 70:])
@@ -286,68 +292,71 @@ def test_a_stereo_song_goes_on_from_its_codes(stereo: LoadedModel) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tiny", "stereo"])
-def test_a_song_that_broke_off_between_chunks_goes_on_to_the_bit(
+def test_a_song_resumes_after_any_chunk_to_the_bit(
     kind: str, request: pytest.FixtureRequest
 ) -> None:
     model: LoadedModel = request.getfixturevalue(kind)
-    song = replace(SAMPLED, frames=220)
-    chunks = generate(model, song).chunks
-    for had in range(1, len(chunks)):
-        codes = np.concatenate([chunk.codes for chunk in chunks[:had]], axis=1)
-        start = sum(chunk.audio.shape[1] for chunk in chunks[:had])
-        rest = generate(model, replace(song, codes=codes, start=start)).chunks
-        assert [len(chunk.audio[0]) for chunk in rest] == [len(c.audio[0]) for c in chunks[had:]]
-        for one, other in zip(rest, chunks[had:], strict=True):
+    whole = replace(SAMPLED, frames=160)
+    chunks = generate(model, whole).chunks
+    assert [chunk.audio.shape[1] // 640 for chunk in chunks] == [25, 25, 25, 25, 50, 10]
+    for sent in range(1, len(chunks)):
+        codes = np.concatenate([chunk.codes for chunk in chunks[:sent]], axis=1)
+        start = sum(chunk.audio.shape[1] for chunk in chunks[:sent])
+        rest = generate(model, replace(whole, codes=codes, start=start)).chunks
+        assert [c.audio.shape for c in rest] == [c.audio.shape for c in chunks[sent:]]
+        for one, other in zip(rest, chunks[sent:], strict=True):
             assert np.array_equal(one.audio, other.audio)
 
 
-def test_a_song_goes_on_in_the_window_where_it_broke_off(tiny: LoadedModel) -> None:
-    song = replace(SAMPLED, frames=1720)
-    whole = generate(tiny, song)
-    for held in (1499, 1500, 1700):
+def test_a_song_resumes_in_any_window(tiny: LoadedModel) -> None:
+    model = with_short_windows(tiny)
+    request = replace(SAMPLED, frames=170, extend_stride=1.0)
+    whole = generate(model, request)
+    for held in (99, 100, 149, 160):
         start = (held - 10) * 640
-        rest = generate(tiny, replace(song, codes=whole.codes[:, :held], start=start))
+        rest = generate(model, replace(request, codes=whole.codes[:, :held], start=start))
         assert np.array_equal(rest.codes, whole.codes[:, held:])
         assert np.allclose(rest.audio, whole.audio[:, start:], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("start", [0, 100 * 640 + 1, 120 * 640])
-def test_a_song_whose_codes_are_all_there_is_only_played(tiny: LoadedModel, start: int) -> None:
-    whole = generate(tiny, SAMPLED)
-    rest = generate(tiny, replace(SAMPLED, codes=whole.codes, start=start))
+def test_a_song_with_all_its_codes_is_only_decoded(
+    tiny: LoadedModel, sampled: Result, start: int
+) -> None:
+    rest = generate(tiny, replace(SAMPLED, codes=sampled.codes, start=start))
     assert rest.codes.shape == (4, 0)
-    assert np.allclose(rest.audio, whole.audio[:, start:], rtol=0, atol=1e-5)
+    assert np.allclose(rest.audio, sampled.audio[:, start:], rtol=0, atol=1e-5)
 
 
-def test_a_cancelled_song_ends_before_the_next_step_and_the_others_go_on(tiny: LoadedModel) -> None:
+def test_a_cancelled_song_ends_before_the_next_step(tiny: LoadedModel, sampled: Result) -> None:
     harness = Harness(tiny)
-    left, stays = harness.submit(replace(SAMPLED, seed=9)), harness.submit(SAMPLED)
+    cancelled, other = harness.submit(replace(SAMPLED, seed=9)), harness.submit(SAMPLED)
     for _ in range(10):
         harness.engine.step()
-    done = left.sequence.frames_done
-    harness.scheduler.cancel(left.sequence.id)
+    done = cancelled.sequence.frames_done
+    harness.scheduler.cancel(cancelled.sequence.id)
     harness.engine.step()
-    assert isinstance(left.error, Cancelled) and left.sequence.frames_done == done
+    assert isinstance(cancelled.error, Cancelled) and cancelled.sequence.frames_done == done
     harness.run()
-    assert same(stays, generate(tiny, SAMPLED))
+    assert same(other, sampled)
 
 
 @pytest.mark.parametrize(
     ("codes", "complaint"),
     [
-        (np.zeros((8, 10), np.int32), "codes has 8 codebooks"),
+        (random_codes(10, codebooks=8), "codes has 8 codebooks"),
         (np.full((4, 10), 2048, np.int32), "codes holds 2048"),
     ],
 )
-def test_codes_of_another_model_are_an_error_of_that_song_alone(
-    tiny: LoadedModel, codes: np.ndarray, complaint: str
+def test_codes_of_another_model_are_refused_alone(
+    tiny: LoadedModel, sampled: Result, codes: Codes, complaint: str
 ) -> None:
-    *_, good, bad = generate_together(tiny, {0: SAMPLED, 2: replace(SAMPLED, codes=codes)})
+    good, bad = generate_together(tiny, {0: SAMPLED, 2: replace(SAMPLED, codes=codes)})
     assert isinstance(bad.error, InvalidField) and bad.error.message.startswith(complaint)
-    assert same(good, generate(tiny, SAMPLED))
+    assert same(good, sampled)
 
 
-def test_an_encoder_that_fails_on_a_text_fails_that_song_alone(tiny: LoadedModel) -> None:
+def test_an_encoder_that_fails_on_a_text_fails_it_alone(tiny: LoadedModel, sampled: Result) -> None:
     def encode_text(prompt: str) -> Conditioning:
         if prompt == "bad":
             raise RuntimeError("no such text")
@@ -356,7 +365,7 @@ def test_an_encoder_that_fails_on_a_text_fails_that_song_alone(tiny: LoadedModel
     model = replace(tiny, encode_text=encode_text)
     good, bad = generate_together(model, {0: SAMPLED, 2: replace(SAMPLED, prompt="bad")})
     assert isinstance(bad.error, GenerationFailed) and "no such text" not in str(bad.error)
-    assert same(good, generate(tiny, SAMPLED))
+    assert same(good, sampled)
 
 
 def test_an_error_of_the_device_ends_the_engine(tiny: LoadedModel) -> None:
@@ -384,16 +393,15 @@ def test_prefill_chunks_beside_batch_mates_are_small(tiny: LoadedModel) -> None:
             return tiny.backend.forward(batch)
 
     watched = replace(tiny, backend=Watched())
-    codes = np.random.default_rng(0).integers(0, 2048, (4, 300), np.int32)
-    long = GenerationRequest("", frames=310, seed=1, codes=codes)
-    generate_together(watched, {0: SAMPLED, 1: long})
+    long = GenerationRequest("", frames=305, seed=1, codes=random_codes(300))
+    generate_together(watched, {0: replace(SAMPLED, frames=60), 1: long})
     assert [1, 8] in steps and max(max(step) for step in steps if len(step) > 1) == 8
     steps.clear()
     generate(watched, long)
     assert steps[:5] == [[64]] * 4 + [[44]]  # alone, the chunks are large
 
 
-def test_more_songs_than_slots_wait_their_turn_in_order(tiny: LoadedModel) -> None:
+def test_requests_beyond_the_slots_wait_in_order(tiny: LoadedModel) -> None:
     harness = Harness(tiny, max_queue=2)
     results = [harness.submit(GenerationRequest("x", 5, seed=n)) for n in range(tiny.slots + 2)]
     with pytest.raises(QueueFull):
@@ -411,43 +419,56 @@ def changed(model: LoadedModel, request: GenerationRequest, frame: int, prompt: 
     return result
 
 
-def test_a_text_that_changes_in_mid_song_is_heard_from_its_frame(tiny: LoadedModel) -> None:
-    plain, other = generate(tiny, SAMPLED), changed(tiny, SAMPLED, 60, "loud drums")
-    assert np.array_equal(plain.codes[:, :60], other.codes[:, :60])
-    assert not np.array_equal(plain.codes[:, 60:], other.codes[:, 60:])
+@pytest.fixture(scope="module")
+def drummed(tiny: LoadedModel) -> Result:
+    """The result of SAMPLED whose text changes at frame 60."""
+    return changed(tiny, SAMPLED, 60, "loud drums")
 
 
-def test_the_same_text_again_changes_nothing(tiny: LoadedModel) -> None:
-    assert same(changed(tiny, SAMPLED, 60, SAMPLED.prompt), generate(tiny, SAMPLED))
+def test_a_changed_text_counts_from_its_frame(sampled: Result, drummed: Result) -> None:
+    assert np.array_equal(sampled.codes[:, :60], drummed.codes[:, :60])
+    assert not np.array_equal(sampled.codes[:, 60:], drummed.codes[:, 60:])
+
+
+def test_the_same_text_again_changes_nothing(tiny: LoadedModel, sampled: Result) -> None:
+    assert same(changed(tiny, SAMPLED, 60, SAMPLED.prompt), sampled)
+
+
+@pytest.fixture(scope="module")
+def another(tiny_checkpoint: Path) -> LoadedModel:
+    """The model of a new engine."""
+    return load(tiny_checkpoint)
 
 
 @pytest.mark.parametrize("held", [40, 60, 61, 90])
 def test_a_changed_song_resumes_to_the_bit_in_a_new_engine(
-    tiny: LoadedModel, tiny_checkpoint: Path, held: int
+    another: LoadedModel, drummed: Result, held: int
 ) -> None:
     """A position is computed under the conditioning of its own frame, in prefill too."""
-    whole = changed(tiny, SAMPLED, 60, "loud drums")
-    resumed = replace(SAMPLED, codes=whole.codes[:, :held], start=held * 640)
-    rest = changed(load(tiny_checkpoint), resumed, 60, "loud drums")
-    assert np.array_equal(rest.codes, whole.codes[:, held:])
+    resumed = replace(SAMPLED, codes=drummed.codes[:, :held], start=held * 640)
+    rest = changed(another, resumed, 60, "loud drums")
+    assert np.array_equal(rest.codes, drummed.codes[:, held:])
 
 
-@pytest.mark.parametrize("frame", [1000, 1510])
+@pytest.mark.parametrize("frame", [60, 110])
 def test_a_changed_song_resumes_to_the_bit_in_a_later_window(tiny: LoadedModel, frame: int) -> None:
-    """The window from frame 900 on is prefilled under both texts."""
-    request = replace(SAMPLED, frames=1540)
-    whole = changed(tiny, request, frame, "loud drums")
-    for held in (1499, 1520):
+    """The window from frame 50 on is prefilled under both texts, or decoded under both."""
+    model = with_short_windows(tiny)
+    request = replace(SAMPLED, frames=140, extend_stride=1.0)
+    whole = changed(model, request, frame, "loud drums")
+    for held in (99, 120):
         resumed = replace(request, codes=whole.codes[:, :held], start=held * 640)
-        rest = changed(tiny, resumed, frame, "loud drums")
+        rest = changed(model, resumed, frame, "loud drums")
         assert np.array_equal(rest.codes, whole.codes[:, held:])
 
 
-def test_a_changed_song_does_not_depend_on_its_batch_mates(tiny: LoadedModel) -> None:
+def test_a_changed_song_does_not_depend_on_its_batch_mates(
+    tiny: LoadedModel, drummed: Result
+) -> None:
     harness = Harness(tiny)
-    for request in others(60).values():
+    for request in mates(60).values():
         harness.submit(request)
     result = harness.submit(SAMPLED)
     result.sequence.change_prompt(60, "loud drums")
     harness.run()
-    assert same(result, changed(tiny, SAMPLED, 60, "loud drums"))
+    assert same(result, drummed)

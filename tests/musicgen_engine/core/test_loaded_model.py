@@ -1,32 +1,32 @@
-"""A model is placed where its config.pbtxt says, or says why it cannot be."""
+"""A model runs where its config.pbtxt says, or the error says why it cannot."""
 
 import gc
 
 import pytest
 import torch
 
-from musicgen_engine.config import Placement
+from musicgen_engine.config import ModelConfig
 from musicgen_engine.core.checkpoint import check
-from musicgen_engine.core.loaded_model import Model
+from musicgen_engine.core.loaded_model import LoadedModel
 from protocol.errors import EngineUnavailable
-from tests.musicgen_engine.core.conftest import TINY, load
+from tests.musicgen_engine.conftest import TINY, load
 
 
-def test_on_a_cpu_it_computes_in_full_precision(tiny: Model) -> None:
+def test_on_a_cpu_it_computes_in_full_precision(tiny: LoadedModel) -> None:
     assert (tiny.device.type, tiny.precision) == ("cpu", torch.float32)
 
 
-def test_a_device_that_is_not_there_is_named() -> None:
-    with pytest.raises(EngineUnavailable, match="cuda:99 is not there"):
-        Model.load(TINY, Placement(device="cuda:99"))
+def test_a_device_that_does_not_exist_is_named() -> None:
+    with pytest.raises(EngineUnavailable, match="cuda:99 does not exist"):
+        LoadedModel.load(TINY, ModelConfig(device="cuda:99"))
 
 
-def test_a_model_without_room_for_one_song_says_so() -> None:
+def test_a_model_without_memory_for_one_slot_is_refused() -> None:
     with pytest.raises(EngineUnavailable, match="raise `memory`"):
         load(TINY, memory=1e-6)
 
 
-def test_nothing_is_kept_of_audiocrafts_own_model() -> None:
+def test_audiocrafts_own_model_is_freed() -> None:
     from audiocraft.models.lm import LMModel
 
     def alive() -> int:
@@ -36,10 +36,17 @@ def test_nothing_is_kept_of_audiocrafts_own_model() -> None:
     before = alive()
     model = load(TINY)
     assert alive() == before
-    assert len(model.describe("slow piano"))
+    assert model.encode_text("slow piano").cross[0] is not None
 
 
-def test_a_model_too_large_to_load_is_named_before_it_is_read() -> None:
+@pytest.mark.parametrize("backend", ["auto", "packed", "eager"])
+def test_the_backend_that_serves_is_named(backend: str) -> None:
+    model = load(TINY, backend=backend)
+    assert model.backend_name == ("packed" if backend == "auto" else backend)
+    assert model.fallback is None
+
+
+def test_a_model_too_large_for_the_host_is_not_read() -> None:
     package = {
         "xp.cfg": torch.load(TINY / "state_dict.bin", weights_only=True)["xp.cfg"],
         "best_state": {"weight": torch.empty(10**13, device="meta")},
@@ -48,7 +55,7 @@ def test_a_model_too_large_to_load_is_named_before_it_is_read() -> None:
         check(package)
 
 
-def test_a_small_model_leaves_the_other_cores_alone() -> None:
+def test_a_small_model_runs_on_one_thread() -> None:
     torch.set_num_threads(2)
     load(TINY)
     assert torch.get_num_threads() == 1

@@ -1,4 +1,4 @@
-"""How many songs fit is known before any memory is taken, and so is why none does."""
+"""How many slots fit is known before any memory is taken; an error says why none does."""
 
 import re
 from pathlib import Path
@@ -25,17 +25,17 @@ CPU = torch.device("cpu")
         (0.05, 0, GB, 1),
     ],
 )
-def test_slots_are_what_the_weights_leave_of_the_share_or_of_what_is_free(
+def test_slots_fill_what_the_weights_leave(
     share: float, weights: int, slot: int, slots: int
 ) -> None:
     assert Room(total=20 * GB, free=16 * GB).slots(share, weights, slot) == slots
 
 
-def test_there_are_no_more_slots_than_are_of_use() -> None:
+def test_the_number_of_slots_has_a_limit() -> None:
     assert slots_that_fit(0.5, CPU, weights=1, slot=1) == MAX_SLOTS["cpu"]
 
 
-def test_a_model_that_does_not_fit_says_what_it_needs_what_there_is_and_what_helps() -> None:
+def test_an_error_names_the_need_the_memory_and_the_remedy() -> None:
     with pytest.raises(EngineUnavailable) as caught:
         slots_that_fit(0.25, CPU, weights=10**15, slot=2 * GB)
     text = caught.value.message
@@ -46,7 +46,7 @@ def test_a_model_that_does_not_fit_says_what_it_needs_what_there_is_and_what_hel
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_has_room_of_its_own() -> None:
+def test_a_gpu_has_memory_of_its_own() -> None:
     total = torch.cuda.get_device_properties(0).total_memory
     gpu = torch.device("cuda", 0)
     assert slots_that_fit(0.5, gpu, weights=0, slot=total // 10) == 5
@@ -55,7 +55,7 @@ def test_a_gpu_has_room_of_its_own() -> None:
         slots_that_fit(0.5, gpu, weights=total, slot=1)
 
 
-def test_the_room_of_this_machine_can_be_read() -> None:
+def test_the_memory_of_this_machine_can_be_read() -> None:
     room = host_room()
     assert 0 < room.free <= room.total
     meminfo = Path("/proc/meminfo").read_text()
@@ -93,16 +93,16 @@ def version_1(machine: Path, path: str, group: str, limit: int) -> None:
     (folder / "memory.stat").write_text(f"cache 0\ntotal_active_file {GB}\ntotal_inactive_file 0\n")
 
 
-def test_without_control_groups_the_machine_is_the_room(machine: Path) -> None:
+def test_without_control_groups_the_machine_is_the_limit(machine: Path) -> None:
     assert host_room(machine) == Room(65_536_000_000, 61_440_000_000)
 
 
-def test_a_groups_limit_is_the_room_where_it_is_lower(machine: Path) -> None:
+def test_a_lower_limit_of_a_group_counts(machine: Path) -> None:
     version_2(machine, "/a/b", {"a/b": str(8 * GB)})
     assert host_room(machine) == Room(8 * GB, 6 * GB)
 
 
-def test_a_group_without_a_limit_takes_nothing_away(machine: Path) -> None:
+def test_a_group_without_a_limit_does_not_count(machine: Path) -> None:
     version_2(machine, "/a/b", {"a/b": "max", "a": str(900 * GB)})
     assert host_room(machine) == Room(65_536_000_000, 61_440_000_000)
 
@@ -113,17 +113,17 @@ def test_the_limit_of_a_group_above_counts(machine: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/docker/of-the-host", "/../of-the-host"])
-def test_a_containers_own_limit_is_found_whatever_path_it_is_told(machine: Path, path: str) -> None:
+def test_a_containers_limit_is_found_at_any_path(machine: Path, path: str) -> None:
     version_2(machine, path, {"": str(5 * GB)})
     assert host_room(machine) == Room(5 * GB, 3 * GB)
 
 
 @pytest.mark.parametrize("group", ["", "pod/c1"])
-def test_the_first_version_of_control_groups_is_read_too(machine: Path, group: str) -> None:
+def test_control_groups_of_version_1_are_read(machine: Path, group: str) -> None:
     version_1(machine, "/pod/c1", group, 7 * GB)
     assert host_room(machine) == Room(7 * GB, 5 * GB)
 
 
-def test_a_group_that_uses_more_than_it_may_has_nothing_to_give(machine: Path) -> None:
+def test_a_group_over_its_limit_has_no_free_memory(machine: Path) -> None:
     version_2(machine, "/", {"": str(GB)})
     assert host_room(machine) == Room(GB, 0)

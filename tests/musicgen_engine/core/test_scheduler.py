@@ -1,200 +1,348 @@
 """First come, first served: a fixed number of slots behind a bounded queue."""
 
 import threading
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from musicgen_engine.core.scheduler import Scheduler, Task
+from musicgen_engine.core.audio_stream import AudioStream
+from musicgen_engine.core.scheduler import Batch, Scheduler
+from musicgen_engine.core.sequence import Sequence, SequenceStatus
+from musicgen_engine.messages import Generating, Queued
+from musicgen_engine.model.conditioning import Conditioning
+from musicgen_engine.model.delay_pattern import DelayPattern
 from protocol.errors import QueueFull
-from protocol.request import Song
+from protocol.request import GenerationRequest
+
+PATTERN = DelayPattern((0, 1, 2, 3), special_token=2048, window=1500)
 
 
-def task(id: int) -> Task:
-    return Task(id, Song(prompt="", frames=50, seed=0))
+def new(id: int) -> Sequence:
+    return Sequence(id, GenerationRequest(prompt="", frames=50, seed=0))
 
 
-def returning(id: int) -> Task:
-    """20 of its frames were made before it broke off."""
-    return Task(id, Song(prompt="", frames=50, seed=0, codes=np.zeros((4, 20), np.int32)))
+def resumed(id: int, frames: int = 50, held: int = 20) -> Sequence:
+    """A sequence that lost its engine after `held` frames."""
+    codes = np.zeros((4, held), np.int32)
+    return Sequence(id, GenerationRequest(prompt="", frames=frames, seed=0, codes=codes))
 
 
-def rounds(scheduler: Scheduler, seconds: float, count: int = 20) -> None:
+class Output:
+    """An audio stream that never has enough frames, or always."""
+
+    def __init__(self, ready: bool = False) -> None:
+        self._ready = ready
+
+    def ready(self, frames_done: int) -> bool:
+        return self._ready
+
+
+def begin(sequence: Sequence, ready: bool = False) -> None:
+    """What the engine does when it encodes the sequence."""
+    output = cast(AudioStream, Output(ready))
+    sequence.begin(PATTERN, sequence.request.codes, output)
+    sequence.conditionings[0] = Conditioning((None, None))
+
+
+def record(scheduler: Scheduler, seconds: float, count: int = 20) -> None:
     for _ in range(count):
-        scheduler.took(seconds)
+        scheduler.record_step(seconds)
 
 
-def scheduler(slots: int, max_queue: int, *ids: int) -> Scheduler:
-    made = Scheduler(max_queue)
-    made.open(slots)
+def scheduler(slots: int, max_queue: int, *ids: int, **settings: Any) -> Scheduler:
+    opened = Scheduler(max_queue)
+    opened.open(slots, **settings)
     for id in ids:
-        made.submit(task(id))
-    return made
+        opened.submit(new(id))
+    return opened
 
 
-def admitted(scheduler: Scheduler) -> list[int]:
-    return [task.id for task in iter(scheduler.admit, None)]
+def admitted(scheduler: Scheduler, steps: int = 5) -> list[Sequence]:
+    """The sequences that get a slot in the next steps, in order."""
+    found: list[Sequence] = []
+    for _ in range(steps):
+        batch = scheduler.schedule()
+        if batch.encode and batch.encode not in found:
+            found.append(batch.encode)
+            begin(batch.encode)
+    return found
 
 
-def test_songs_are_admitted_in_the_order_they_came_while_there_are_slots() -> None:
+def ids(sequences: list[Sequence]) -> list[int]:
+    return [sequence.id for sequence in sequences]
+
+
+def test_sequences_get_slots_in_the_order_they_came() -> None:
     full = scheduler(2, 3, 1, 2, 3)
-    assert admitted(full) == [1, 2]
+    assert ids(admitted(full)) == [1, 2]
     assert full.counts() == {"queued": 1, "running": 2}
 
 
-def test_songs_that_play_have_slots_of_their_own_and_hand_them_on() -> None:
+def test_each_running_sequence_has_a_slot_and_hands_it_on() -> None:
     full = scheduler(2, 3, 1, 2, 3)
-    first, second = full.admit(), full.admit()
-    assert first and second and {first.slot, second.slot} == {0, 1}
-    full.retire(first)
-    third = full.admit()
-    assert third and third.slot == first.slot
+    first, second = admitted(full)
+    assert {first.slot, second.slot} == {0, 1}
+    full.finish(first)
+    (third,) = admitted(full)
+    assert third.slot == first.slot
 
 
-def test_a_full_queue_refuses_and_keeps_what_it_has() -> None:
+def test_a_step_admits_and_encodes_one_sequence() -> None:
+    full = scheduler(3, 3, 1, 2, 3)
+    first = full.schedule()
+    assert first == Batch(encode=first.encode)
+    assert first.encode and first.encode.id == 1
+    begin(first.encode)
+    second = full.schedule()
+    assert second.encode and second.encode.id == 2
+    assert ids(second.decode) == [1]
+
+
+def test_a_step_decodes_all_running_sequences() -> None:
+    full = scheduler(3, 3, 1, 2, 3)
+    running = admitted(full)
+    batch = full.schedule()
+    assert (batch.decode, batch.encode, batch.prefill, batch.cancelled) == (running, None, None, [])
+    assert all(sequence.status is SequenceStatus.RUNNING for sequence in running)
+
+
+def test_a_prompt_is_prefilled_before_it_decodes() -> None:
+    alone = scheduler(1, 1)
+    sequence = resumed(1, frames=110, held=100)
+    alone.submit(sequence)
+    assert sequence.status is SequenceStatus.WAITING
+    assert alone.schedule().encode is sequence
+    assert sequence.status is SequenceStatus.PREFILL
+    begin(sequence)
+    for length in (64, 36):
+        batch = alone.schedule()
+        assert (batch.prefill, batch.prefill_length, batch.decode) == (sequence, length, [])
+        sequence.advance(length)
+    assert alone.schedule().decode == [sequence]
+
+
+@pytest.mark.parametrize(
+    ("decoding", "shares_cores", "length"),
+    [(0, True, 64), (1, True, 8), (5, True, 10), (5, False, 64)],
+)
+def test_a_chunk_is_small_beside_sequences_on_a_cpu(
+    decoding: int, shares_cores: bool, length: int
+) -> None:
+    busy = scheduler(8, 8, *range(decoding), shares_cores=shares_cores)
+    admitted(busy, steps=decoding)
+    busy.submit(resumed(9, frames=210, held=200))
+    admitted(busy, steps=1)
+    assert busy.schedule().prefill_length == length
+
+
+def test_one_prompt_is_prefilled_at_a_time() -> None:
+    busy = scheduler(2, 2)
+    for id in (1, 2):
+        busy.submit(resumed(id))
+    first, second = admitted(busy)
+    assert busy.schedule().prefill is first
+    first.advance(20)
+    assert busy.schedule().prefill is second
+
+
+def test_a_changed_text_is_encoded_before_its_frame() -> None:
+    one = scheduler(1, 1, 1)
+    (sequence,) = admitted(one)
+    sequence.change_prompt(0, "drums")
+    sequence.conditionings.clear()
+    batch = one.schedule()
+    assert (batch.encode, batch.decode) == (sequence, [])
+
+
+def test_a_chunk_of_a_prefill_ends_where_the_text_changes() -> None:
+    one = scheduler(1, 1)
+    sequence = resumed(1, frames=60, held=50)
+    sequence.change_prompt(30, "drums")
+    one.submit(sequence)
+    admitted(one)
+    assert one.schedule().prefill_length == 30
+    sequence.advance(30)
+    assert one.schedule().encode is sequence  # the new text
+    sequence.conditionings[1] = Conditioning((None, None))
+    assert one.schedule().prefill_length == 20
+
+
+def test_a_full_queue_refuses_and_keeps_its_sequences() -> None:
     full = scheduler(1, 1, 1, 2)
     with pytest.raises(QueueFull):
-        full.submit(task(3))
-    assert admitted(full) == [1]
+        full.submit(new(3))
+    assert ids(admitted(full)) == [1]
     with pytest.raises(QueueFull):
-        full.submit(task(3))
+        full.submit(new(3))
 
 
-def test_who_would_wait_too_long_is_told_when_to_come_back() -> None:
-    """Two slots, songs of 50 frames, rounds of a second: the fifth would wait 100 s."""
+def test_a_wait_that_is_too_long_is_refused_with_a_time() -> None:
+    """Two slots, songs of 50 frames, steps of a second: the fifth would wait 80 s."""
     busy = Scheduler(max_queue=10, max_wait=70)
     busy.open(2)
-    rounds(busy, 1.0)
+    record(busy, 1.0)
     for id in (1, 2):
-        busy.submit(task(id))
-    for playing in iter(busy.admit, None):
-        playing.frames_done = 10 * playing.id
-    busy.submit(task(3))  # waits 30 s
-    busy.submit(task(4))  # 40 s
-    with pytest.raises(QueueFull, match=r"would wait 80 s, over 70; ask again in 10 s$"):
-        busy.submit(task(5))
-    busy.submit(returning(6))
+        busy.submit(new(id))
+    for running in admitted(busy):
+        running.frames_done = 10 * running.id
+    busy.submit(new(3))  # waits 30 s
+    busy.submit(new(4))  # 40 s
+    with pytest.raises(QueueFull, match=r"would wait 80 s, over 70; ask again in 10 s$") as caught:
+        busy.submit(new(5))
+    assert caught.value.retry_after == 10
+    busy.submit(resumed(6))
 
 
-def test_the_first_cold_round_says_nothing_of_the_wait() -> None:
+def test_the_first_slow_step_does_not_count_for_the_wait() -> None:
     cold = Scheduler(max_queue=10, max_wait=1)
     cold.open(1)
-    cold.submit(task(1))
+    cold.submit(new(1))
     admitted(cold)
-    cold.took(5.0)
-    cold.submit(task(2))
-    rounds(cold, 0.018)
+    cold.record_step(5.0)
+    cold.submit(new(2))
+    record(cold, 0.018)
     with pytest.raises(QueueFull, match="would wait 2 s, over 1; ask again in 1 s"):
-        cold.submit(task(3))
+        cold.submit(new(3))
 
 
-def test_while_there_are_slots_nobody_waits_however_slow_it_is() -> None:
+def test_with_a_free_slot_no_wait_is_too_long() -> None:
     slow = Scheduler(max_queue=10, max_wait=1)
     slow.open(2)
-    rounds(slow, 100.0)
-    slow.submit(task(1))
-    slow.submit(task(2))
+    record(slow, 100.0)
+    slow.submit(new(1))
+    slow.submit(new(2))
     with pytest.raises(QueueFull):
-        slow.submit(task(3))
+        slow.submit(new(3))
 
 
-def test_a_full_queue_says_when_the_next_song_ends() -> None:
+def test_a_full_queue_tells_when_the_next_sequence_ends() -> None:
     full = scheduler(1, 1, 1)
     admitted(full)
-    rounds(full, 0.5)
-    full.submit(task(2))
-    with pytest.raises(QueueFull, match=r"1 songs wait already; ask again in 25 s$"):
-        full.submit(task(3))
+    record(full, 0.5)
+    full.submit(new(2))
+    with pytest.raises(QueueFull, match=r"1 songs wait already; ask again in 25 s$") as caught:
+        full.submit(new(3))
+    assert caught.value.retry_after == 25
 
 
-def test_songs_that_return_find_a_place_in_a_full_queue_before_the_new_ones() -> None:
+def test_resumed_sequences_come_before_new_ones() -> None:
     full = scheduler(2, 2, 1, 2)
-    assert admitted(full) == [1, 2]
-    for new in (3, 4):
-        full.submit(task(new))
+    assert ids(admitted(full)) == [1, 2]
+    for id in (3, 4):
+        full.submit(new(id))
     for id in (5, 6):
-        full.submit(returning(id))
+        full.submit(resumed(id))
     with pytest.raises(QueueFull):
-        full.submit(task(7))
-    assert list(full.statuses()) == [5, 6, 3, 4, 1, 2]
+        full.submit(new(7))
+    assert list(full.states()) == [5, 6, 3, 4, 1, 2]
 
 
-def test_no_more_songs_return_than_there_are_slots() -> None:
+def test_no_more_sequences_resume_than_there_are_slots() -> None:
     full = scheduler(2, 10)
     for id in (1, 2):
-        full.submit(returning(id))
+        full.submit(resumed(id))
     with pytest.raises(QueueFull):
-        full.submit(returning(3))
-    full.submit(task(4))
+        full.submit(resumed(3))
+    full.submit(new(4))
 
 
-def test_before_the_model_is_loaded_songs_return_within_the_queue() -> None:
+def test_before_the_model_is_loaded_the_queue_is_the_limit() -> None:
     early = Scheduler(max_queue=1)
-    early.submit(returning(1))
+    early.submit(resumed(1))
     with pytest.raises(QueueFull):
-        early.submit(returning(2))
+        early.submit(resumed(2))
 
 
-def test_a_song_that_returns_is_as_far_as_it_was() -> None:
-    back = returning(1)
-    assert back.status() == {"state": "generating", "frames": 20, "total_frames": 50}
-    assert back.left == 30
+def test_a_resumed_sequence_keeps_its_progress() -> None:
+    one = scheduler(1, 1)
+    sequence = resumed(1)
+    one.submit(sequence)
+    admitted(one)
+    assert one.states() == {1: Generating(20, 50)}
+    assert sequence.frames_left == 30
 
 
-def test_before_the_model_is_loaded_songs_wait() -> None:
+def test_before_the_model_is_loaded_sequences_wait() -> None:
     early = Scheduler(max_queue=1)
-    early.submit(task(1))
-    assert early.admit() is None
+    early.submit(new(1))
+    assert early.schedule() == Batch()
     with pytest.raises(QueueFull):
-        early.submit(task(2))
+        early.submit(new(2))
     early.open(1)
-    assert admitted(early) == [1]
+    assert ids(admitted(early)) == [1]
 
 
-def test_a_waiting_song_that_is_cancelled_leaves_the_queue() -> None:
+def test_a_waiting_sequence_that_is_cancelled_is_dropped() -> None:
     full = scheduler(1, 2, 1, 2)
     dropped = full.cancel(1)
     assert dropped and dropped.id == 1
-    assert admitted(full) == [2]
+    assert ids(admitted(full)) == [2]
 
 
-def test_a_song_that_plays_is_told_to_stop() -> None:
-    full = scheduler(1, 1, 1)
-    playing = full.admit()
-    assert playing and full.cancel(1) is None
-    assert playing.cancelled.is_set()
-
-
-def test_cancelling_what_has_ended_harms_nobody() -> None:
+def test_a_running_sequence_that_is_cancelled_frees_its_slot() -> None:
     full = scheduler(1, 1, 1, 2)
-    first = full.admit()
-    assert first
-    full.retire(first)
+    (running,) = admitted(full)
     assert full.cancel(1) is None
-    second = full.admit()
-    assert second and not second.cancelled.is_set()
+    assert running.cancelled.is_set()
+    batch = full.schedule()
+    assert batch.cancelled == [running] and batch.decode == []
+    assert running.status is SequenceStatus.FINISHED
+    assert batch.encode and (batch.encode.id, batch.encode.slot) == (2, running.slot)
+
+
+def test_cancelling_a_finished_sequence_changes_nothing() -> None:
+    full = scheduler(1, 1, 1, 2)
+    (first,) = admitted(full)
+    full.finish(first)
+    assert full.cancel(1) is None
+    (second,) = admitted(full)
+    assert not second.cancelled.is_set()
 
 
 def test_positions_move_up() -> None:
     full = scheduler(1, 3, 1, 2, 3)
-    playing = full.admit()
-    assert playing
-    playing.frames_done = 7
-    assert full.statuses() == {
-        1: {"state": "generating", "frames": 7, "total_frames": 50},
-        2: {"state": "queued", "position": 1},
-        3: {"state": "queued", "position": 2},
-    }
+    (running,) = admitted(full)
+    running.frames_done = 7
+    assert full.states() == {1: Generating(7, 50), 2: Queued(1), 3: Queued(2)}
+    full.finish(running)
+    full.schedule()
+    assert full.states() == {2: Generating(0, 50), 3: Queued(1)}
 
 
-def test_an_idle_engine_waits_for_a_song() -> None:
-    idle = scheduler(1, 1)
-    threading.Timer(0.1, lambda: idle.submit(task(1))).start()
-    idle.wait()
-    assert admitted(idle) == [1]
+def test_sequences_take_turns_at_the_codec() -> None:
+    busy = scheduler(2, 2, 1, 2)
+    for _ in range(2):
+        batch = busy.schedule()
+        assert batch.encode
+        begin(batch.encode, ready=True)
+    turns = [busy.next_for_codec() for _ in range(4)]
+    assert ids([sequence for sequence in turns if sequence]) == [1, 2, 1, 2]
 
 
-def test_an_engine_with_songs_does_not_wait() -> None:
+def test_without_enough_frames_the_codec_has_nothing_to_do() -> None:
     busy = scheduler(1, 1, 1)
-    busy.admit()
+    assert busy.next_for_codec() is None
+    admitted(busy)
+    assert busy.next_for_codec() is None
+
+
+def test_a_sequence_with_all_its_codes_does_not_decode() -> None:
+    one = scheduler(1, 1)
+    one.submit(resumed(1, frames=20, held=20))
+    (sequence,) = admitted(one)
+    assert sequence.all_decoded
+    assert one.schedule() == Batch()
+
+
+def test_an_idle_engine_waits_for_a_sequence() -> None:
+    idle = scheduler(1, 1)
+    threading.Timer(0.1, lambda: idle.submit(new(1))).start()
+    idle.wait()
+    assert ids(admitted(idle)) == [1]
+
+
+def test_an_engine_with_sequences_does_not_wait() -> None:
+    busy = scheduler(1, 1, 1)
+    admitted(busy)
     busy.wait()

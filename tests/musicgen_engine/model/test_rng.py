@@ -1,4 +1,4 @@
-"""Noise is SplitMix64's, exponential along every axis, and nobody's is a neighbour's."""
+"""Random numbers are SplitMix64's: exponential along every axis, and independent."""
 
 import math
 
@@ -14,16 +14,16 @@ N = 20_000
 MASK = 2**64 - 1
 
 
-def noise(seeds: list[int], frames: list[list[int]], card: int) -> Tensor:
-    return exponential(torch.tensor(seeds), torch.tensor(frames), card)
+def numbers(seeds: list[int], frames: list[list[int]], vocab_size: int) -> Tensor:
+    return exponential(torch.tensor(seeds), torch.tensor(frames), vocab_size)
 
 
 # The same numbers along each of the four axes: float32 [N].
 AXES = {
-    "tokens": lambda seed, frame: noise([seed], [[frame]], N)[0, 0],
-    "codebooks": lambda seed, frame: noise([seed], [[frame] * N], 1)[0, :, 0],
-    "frames": lambda seed, frame: noise([seed] * N, [[frame + i] for i in range(N)], 1)[:, 0, 0],
-    "seeds": lambda seed, frame: noise([seed + i for i in range(N)], [[frame]] * N, 1)[:, 0, 0],
+    "tokens": lambda seed, frame: numbers([seed], [[frame]], N)[0, 0],
+    "codebooks": lambda seed, frame: numbers([seed], [[frame] * N], 1)[0, :, 0],
+    "frames": lambda seed, frame: numbers([seed] * N, [[frame + i] for i in range(N)], 1)[:, 0, 0],
+    "seeds": lambda seed, frame: numbers([seed + i for i in range(N)], [[frame]] * N, 1)[:, 0, 0],
 }
 
 
@@ -54,56 +54,56 @@ def test_the_reference_is_splitmix64() -> None:
     ("seed", "frame", "codebook", "token"),
     [(0, 0, 0, 0), (1, 2, 3, 4), (7, 1499, 0, 2047), (2**32 - 1, 50, 7, 0), (2**63 - 1, 9, 1, 99)],
 )
-def test_noise_is_splitmix64s(seed: int, frame: int, codebook: int, token: int) -> None:
+def test_numbers_are_splitmix64s(seed: int, frame: int, codebook: int, token: int) -> None:
     bits = splitmix64(splitmix64(mix(seed), frame + codebook * 2**32), token)
-    drawn = uniform(noise([seed], [[frame] * 8], 2048))[0, codebook, token]
-    assert drawn == pytest.approx((bits % 2**63) / 2**63, rel=3e-7)
+    values = uniform(numbers([seed], [[frame] * 8], 2048))[0, codebook, token]
+    assert values == pytest.approx((bits % 2**63) / 2**63, rel=3e-7)
 
 
 @pytest.mark.parametrize("axis", AXES)
 @pytest.mark.parametrize(("seed", "frame"), [(0, 0), (1, 0), (0, 1), (2**62, 1499)])
-def test_noise_is_exponential_along_every_axis(axis: str, seed: int, frame: int) -> None:
-    drawn = np.sort(uniform(AXES[axis](seed, frame)))
-    distance = np.abs(drawn - (np.arange(N) + 0.5) / N).max()  # Kolmogorov and Smirnov's
+def test_numbers_are_exponential_along_every_axis(axis: str, seed: int, frame: int) -> None:
+    values = np.sort(uniform(AXES[axis](seed, frame)))
+    distance = np.abs(values - (np.arange(N) + 0.5) / N).max()  # Kolmogorov and Smirnov's
     assert distance * math.sqrt(N) < 1.95  # 1 in 1,000 is beyond; the inputs are fixed
 
 
 @pytest.mark.parametrize("lag", range(-3, 4))
 @pytest.mark.parametrize(("seed", "frame", "codebook"), [(1, 0, 0), (0, 1, 0), (0, 0, 1)])
-def test_neighbours_noise_is_no_copy_and_no_shifted_one(
+def test_neighbours_have_other_numbers_at_any_lag(
     seed: int, frame: int, codebook: int, lag: int
 ) -> None:
     for base in (0, 1, 12345):
-        ours = uniform(noise([base], [[5, 5]], N)[0, 0])
-        theirs = uniform(noise([base + seed], [[5 + frame] * 2], N)[0, codebook])
+        ours = uniform(numbers([base], [[5, 5]], N)[0, 0])
+        theirs = uniform(numbers([base + seed], [[5 + frame] * 2], N)[0, codebook])
         correlation = np.corrcoef(ours, np.roll(theirs, lag))[0, 1]
         assert abs(correlation) < 4 / math.sqrt(N)
 
 
 def test_numbers_in_a_row_are_independent() -> None:
-    for numbers in AXES.values():
-        drawn = uniform(numbers(3, 3))
+    for along in AXES.values():
+        values = uniform(along(3, 3))
         for lag in (1, 2, 3, 64):
-            assert abs(np.corrcoef(drawn[lag:], drawn[:-lag])[0, 1]) < 4 / math.sqrt(N)
+            assert abs(np.corrcoef(values[lag:], values[:-lag])[0, 1]) < 4 / math.sqrt(N)
 
 
 def test_seed_and_frame_do_not_change_places() -> None:
-    drawn = noise([1, 2], [[2], [1]], 2048)
-    assert not torch.isin(drawn[0], drawn[1]).any()
+    values = numbers([1, 2], [[2], [1]], 2048)
+    assert not torch.isin(values[0], values[1]).any()
 
 
-def test_noise_is_above_zero_and_finite() -> None:
-    drawn = noise(list(range(500)), [[frame] * 4 for frame in range(500)], 2048)
-    assert drawn.min() > 0 and drawn.max() < 17
-    assert drawn.min() < 1e-5  # 4 million numbers reach far down
+def test_numbers_are_above_zero_and_finite() -> None:
+    values = numbers(list(range(500)), [[frame] * 4 for frame in range(500)], 2048)
+    assert values.min() > 0 and values.max() < 17
+    assert values.min() < 1e-5  # 4 million numbers reach far down
 
 
-def test_a_rows_noise_is_the_same_bits_in_any_batch_on_any_number_of_threads() -> None:
-    for card in (37, 2048, 2049):
+def test_a_row_is_the_same_to_the_bit_in_any_batch() -> None:
+    for vocab_size in (37, 2048, 2049):
         seeds, frames = torch.arange(16) * 7919, torch.arange(64).view(16, 4) * 31
-        alone = torch.cat([exponential(seeds[[i]], frames[[i]], card) for i in range(16)])
+        alone = torch.cat([exponential(seeds[[i]], frames[[i]], vocab_size) for i in range(16)])
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             for n in range(1, 17):
-                assert torch.equal(exponential(seeds[:n], frames[:n], card), alone[:n])
+                assert torch.equal(exponential(seeds[:n], frames[:n], vocab_size), alone[:n])
         torch.set_num_threads(1)

@@ -1,6 +1,7 @@
-"""The codec against one decode of a whole song by the unmodified model: tiny, with random weights.
+"""The codec compared with one decode of a whole song by the unmodified model.
 
-Errors are relative to the loudness (standard deviation) of what is compared.
+The model is tiny, with random weights. Errors are relative to the loudness of the song (its
+standard deviation).
 """
 
 from collections.abc import Callable, Iterable
@@ -13,14 +14,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from musicgen_engine.core import torchaudio_shim
-from musicgen_engine.core.checkpoint import codec_of
-from musicgen_engine.model.streaming_codec import Codec, CodecStream
-from protocol.request import SAMPLES_PER_FRAME, Codes, Samples
+from musicgen_engine.core.audiocraft_imports import make_torchaudio_importable
+from musicgen_engine.core.checkpoint import streaming_codec
+from musicgen_engine.model.streaming_codec import CodecStream, StreamingCodec
+from protocol.constants import SAMPLES_PER_FRAME, Codes, Samples
 from training.random_checkpoint import MINIMAL
 from training.structure import codec_config
 
-torchaudio_shim.install()
+make_torchaudio_importable()
 
 from audiocraft.models import builders  # noqa: E402
 from audiocraft.models.encodec import (  # noqa: E402
@@ -31,7 +32,7 @@ from omegaconf import OmegaConf  # noqa: E402
 from transformers import EncodecConfig, EncodecModel  # noqa: E402
 
 FRAMES = 40
-CARD = 64
+VOCAB_SIZE = 64
 TOLERANCE = 1e-5
 
 Model = Any  # one of audiocraft's compression models
@@ -48,13 +49,13 @@ def audiocrafts(**changes: Any) -> Model:
 
 
 def transformers(**changes: Any) -> Model:
-    """transformers' EnCodec, which stereo checkpoints hold; `changes` in its configuration."""
+    """transformers' EnCodec, as in stereo checkpoints; `changes` in its configuration."""
     config: dict[str, Any] = {
         "sampling_rate": 32_000,
         "upsampling_ratios": [8, 5, 4, 4],
         "num_filters": 4,
         "hidden_size": 32,
-        "codebook_size": CARD,
+        "codebook_size": VOCAB_SIZE,
         "target_bandwidths": [1.2],  # kbit/s: 4 codebooks of 6 bits, 50 frames a second
         "use_causal_conv": False,
         "use_conv_shortcut": False,
@@ -68,7 +69,7 @@ def transformers(**changes: Any) -> Model:
 
 
 def audible(model: Model, codebooks: list[Tensor]) -> Model:
-    """Has the output depend on the codes, not on biases."""
+    """Let the output depend on the codes, not on biases."""
     with torch.no_grad():
         for codebook in codebooks:
             codebook.normal_()
@@ -91,23 +92,23 @@ MODELS: dict[str, Callable[[], Model]] = {
 
 @dataclass
 class Case:
-    """A model in two copies, one of which the codec is made of, and a song."""
+    """A model in two copies, one of them for the codec, and the codes of a song."""
 
     build: Callable[[], Model]
     model: Model = field(init=False)
-    codec: Codec = field(init=False)
+    codec: StreamingCodec = field(init=False)
     codes: Codes = field(init=False)
     samples: Samples = field(init=False)
 
     def __post_init__(self) -> None:
         self.model = self.build()
-        self.codec = codec_of(self.build())
-        self.codes = self.song(FRAMES)
+        self.codec = streaming_codec(self.build())
+        self.codes = self.random_codes(FRAMES)
         self.samples = self.at_once(self.codes)
 
-    def song(self, frames: int, seed: int = 0) -> Codes:
+    def random_codes(self, frames: int, seed: int = 0) -> Codes:
         shape = (self.model.num_codebooks, frames)
-        return np.random.default_rng(seed).integers(CARD, size=shape, dtype=np.int32)
+        return np.random.default_rng(seed).integers(VOCAB_SIZE, size=shape, dtype=np.int32)
 
     @torch.no_grad()
     def at_once(self, codes: Codes) -> Samples:
@@ -126,7 +127,7 @@ def mono() -> Case:
 
 
 def pushed(stream: CodecStream, codes: Codes, sizes: Iterable[int]) -> list[Samples]:
-    """What each push gives, of pieces of these sizes; the rest is pushed with the last."""
+    """The output of each push, of chunks of these sizes; the rest is pushed with the last."""
     outputs, start, frames = [], 0, codes.shape[1]
     for size in sizes:
         outputs.append(stream.push(codes[:, start : start + size], last=start + size >= frames))
@@ -151,14 +152,14 @@ def assert_close(samples: Samples, expected: Samples) -> None:
     [(FRAMES,), (1,) * FRAMES, (7,) * 6, (1, 38, 1), (0, 0, 2, 0, 30, 1, 0, 5, 2)],
     ids=["whole", "ones", "sevens", "edges", "uneven"],
 )
-def test_a_song_cut_anywhere_sounds_as_decoded_at_once(case: Case, sizes: Iterable[int]) -> None:
+def test_chunks_of_any_size_are_one_decode_of_the_whole(case: Case, sizes: Iterable[int]) -> None:
     samples = streamed(case.codec.stream(), case.codes, sizes)
     assert_close(samples, case.samples)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 6, 8])
-def test_a_very_short_song_sounds_as_decoded_at_once(case: Case, frames: int) -> None:
-    codes = case.song(frames)
+def test_a_very_short_song_is_one_decode_of_the_whole(case: Case, frames: int) -> None:
+    codes = case.random_codes(frames)
     expected = case.at_once(codes)
     assert_close(streamed(case.codec.stream(), codes, repeat(1)), expected)
     assert_close(streamed(case.codec.stream(), codes, [frames]), expected)
@@ -171,29 +172,29 @@ def test_the_last_push_may_bring_no_frames(case: Case) -> None:
     assert_close(np.concatenate([begun, rest], axis=1), case.samples)
 
 
-def test_every_frame_is_heard_beyond_the_tolerance(case: Case) -> None:
-    """Otherwise the comparisons of this module would show nothing."""
+def test_every_frame_changes_the_samples_visibly(case: Case) -> None:
+    """Otherwise the comparisons of this module prove nothing."""
     for frame in range(FRAMES):
         codes = case.codes.copy()
-        codes[:, frame] = (codes[:, frame] + 1) % CARD
+        codes[:, frame] = (codes[:, frame] + 1) % VOCAB_SIZE
         changed = np.abs(case.at_once(codes) - case.samples)
-        for around in range(max(0, frame - case.codec.reach), frame + 1):
+        for around in range(max(0, frame - case.codec.lookahead), frame + 1):
             there = changed[:, around * SAMPLES_PER_FRAME : (around + 1) * SAMPLES_PER_FRAME]
             assert (there.max(axis=1) > 10 * TOLERANCE * case.samples.std()).all(), (frame, around)
 
 
 @pytest.mark.parametrize("first", [0, 1, 2, 5, 17, FRAMES - 1, FRAMES])
 @pytest.mark.parametrize("size", [1, 16])
-def test_a_resumed_song_goes_on_where_it_was(case: Case, first: int, size: int) -> None:
+def test_a_stream_can_start_at_any_frame(case: Case, first: int, size: int) -> None:
     rest = streamed(case.codec.stream(first), case.codes, repeat(size))
     expected = case.samples[:, first * SAMPLES_PER_FRAME :]
     assert rest.shape == expected.shape
     assert np.abs(rest - expected).max(initial=0) < TOLERANCE * case.samples.std()
 
 
-def test_songs_do_not_disturb_each_other(case: Case) -> None:
+def test_streams_do_not_disturb_each_other(case: Case) -> None:
     """To the bit."""
-    songs = [case.song(FRAMES, seed) for seed in range(3)]
+    songs = [case.random_codes(FRAMES, seed) for seed in range(3)]
     alone = [streamed(case.codec.stream(), song, repeat(8)) for song in songs]
     streams = [case.codec.stream() for _ in songs]
     outputs: list[list[Samples]] = [[] for _ in songs]
@@ -204,15 +205,15 @@ def test_songs_do_not_disturb_each_other(case: Case) -> None:
         assert np.array_equal(np.concatenate(output, axis=1), expected)
 
 
-def test_samples_come_as_soon_as_the_look_ahead_is_there(case: Case) -> None:
-    assert case.codec.reach == 4
+def test_samples_come_once_their_look_ahead_is_there(case: Case) -> None:
+    assert case.codec.lookahead == 4
     counts = [output.shape[1] for output in pushed(case.codec.stream(), case.codes, repeat(1))]
     frame = SAMPLES_PER_FRAME
     assert counts == [0, 0, 0, 0, *repeat(frame, FRAMES - 5), 5 * frame]
 
 
 class Counter(nn.Module):
-    """Adds up the frames that a module is given."""
+    """Counts the frames of a module's input."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -225,10 +226,10 @@ class Counter(nn.Module):
         return output
 
 
-def test_nothing_before_the_first_frame_is_upsampled(mono: Case) -> None:
+def test_frames_before_the_first_are_not_upsampled(mono: Case) -> None:
     codec, first = mono.codec, 30
     after = Counter(codec.after.module)
-    counted = Codec(codec.dequantize, codec.before.module, codec.lstm, after, 1)
+    counted = StreamingCodec(codec.dequantize, codec.before.module, codec.lstm, after, 1)
     after.frames = 0
     stream = counted.stream(first)
     # The frames before `first` come out of the LSTM by now.
@@ -238,7 +239,7 @@ def test_nothing_before_the_first_frame_is_upsampled(mono: Case) -> None:
     assert after.frames == FRAMES - first + codec.after.reach
 
 
-def test_weights_are_not_computed_anew_at_every_call(case: Case) -> None:
+def test_weights_are_computed_once(case: Case) -> None:
     layers = [
         layer
         for module in (case.codec.before.module, case.codec.after.module)
@@ -284,13 +285,13 @@ UNSUPPORTED: dict[str, tuple[Callable[[], Model], str]] = {
 
 
 @pytest.mark.parametrize(("build", "named"), UNSUPPORTED.values(), ids=UNSUPPORTED)
-def test_what_cannot_be_streamed_is_refused(build: Callable[[], Model], named: str) -> None:
+def test_a_codec_that_cannot_be_streamed_is_refused(build: Callable[[], Model], named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        codec_of(build())
+        streaming_codec(build())
 
 
 def test_an_lstm_in_both_directions_is_refused(mono: Case) -> None:
     codec = mono.codec
     lstm = nn.LSTM(codec.lstm.input_size, codec.lstm.hidden_size, bidirectional=True)
     with pytest.raises(ValueError, match="both directions"):
-        Codec(codec.dequantize, codec.before.module, lstm, codec.after.module, 1)
+        StreamingCodec(codec.dequantize, codec.before.module, lstm, codec.after.module, 1)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from protocol.request import FRAME_RATE, Song
+from protocol.constants import FRAME_RATE
+from protocol.request import GenerationRequest
 from tests.musicgen_engine.conftest import TINY, load
 from training.evaluation.adherence import PROMPTS, Prompt, generate, judge
 from training.evaluation.hearing import (
@@ -52,8 +53,8 @@ def test_the_judge_is_right_about_composed_music(
 
 def test_the_music_follows_the_prompt() -> None:
     torch.set_num_threads(1)
-    songs = [Song(prompt.text, SECONDS * FRAME_RATE, seed=0) for prompt in PROMPTS]
-    sounds = zip(PROMPTS, generate(load(TINY), songs), strict=True)
+    requests = [GenerationRequest(p.text, SECONDS * FRAME_RATE, seed=0) for p in PROMPTS]
+    sounds = zip(PROMPTS, generate(load(TINY), requests), strict=True)
     wrong = [prompt.text for prompt, sound in sounds if not judge(prompt, sound)]
     assert len(PROMPTS) == 20 and len(wrong) <= 3, wrong
     assert len(INSTRUMENTS) == 10 and len(INSTRUMENTS & {*wrong}) <= 2, wrong

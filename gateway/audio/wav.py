@@ -1,4 +1,4 @@
-"""16-bit PCM WAV, the whole of whose length is known before its first sample."""
+"""Encoder of 16-bit WAV. Its header has the length of the whole song."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from protocol.constants import Samples
+
 BYTES_PER_SAMPLE = 2
-# Tags by the names that RIFF has for them; it has none for the revision.
+# RIFF's names of tags; it has none for the revision.
 INFO = {
     "title": b"INAM",
     "artist": b"IART",
@@ -40,7 +42,7 @@ class Wav:
     def begin(self) -> bytes:
         return self._header
 
-    def encode(self, audio: NDArray[np.float32]) -> bytes:
+    def encode(self, audio: Samples) -> bytes:
         return pcm(audio).tobytes()
 
     def end(self) -> bytes:
@@ -49,10 +51,10 @@ class Wav:
     def close(self) -> None: ...
 
 
-def pcm(audio: NDArray[np.float32]) -> NDArray[np.int16]:
-    """float32 [channels, samples] in -1..1 → little-endian int16 [samples, channels].
+def pcm(audio: Samples) -> NDArray[np.int16]:
+    """Convert to little-endian int16 [samples, channels].
 
-    Rounds to the nearest step, clips what is louder, and turns NaN into silence.
+    Samples are rounded to the nearest step and clipped to full scale; NaN becomes silence.
     """
     bounded = np.clip(np.nan_to_num(audio.T), -1.0, 1.0)
     steps: NDArray[np.int16] = np.rint(bounded * 32767.0).astype("<i2")
@@ -64,5 +66,5 @@ def _tags(tags: Mapping[str, str]) -> list[bytes]:
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:
-    """Of even length, as RIFF wants it."""
+    """A chunk of a RIFF file, whose length must be even."""
     return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)

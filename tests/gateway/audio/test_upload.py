@@ -1,4 +1,4 @@
-"""What strangers send as audio: heard if it can be, else refused by name, soon and in bounds."""
+"""Decoding of uploads: every file is decoded or refused, in little time and memory."""
 
 import asyncio
 import io
@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from gateway.errors import GatewayError, InvalidField, QueueFull
-from gateway.upload import MAX_FILES, MAX_READERS, Reader, decode
-from gateway.wav import Wav
+from gateway.audio.upload import MAX_DECODERS, MAX_FILES, Decoder, decode
+from gateway.audio.wav import Wav
+from protocol.errors import Internal, InvalidField, QueueFull
 from tests.conftest import descendants
 from tests.gateway.test_models import until
 
@@ -45,46 +45,46 @@ def file(
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(("sample_rate", "channels"), [(8_000, 1), (44_100, 2), (192_000, 2)])
-def test_what_is_sent_is_heard(
+def test_lossless_files_are_decoded_exactly(
     format: str, subtype: str, closeness: float, sample_rate: int, channels: int
 ) -> None:
     audio = tone(0.5, sample_rate, channels)
-    heard = decode(file(audio, sample_rate, format, subtype))
-    assert heard.sample_rate == sample_rate
-    assert heard.samples.shape == (channels, len(audio))
-    assert np.abs(heard.samples - audio.T).max() <= closeness
+    decoded = decode(file(audio, sample_rate, format, subtype))
+    assert decoded.sample_rate == sample_rate
+    assert decoded.samples.shape == (channels, len(audio))
+    assert np.abs(decoded.samples - audio.T).max() <= closeness
 
 
 @pytest.mark.parametrize("channels", range(3, 9))
 @pytest.mark.parametrize("format", ["WAV", "FLAC", "OGG"])
-def test_more_channels_than_two_are_mixed_down(format: str, channels: int) -> None:
+def test_more_than_two_channels_are_mixed_to_stereo(format: str, channels: int) -> None:
     audio = tone(0.5, 48_000, channels)
     audio[:, 1:] = 0
-    heard = decode(file(audio, 48_000, format)).samples
-    assert np.abs(heard).max(axis=1) == pytest.approx([0.5, 0], abs=0.05)
+    decoded = decode(file(audio, 48_000, format)).samples
+    assert np.abs(decoded).max(axis=1) == pytest.approx([0.5, 0], abs=0.05)
 
 
 @pytest.mark.parametrize("format", ["WAV", "FLAC", "OGG", "MP3"])
-def test_a_song_of_30_s_fits_whatever_its_codec_adds(format: str) -> None:
-    heard = decode(file(tone(30), format=format))
-    assert heard.seconds == pytest.approx(30, abs=0.001) and heard.seconds <= 30
+def test_padding_of_a_codec_does_not_make_30_s_too_long(format: str) -> None:
+    decoded = decode(file(tone(30), format=format))
+    assert decoded.seconds == pytest.approx(30, abs=0.001) and decoded.seconds <= 30
 
 
 @pytest.mark.parametrize("format", ["OGG", "MP3"])
-def test_what_loses_something_is_heard_too(format: str) -> None:
-    heard = decode(file(tone(2), format=format))
-    spectrum = np.abs(np.fft.rfft(heard.samples[0, 16_000:48_000]))
+def test_lossy_files_are_decoded(format: str) -> None:
+    decoded = decode(file(tone(2), format=format))
+    spectrum = np.abs(np.fft.rfft(decoded.samples[0, 16_000:48_000]))
     assert spectrum.argmax() == 440
 
 
 def with_header(channels: int = 1, sample_rate: int = 32_000, samples: int = 6_400) -> bytes:
-    """A WAV that says so; there are 6,400 samples in it."""
+    """A WAV of 6,400 samples whose header says otherwise."""
     steps = np.rint(tone(0.2) * 20_000).astype("<i2").tobytes() * channels
     return Wav(channels, sample_rate, samples, {}).begin() + bytes(steps)
 
 
-def of_codec(number: int) -> bytes:
-    """A WAV that says so."""
+def with_codec(number: int) -> bytes:
+    """A WAV whose header has this number of a codec."""
     data = bytearray(with_header())
     data[20:22] = struct.pack("<H", number)
     return bytes(data)
@@ -123,123 +123,134 @@ def video() -> bytes:
         (file(tone(30.3)), "is longer than 30 s; cut it"),
         (file(np.zeros((32_000 * 3_600, 1), np.int16) + 1, format="FLAC"), "is longer than 30 s"),
         (file(tone(2), format="FLAC")[:40], "cannot be read"),
-        (of_codec(0x1234), "cannot be read"),
+        (with_codec(0x1234), "cannot be read"),
         (file(tone(1), format="FLAC") + file(tone(1, channels=2), format="FLAC"), "changes its f"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
-async def test_what_cannot_be_gone_on_from_is_told(data: bytes, message: str) -> None:
-    with pytest.raises(InvalidField, match=message) as raised:
-        await Reader().read(data)
-    assert raised.value.field == "audio"
+async def test_a_file_that_cannot_be_continued_is_refused(data: bytes, message: str) -> None:
+    assert message in await problem(Decoder(), data)
 
 
-async def test_a_file_comes_through_its_own_process() -> None:
-    heard = await Reader().read(file(tone(1, 44_100, 2), 44_100, subtype="FLOAT"))
-    assert heard.sample_rate == 44_100
-    assert np.array_equal(heard.samples, tone(1, 44_100, 2).T)
+async def test_a_process_decodes_a_file() -> None:
+    decoded = await Decoder().decode(file(tone(1, 44_100, 2), 44_100, subtype="FLOAT"))
+    assert decoded.sample_rate == 44_100
+    assert np.array_equal(decoded.samples, tone(1, 44_100, 2).T)
 
 
-async def test_that_process_finds_our_code_anywhere(
+async def test_the_process_finds_its_code_in_any_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    assert (await Reader().read(file(tone(1)))).seconds == 1
+    assert (await Decoder().decode(file(tone(1)))).seconds == 1
 
 
-def script(code: str, *arguments: str) -> Reader:
-    return Reader([sys.executable, "-c", code, *arguments])
+# A process that refuses its file.
+REFUSES = (
+    "import os; from protocol.errors import InvalidField; import json; "
+    "print(json.dumps(InvalidField.of_field('audio', {}).data()))"
+)
 
 
-async def test_that_process_knows_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+async def problem(decoder: Decoder, data: bytes) -> str:
+    """The message of the error about the file."""
+    with pytest.raises(InvalidField) as raised:
+        await decoder.decode(data)
+    assert raised.value.field == "audio"
+    return raised.value.message
+
+
+def script(code: str, *arguments: str) -> Decoder:
+    return Decoder([sys.executable, "-c", code, *arguments])
+
+
+async def test_the_process_has_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "secret")
-    tells = "import json, os; print(json.dumps({'wrong': str('HF_TOKEN' in os.environ)}))"
-    with pytest.raises(InvalidField, match="False"):
-        await script(tells).read(b"")
+    code = REFUSES.format("str('HF_TOKEN' in os.environ)")
+    assert await problem(script(code), b"") == "audio False."
 
 
-async def test_a_file_that_kills_its_reader_cannot_be_read() -> None:
+async def test_a_file_that_kills_its_process_is_refused() -> None:
     kills = f"import os; os.kill(os.getpid(), {signal.SIGSEGV})"
-    with pytest.raises(InvalidField, match="cannot be read"):
-        await script(kills).read(b"")
+    assert "cannot be read" in await problem(script(kills), b"")
 
 
 @pytest.mark.parametrize("megabytes", [40, 80, 120])
-async def test_a_file_that_takes_more_memory_than_there_is_cannot_be_read(megabytes: int) -> None:
-    """As samples it has 46 MB, of which some steps need a second copy, or a third."""
+async def test_a_file_that_needs_too_much_memory_is_refused(megabytes: int) -> None:
+    """The samples have 46 MB; some steps need a second copy of them, or a third."""
     limited = (
-        "import resource, av, gateway.upload as upload; "
+        "import resource, av, gateway.audio.upload as upload; "
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize(); "
         f"upload.MAX_MEMORY = used + {megabytes} * 1024**2; upload.main()"
     )
-    with pytest.raises(InvalidField, match="cannot be read"):
-        await script(limited).read(file(tone(30, 192_000, 2), 192_000, "FLAC"))
+    data = file(tone(30, 192_000, 2), 192_000, "FLAC")
+    assert "cannot be read" in await problem(script(limited), data)
 
 
-async def test_a_reader_that_fails_is_our_fault_and_in_the_log(
+async def test_a_failed_process_is_an_internal_error_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with pytest.raises(GatewayError) as raised:
-        await script("raise LookupError('a bug')").read(b"")
+    with pytest.raises(Internal) as raised:
+        await script("raise LookupError('a bug')").decode(b"")
     assert (raised.value.status, raised.value.field) == (500, None)
     assert "a bug" in caplog.text and "bug" not in raised.value.message
 
 
-async def test_a_few_files_are_read_at_a_time(tmp_path: Path) -> None:
+async def test_few_files_are_decoded_at_a_time(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    reads = (
+    code = (
         "import sys, time; log = open(sys.argv[1], 'a', buffering=1); print('+', file=log); "
-        """time.sleep(0.1); print('-', file=log); print('{"wrong": "is read"}')"""
+        "time.sleep(0.1); print('-', file=log); " + REFUSES.format("'is read'")
     )
-    reader = script(reads, str(log))
-    answers = await asyncio.gather(*(reader.read(b"") for _ in range(6)), return_exceptions=True)
-    assert [str(answer) for answer in answers] == ["audio is read."] * 6
+    decoder = script(code, str(log))
+    problems = await asyncio.gather(*(problem(decoder, b"") for _ in range(6)))
+    assert problems == ["audio is read."] * 6
     steps = [1 if line == "+" else -1 for line in log.read_text().split()]
-    assert max(np.cumsum(steps)) <= MAX_READERS and len(steps) == 12
+    assert max(np.cumsum(steps)) <= MAX_DECODERS and len(steps) == 12
 
 
-async def test_who_goes_away_leaves_no_reader_behind() -> None:
-    def readers() -> int:
+async def test_a_cancelled_decoding_ends_its_process() -> None:
+    def processes() -> int:
         return sum("time.sleep(60)" in line for line in descendants(os.getpid()).values())
 
-    reading = asyncio.create_task(script("import time; time.sleep(60)").read(b""))
-    await until(readers)
-    reading.cancel()
-    await until(lambda: not readers())
+    decoding = asyncio.create_task(script("import time; time.sleep(60)").decode(b""))
+    await until(processes)
+    decoding.cancel()
+    await until(lambda: not processes())
 
 
 @pytest.mark.parametrize("title", [b"\xe9t\xe9\0", b"\0\0", b"\xff" * 40])
-def test_a_title_in_any_encoding_does_no_harm(title: bytes) -> None:
+def test_a_title_in_any_encoding_is_ignored(title: bytes) -> None:
     assert decode(with_title(title)).seconds == 1
 
 
-def test_a_header_that_lies_about_the_length_is_not_believed() -> None:
+def test_a_wrong_length_in_a_header_is_ignored() -> None:
     assert decode(with_header(samples=2**30)).samples.shape == (1, 6_400)
     data = bytearray(with_header())
     data[4:8] = struct.pack("<I", 8)
     assert decode(bytes(data)).samples.shape[0] == 1
 
 
-def test_a_list_cannot_name_the_servers_files(
+def test_a_playlist_cannot_name_files_of_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """FFmpeg, if it is let, reads the file that is named."""
+    """Without our options FFmpeg reads the file that the playlist names."""
     monkeypatch.chdir(tmp_path)
     Path("secret.wav").write_bytes(file(tone(1)))
-    names_it = b"ffconcat version 1.0\nfile secret.wav\n"
-    with av.open(io.BytesIO(names_it), "r") as container:
+    playlist = b"ffconcat version 1.0\nfile secret.wav\n"
+    with av.open(io.BytesIO(playlist), "r") as container:
         assert len(list(container.decode(audio=0)))
     with pytest.raises(InvalidField, match="cannot be read"):
-        decode(names_it)
+        decode(playlist)
 
 
-def test_no_more_files_are_held_than_there_is_room_for() -> None:
-    reader = Reader()
+def test_the_number_of_files_in_memory_is_limited() -> None:
+    decoder = Decoder()
     with ExitStack() as files:
         for _ in range(MAX_FILES):
-            files.enter_context(reader.room())
+            files.enter_context(decoder.room())
         with pytest.raises(QueueFull, match="ask again in 10 s"):
-            files.enter_context(reader.room())
-    with reader.room():
+            files.enter_context(decoder.room())
+    with decoder.room():
         pass

@@ -1,4 +1,4 @@
-"""FLAC, Opus and MP3, encoded by FFmpeg while the music comes."""
+"""Encoders of FLAC, Opus and MP3: FFmpeg encodes each slice of audio as it comes."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import av
-import numpy as np
 from av.audio.stream import AudioStream
-from numpy.typing import NDArray
 
-from gateway.wav import pcm
+from gateway.audio.wav import pcm
+from protocol.constants import Samples
 
 
 @dataclass(frozen=True)
 class Codec:
-    """By FFmpeg's names. `sample_rate` is None for any; `bit_rate` is that of one channel;
-    `options` are the container's."""
+    """A codec and its container, by FFmpeg's names.
+
+    `sample_rate` is None where any will do, `bit_rate` counts per channel, and `options` belong to
+    the container.
+    """
 
     content_type: str
     container: str
@@ -34,7 +36,7 @@ OPUS = Codec(
     sample_rate=48_000,
     bit_rate=96_000,
     options=(
-        ("page_duration", "200000"),  # microseconds: a page is kept back until it is full
+        ("page_duration", "200000"),  # microseconds; FFmpeg sends only full pages
     ),
 )
 MP3 = Codec(
@@ -43,15 +45,15 @@ MP3 = Codec(
     "libmp3lame",
     bit_rate=128_000,
     options=(
-        ("write_xing", "0"),  # it would be written at the end, into the beginning
+        ("write_xing", "0"),  # FFmpeg would write it into the beginning, at the end
     ),
 )
 
-REPEATABLE = {"fflags": "+bitexact"}  # Ogg's serial number would be drawn
+REPEATABLE = {"fflags": "+bitexact"}  # without it Ogg's serial number is random
 
 
 class Compressed:
-    length = None  # is known at the end only
+    length = None
 
     def __init__(
         self, codec: Codec, channels: int, sample_rate: int, samples: int, tags: Mapping[str, str]
@@ -77,9 +79,9 @@ class Compressed:
         header = self._sink.take()
         return _with_length(header, self._samples) if self._codec is FLAC else header
 
-    def encode(self, audio: NDArray[np.float32]) -> bytes:
-        steps = pcm(audio).reshape(1, -1)  # interleaved
-        frame = av.AudioFrame.from_ndarray(steps, format="s16", layout=self._layout)
+    def encode(self, audio: Samples) -> bytes:
+        interleaved = pcm(audio).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(interleaved, format="s16", layout=self._layout)
         frame.sample_rate, frame.pts = self._sample_rate, self._encoded
         self._encoded += frame.samples
         self._container.mux(self._stream.encode(frame))
@@ -95,23 +97,25 @@ class Compressed:
 
 
 class _Sink:
-    """A file that can only be written on: it goes out as it comes."""
+    """The file that FFmpeg writes, which cannot seek; `take` empties it."""
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []
+        self._data = bytearray()
 
-    def write(self, piece: bytes) -> int:
-        self._pieces.append(bytes(piece))
-        return len(piece)
+    def write(self, data: bytes) -> int:
+        self._data += data
+        return len(data)
 
     def take(self) -> bytes:
-        taken, self._pieces = b"".join(self._pieces), []
-        return taken
+        data, self._data = bytes(self._data), bytearray()
+        return data
 
 
 def _with_length(header: bytes, samples: int) -> bytes:
-    """FFmpeg would fill it in at the end. 36 bits, from the low half of byte 21 on (RFC 9639, 8.2:
-    the stream's description, behind the 8 bytes of `fLaC` and the block's own header).
+    """A FLAC header with the number of samples, which FFmpeg would write at the end.
+
+    The number has 36 bits, from the low half of byte 21 on: it belongs to the stream's description
+    (RFC 9639, 8.2), which stands behind the 8 bytes of `fLaC` and of the block's own header.
     """
-    described = int.from_bytes(header[21:26], "big") | samples
-    return header[:21] + described.to_bytes(5, "big") + header[26:]
+    description = int.from_bytes(header[21:26], "big") | samples
+    return header[:21] + description.to_bytes(5, "big") + header[26:]

@@ -1,4 +1,4 @@
-"""Read back with the standard library's own reader."""
+"""The encoder of WAV, read back by the standard library."""
 
 import io
 import wave
@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gateway.wav import Wav
+from gateway.audio.wav import Wav
 
 
 def file(audio: NDArray[np.float32], tags: Mapping[str, str]) -> bytes:
-    """All of it, in two pieces."""
+    """A file that was encoded in two slices."""
     channels, samples = audio.shape
     wav = Wav(channels, 32_000, samples, tags)
-    pieces = (audio[:, : samples // 3], audio[:, samples // 3 :])
-    data = b"".join([wav.begin(), *map(wav.encode, pieces), wav.end()])
+    slices = (audio[:, : samples // 3], audio[:, samples // 3 :])
+    data = b"".join([wav.begin(), *map(wav.encode, slices), wav.end()])
     assert len(data) == wav.length
     return data
 
@@ -32,23 +32,23 @@ def round_trip(
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-def test_samples_survive_to_half_a_step(channels: int) -> None:
+def test_samples_are_exact_to_half_a_step(channels: int) -> None:
     audio = np.random.default_rng(0).uniform(-1, 1, (channels, 6_400)).astype(np.float32)
     assert np.abs(round_trip(audio) / 32_767 - audio).max() <= 0.501 / 32_767
 
 
-def test_channels_stay_apart() -> None:
+def test_channels_are_not_mixed() -> None:
     audio = np.array([[0.5, 0.25], [-0.5, -0.25]], np.float32)
     assert round_trip(audio).tolist() == [[16_384, 8_192], [-16_384, -8_192]]
 
 
-def test_what_is_too_loud_is_clipped_and_nan_is_silence() -> None:
+def test_loud_samples_are_clipped_and_nan_is_silence() -> None:
     audio = np.array([[1.0, 1.5, -7.0, np.inf, -np.inf, np.nan, 3e38]], np.float32)
     loud = 32_767
     assert round_trip(audio).tolist() == [[loud, loud, -loud, loud, -loud, 0, loud]]
 
 
 @pytest.mark.parametrize("title", ["", "a", "ab", "été"])  # of odd and even length
-def test_tags_do_not_move_the_samples(title: str) -> None:
+def test_tags_leave_the_samples_alone(title: str) -> None:
     audio = np.linspace(-1, 1, 64, dtype=np.float32)[None]
     assert np.array_equal(round_trip(audio, {"title": title}), round_trip(audio))

@@ -1,0 +1,58 @@
+"""The name and the tags of a song's file. The tags say how to generate the same song again."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from typing import Any
+from urllib.parse import quote
+
+from gateway import __version__
+from protocol.request import FIELDS, GenerationRequest
+from protocol.variant import Variant
+
+MAX_TITLE = 80  # characters
+MAX_SLUG = 60
+
+
+def tags(
+    variant: Variant, request: GenerationRequest, revision: str, output: str | None
+) -> dict[str, str]:
+    """The tags by FFmpeg's names (`encoder` is FFmpeg's own).
+
+    The comment is the body of a request for the same song, as JSON. `output` is that of a song
+    which continues a file: its body is a form, and the comment has all of it but the file.
+    """
+    title = " ".join(request.prompt.split())
+    values = request.values().items()
+    body: dict[str, Any] = {"model": variant.name}
+    body |= {name: value for name, value in values if FIELDS[name].row.http}
+    if output:
+        body["output"] = output
+    return {
+        "title": title if len(title) <= MAX_TITLE else title[: MAX_TITLE - 1] + "…",
+        "artist": variant.checkpoint or variant.name,
+        "copyright": f"weights: {variant.license}",
+        "revision": revision,
+        "software": f"AudioCraft Service {__version__}",
+        "comment": json.dumps(body, ensure_ascii=False),
+    }
+
+
+def content_disposition(model: str, prompt: str, suffix: str) -> str:
+    """The header that names the file after model and prompt: in ASCII, and in full (RFC 6266)."""
+    full = f"{model}-{_slug(prompt)}".rstrip("-")
+    plain = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode()
+    ascii_name = f"{_ascii(model)}-{_slug(plain)}".rstrip("-")
+    return (
+        f"attachment; filename=\"{ascii_name}.{suffix}\"; filename*=UTF-8''{quote(full)}.{suffix}"
+    )
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:MAX_SLUG].strip("-")
+
+
+def _ascii(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "-", name)

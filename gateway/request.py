@@ -1,0 +1,191 @@
+"""The body of `POST /generate`: the fields of a GenerationRequest, and those that HTTP adds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gateway.audio.formats import FORMATS
+from gateway.audio.upload import MAX_BYTES, Audio
+from protocol.constants import (
+    FRAME_RATE,
+    MAX_CHANNELS,
+    MAX_PROMPT_SECONDS,
+    MAX_SAMPLE_RATE,
+    MIN_SAMPLE_RATE,
+    SAMPLES_PER_FRAME,
+)
+from protocol.errors import InvalidField, InvalidJson
+from protocol.fields import Duration, Field, Number, Row, Text, check, is_number, kind, row, table
+from protocol.request import GenerationRequest, request_fields, whole_frames
+
+DEFAULT_DURATION = 30.0
+
+
+class File(Row):
+    """An audio file; `gateway/audio/upload.py` checks its content."""
+
+    def check(self, name: str, value: Any) -> Any:
+        return value
+
+    @property
+    def range(self) -> str:
+        size = f"{MAX_PROMPT_SECONDS:g} s and {MAX_BYTES // 1024**2} MB"
+        rates = f"{MIN_SAMPLE_RATE // 1000} to {MAX_SAMPLE_RATE // 1000} kHz"
+        return f"at most {size}, 1 to {MAX_CHANNELS} channels, {rates}"
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "format": "binary"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The fields of every body."""
+
+    model: str | None = row(
+        Text(
+            "A name from `GET /models`, also as on the hub (`facebook/musicgen-small`), or in the "
+            "other word order (`musicgen-small-stereo`)",
+            absent="the default model",
+        ),
+        None,
+    )
+    format: str | None = row(
+        Text(
+            "Format of the file, where `ogg` is Opus",
+            choices=tuple(FORMATS),
+            absent="the best of `Accept`, else `wav`",
+        ),
+        None,
+    )
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """The fields of a form alone."""
+
+    audio: bytearray = row(
+        File(
+            "The beginning of the song as a file: WAV, FLAC, Ogg, MP3, AAC, M4A or AIFF; more than "
+            "two channels become stereo"
+        )
+    )
+    output: str = row(
+        Text("The whole song, or only what is new after `audio`", choices=("whole", "new")), "whole"
+    )
+
+
+@dataclass(frozen=True)
+class Body:
+    request: GenerationRequest
+    options: Options
+    continuation: Continuation | None = None
+
+
+def json_fields(max_duration: float) -> dict[str, Field]:
+    """The table of the fields of a JSON body."""
+    fields = request_fields(max_duration)
+    default = min(DEFAULT_DURATION, max_duration)
+    fields["duration"] = replace(fields["duration"], default=default)
+    shared = {name: field for name, field in fields.items() if field.row.http}
+    options = table(Options)
+    return {"model": options.pop("model"), **shared, **options}
+
+
+def form_fields(max_duration: float) -> dict[str, Field]:
+    """The table of the fields of a form."""
+    return {**json_fields(max_duration), **table(Continuation)}
+
+
+def from_json(data: bytes, max_duration: float) -> Body:
+    """Read a JSON body.
+
+    Raises:
+        InvalidJson, InvalidField
+    """
+    values = _object(data)
+    return Body(*_checked(json_fields(max_duration), values, max_duration))
+
+
+def from_form(contents: Mapping[str, str | bytearray], max_duration: float) -> Body:
+    """Read the parts of a form by their names; `audio` alone is not text.
+
+    Raises:
+        InvalidField
+    """
+    fields = form_fields(max_duration)
+    values = {
+        name: _number(content)
+        if name in fields and isinstance(fields[name].row, (Number, Duration))
+        else content
+        for name, content in contents.items()
+    }
+    request, options = _checked(fields, values, max_duration)
+    return Body(request, options, Continuation(**check(table(Continuation), values)))
+
+
+def with_audio(request: GenerationRequest, audio: Audio, output: str) -> GenerationRequest:
+    """The request that continues `audio`.
+
+    Raises:
+        InvalidField: the audio is too short, or the song is not longer than it.
+    """
+    frames = whole_frames(audio.samples, audio.sample_rate)
+    if frames == 0:
+        problem = f"is shorter than {1 / FRAME_RATE:g} s; send more of it"
+        raise InvalidField.of_field("audio", problem)
+    if frames >= request.frames:
+        raise InvalidField(
+            f"audio lasts {audio.seconds:.3g} s, and duration is {request.duration:g}; it counts "
+            "the whole song, so give more.",
+            "duration",
+        )
+    return replace(
+        request,
+        prompt_audio=audio.samples,
+        prompt_sample_rate=audio.sample_rate,
+        start=frames * SAMPLES_PER_FRAME if output == "new" else 0,
+    )
+
+
+def _checked(
+    fields: dict[str, Field], values: dict[str, Any], max_duration: float
+) -> tuple[GenerationRequest, Options]:
+    for name in values:
+        if name not in fields:
+            problem = f"There is no field {name[:50]!r}; send {', '.join(fields)}."
+            raise InvalidField(problem, name[:100])
+    values = {"duration": fields["duration"].default, **values}
+    request = GenerationRequest.parse(values, max_duration)
+    if not request.prompt.strip():
+        raise InvalidField.of_field("prompt", "is empty; describe the music that you want")
+    return request, Options(**check(table(Options), values))
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise InvalidJson("The body is not UTF-8; send JSON in UTF-8.") from None
+    except json.JSONDecodeError as error:
+        raise InvalidJson(
+            f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        ) from None
+    except (ValueError, RecursionError):  # a number of over 4300 digits; too many brackets
+        problem = "The body's JSON has too long a number or too many brackets; send a plain one."
+        raise InvalidJson(problem) from None
+    if not isinstance(value, dict):
+        raise InvalidField(f"The body is {kind(value)}; send a JSON object with a prompt.")
+    return value
+
+
+def _number(text: object) -> object:
+    """The number that JSON writes as `text`, else the text: Python would read 1_0, too."""
+    try:
+        value = json.loads(str(text))
+    except (ValueError, RecursionError):
+        return text
+    return value if is_number(value) else text

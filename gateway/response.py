@@ -1,0 +1,52 @@
+"""Responses whose content comes while they are sent: songs, and events of their progress."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+if sys.version_info >= (3, 11):
+    from asyncio import timeout
+else:
+    from async_timeout import timeout
+
+from aiohttp import HttpVersion11, web
+
+from gateway.services import ABORTED, SERVICES
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def complete_or_aborted(request: web.Request, response: web.StreamResponse) -> Iterator[None]:
+    """An error closes the connection of a response that has begun, so that no part of a file looks
+    like a complete one. Before the beginning the error is raised, to become a response."""
+    try:
+        yield
+    except Exception as error:
+        if not response.prepared:
+            raise
+        request[ABORTED] = True
+        log.error("the response was aborted", exc_info=error)
+        if request.transport:
+            request.transport.abort()
+
+
+async def send(request: web.Request, response: web.StreamResponse, data: bytes) -> None:
+    """Send data. Raise TimeoutError when the client does not read it for too long."""
+    async with timeout(request.app[SERVICES].settings.stall_timeout):
+        await response.write(data)
+
+
+def reset_on_close(request: web.Request, on: bool) -> None:
+    """Whether closing the connection resets it, also when this process is killed.
+
+    HTTP/1.0 has no chunks: there an orderly close is the end of the song.
+    """
+    if request.version < HttpVersion11 and request.transport:
+        connection = request.transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", on, 0))

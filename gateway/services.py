@@ -1,0 +1,41 @@
+"""The parts of the application that its handlers use, under one typed key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from gateway.access import Access
+from gateway.audio.upload import Decoder
+from gateway.default_model import DefaultModel
+from gateway.generation import Generation
+from gateway.metrics import Metrics
+from gateway.models import Models
+from gateway.progress import Jobs
+from gateway.settings import Settings
+
+
+@dataclass(frozen=True)
+class Services:
+    settings: Settings
+    access: Access
+    decoder: Decoder
+    default_model: DefaultModel
+    generation: Generation
+    jobs: Jobs
+    metrics: Metrics
+    models: Models
+    openapi: dict[str, Any]
+    public_paths: frozenset[str]  # they need no key
+
+
+SERVICES = web.AppKey("services", Services)
+
+# Of a request: its id in the log and in the response.
+REQUEST_ID = web.RequestKey("request_id", str)
+# Whether its response ended before it was complete.
+ABORTED = web.RequestKey("aborted", bool)
+# The name of its key; None where the service has no keys.
+CALLER: web.RequestKey[str | None] = web.RequestKey("caller")

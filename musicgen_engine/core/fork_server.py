@@ -1,0 +1,130 @@
+"""The process that every engine is forked from: `python -m musicgen_engine.core.fork_server`.
+
+    python -m musicgen_engine.core.fork_server LISTENER OWNER
+
+It imports once what an engine needs, and then forks an engine for each request: an engine starts
+without the seconds that the imports take, and engines share the memory of the imported modules.
+Each Triton has one, which ends with the process OWNER. LISTENER is the file descriptor of the
+socket for requests.
+
+A request is one message: the engine's arguments as JSON, with the engine's end of its channel. The
+reply is the exit code, when the engine has ended. A requester that closes its connection ends its
+engine. No engine outlives the fork server.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from musicgen_engine.stub.fork_server import user_of
+
+PR_SET_PDEATHSIG = 1
+MAX_REQUEST = 65_536  # bytes
+
+
+@dataclass(frozen=True)
+class _Engine:
+    pid: int
+    process: int  # file descriptor, readable once the process has ended
+    connection: socket.socket
+
+
+class ForkServer:
+    """A forked process calls `engine` with its arguments and its end of the channel."""
+
+    def __init__(
+        self, listener: socket.socket, owner: int, engine: Callable[[list[str], int], None]
+    ) -> None:
+        self._listener = listener
+        self._engine = engine
+        self._owner = os.pidfd_open(owner)
+        self._engines: list[_Engine] = []
+
+    def run(self) -> None:
+        """Return when the owner has ended."""
+        while True:
+            connections = {engine.connection.fileno(): engine for engine in self._engines}
+            processes = {engine.process: engine for engine in self._engines}
+            waiting = [self._listener.fileno(), self._owner, *connections, *processes]
+            ready, _, _ = select.select(waiting, [], [])
+            for file in ready:
+                if file == self._owner:
+                    return
+                if file == self._listener.fileno():
+                    self._fork()
+                elif file in processes:
+                    self._reap(processes[file])
+                elif connections[file] in self._engines:  # its requester closed it
+                    signal.pidfd_send_signal(connections[file].process, signal.SIGKILL)
+                    self._reap(connections[file])
+
+    def _fork(self) -> None:
+        connection, _ = self._listener.accept()
+        if user_of(connection) != os.getuid():  # any user can connect to an abstract address
+            return connection.close()
+        request, files, _, _ = socket.recv_fds(connection, MAX_REQUEST, 1)
+        if not files:  # the requester has ended
+            return connection.close()
+        [channel] = files
+        server = os.getpid()
+        if pid := os.fork():
+            os.close(channel)
+            self._engines.append(_Engine(pid, os.pidfd_open(pid), connection))
+            return
+        code = 1
+        try:
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            connection.close()
+            self._close()
+            gc.enable()
+            if os.getppid() == server:  # else the fork server ended before the lines above
+                self._engine(json.loads(request), channel)
+                code = 0
+        except SystemExit as error:
+            code = error.code if isinstance(error.code, int) else 1
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            sys.stderr.flush()
+            os._exit(code)  # no other code of the fork server may run here
+
+    def _close(self) -> None:
+        """Close the fork server's own files, in an engine."""
+        self._listener.close()
+        os.close(self._owner)
+        for engine in self._engines:
+            os.close(engine.process)
+            engine.connection.close()
+
+    def _reap(self, engine: _Engine) -> None:
+        _, status = os.waitpid(engine.pid, 0)
+        self._engines.remove(engine)
+        os.close(engine.process)
+        with suppress(OSError):  # the requester has ended
+            engine.connection.send(str(os.waitstatus_to_exitcode(status)).encode())
+        engine.connection.close()
+
+
+def main() -> None:
+    listener, owner = map(int, sys.argv[1:])
+    gc.disable()  # imports leave nearly no garbage
+    import musicgen_engine.core.engine
+    import musicgen_engine.core.loaded_model  # noqa: F401
+    from musicgen_engine.core.__main__ import main as engine
+
+    gc.freeze()  # no collection then writes to the memory that engines share
+    ForkServer(socket.socket(fileno=listener), owner, engine).run()
+
+
+if __name__ == "__main__":
+    main()

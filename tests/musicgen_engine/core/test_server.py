@@ -1,0 +1,144 @@
+"""The real engine process, at the other end of its channel."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from multiprocessing import Pipe
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from musicgen_engine.channel import Channel
+from musicgen_engine.config import ModelConfig
+from musicgen_engine.messages import (
+    Cancel,
+    Chunk,
+    Done,
+    EngineReport,
+    Failed,
+    Failure,
+    Loading,
+    MetricsReport,
+    Ready,
+    SequenceReport,
+    Submit,
+)
+from protocol.request import GenerationRequest
+from tests.conftest import ROOT
+
+SLOTS, QUEUE = 16, 32
+LONG = GenerationRequest("jazz", frames=6_000, seed=1)
+
+
+@contextmanager
+def engine(folder: Path, checkpoint: str = "") -> Iterator[Channel]:
+    ours, theirs = Pipe()
+    config = json.dumps(asdict(ModelConfig(device="cpu")))
+    module = [sys.executable, "-m", "musicgen_engine.core"]
+    command = [*module, str(folder), checkpoint, config, str(theirs.fileno())]
+    patient = {**os.environ, "MAX_WAIT": "3600"}  # however slow this machine is
+    with subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT, env=patient) as process:
+        theirs.close()
+        channel = Channel(ours)
+        yield channel
+        channel.close()
+        assert process.wait(20) == 0  # it ends with its stub
+
+
+def until(channel: Channel, condition: Callable[[Any], bool]) -> list[Any]:
+    """The messages up to the one that fulfils the condition."""
+    start, messages = time.monotonic(), []
+    while time.monotonic() - start < 60:
+        messages.append(channel.receive())
+        if condition(messages[-1]):
+            return messages
+    pytest.fail("it did not happen in time")
+
+
+def failure_of(id: int) -> Callable[[Any], bool]:
+    return lambda message: isinstance(message, Failure) and message.id == id
+
+
+def is_state(kind: type) -> Callable[[Any], bool]:
+    return lambda message: isinstance(message, EngineReport) and isinstance(message.state, kind)
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_checkpoint: Path) -> Iterator[Channel]:
+    with engine(tiny_checkpoint) as channel:
+        until(channel, is_state(Ready))
+        yield channel
+
+
+def test_a_song_arrives_as_typed_messages(loaded: Channel) -> None:
+    loaded.send(Submit(5000, "mine", GenerationRequest("jazz", frames=60, seed=1)))
+    messages = until(loaded, lambda message: isinstance(message, Chunk) and message.last)
+    chunks = [message for message in messages if isinstance(message, Chunk)]
+    assert sum(chunk.audio.shape[1] for chunk in chunks) == 60 * 640
+    assert sum(chunk.codes.shape[1] for chunk in chunks) == 60
+    assert chunks[0].audio.dtype == np.float32 and chunks[0].codes.dtype == np.int32
+    assert chunks[-1].state == Done(60, 60)
+    reports = [message for message in messages if isinstance(message, EngineReport)]
+    ready = reports[-1].state
+    assert (reports[0].running, reports[-1].running) in ((0, 0), (1, 0))
+    assert isinstance(ready, Ready) and ready.revision == chunks[0].revision
+    assert (ready.device, ready.precision, ready.backend) == ("cpu", "float32", "packed")
+    assert (ready.fallback, ready.slots, ready.channels) == (None, SLOTS, 1)
+
+
+@pytest.fixture(scope="module")
+def busy(loaded: Channel) -> Channel:
+    """An engine that runs as many long songs as it can, with a full queue."""
+    for id in range(SLOTS + QUEUE):
+        loaded.send(Submit(id, "", LONG))
+        until(loaded, lambda message: isinstance(message, SequenceReport) and message.id == id)  # noqa: B023
+    return loaded
+
+
+def test_a_refusal_costs_the_others_no_message(busy: Channel) -> None:
+    """The reports of all songs come with the metrics, every second."""
+    messages = []
+    for id in range(1000, 1020):
+        busy.send(Submit(id, "", LONG))
+        messages += until(busy, failure_of(id))
+        assert messages[-1].reason.code == "queue_full"
+        assert messages[-1].reason.retry_after >= 1
+    metrics = sum(isinstance(message, MetricsReport) for message in messages)
+    reports = sum(isinstance(message, SequenceReport) for message in messages)
+    assert reports <= (metrics + 1) * (SLOTS + QUEUE)
+
+
+def test_a_request_that_does_not_fit_is_refused_at_once(busy: Channel) -> None:
+    codes = np.zeros((3, 10), np.int32)
+    busy.send(Submit(2000, "", GenerationRequest("jazz", frames=6_000, codes=codes)))
+    failed = until(busy, failure_of(2000))[-1].reason
+    assert (failed.code, failed.field) == ("invalid_field", "codes")
+
+
+def test_metrics_are_reported(busy: Channel) -> None:
+    report = until(busy, lambda message: isinstance(message, MetricsReport))[-1]
+    assert report.values["slots"] == report.values["running"] == SLOTS
+    assert report.values["memory"] > 1e6
+    assert report.values["backend_fallback"] == 0
+
+
+@pytest.mark.parametrize("id", [0, SLOTS + QUEUE - 1])
+def test_a_cancelled_song_fails_running_or_queued(busy: Channel, id: int) -> None:
+    busy.send(Cancel(id))
+    assert until(busy, failure_of(id))[-1].reason.code == "cancelled"
+
+
+def test_a_checkpoint_that_cannot_exist_is_a_reason(tmp_path: Path) -> None:
+    with engine(tmp_path, "facebook/musicgen--small") as channel:
+        messages = until(channel, is_state(Failed))
+    assert all(isinstance(m.state, Loading) for m in messages[:-1] if isinstance(m, EngineReport))
+    failed = messages[-1].state
+    assert failed.code == "weights_missing"
+    assert "musicgen--small" in failed.message
