@@ -111,15 +111,20 @@ def test_a_prompt_is_prefilled_before_it_decodes() -> None:
     alone = scheduler(1, 1)
     sequence = resumed(1, frames=110, held=100)
     alone.submit(sequence)
-    assert sequence.status is SequenceStatus.WAITING
+    states = [sequence.status]
     assert alone.schedule().encode is sequence
-    assert sequence.status is SequenceStatus.PREFILL
+    states.append(sequence.status)
     begin(sequence)
     for length in (64, 36):
         batch = alone.schedule()
         assert (batch.prefill, batch.prefill_length, batch.decode) == (sequence, length, [])
         sequence.advance(length)
     assert alone.schedule().decode == [sequence]
+    assert [*states, sequence.status] == [
+        SequenceStatus.WAITING,
+        SequenceStatus.PREFILL,
+        SequenceStatus.RUNNING,
+    ]
 
 
 @pytest.mark.parametrize(
