@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.request import urlopen
 
-from bench.process import Process
+from bench.process import SampledProcess
 from tests.conftest import Stack, descendants, process_name, repository_with, until
 from tests.prometheus import total
 
@@ -43,9 +43,9 @@ def serving(repository: Path, **environment: str) -> Iterator[Stack]:
         stack.stop()
 
 
-def process(stack: Stack, name: str) -> Process:
+def process(stack: Stack, name: str) -> SampledProcess:
     """One of PARTS. Waits for it: it may have died."""
-    return Process(int(until(lambda: find(stack, name))))
+    return SampledProcess(int(until(lambda: find(stack, name))))
 
 
 def find(stack: Stack, name: str) -> int | None:
