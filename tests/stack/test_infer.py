@@ -61,7 +61,7 @@ def test_asyncio_infer_returns_a_song(stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("values", "status", "text"),
     [
-        (SONG, "INVALID_ARGUMENT", "[invalid_input] MODEL is missing; give "),
+        (SONG, "INVALID_ARGUMENT", "[invalid_input] MODEL is missing; name "),
         ({**SONG, "MODEL": "bach"}, "NOT_FOUND", "[unknown_model] MODEL 'bach' is "),
         ({**SONG, "MODEL": "../musicgen-tiny"}, "NOT_FOUND", "[unknown_model]"),
         (

@@ -1,4 +1,5 @@
-"""What an engine imports, in a process of its own: this one has imported everything."""
+"""An engine imports only what MusicGen needs. It runs in a process of its own, for the tests' process
+has imported everything."""
 
 import os
 import subprocess
@@ -12,23 +13,23 @@ UNUSED = {*PUT_OFF, "matplotlib", "numba", "scipy", "sklearn", "sympy", "torch._
 
 
 def engine(folder: Path) -> None:
-    """Plays a song and encodes audio, then compares the song with unmodified audiocraft's."""
+    """Generate a song and encode audio, then compare the song with unmodified audiocraft's."""
     import numpy as np
 
-    from musicgen_engine.config import Placement
-    from musicgen_engine.core.loaded_model import Model
-    from protocol.request import Song
+    from musicgen_engine.config import ModelConfig
+    from musicgen_engine.core.loaded_model import LoadedModel
+    from protocol.request import GenerationRequest
+    from tests.musicgen_engine.core.harness import generate
     from tests.musicgen_engine.core.reference import Reference
-    from tests.musicgen_engine.core.studio import play
 
-    model = Model.load(folder, Placement(device="cpu"))
+    model = LoadedModel.load(folder, ModelConfig(device="cpu"))
     os.chdir(ROOT)
-    song = Song(prompt="jazz", frames=20, seed=1, temperature=0.0)
-    codes = play(model, song).codes
-    model.encode(np.zeros((2, 44_100), np.float32), 44_100)
+    request = GenerationRequest(prompt="jazz", frames=20, seed=1, temperature=0.0)
+    codes = generate(model, request).codes
+    model.encode_audio(np.zeros((2, 44_100), np.float32), 44_100)
     assert not UNUSED & sys.modules.keys()
-    assert np.array_equal(Reference(folder).codes(song), codes)
-    assert "xformers" in sys.modules  # which the reference needs: a real one by now
+    assert np.array_equal(Reference(folder).codes(request), codes)
+    assert "xformers" in sys.modules  # the reference needs the real one
 
 
 def test_an_engine_imports_only_what_it_needs(tiny_checkpoint: Path) -> None:
