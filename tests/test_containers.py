@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.settings import Settings as GatewaySettings
-from musicgen_engine.settings import Settings as EngineSettings
+from gateway.settings import GatewaySettings
+from musicgen_engine.settings import EngineSettings
 from supervisor.container import admin_key
 from supervisor.settings import TritonSettings
 from tests.conftest import ROOT

@@ -287,19 +287,15 @@ class _SelfAttention:
         qkv = self._qkv(self._norm(x)).view(len(x), 3, self._heads, -1)
         if batch.rotations is not None:
             qkv[:, :2] = rotate(qkv[:, :2], batch.rotations)
-        outputs = torch.empty_like(qkv[:, 0])
+        outputs = []
         for segment in batch.segments:
-            # [3, rows, heads, positions, head_dim]
             new = qkv[segment.x].view(segment.rows, segment.length, 3, self._heads, -1)
-            new = new.permute(2, 0, 3, 1, 4)
-            keys, values = self._cache.layer(self._layer, segment.slot)
-            keys, values = keys[: segment.rows], values[: segment.rows]
-            keys[:, :, segment.start : segment.end] = new[1]
-            values[:, :, segment.start : segment.end] = new[2]
-            past = slice(segment.end)
-            attended = attend_to_past(new[0], keys[:, :, past], values[:, :, past])
-            outputs[segment.x] = attended.transpose(1, 2).flatten(0, 1)
-        return x + self._out(outputs.flatten(1))
+            new = new.permute(2, 0, 3, 1, 4)  # [3, rows, heads, positions, head_dim]
+            past = self._cache.past(self._layer, segment.slot, segment.rows, segment.end)
+            past[..., segment.start :, :] = new[1:]
+            attended = attend_to_past(new[0], *past)
+            outputs.append(attended.transpose(1, 2).flatten(0, 1))
+        return x + self._out(torch.cat(outputs).flatten(1))
 
 
 class _CrossAttention:
@@ -330,13 +326,15 @@ class _CrossAttention:
     def __call__(self, x: Tensor, batch: _Pass) -> Tensor:
         """x: [rows of the pass, dim]"""
         rows = batch.text_rows
-        queries = self._queries(self._norm(x[rows])).view(len(rows), self._heads, -1)
+        queries = self._queries(self._norm(x.index_select(0, rows))).view(
+            len(rows), self._heads, -1
+        )
         parts = torch.split(queries, [length for _, _, length in batch.texts])
         attended = [
             attend_to_text(part, *self._texts[slot, row])
             for part, (slot, row, _) in zip(parts, batch.texts, strict=True)
         ]
-        return x.index_add(0, rows, self._out(torch.cat(attended).flatten(1)))
+        return x.index_add_(0, rows, self._out(torch.cat(attended).flatten(1)))
 
 
 class _LayerNorm:

@@ -82,7 +82,7 @@ def test_an_array_is_a_tensor_of_two_dimensions() -> None:
     ("row", "value", "problem"),
     [
         (Text("", max_length=3), "abcd", "has 4 characters; shorten it to 3"),
-        (Text("", choices=("wav", "mp3")), "ogg", "is 'ogg'; give wav or mp3"),
+        (Text("", choices=("wav", "mp3")), "ogg", "is 'ogg'; give wav, mp3"),
         (Text(""), "\ud800", "holds half a character; send whole Unicode"),
         (Text(""), ["a"], "is a list; send text"),
         (Number("", 1, 5, whole=True), 2.5, "is 2.5; give a whole number"),
@@ -90,7 +90,7 @@ def test_an_array_is_a_tensor_of_two_dimensions() -> None:
         (Number("", 1, 5), 10**40, "is 1" + 26 * "0" + "...; give 1 to 5"),
         (Number("", 1, 5), True, "is true or false; send a number"),
         (Number("", 1, 5), None, "is null; send a number"),
-        (Duration("", high=60), 61.0, "is 61.0; give seconds, more than 0, at most 60"),
+        (Duration("", high=60), 61.0, "is 61; give seconds, more than 0, at most 60"),
         (Duration("", high=60), {}, "is an object; send a number of seconds"),
     ],
 )
@@ -99,6 +99,10 @@ def test_an_error_tells_value_and_remedy(row: Row, value: Any, problem: str) -> 
         row.check("name", value)
     assert caught.value.message == f"name {problem}."
     assert caught.value.field == "name"
+
+
+def test_a_choice_may_be_in_upper_case() -> None:
+    assert Text("", choices=("wav", "mp3")).check("format", "WAV") == "wav"
 
 
 def test_a_duration_is_counted_in_whole_frames() -> None:

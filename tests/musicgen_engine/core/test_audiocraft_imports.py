@@ -1,5 +1,7 @@
-"""An engine imports only what MusicGen needs. It runs in a process of its own, for the tests' process
-has imported everything."""
+"""An engine imports only what MusicGen needs.
+
+The test runs it in a process of its own, because the tests' process has imported everything.
+"""
 
 import os
 import subprocess

@@ -9,7 +9,7 @@ import pytest
 from musicgen_engine.core.audio_stream import AudioStream
 from musicgen_engine.core.scheduler import Batch, Scheduler
 from musicgen_engine.core.sequence import Sequence, SequenceStatus
-from musicgen_engine.messages import Generating, Queued
+from musicgen_engine.messages import GeneratingState, QueuedState
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.delay_pattern import DelayPattern
 from protocol.errors import QueueFull
@@ -111,15 +111,20 @@ def test_a_prompt_is_prefilled_before_it_decodes() -> None:
     alone = scheduler(1, 1)
     sequence = resumed(1, frames=110, held=100)
     alone.submit(sequence)
-    assert sequence.status is SequenceStatus.WAITING
+    states = [sequence.status]
     assert alone.schedule().encode is sequence
-    assert sequence.status is SequenceStatus.PREFILL
+    states.append(sequence.status)
     begin(sequence)
     for length in (64, 36):
         batch = alone.schedule()
         assert (batch.prefill, batch.prefill_length, batch.decode) == (sequence, length, [])
         sequence.advance(length)
     assert alone.schedule().decode == [sequence]
+    assert [*states, sequence.status] == [
+        SequenceStatus.WAITING,
+        SequenceStatus.PREFILL,
+        SequenceStatus.RUNNING,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -259,7 +264,7 @@ def test_a_resumed_sequence_keeps_its_progress() -> None:
     sequence = resumed(1)
     one.submit(sequence)
     admitted(one)
-    assert one.states() == {1: Generating(20, 50)}
+    assert one.states() == {1: GeneratingState(20, 50)}
     assert sequence.frames_left == 30
 
 
@@ -304,10 +309,10 @@ def test_positions_move_up() -> None:
     full = scheduler(1, 3, 1, 2, 3)
     (running,) = admitted(full)
     running.frames_done = 7
-    assert full.states() == {1: Generating(7, 50), 2: Queued(1), 3: Queued(2)}
+    assert full.states() == {1: GeneratingState(7, 50), 2: QueuedState(1), 3: QueuedState(2)}
     full.finish(running)
     full.schedule()
-    assert full.states() == {2: Generating(0, 50), 3: Queued(1)}
+    assert full.states() == {2: GeneratingState(0, 50), 3: QueuedState(1)}
 
 
 def test_sequences_take_turns_at_the_codec() -> None:

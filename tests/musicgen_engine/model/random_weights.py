@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -35,7 +36,8 @@ def weights(config: TransformerConfig) -> Weights:
     generator = torch.Generator().manual_seed(0)
 
     def matrix(rows: int, columns: int) -> Tensor:
-        return torch.randn(rows, columns, generator=generator) / columns**0.5
+        numbers = torch.randn(rows, columns, generator=generator)
+        return numbers / math.sqrt(columns)
 
     def norm() -> tuple[Tensor, Tensor]:
         noise = 0.2 * torch.randn(2, config.dim, generator=generator)

@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 
 from musicgen_engine.messages import (
-    Chunk,
-    Done,
-    Failed,
-    Generating,
-    Loading,
-    Ready,
+    ChunkReport,
+    DoneState,
+    FailedState,
+    GeneratingState,
+    LoadingState,
+    ReadyState,
     SequenceState,
 )
 from musicgen_engine.metrics import GAUGES
@@ -55,14 +55,14 @@ class Recorder:
     def __init__(self) -> None:
         self.cancelled = False
         self.states: list[SequenceState] = []
-        self.received: Chunk | None = None
+        self.received: ChunkReport | None = None
         self.failure: ServiceError | None = None
         self.ended = threading.Event()
 
     def status(self, state: SequenceState) -> None:
         self.states.append(state)
 
-    def chunk(self, chunk: Chunk) -> None:
+    def chunk(self, chunk: ChunkReport) -> None:
         self.received = chunk
         self.ended.set()
 
@@ -74,7 +74,7 @@ class Recorder:
 class Broken(Recorder):
     """A sink whose client cannot be reached."""
 
-    def chunk(self, chunk: Chunk) -> None:
+    def chunk(self, chunk: ChunkReport) -> None:
         raise RuntimeError("no room for the tensor")
 
 
@@ -135,8 +135,8 @@ def test_a_song_arrives_whole(start: Start) -> None:
     assert chunk and np.array_equal(chunk.audio, np.ones((2, 1280)))
     assert np.array_equal(chunk.codes, np.arange(12).reshape(4, 3))
     assert chunk.audio.dtype == np.float32 and chunk.codes.dtype == np.int32
-    assert (chunk.revision, chunk.state, chunk.last) == ("abc", Done(5, 5), True)
-    assert recorder.states == [Generating(3, len("mine"))]
+    assert (chunk.revision, chunk.state, chunk.last) == ("abc", DoneState(5, 5), True)
+    assert recorder.states == [GeneratingState(3, len("mine"))]
 
 
 @pytest.mark.parametrize(("held", "samples"), [(0, 0), (0, 640), (3, 0)])
@@ -188,22 +188,22 @@ def test_metrics_that_cannot_be_updated_cost_no_request(owner: int) -> None:
 
 def test_an_engine_that_keeps_dying_refuses_with_the_reason(start: Start) -> None:
     process = start("crash")
-    until(lambda: is_state(process, Failed))
+    until(lambda: is_state(process, FailedState))
     with pytest.raises(EngineUnavailable, match="exit code 3"):
         process.submit(request_to("play"), Recorder())
 
 
 def test_the_reason_is_what_the_engine_reported(start: Start) -> None:
     process = start("fail")
-    until(lambda: is_state(process, Failed))
+    until(lambda: is_state(process, FailedState))
     with pytest.raises(WeightsMissing, match="none"):
         process.submit(request_to("play"), Recorder())
 
 
 def test_a_failed_engine_is_started_again(start: Start) -> None:
     process = start("crash")
-    until(lambda: is_state(process, Failed))
-    until(lambda: is_state(process, Loading))
+    until(lambda: is_state(process, FailedState))
+    until(lambda: is_state(process, LoadingState))
 
 
 def test_a_cancelled_request_ends_and_others_go_on(start: Start) -> None:
@@ -235,7 +235,7 @@ def test_a_cancel_is_repeated_until_the_request_ends(start: Start) -> None:
 
 def test_an_undelivered_song_is_no_deadlock_with_a_large_one(start: Start) -> None:
     process = start("serve")
-    until(lambda: is_state(process, Ready))
+    until(lambda: is_state(process, ReadyState))
     broken, large = Broken(), Recorder()
     process.submit(request_to("play long"), broken)
     codes = np.zeros((4, LARGE // 16), np.int32)
@@ -250,14 +250,14 @@ def test_an_engine_that_cannot_start_is_reported_and_retried(tmp_path: Path, sta
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
     process = start("serve", python)
-    until(lambda: is_state(process, Ready))
+    until(lambda: is_state(process, ReadyState))
     python.rename(away := tmp_path / "away")
     os.kill(fork_server(), signal.SIGKILL)
-    until(lambda: is_state(process, Failed))
+    until(lambda: is_state(process, FailedState))
     with pytest.raises(EngineUnavailable, match="cannot be started"):
         process.submit(request_to("play"), Recorder())
     away.rename(python)
-    until(lambda: is_state(process, Ready))
+    until(lambda: is_state(process, ReadyState))
     assert submit(process, "play").ended.wait(20)
 
 
@@ -271,7 +271,7 @@ def test_stopping_is_final_at_any_time(start: Start) -> None:
 
 def test_the_engine_ends_with_its_stub(start: Start) -> None:
     process = start("serve")
-    until(lambda: is_state(process, Ready))
+    until(lambda: is_state(process, ReadyState))
     ready: Any = process.report().state
     process.stop()
     assert not Path(f"/proc/{ready.revision}").exists()
