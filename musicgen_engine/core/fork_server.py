@@ -53,20 +53,19 @@ class ForkLoop:
     def run(self) -> None:
         """Return when the owner has ended."""
         while True:
-            connections = {engine.connection.fileno(): engine for engine in self._engines}
-            processes = {engine.process: engine for engine in self._engines}
-            waiting = [self._listener.fileno(), self._owner, *connections, *processes]
-            ready, _, _ = select.select(waiting, [], [])
+            engines = {
+                file: engine
+                for engine in self._engines
+                for file in (engine.connection.fileno(), engine.process)
+            }
+            ready, _, _ = select.select([self._listener.fileno(), self._owner, *engines], [], [])
             for file in ready:
                 if file == self._owner:
                     return
                 if file == self._listener.fileno():
                     self._fork()
-                elif file in processes:
-                    self._reap(processes[file])
-                elif connections[file] in self._engines:  # its requester closed it
-                    signal.pidfd_send_signal(connections[file].process, signal.SIGKILL)
-                    self._reap(connections[file])
+                elif engines[file] in self._engines:  # both files of an engine can be ready
+                    self._end(engines[file])
 
     def _fork(self) -> None:
         connection, _ = self._listener.accept()
@@ -106,7 +105,9 @@ class ForkLoop:
             os.close(engine.process)
             engine.connection.close()
 
-    def _reap(self, engine: _Engine) -> None:
+    def _end(self, engine: _Engine) -> None:
+        """The engine has ended, or its requester has closed the connection."""
+        signal.pidfd_send_signal(engine.process, signal.SIGKILL)
         _, status = os.waitpid(engine.pid, 0)
         self._engines.remove(engine)
         os.close(engine.process)

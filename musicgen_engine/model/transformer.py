@@ -21,13 +21,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from musicgen_engine.model.attention import attend_to_past, attend_to_text
-from musicgen_engine.model.backend import Integers, ModelInput
+from musicgen_engine.model.backend import Integers, ModelInput, to_device
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.guidance import CLASSIFIER_FREE
 from musicgen_engine.model.kv_cache import KVCache
 from musicgen_engine.model.linear import Linear
 from musicgen_engine.model.positions import rotate, rotations, sinusoids
-from musicgen_engine.model.transfer import to_device
 
 Norm = tuple[Tensor, Tensor]  # weight and bias, [dim] each
 Place = Callable[[Tensor], Tensor]  # onto the device, in its precision

@@ -83,6 +83,7 @@ def ended(pid: int) -> bool:
 def test_the_exit_code_arrives(owner: Owner, what: str, code: int) -> None:
     process, _ = owner.fork(what)
     assert process.wait(30) == code
+    assert process.wait() == code  # however often it is asked for
 
 
 def test_a_killed_engine_is_noticed(owner: Owner) -> None:
@@ -129,6 +130,19 @@ def test_a_killed_fork_server_takes_its_engines_along(owner: Owner) -> None:
     until(lambda: ended(pid))
     _, (_, new, _) = owner.fork()
     assert new != server
+
+
+def test_an_engine_that_ends_with_its_stub_leaves_the_others(owner: Owner) -> None:
+    """Both are seen in one look of the fork server, which sleeps meanwhile."""
+    process, (pid, server, _) = owner.fork("wait")
+    other, _ = owner.fork("wait")
+    os.kill(server, signal.SIGSTOP)
+    os.kill(pid, signal.SIGABRT)
+    process.kill()
+    os.kill(server, signal.SIGCONT)
+    assert process.wait(30) == -signal.SIGABRT
+    with pytest.raises(TimeoutError):
+        other.wait(0.1)
 
 
 def test_the_fork_server_ends_with_its_owner(owner: Owner) -> None:
