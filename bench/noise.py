@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from musicgen_engine.messages import Chunk, Done, Generating
+from musicgen_engine.messages import ChunkReport, DoneState, GeneratingState
 from musicgen_engine.stub import tensors, variant
 from protocol.constants import FRAME_RATE, SAMPLE_RATE
 from protocol.request import GenerationRequest
@@ -25,8 +25,8 @@ MAX_SECONDS = 3600
 READY = {"state": "ready", "queued": 0, "running": 0}
 
 
-class TritonPythonModel:
-    auto_complete_config = staticmethod(variant.TritonPythonModel.auto_complete_config)
+class NoiseModel:
+    auto_complete_config = staticmethod(variant.VariantModel.auto_complete_config)
 
     def execute(self, requests: list[Any]) -> None:
         for request in requests:
@@ -44,8 +44,8 @@ def _stream(response: variant.ResponseStream) -> None:
     start, total = time.monotonic(), response.request.frames
     for frames in range(FRAME_RATE, total + 1, FRAME_RATE):
         last = frames == total
-        state = Done(frames, total) if last else Generating(frames, total)
-        response.chunk(Chunk(0, AUDIO, CODES, "noise", state, last))
+        state = DoneState(frames, total) if last else GeneratingState(frames, total)
+        response.chunk(ChunkReport(0, AUDIO, CODES, "noise", state, last))
         if not last:
             _sleep_until(start + (frames - FRAME_RATE / 2) / FRAME_RATE)
             response.status(state)

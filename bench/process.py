@@ -11,7 +11,7 @@ MB = 1024  # kB
 
 
 @dataclass(frozen=True)
-class Process:
+class SampledProcess:
     pid: int
 
     @property

@@ -8,19 +8,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.request import urlopen
 
-from bench.process import Process
-from tests.conftest import Stack, descendants, process_name, repository_with, until
+from bench.process import SampledProcess
+from tests.conftest import Stack, repository_with, until
 from tests.prometheus import total
 
 MODEL = "musicgen-tiny"
 STUB = "triton_python_backend_stub"
-# Parts of the processes' command lines.
-PARTS = {
+# Words of the command lines. The engine is forked, so that it has its name alone.
+COMMANDS = {
     "gateway": ("-m gateway",),
     "tritonserver": ("tritonserver", "--model-repository"),
     "front": (STUB, "/musicgen/"),
     "stub": (STUB, f"/{MODEL}/"),
+    "fork server": ("musicgen_engine.core.fork_server",),
 }
+PARTS = (*COMMANDS, "engine")
 
 
 @contextmanager
@@ -43,20 +45,11 @@ def serving(repository: Path, **environment: str) -> Iterator[Stack]:
         stack.stop()
 
 
-def process(stack: Stack, name: str) -> Process:
+def process(stack: Stack, name: str) -> SampledProcess:
     """One of PARTS. Waits for it: it may have died."""
-    return Process(int(until(lambda: find(stack, name))))
-
-
-def find(stack: Stack, name: str) -> int | None:
-    """The process id; an engine bears its model's name."""
-    for pid, line in descendants(stack.process.pid).items():
-        if name == "engine":
-            if process_name(pid) == MODEL:
-                return pid
-        elif all(word in line for word in PARTS[name]):
-            return pid
-    return None
+    if name == "engine":
+        return SampledProcess(stack.engine(MODEL))
+    return SampledProcess(int(until(lambda: stack.pid(*COMMANDS[name]))))
 
 
 def metric(page: str, name: str) -> int:

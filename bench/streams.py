@@ -26,7 +26,7 @@ from tempfile import TemporaryDirectory
 import aiohttp
 import numpy as np
 
-from bench.process import Process
+from bench.process import SampledProcess
 from bench.report import Record, Table, hardware
 from bench.service import serving
 from tests.conftest import ROOT, Stack, descendants, repository_with
@@ -71,7 +71,7 @@ async def probe(session: aiohttp.ClientSession, waits: list[float]) -> None:
 
 async def load(stack: Stack, streams: int, seconds: int) -> Record:
     """Timings of all streams, and the costs while all of them run."""
-    parts = {name: [Process(pid) for pid in pids] for name, pids in processes(stack).items()}
+    parts = {name: [SampledProcess(pid) for pid in pids] for name, pids in processes(stack).items()}
 
     def cpu() -> dict[str, float]:
         return {name: sum(process.cpu for process in part) for name, part in parts.items()}
@@ -124,7 +124,7 @@ def pin(stack: Stack) -> None:
     first = {min(cores)}
     for name, pids in processes(stack).items():
         for pid in pids:
-            Process(pid).pin(first if name == "gateway" else cores - first)
+            SampledProcess(pid).pin(first if name == "gateway" else cores - first)
 
 
 def repository(folder: Path) -> Path:
@@ -133,7 +133,9 @@ def repository(folder: Path) -> Path:
     noise = models / MODEL
     (noise / "1").mkdir(parents=True)
     shutil.copy(ROOT / "model_repository" / "musicgen-tiny" / "config.pbtxt", noise)
-    (noise / "1" / "model.py").write_text("from bench.noise import TritonPythonModel\n")
+    (noise / "1" / "model.py").write_text(
+        "from bench.noise import NoiseModel as TritonPythonModel\n"
+    )
     return models
 
 

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from gateway import logs
 from gateway.app import create_app
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from protocol.settings import SettingsError
 
 log = logging.getLogger("gateway")
@@ -18,14 +18,14 @@ log = logging.getLogger("gateway")
 
 def main() -> None:
     try:
-        settings = Settings.from_environment(os.environ)
+        settings = GatewaySettings.from_environment(os.environ)
     except SettingsError as error:
         sys.exit(_refuse(str(error)))
     logging.basicConfig(level=logging.INFO, handlers=[logs.handler(settings.log_format)])
     run(create_app(settings), settings)
 
 
-def run(app: web.Application, settings: Settings) -> None:
+def run(app: web.Application, settings: GatewaySettings) -> None:
     """Serve until a signal. Running songs then have DRAIN_TIMEOUT to end."""
     try:
         web.run_app(

@@ -22,14 +22,15 @@ from gateway.models import Models
 from gateway.progress import Jobs
 from gateway.routes import PUBLIC_PATHS, routes
 from gateway.services import SERVICES, Services
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from gateway.triton import TritonClient
 
 MAX_BODY = 1024**2
 
 
-def create_app(settings: Settings, triton: Triton | None = None) -> web.Application:
+def create_app(settings: GatewaySettings, triton: Triton | None = None) -> web.Application:
     """The gateway in front of `triton`, or of the server that the settings name."""
+    page, document = page_routes(settings.web), openapi.describe(settings.max_duration)
 
     async def run_services(app: web.Application) -> AsyncIterator[None]:
         async with nullcontext(triton) if triton else _connection(settings) as client:
@@ -54,7 +55,6 @@ def create_app(settings: Settings, triton: Triton | None = None) -> web.Applicat
                 await watch
             await models.close()
 
-    page, document = page_routes(settings.web), openapi.describe(settings.max_duration)
     middlewares = [log_access, errors_to_json, cors.check_origin, authorize]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
     app.cleanup_ctx.append(run_services)
@@ -64,7 +64,7 @@ def create_app(settings: Settings, triton: Triton | None = None) -> web.Applicat
 
 
 @asynccontextmanager
-async def _connection(settings: Settings) -> AsyncIterator[Triton]:
+async def _connection(settings: GatewaySettings) -> AsyncIterator[Triton]:
     client = TritonClient(
         settings.triton_grpc, settings.generate_timeout, settings.triton_admin_key
     )

@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias
 from protocol.constants import Codes, Samples
 from protocol.errors import EngineUnavailable, ModelLoading, ServiceError
 from protocol.request import GenerationRequest
+from protocol.variant import Variant
 
 FRONT = "musicgen"
 
@@ -25,21 +26,6 @@ class NotLoaded(EngineUnavailable):
 
     def __init__(self, model: str) -> None:
         super().__init__(f"The model {model!r} is not loaded any more; try again soon.")
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A model that clients can name. `weights` are bundled, cached or missing.
-
-    `size`, such as "300M", and `channels`, "mono" or "stereo", are None where its config has none.
-    """
-
-    name: str
-    checkpoint: str | None
-    license: str
-    weights: str
-    size: str | None = None
-    channels: str | None = None
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ import asyncio
 import logging
 from collections.abc import Collection
 
-from gateway.contract import Failed, Loading, Variant
+from gateway.contract import Failed, Loading
 from gateway.models import Models
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from protocol.errors import EngineUnavailable, ServiceError, TritonUnavailable, UnknownModel
+from protocol.variant import Variant
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +20,7 @@ FALLBACK = "musicgen-tiny"
 
 
 class DefaultModel:
-    def __init__(self, models: Models, settings: Settings) -> None:
+    def __init__(self, models: Models, settings: GatewaySettings) -> None:
         self._models = models
         self._settings = settings
         self._name: str | None = None

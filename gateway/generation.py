@@ -19,7 +19,7 @@ import numpy as np
 from gateway.contract import Chunk, Progress, Triton
 from gateway.metrics import Metrics
 from gateway.models import Models
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from protocol.constants import Codes
 from protocol.errors import (
     EngineUnavailable,
@@ -65,7 +65,7 @@ class ResumeState:
 
 class Generation:
     def __init__(
-        self, triton: Triton, models: Models, settings: Settings, metrics: Metrics
+        self, triton: Triton, models: Models, settings: GatewaySettings, metrics: Metrics
     ) -> None:
         self._triton = triton
         self._models = models

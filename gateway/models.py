@@ -21,10 +21,10 @@ from gateway.contract import (
     Ready,
     Status,
     Triton,
-    Variant,
 )
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from protocol.errors import EngineUnavailable, ModelLoading, ServiceError, WeightsMissing
+from protocol.variant import Variant
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ PROGRESS_LOG_INTERVAL = 5.0
 class Models:
     """Loads models on demand, never more than MAX_LOADED_MODELS at a time."""
 
-    def __init__(self, triton: Triton, settings: Settings) -> None:
+    def __init__(self, triton: Triton, settings: GatewaySettings) -> None:
         self._triton = triton
         self._settings = settings
         self._users: Counter[str] = Counter()

@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from gateway import body
 from gateway.audio import receipt
 from gateway.audio.formats import FORMATS, Encoder, preferred
-from gateway.contract import Chunk, Failed, Loading, Ready, Status, Variant
+from gateway.contract import Chunk, Failed, Loading, Ready, Status
 from gateway.default_model import resolve
 from gateway.progress import Job, name_of
 from gateway.request import Continuation, with_audio
@@ -24,6 +24,7 @@ from gateway.response import complete_or_aborted, reset_on_close, send
 from gateway.services import CALLER, SERVICES
 from protocol.errors import EngineUnavailable
 from protocol.request import GenerationRequest
+from protocol.variant import Variant
 
 routes = web.RouteTableDef()
 

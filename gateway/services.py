@@ -14,12 +14,12 @@ from gateway.generation import Generation
 from gateway.metrics import Metrics
 from gateway.models import Models
 from gateway.progress import Jobs
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 
 
 @dataclass(frozen=True)
 class Services:
-    settings: Settings
+    settings: GatewaySettings
     access: Access
     decoder: Decoder
     default_model: DefaultModel

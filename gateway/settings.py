@@ -14,7 +14,7 @@ DEFAULT_PORTS = {"http": ":80", "https": ":443"}  # an origin does not contain t
 
 
 @dataclass(frozen=True)
-class Settings:
+class GatewaySettings:
     """Durations are in seconds. No variable sets `web` and the fields below; tests do."""
 
     host: str = "127.0.0.1"
@@ -48,7 +48,7 @@ class Settings:
         return f"http://{'localhost' if local else host}:{self.port}"
 
     @classmethod
-    def from_environment(cls, variables: Mapping[str, str]) -> Settings:
+    def from_environment(cls, variables: Mapping[str, str]) -> GatewaySettings:
         """Read the variables. Raise `SettingsError` for a wrong one."""
         env, address = Environment(variables), "an address such as 127.0.0.1:8101"
         return cls(

@@ -27,7 +27,6 @@ from gateway.contract import (
     Progress,
     Ready,
     Status,
-    Variant,
 )
 from protocol.errors import (
     Cancelled,
@@ -38,6 +37,7 @@ from protocol.errors import (
 )
 from protocol.request import GenerationRequest
 from protocol.tensors import STREAM, to_tensors
+from protocol.variant import Variant
 
 log = logging.getLogger(__name__)
 

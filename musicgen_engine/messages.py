@@ -1,7 +1,7 @@
 """Messages between a variant's stub and its engine process, and the states that they carry.
 
 stub → engine     Submit, Cancel
-engine → stub     EngineReport, MetricsReport, SequenceReport, Chunk, Failure
+engine → stub     EngineReport, MetricsReport, SequenceReport, ChunkReport, FailureReport
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Loading(State):
+class LoadingState(State):
     """The model loads. `bytes` of the weights are downloaded, of `total_bytes` where known."""
 
     state: ClassVar[str] = "loading"
@@ -33,7 +33,7 @@ class Loading(State):
 
 
 @dataclass(frozen=True)
-class Ready(State):
+class ReadyState(State):
     """`fallback` says why `backend` is not the one that config.pbtxt asks for."""
 
     state: ClassVar[str] = "ready"
@@ -49,7 +49,7 @@ class Ready(State):
 
 
 @dataclass(frozen=True)
-class Failed(State):
+class FailedState(State):
     """The model or the sequence failed; see protocol.errors."""
 
     state: ClassVar[str] = "failed"
@@ -59,7 +59,7 @@ class Failed(State):
     retry_after: int | None
 
     @classmethod
-    def of(cls, error: ServiceError) -> Failed:
+    def of(cls, error: ServiceError) -> FailedState:
         return cls(**error.data())
 
     @property
@@ -68,7 +68,7 @@ class Failed(State):
 
 
 @dataclass(frozen=True)
-class Queued(State):
+class QueuedState(State):
     """`position` 1 is next."""
 
     state: ClassVar[str] = "queued"
@@ -76,21 +76,21 @@ class Queued(State):
 
 
 @dataclass(frozen=True)
-class Generating(State):
+class GeneratingState(State):
     state: ClassVar[str] = "generating"
     frames: int
     total_frames: int
 
 
 @dataclass(frozen=True)
-class Done(State):
+class DoneState(State):
     state: ClassVar[str] = "done"
     frames: int
     total_frames: int
 
 
-EngineState: TypeAlias = Loading | Ready | Failed
-SequenceState: TypeAlias = Loading | Queued | Generating | Done
+EngineState: TypeAlias = LoadingState | ReadyState | FailedState
+SequenceState: TypeAlias = LoadingState | QueuedState | GeneratingState | DoneState
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class SequenceReport:
 
 
 @dataclass(frozen=True)
-class Chunk:
+class ChunkReport:
     """The next part of a song: audio [channels, samples], and the codes [codebooks, frames] that
     were made since the last chunk."""
 
@@ -148,19 +148,17 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Failure:
+class FailureReport:
     """The end of a sequence that failed."""
 
     id: int
-    reason: Failed
+    reason: FailedState
 
 
 Command: TypeAlias = Submit | Cancel
-Report: TypeAlias = EngineReport | MetricsReport | SequenceReport | Chunk | Failure
-TYPES: dict[str, type] = {
-    type_.__name__: type_
-    for type_ in (
-        Submit, Cancel, EngineReport, MetricsReport, SequenceReport, Chunk, Failure,
-        Loading, Ready, Failed, Queued, Generating, Done, GenerationRequest,
-    )
-}  # fmt: skip
+Report: TypeAlias = EngineReport | MetricsReport | SequenceReport | ChunkReport | FailureReport
+STATES = (LoadingState, ReadyState, FailedState, QueuedState, GeneratingState, DoneState)
+REPORTS = (EngineReport, MetricsReport, SequenceReport, ChunkReport, FailureReport)
+TYPES: dict[str, type] = {  # all that can cross the channel, by name
+    type_.__name__: type_ for type_ in (Submit, Cancel, GenerationRequest, *REPORTS, *STATES)
+}

@@ -9,14 +9,14 @@ from protocol.settings import LOG_FORMATS, MAX_SECONDS, Environment
 
 
 @dataclass(frozen=True)
-class Settings:
+class EngineSettings:
     max_duration: float = 300.0  # seconds of one song
     max_queue: int = 32  # songs that may wait for a slot
     max_wait: float = 300.0  # seconds that a song may have to wait, as far as can be predicted
     log_format: str = LOG_FORMATS[0]
 
     @classmethod
-    def from_environment(cls, variables: Mapping[str, str]) -> Settings:
+    def from_environment(cls, variables: Mapping[str, str]) -> EngineSettings:
         """Raises SettingsError."""
         environment = Environment(variables)
         return cls(

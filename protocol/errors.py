@@ -1,33 +1,8 @@
 """Every error of the service. One class is one row of the table of error codes.
 
-    ServiceError
-    ├── InvalidJson             400
-    ├── InvalidForm             400
-    ├── Unauthorized            401
-    ├── ForeignOrigin           403
-    ├── NotFound                404
-    ├── UnknownModel            404  NOT_FOUND
-    ├── MethodNotAllowed        405
-    ├── BodyTooSlow             408
-    ├── BodyTooLarge            413
-    ├── UnsupportedMediaType    415
-    ├── InvalidField            422  INVALID_ARG
-    ├── QueueFull               429  UNAVAILABLE
-    ├── TooManySongs            429
-    ├── Internal                500
-    ├── GenerationFailed             INTERNAL
-    ├── Cancelled                    CANCELLED
-    ├── TritonUnavailable       503
-    ├── ModelLoading            503
-    ├── ModelNotLoaded               UNAVAILABLE
-    ├── WeightsMissing          503  UNAVAILABLE
-    ├── WeightsChanged          503  UNAVAILABLE
-    ├── EngineUnavailable       503  UNAVAILABLE
-    └── TooSlow                 504
-
-The columns are the HTTP status and Triton's code; an error without one never gets there. Over HTTP
-`gateway/middleware.py` turns an error into JSON. Over Triton its text is `[code] message`; in a
-stream a STATUS with the same facts as data comes before it, so that a program reads no text.
+An error without an HTTP status never gets to HTTP, one without a Triton code never to Triton. Over
+HTTP `gateway/middleware.py` turns an error into JSON. Over Triton its text is `[code] message`; in
+a stream a STATUS with the same facts as data comes before it, so that a program reads no text.
 
 A message goes to the caller as it is: it names the field, the value and the remedy, and never holds
 the text of another library or a path of the server.

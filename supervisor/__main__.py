@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from secrets import token_urlsafe
 
-from gateway.settings import Settings as GatewaySettings
+from gateway.settings import GatewaySettings
 from supervisor import ports, shared_memory, tritonserver
 from supervisor.process import Process, adopt_orphans, reap_orphans
 from supervisor.settings import PROJECT, TritonSettings

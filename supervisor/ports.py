@@ -6,7 +6,7 @@ import errno
 import socket
 from contextlib import ExitStack
 
-from gateway.settings import Settings as GatewaySettings
+from gateway.settings import GatewaySettings
 from supervisor.settings import TritonSettings
 
 

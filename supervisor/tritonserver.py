@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from musicgen_engine.settings import Settings as EngineSettings
+from musicgen_engine.settings import EngineSettings
 from supervisor import shared_memory
 from supervisor.preflight import libpython
 from supervisor.settings import PROJECT, TritonSettings

@@ -196,6 +196,14 @@ class Stack:
                 return pid
         return None
 
+    def triton(self) -> int:
+        """The process of tritonserver, once it is there."""
+        return int(until(lambda: self.pid("tritonserver", "--model-repository")))
+
+    def gateway(self) -> int:
+        """The process of the gateway, once it is there."""
+        return int(until(lambda: self.pid("-m gateway")))
+
     def stub(self, model: str = "musicgen-tiny") -> int:
         """The process in which Triton runs the model, once it is there."""
         return int(until(lambda: self.pid("triton_python_backend_stub", model)))

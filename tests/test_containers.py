@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.settings import Settings as GatewaySettings
-from musicgen_engine.settings import Settings as EngineSettings
+from gateway.settings import GatewaySettings
+from musicgen_engine.settings import EngineSettings
 from supervisor.container import admin_key
 from supervisor.settings import TritonSettings
 from tests.conftest import ROOT
@@ -37,7 +37,7 @@ def instructions(dockerfile: str) -> list[list[str]]:
 def copied(dockerfile: str) -> dict[str, str]:
     """The folders of the project in the image, by their place in the project."""
     copies = [words for name, *words in instructions(dockerfile) if name == "COPY"]
-    return {source: target for source, target in copies if not source.startswith("--")}
+    return {words[0]: words[1] for words in copies if not words[0].startswith("--")}
 
 
 def built(dockerfile: str, folder: Path) -> Path:

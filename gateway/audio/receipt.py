@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import quote
 
 from gateway import __version__
-from gateway.contract import Variant
 from protocol.request import FIELDS, GenerationRequest
+from protocol.variant import Variant
 
 MAX_TITLE = 80  # characters
 MAX_SLUG = 60

@@ -16,7 +16,7 @@ from musicgen_engine import logs
 from musicgen_engine.channel import Channel
 from musicgen_engine.config import ModelConfig
 from musicgen_engine.core.server import EngineServer
-from musicgen_engine.settings import Settings
+from musicgen_engine.settings import EngineSettings
 
 
 def main(arguments: list[str], socket: int) -> None:
@@ -24,7 +24,7 @@ def main(arguments: list[str], socket: int) -> None:
     folder, checkpoint, config = arguments
     model = Path(folder).parent.name
     Path("/proc/self/comm").write_text(model[:15])  # ps shows it; a fork has no command line
-    settings = Settings.from_environment(os.environ)
+    settings = EngineSettings.from_environment(os.environ)
     logs.configure(model, settings.log_format)
     for chatty in ("audiocraft", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -55,9 +55,12 @@ with light_imports(), warnings.catch_warnings():
     from omegaconf import OmegaConf
     from torch import Tensor, nn
     from torch.nn.utils import parametrize, remove_weight_norm
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+# Its first call compiles hundreds of patterns. Here it happens before engines are forked.
+get_checkpoint_conversion_mapping("t5")  # type: ignore[no-untyped-call]
 
 # The codec computes in float32 on a GPU too, not in TF32.
 torch.backends.cudnn.allow_tf32 = False

@@ -39,7 +39,7 @@ class _Engine:
     connection: socket.socket
 
 
-class ForkServer:
+class ForkLoop:
     """A forked process calls `engine` with its arguments and its end of the channel."""
 
     def __init__(
@@ -124,7 +124,7 @@ def main() -> None:
     from musicgen_engine.core.__main__ import main as engine
 
     gc.freeze()  # no collection then writes to the memory that engines share
-    ForkServer(socket.socket(fileno=listener), owner, engine).run()
+    ForkLoop(socket.socket(fileno=listener), owner, engine).run()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from musicgen_engine.core.sequence import Sequence, SequenceStatus
-from musicgen_engine.messages import Generating, Queued, SequenceState
+from musicgen_engine.messages import GeneratingState, QueuedState, SequenceState
 from protocol.errors import QueueFull
 
 MEASURED_STEPS = 100  # their mean is the time of a step
@@ -174,11 +174,11 @@ class Scheduler:
         """The state of every sequence, by its id."""
         with self._changed:
             waiting: dict[int, SequenceState] = {
-                sequence.id: Queued(position)
+                sequence.id: QueuedState(position)
                 for position, sequence in enumerate(self._waiting, start=1)
             }
             running = {
-                sequence.id: Generating(sequence.frames_done, sequence.request.frames)
+                sequence.id: GeneratingState(sequence.frames_done, sequence.request.frames)
                 for sequence in self._running
             }
             return waiting | running

@@ -21,21 +21,21 @@ from musicgen_engine.hub import fetch, resolve
 from musicgen_engine.logs import about
 from musicgen_engine.messages import (
     Cancel,
-    Chunk,
-    Done,
+    ChunkReport,
+    DoneState,
     EngineReport,
     EngineState,
-    Failed,
-    Failure,
-    Generating,
-    Loading,
+    FailedState,
+    FailureReport,
+    GeneratingState,
+    LoadingState,
     MetricsReport,
-    Ready,
+    ReadyState,
     SequenceReport,
     SequenceState,
     Submit,
 )
-from musicgen_engine.settings import Settings
+from musicgen_engine.settings import EngineSettings
 from protocol.constants import SAMPLE_RATE
 from protocol.errors import Cancelled, EngineUnavailable, ServiceError
 
@@ -51,10 +51,10 @@ log = logging.getLogger("engine")
 
 
 class EngineServer:
-    def __init__(self, channel: Channel, settings: Settings) -> None:
+    def __init__(self, channel: Channel, settings: EngineSettings) -> None:
         self._channel = channel
         self._scheduler = Scheduler(settings.max_queue, settings.max_wait)
-        self._state: EngineState = Loading()
+        self._state: EngineState = LoadingState()
         self._engine: Engine | None = None  # before the model is loaded
         self._reporting = threading.Lock()  # a report must not overtake a later one
 
@@ -65,13 +65,13 @@ class EngineServer:
         try:
             model = self._load(folder, checkpoint, config)
         except ServiceError as error:
-            self._state = Failed.of(error)
+            self._state = FailedState.of(error)
             self._report()
             return
         from musicgen_engine.core.engine import Engine
 
         self._engine = Engine(model, self._scheduler, self)
-        self._state = Ready(
+        self._state = ReadyState(
             revision=model.revision,
             device=str(model.device),
             precision=str(model.precision).removeprefix("torch."),
@@ -103,16 +103,16 @@ class EngineServer:
             raise EngineUnavailable("the checkpoint could not be loaded; see the log") from error
 
     def _on_progress(self, done: int, total: int | None) -> None:
-        self._state = Loading(done, total)
+        self._state = LoadingState(done, total)
 
     def chunk(self, sequence: Sequence, chunk: AudioChunk) -> None:
-        state = Done if chunk.last else Generating
+        state = DoneState if chunk.last else GeneratingState
         if chunk.last:
             _log_end(sequence, "done")
             self._report()  # first: a client that has the end must not find the song still running
-        assert isinstance(self._state, Ready)
+        assert isinstance(self._state, ReadyState)
         self._channel.send(
-            Chunk(
+            ChunkReport(
                 id=sequence.id,
                 audio=chunk.audio,
                 codes=chunk.codes,
@@ -125,7 +125,7 @@ class EngineServer:
     def error(self, sequence: Sequence, error: ServiceError) -> None:
         _log_end(sequence, str(error))
         self._report()
-        self._channel.send(Failure(sequence.id, Failed.of(error)))
+        self._channel.send(FailureReport(sequence.id, FailedState.of(error)))
 
     def _receive(self) -> None:
         try:
@@ -172,7 +172,9 @@ class EngineServer:
     def _report_sequence(self, id: int, state: SequenceState) -> None:
         """Until the weights are here, a sequence is loading, too."""
         loading = self._state
-        self._channel.send(SequenceReport(id, loading if isinstance(loading, Loading) else state))
+        self._channel.send(
+            SequenceReport(id, loading if isinstance(loading, LoadingState) else state)
+        )
 
 
 def _log_end(sequence: Sequence, how: str) -> None:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from musicgen_engine.model.conditioning import Conditioning
@@ -47,3 +48,9 @@ class Backend(Protocol):
             The logits after the last position of each sequence: float32
             [guidance rows of all sequences, codebooks, vocab_size], sequence after sequence.
         """
+
+
+def to_device(host: Tensor, device: torch.device) -> Tensor:
+    """`host` on the device, without waiting. A copy from memory that is not pinned would wait for
+    all the work that the device has queued."""
+    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host

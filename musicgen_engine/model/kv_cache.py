@@ -32,7 +32,6 @@ class KVCache:
         shape = (layers, slots, 2, rows, heads, positions, head_dim)
         return cls(torch.empty(shape, device=device, dtype=precision))
 
-    def layer(self, layer: int, slot: int) -> tuple[Tensor, Tensor]:
-        """The keys and values of one slot: [rows, heads, positions, head_dim] each."""
-        keys, values = self.data[layer, slot]
-        return keys, values
+    def past(self, layer: int, slot: int, rows: int, end: int) -> Tensor:
+        """Keys and values of a slot up to position `end`: [2, rows, heads, end, head_dim]."""
+        return self.data[layer, slot, :, :rows, :, :end]

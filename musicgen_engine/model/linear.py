@@ -42,6 +42,6 @@ class PackedLinear:
 
     def __call__(self, x: Tensor) -> Tensor:
         if len(x) == 1:
-            return self(x.repeat(2, 1))[:1]
+            return self(torch.cat([x, x]))[:1]
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, None, "none", [], "")
         return y

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from musicgen_engine.model.backend import to_device
 from musicgen_engine.model.guidance import CLASSIFIER_FREE, Guidance, combine
 from musicgen_engine.model.rng import exponential
-from musicgen_engine.model.transfer import to_device
 from protocol.request import GenerationRequest
 
 

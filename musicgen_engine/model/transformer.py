@@ -21,13 +21,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from musicgen_engine.model.attention import attend_to_past, attend_to_text
-from musicgen_engine.model.backend import Integers, ModelInput
+from musicgen_engine.model.backend import Integers, ModelInput, to_device
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.guidance import CLASSIFIER_FREE
 from musicgen_engine.model.kv_cache import KVCache
 from musicgen_engine.model.linear import Linear
 from musicgen_engine.model.positions import rotate, rotations, sinusoids
-from musicgen_engine.model.transfer import to_device
 
 Norm = tuple[Tensor, Tensor]  # weight and bias, [dim] each
 Place = Callable[[Tensor], Tensor]  # onto the device, in its precision
@@ -287,19 +286,15 @@ class _SelfAttention:
         qkv = self._qkv(self._norm(x)).view(len(x), 3, self._heads, -1)
         if batch.rotations is not None:
             qkv[:, :2] = rotate(qkv[:, :2], batch.rotations)
-        outputs = torch.empty_like(qkv[:, 0])
+        outputs = []
         for segment in batch.segments:
-            # [3, rows, heads, positions, head_dim]
             new = qkv[segment.x].view(segment.rows, segment.length, 3, self._heads, -1)
-            new = new.permute(2, 0, 3, 1, 4)
-            keys, values = self._cache.layer(self._layer, segment.slot)
-            keys, values = keys[: segment.rows], values[: segment.rows]
-            keys[:, :, segment.start : segment.end] = new[1]
-            values[:, :, segment.start : segment.end] = new[2]
-            past = slice(segment.end)
-            attended = attend_to_past(new[0], keys[:, :, past], values[:, :, past])
-            outputs[segment.x] = attended.transpose(1, 2).flatten(0, 1)
-        return x + self._out(outputs.flatten(1))
+            new = new.permute(2, 0, 3, 1, 4)  # [3, rows, heads, positions, head_dim]
+            past = self._cache.past(self._layer, segment.slot, segment.rows, segment.end)
+            past[..., segment.start :, :] = new[1:]
+            attended = attend_to_past(new[0], *past)
+            outputs.append(attended.transpose(1, 2).flatten(0, 1))
+        return x + self._out(torch.cat(outputs).flatten(1))
 
 
 class _CrossAttention:
@@ -330,13 +325,15 @@ class _CrossAttention:
     def __call__(self, x: Tensor, batch: _Pass) -> Tensor:
         """x: [rows of the pass, dim]"""
         rows = batch.text_rows
-        queries = self._queries(self._norm(x[rows])).view(len(rows), self._heads, -1)
+        queries = self._queries(self._norm(x.index_select(0, rows))).view(
+            len(rows), self._heads, -1
+        )
         parts = torch.split(queries, [length for _, _, length in batch.texts])
         attended = [
             attend_to_text(part, *self._texts[slot, row])
             for part, (slot, row, _) in zip(parts, batch.texts, strict=True)
         ]
-        return x.index_add(0, rows, self._out(torch.cat(attended).flatten(1)))
+        return x.index_add_(0, rows, self._out(torch.cat(attended).flatten(1)))
 
 
 class _LayerNorm:

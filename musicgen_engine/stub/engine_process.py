@@ -23,14 +23,14 @@ from musicgen_engine.channel import Channel
 from musicgen_engine.logs import about
 from musicgen_engine.messages import (
     Cancel,
-    Chunk,
+    ChunkReport,
     Command,
     EngineReport,
-    Failed,
-    Failure,
-    Loading,
+    FailedState,
+    FailureReport,
+    LoadingState,
     MetricsReport,
-    Ready,
+    ReadyState,
     SequenceReport,
     SequenceState,
     Submit,
@@ -49,7 +49,7 @@ CANCEL_INTERVAL = 0.2  # seconds between two looks for cancelled requests
 log = logging.getLogger("engine")
 
 
-class OutputSink(Protocol):
+class ResponseSink(Protocol):
     """Gets everything about one request; `error` or the last chunk is the end."""
 
     @property
@@ -60,7 +60,7 @@ class OutputSink(Protocol):
 
     def status(self, state: SequenceState) -> None: ...
 
-    def chunk(self, chunk: Chunk) -> None: ...
+    def chunk(self, chunk: ChunkReport) -> None: ...
 
     def error(self, error: ServiceError) -> None: ...
 
@@ -80,9 +80,9 @@ class EngineProcess:
         self._on_metrics = on_metrics
         self._ids = itertools.count(1)
         self._lock = threading.RLock()  # guards all below
-        self._sinks: dict[int, OutputSink] = {}
+        self._sinks: dict[int, ResponseSink] = {}
         self._undeliverable: set[int] = set()  # requests whose sinks failed
-        self._report = EngineReport(Loading(), queued=0, running=0)
+        self._report = EngineReport(LoadingState(), queued=0, running=0)
         self._ready_since: float | None = None
         self._stopping = threading.Event()
         self._start()
@@ -93,14 +93,14 @@ class EngineProcess:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, request: GenerationRequest, sink: OutputSink) -> None:
+    def submit(self, request: GenerationRequest, sink: ResponseSink) -> None:
         """Hand the request over; `sink` gets its end exactly once.
 
         Raises:
             ServiceError: why the engine, which failed, is not running now.
         """
         with self._lock:
-            if isinstance(self._report.state, Failed):
+            if isinstance(self._report.state, FailedState):
                 raise self._report.state.error
             id = next(self._ids)
             self._sinks[id] = sink
@@ -129,7 +129,7 @@ class EngineProcess:
             self._channel = Channel(ours)
             with theirs:
                 self._process = self._server.fork(self._arguments, theirs.fileno())
-            self._report = EngineReport(Loading(), queued=0, running=0)
+            self._report = EngineReport(LoadingState(), queued=0, running=0)
 
     def _send(self, channel: Channel, message: Command) -> None:
         with suppress(OSError):  # it has just died, and `_supervise` is about to tell every sink
@@ -159,7 +159,7 @@ class EngineProcess:
         except OSError as error:
             reason = EngineUnavailable(f"the engine cannot be started ({error.strerror}); retry")
             with self._lock:
-                self._report = EngineReport(Failed.of(reason), queued=0, running=0)
+                self._report = EngineReport(FailedState.of(reason), queued=0, running=0)
 
     def _receive(self) -> None:
         """Dispatch messages until the engine ends, or is silent for so long that it is killed."""
@@ -173,22 +173,24 @@ class EngineProcess:
         if isinstance(message, EngineReport):
             with self._lock:
                 self._report = message
-                if isinstance(message.state, Ready) and not self._ready_since:
+                if isinstance(message.state, ReadyState) and not self._ready_since:
                     self._ready_since = time.monotonic()
         elif isinstance(message, MetricsReport):
             self._update_metrics(message.values)
-        elif isinstance(message, SequenceReport | Chunk | Failure):
+        elif isinstance(message, SequenceReport | ChunkReport | FailureReport):
             with self._lock:
                 sink = self._sinks.get(message.id)
             if sink:  # else a report was on its way when the request ended
                 self._deliver(sink, message)
 
-    def _deliver(self, sink: OutputSink, message: SequenceReport | Chunk | Failure) -> None:
+    def _deliver(
+        self, sink: ResponseSink, message: SequenceReport | ChunkReport | FailureReport
+    ) -> None:
         try:
             if isinstance(message, SequenceReport):
                 sink.status(message.state)
                 return
-            if isinstance(message, Chunk):
+            if isinstance(message, ChunkReport):
                 sink.chunk(message)
                 if not message.last:
                     return
@@ -222,7 +224,7 @@ class EngineProcess:
 
     def _fail_all(self, exit_code: int, failures: int) -> float:
         """The process has ended: tell every sink why. The seconds until the next start."""
-        if isinstance(self._report.state, Failed):  # the engine said itself why
+        if isinstance(self._report.state, FailedState):  # the engine said itself why
             reason = self._report.state.error
             delay = min(MAX_DELAY, 2.0**failures)
         else:
@@ -232,7 +234,7 @@ class EngineProcess:
         if not self._stopping.is_set():
             log.warning("%s", reason)
         if delay:
-            self._report = EngineReport(Failed.of(reason), queued=0, running=0)
+            self._report = EngineReport(FailedState.of(reason), queued=0, running=0)
         sinks, self._sinks = self._sinks, {}
         for sink in sinks.values():
             _fail(sink, reason)
@@ -250,7 +252,7 @@ class EngineProcess:
                 self._send(channel, Cancel(id))
 
 
-def _fail(sink: OutputSink, error: ServiceError) -> None:
+def _fail(sink: ResponseSink, error: ServiceError) -> None:
     try:
         sink.error(error)
     except Exception:

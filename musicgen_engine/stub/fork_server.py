@@ -25,7 +25,7 @@ class ForkedProcess:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._code: int | None = None
+        self._exit_code: int | None = None
 
     def kill(self) -> None:
         with suppress(OSError):  # it has ended
@@ -33,15 +33,16 @@ class ForkedProcess:
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the exit code; -n is the end by signal n. Raises TimeoutError."""
-        if self._code is None:
+        if self._exit_code is None:
             self._connection.settimeout(timeout)
             try:
                 code = self._connection.recv(16)
             except ConnectionError:
                 code = b""
             self._connection.close()
-            self._code = int(code) if code else -signal.SIGKILL  # it dies with the fork server
-        return self._code
+            # The engine dies with the fork server, which then sends nothing.
+            self._exit_code = int(code) if code else -signal.SIGKILL
+        return self._exit_code
 
 
 class ForkServer:

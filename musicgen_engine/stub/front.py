@@ -19,7 +19,7 @@ import triton_python_backend_utils as pb_utils
 from c_python_backend_utils import ResponseIterator
 
 from musicgen_engine.logs import about, configure
-from musicgen_engine.settings import Settings
+from musicgen_engine.settings import EngineSettings
 from musicgen_engine.stub import tensors
 from musicgen_engine.stub.fork_server import ForkServer
 from protocol.errors import (
@@ -45,7 +45,7 @@ MAX_REQUESTS = 64 if STREAM else 24
 log = logging.getLogger("musicgen")
 
 
-class TritonPythonModel:
+class FrontModel:
     @staticmethod
     def auto_complete_config(config: Any) -> Any:
         ForkServer().start()  # as early as possible: engines wait for its imports
@@ -56,7 +56,7 @@ class TritonPythonModel:
         # Imported here: it takes a third of a second, and the fork server should start before.
         from musicgen_engine.repository import Repository
 
-        configure(args["model_name"], Settings.from_environment(os.environ).log_format)
+        configure(args["model_name"], EngineSettings.from_environment(os.environ).log_format)
         self._repository = Repository(Path(args["model_repository"]).parent)
         self._places = threading.BoundedSemaphore(MAX_REQUESTS)
 

@@ -12,7 +12,7 @@ from musicgen_engine.metrics import COUNTERS, GAUGES
 TIMEOUT = 5  # seconds without Triton's answer that mean it is dead
 
 
-class Metrics:
+class TritonMetrics:
     def __init__(self, model: str, version: str) -> None:
         self._families = {  # they have to outlive their metrics
             name: pb_utils.MetricFamily(name=metric, description=description, kind=kind)

@@ -1,8 +1,8 @@
 """The Triton model of each variant: tensors ↔ requests. It is decoupled and answers from other
 threads.
 
-The variant's `1/model.py` imports `TritonPythonModel` from here. The weights live in the engine
-process, which this process starts and watches.
+The variant's `1/model.py` imports `VariantModel` as `TritonPythonModel`. The weights live in the
+engine process, which this process starts and watches.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ import numpy as np
 
 from musicgen_engine import logs
 from musicgen_engine.config import ModelConfig
-from musicgen_engine.messages import Chunk, Failed, State
-from musicgen_engine.settings import Settings
+from musicgen_engine.messages import ChunkReport, FailedState, State
+from musicgen_engine.settings import EngineSettings
 from musicgen_engine.stub import tensors
 from musicgen_engine.stub.engine_process import EngineProcess
 from musicgen_engine.stub.fork_server import ForkServer
-from musicgen_engine.stub.metrics import Metrics
+from musicgen_engine.stub.metrics import TritonMetrics
 from protocol.constants import SAMPLE_RATE
 from protocol.errors import ServiceError
 from protocol.request import GenerationRequest
 from protocol.tensors import INPUTS, OUTPUTS, STREAM, from_tensors
 
 
-class TritonPythonModel:
+class VariantModel:
     @staticmethod
     def auto_complete_config(config: Any) -> Any:
         tensors.declare(config, [*INPUTS, STREAM], OUTPUTS)
@@ -38,7 +38,7 @@ class TritonPythonModel:
         return config
 
     def initialize(self, args: dict[str, str]) -> None:
-        settings = Settings.from_environment(os.environ)
+        settings = EngineSettings.from_environment(os.environ)
         logs.configure(args["model_name"], settings.log_format)
         self._max_duration = settings.max_duration
         config = json.loads(args["model_config"])["parameters"]
@@ -46,13 +46,13 @@ class TritonPythonModel:
         model_config = json.dumps(asdict(ModelConfig.parse(parameters)))
         folder = str(Path(args["model_repository"]) / args["model_version"])
         arguments = [folder, parameters.get("checkpoint", ""), model_config]
-        metrics = Metrics(args["model_name"], args["model_version"])
+        metrics = TritonMetrics(args["model_name"], args["model_version"])
         self._engine = EngineProcess(ForkServer(), arguments, metrics.update)
 
     def is_ready(self) -> bool:
         """For the health checks of Triton 26.03 and newer: false once the engine failed. While it
         loads, requests may come: they wait."""
-        return not isinstance(self._engine.report().state, Failed)
+        return not isinstance(self._engine.report().state, FailedState)
 
     def execute(self, requests: list[Any]) -> None:
         for request in requests:
@@ -86,7 +86,7 @@ class ResponseStream:
         self.request_id = tensors.request_id(request)
         self._sender = request.get_response_sender()
         self._stream = stream
-        self._chunks: list[Chunk] = []  # kept until the end unless the client streams
+        self._chunks: list[ChunkReport] = []  # kept until the end unless the client streams
         self._ended = False
         self._lock = threading.Lock()
 
@@ -99,7 +99,7 @@ class ResponseStream:
         if self._stream:
             self._send({"STATUS": state.json()}, last=False)
 
-    def chunk(self, chunk: Chunk) -> None:
+    def chunk(self, chunk: ChunkReport) -> None:
         self._chunks.append(chunk)
         if self._stream or chunk.last:
             outputs = {
@@ -116,7 +116,7 @@ class ResponseStream:
 
     def error(self, error: ServiceError) -> None:
         """A stream gets the error as data first: Triton's own error carries text alone."""
-        self.status(Failed.of(error))
+        self.status(FailedState.of(error))
         with self._lock:
             tensors.send_error(self._sender, error)
             self._ended = True

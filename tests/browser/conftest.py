@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from tests.browser import chromium
 from tests.browser.page import OpenPage
 from tests.conftest import TIMEOUT
@@ -72,7 +72,7 @@ def triton() -> FakeTriton:
 def quiet_page(browser: Browser, triton: FakeTriton) -> Iterator[Page]:
     """The page of a gateway in front of `triton`."""
     with (
-        running(Settings(poll_interval=0.01), triton) as address,
+        running(GatewaySettings(poll_interval=0.01), triton) as address,
         browser.new_context(locale="en-US", has_touch=True) as context,
     ):
         page = context.new_page()

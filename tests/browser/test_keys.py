@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from gateway.access import read_keys
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from tests.browser.page import ask, draw_frame, whole
 from tests.gateway.conftest import running
 from tests.gateway.fake_triton import FakeTriton
@@ -18,7 +18,7 @@ GOOD_KEY, OTHER_KEY = "a-key-of-16-letters", "another-of-16-letters"
 @pytest.fixture
 def guarded_url(triton: FakeTriton) -> Iterator[str]:
     """The address of a gateway that asks for a key."""
-    settings = Settings(api_keys=read_keys(GOOD_KEY), poll_interval=0.01)
+    settings = GatewaySettings(api_keys=read_keys(GOOD_KEY), poll_interval=0.01)
     with running(settings, triton) as address:
         yield address
 

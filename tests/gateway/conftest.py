@@ -8,16 +8,16 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from gateway.app import create_app
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from tests.gateway.fake_triton import FakeTriton
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path) -> GatewaySettings:
     """The defaults with short timeouts, and a small page."""
     (tmp_path / "index.html").write_text("<title>page</title>")
     (tmp_path / "app.js").write_text("1")
-    return Settings(
+    return GatewaySettings(
         load_timeout=5.0,
         resume_timeout=0.5,
         web=tmp_path,
@@ -34,18 +34,18 @@ def triton() -> FakeTriton:
 
 
 @pytest.fixture
-async def client(settings: Settings, triton: FakeTriton) -> AsyncIterator[TestClient]:
+async def client(settings: GatewaySettings, triton: FakeTriton) -> AsyncIterator[TestClient]:
     async with serve(settings, triton) as client:
         yield client
 
 
-def serve(settings: Settings, triton: FakeTriton) -> TestClient:
+def serve(settings: GatewaySettings, triton: FakeTriton) -> TestClient:
     """A client of the gateway in front of `triton`; start it with `async with`."""
     return TestClient(TestServer(create_app(settings, triton), handler_cancellation=True))
 
 
 @contextmanager
-def running(settings: Settings, triton: FakeTriton) -> Iterator[str]:
+def running(settings: GatewaySettings, triton: FakeTriton) -> Iterator[str]:
     """The address of a gateway in a thread of its own, for clients that block."""
     loop = asyncio.new_event_loop()
     thread = Thread(target=loop.run_forever)

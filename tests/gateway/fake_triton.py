@@ -15,11 +15,11 @@ from gateway.contract import (
     Ready,
     Status,
     Triton,
-    Variant,
 )
 from protocol.constants import SAMPLE_RATE, SAMPLES_PER_FRAME
 from protocol.errors import ServiceError, TritonUnavailable, WeightsChanged
 from protocol.request import GenerationRequest
+from protocol.variant import Variant
 
 CHUNK = 50  # frames of audio in a chunk
 AHEAD = 3  # frames by which the codes run ahead of the audio

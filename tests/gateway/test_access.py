@@ -13,7 +13,7 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 from gateway.access import Access, read_keys
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from protocol.errors import TooManySongs, Unauthorized
 from tests.conftest import ROOT
 from tests.gateway.conftest import running, serve
@@ -31,7 +31,7 @@ def bearer(key: str) -> dict[str, str]:
 
 
 @pytest.fixture
-async def guarded(settings: Settings, triton: FakeTriton) -> AsyncIterator[TestClient]:
+async def guarded(settings: GatewaySettings, triton: FakeTriton) -> AsyncIterator[TestClient]:
     """A gateway with keys, each of which may have two songs."""
     settings = dataclasses.replace(settings, api_keys=KEYS, max_songs_per_key=2)
     async with serve(settings, triton) as client:
@@ -64,7 +64,7 @@ def test_the_error_of_a_wrong_list_shows_no_key(text: str, message: str) -> None
 
 
 def test_no_repr_shows_a_key() -> None:
-    assert ANN not in repr(KEYS) and ANN not in repr(Settings(api_keys=KEYS))
+    assert ANN not in repr(KEYS) and ANN not in repr(GatewaySettings(api_keys=KEYS))
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER "])
@@ -210,7 +210,7 @@ async def test_the_log_has_the_name_of_the_key_and_no_key(
 
 
 def test_the_example_client_sends_its_key(
-    settings: Settings, triton: FakeTriton, tmp_path: Path
+    settings: GatewaySettings, triton: FakeTriton, tmp_path: Path
 ) -> None:
     command = [sys.executable, "examples/listen.py", "jazz", "--out", str(tmp_path / "song.wav")]
     with running(dataclasses.replace(settings, api_keys=KEYS), triton) as address:

@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestClient
 from gateway.audio.formats import FORMATS
 from gateway.audio.upload import MAX_FILES
 from gateway.body import MAX_PARTS
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from tests.gateway.audio.test_upload import file, tone
 from tests.gateway.conftest import serve
 from tests.gateway.fake_triton import FakeTriton
@@ -83,7 +83,7 @@ async def test_a_body_in_another_encoding_is_invalid(
     assert await error(response) == (400, code, None)
 
 
-async def test_a_body_that_stops_is_refused(settings: Settings, triton: FakeTriton) -> None:
+async def test_a_body_that_stops_is_refused(settings: GatewaySettings, triton: FakeTriton) -> None:
     async def halves() -> Any:
         yield b'{"prompt": '
         await asyncio.sleep(60)

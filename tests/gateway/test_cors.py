@@ -7,7 +7,7 @@ from aiohttp import ClientResponse, MultipartWriter
 from aiohttp.test_utils import TestClient
 
 from gateway.access import read_keys
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from tests.gateway.conftest import serve
 from tests.gateway.fake_triton import FakeTriton
 from tests.gateway.test_routes import GOOD
@@ -19,7 +19,7 @@ PREFLIGHT = {
 }
 
 
-def serve_to(*origins: str, settings: Settings) -> TestClient:
+def serve_to(*origins: str, settings: GatewaySettings) -> TestClient:
     """The gateway with keys; a browser sends none with a preflight request."""
     keys = read_keys("a-key-of-16-letters")
     settings = dataclasses.replace(settings, cors_origins=origins, api_keys=keys)
@@ -39,7 +39,7 @@ async def test_cors_is_off_by_default(client: TestClient) -> None:
     assert cors_headers(response) == {} and "Vary" not in response.headers
 
 
-async def test_a_named_origin_may_ask_and_read_headers(settings: Settings) -> None:
+async def test_a_named_origin_may_ask_and_read_headers(settings: GatewaySettings) -> None:
     origins = ("https://music.example", "http://localhost:3000")
     async with serve_to(*origins, settings=settings) as client:
         for origin in (OURS, {"Origin": "http://localhost:3000"}):
@@ -58,7 +58,7 @@ async def test_a_named_origin_may_ask_and_read_headers(settings: Settings) -> No
             assert response.headers["Vary"] == "Origin"
 
 
-async def test_a_named_origin_may_read_errors(settings: Settings) -> None:
+async def test_a_named_origin_may_read_errors(settings: GatewaySettings) -> None:
     async with serve_to("https://music.example", settings=settings) as client:
         response = await client.post("/generate", json=GOOD, headers=OURS)
         assert response.status == 401
@@ -70,7 +70,7 @@ async def test_a_named_origin_may_read_errors(settings: Settings) -> None:
     ["https://evil.example", "http://music.example", "https://music.example:444", "null",
      "https://music.example.evil.example", "https://MUSIC.example"],
 )  # fmt: skip
-async def test_another_origin_may_not_ask(settings: Settings, origin: str) -> None:
+async def test_another_origin_may_not_ask(settings: GatewaySettings, origin: str) -> None:
     async with serve_to("https://music.example", settings=settings) as client:
         headers = {"Origin": origin}
         response = await client.options("/generate", headers={**headers, **PREFLIGHT})
@@ -80,7 +80,7 @@ async def test_another_origin_may_not_ask(settings: Settings, origin: str) -> No
         assert response.headers["Vary"] == "Origin"  # for caches
 
 
-async def test_any_origin_may_ask_but_without_cookies(settings: Settings) -> None:
+async def test_any_origin_may_ask_but_without_cookies(settings: GatewaySettings) -> None:
     async with serve_to("*", settings=settings) as client:
         for response in (
             await client.options("/generate", headers={**THEIRS, **PREFLIGHT}),
@@ -90,7 +90,7 @@ async def test_any_origin_may_ask_but_without_cookies(settings: Settings) -> Non
             assert "Allow-Credentials" not in cors_headers(response)
 
 
-async def test_a_response_for_any_origin_is_always_the_same(settings: Settings) -> None:
+async def test_a_response_for_any_origin_is_always_the_same(settings: GatewaySettings) -> None:
     """A cache may then give one response to all origins."""
     async with serve_to("*", settings=settings) as client:
         with_origin, without = (
@@ -116,7 +116,7 @@ async def test_a_form_of_a_foreign_page_is_refused(client: TestClient) -> None:
         assert response.status == status, headers
 
 
-async def test_a_named_origin_may_send_a_form(settings: Settings) -> None:
+async def test_a_named_origin_may_send_a_form(settings: GatewaySettings) -> None:
     settings = dataclasses.replace(settings, cors_origins=("https://music.example",))
     async with serve(settings, FakeTriton("musicgen-tiny")) as client:
         headers = {**OURS, "Sec-Fetch-Site": "cross-site"}
@@ -124,7 +124,7 @@ async def test_a_named_origin_may_send_a_form(settings: Settings) -> None:
         assert (await client.post("/generate", json=GOOD, headers=THEIRS)).status == 403
 
 
-async def test_other_clients_than_browsers_need_no_origin(settings: Settings) -> None:
+async def test_other_clients_than_browsers_need_no_origin(settings: GatewaySettings) -> None:
     async with serve_to("https://music.example", settings=settings) as client:
         assert cors_headers(await client.get("/healthz")) == {}
         assert (await client.options("/generate")).status == 405

@@ -6,7 +6,7 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 from gateway.default_model import choose, resolve
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from protocol.errors import EngineUnavailable, UnknownModel, WeightsMissing
 from tests.gateway.conftest import serve
 from tests.gateway.fake_triton import FakeTriton
@@ -67,7 +67,7 @@ async def test_only_the_default_model_is_loaded_at_start(
     assert triton.calls == ["load musicgen-tiny"]
 
 
-async def test_readiness_waits_for_triton(settings: Settings, triton: FakeTriton) -> None:
+async def test_readiness_waits_for_triton(settings: GatewaySettings, triton: FakeTriton) -> None:
     triton.down = True
     async with serve(settings, triton) as client:
         assert await ready(client) == (503, "triton_unavailable")
@@ -95,7 +95,7 @@ async def test_a_failure_is_reported_until_it_ends(up: TestClient, triton: FakeT
 
 
 async def test_a_model_that_made_room_is_ready_and_not_loaded(
-    settings: Settings, triton: FakeTriton
+    settings: GatewaySettings, triton: FakeTriton
 ) -> None:
     async with serve(dataclasses.replace(settings, max_loaded_models=1), triton) as client:
         await until_ready(client, (200, "musicgen-tiny"))
@@ -107,7 +107,7 @@ async def test_a_model_that_made_room_is_ready_and_not_loaded(
 
 
 async def test_named_models_serve_if_the_setting_is_wrong(
-    settings: Settings, triton: FakeTriton
+    settings: GatewaySettings, triton: FakeTriton
 ) -> None:
     async with serve(dataclasses.replace(settings, default_model="bach"), triton) as client:
         assert await ready(client) == (503, "engine_unavailable")

@@ -12,7 +12,7 @@ from gateway.contract import DeadStub, Progress
 from gateway.generation import Generation
 from gateway.metrics import Metrics
 from gateway.models import Models
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from protocol.errors import (
     EngineUnavailable,
     Internal,
@@ -32,14 +32,14 @@ DOWN = TritonUnavailable("Triton does not response.")
 
 
 @pytest.fixture
-async def models(triton: FakeTriton, settings: Settings) -> AsyncIterator[Models]:
+async def models(triton: FakeTriton, settings: GatewaySettings) -> AsyncIterator[Models]:
     models = Models(triton, settings)
     yield models
     await models.close()
 
 
 @pytest.fixture
-def generation(triton: FakeTriton, models: Models, settings: Settings) -> Generation:
+def generation(triton: FakeTriton, models: Models, settings: GatewaySettings) -> Generation:
     return Generation(triton, models, settings, Metrics())
 
 
@@ -172,7 +172,7 @@ async def test_a_song_that_never_began_fails_at_once(
 
 
 async def test_a_silent_stream_of_a_live_model_goes_on(
-    triton: FakeTriton, generation: Generation, settings: Settings
+    triton: FakeTriton, generation: Generation, settings: GatewaySettings
 ) -> None:
     triton.pause = 1.5 * settings.silence_timeout
     assert (await generate(generation, dataclasses.replace(REQUEST, frames=50))).size == 32_000

@@ -19,12 +19,12 @@ GATEWAY = """
 import sys
 from gateway.__main__ import run
 from gateway.app import create_app
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from tests.gateway.fake_triton import FakeTriton
 
 triton = FakeTriton("musicgen-tiny")
 port, drain_timeout, triton.pause = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
-settings = Settings(port=port, drain_timeout=drain_timeout)
+settings = GatewaySettings(port=port, drain_timeout=drain_timeout)
 run(create_app(settings, triton), settings)
 """
 

@@ -8,20 +8,20 @@ import pytest
 
 from gateway.contract import DeadStub, Failed, Loading, Ready
 from gateway.models import Models
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from protocol.errors import EngineUnavailable, ModelLoading, WeightsMissing
 from tests.gateway.fake_triton import FakeTriton
 
 
 @pytest.fixture
-async def models(triton: FakeTriton, settings: Settings) -> AsyncIterator[Models]:
+async def models(triton: FakeTriton, settings: GatewaySettings) -> AsyncIterator[Models]:
     models = Models(triton, settings)
     yield models
     await models.close()
 
 
 @pytest.fixture
-async def impatient(triton: FakeTriton, settings: Settings) -> AsyncIterator[Models]:
+async def impatient(triton: FakeTriton, settings: GatewaySettings) -> AsyncIterator[Models]:
     """Models with a short LOAD_TIMEOUT."""
     models = Models(triton, dataclasses.replace(settings, load_timeout=0.2))
     yield models
@@ -226,7 +226,7 @@ async def test_the_front_is_reloaded_once_for_all_requests(
 
 
 async def test_one_place_serves_one_model_after_another(
-    triton: FakeTriton, settings: Settings
+    triton: FakeTriton, settings: GatewaySettings
 ) -> None:
     models = Models(triton, dataclasses.replace(settings, max_loaded_models=1))
     await asyncio.gather(*(touch(models, variant.name) for variant in triton.variants))

@@ -22,7 +22,7 @@ from gateway.openapi import describe
 from gateway.progress import Job
 from gateway.request import form_fields, json_fields
 from gateway.routes import PUBLIC_PATHS
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from protocol.errors import ServiceError
 from protocol.fields import Number
 from protocol.request import MAX_PROMPT
@@ -43,7 +43,7 @@ JSON_TABLE, FORM_TABLE = json_fields(300.0), form_fields(300.0)
 HTTP_ERRORS = [kind for kind in ServiceError.codes.values() if kind.status is not None]
 
 
-def test_it_has_all_routes(settings: Settings) -> None:
+def test_it_has_all_routes(settings: GatewaySettings) -> None:
     page = {route.path for route in page_routes(settings.web)}
     routes = {
         (route.method, route.resource.canonical)
@@ -140,7 +140,7 @@ api = schemathesis.openapi.from_dict(describe(1.0))
 def address() -> Iterator[str]:
     """The address of a gateway whose songs are short."""
     with running(
-        Settings(max_duration=1.0, poll_interval=0.01), FakeTriton("musicgen-tiny")
+        GatewaySettings(max_duration=1.0, poll_interval=0.01), FakeTriton("musicgen-tiny")
     ) as url:
         while True:
             try:

@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestClient
 
 from gateway.contract import Loading, Progress
 from gateway.progress import KEPT, Job, Jobs, name_of
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from protocol.errors import Internal, NotFound
 from tests.gateway.conftest import serve
 from tests.gateway.fake_triton import FakeTriton
@@ -57,7 +57,7 @@ async def test_events_follow_a_song_from_queue_to_end(
 
 
 @pytest.fixture
-async def waiting(settings: Settings, triton: FakeTriton) -> AsyncIterator[TestClient]:
+async def waiting(settings: GatewaySettings, triton: FakeTriton) -> AsyncIterator[TestClient]:
     """A gateway with a song of which nothing comes."""
     triton.stuck = True
     settings = dataclasses.replace(settings, heartbeat_interval=0.05)

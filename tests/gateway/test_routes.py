@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestClient
 
 from gateway.audio.formats import FORMATS
 from gateway.contract import Loading
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from protocol.errors import (
     EngineUnavailable,
     Internal,
@@ -211,7 +211,7 @@ async def test_an_error_in_mid_song_resets_http_1_0(
 
 
 async def test_a_client_that_stops_reading_is_disconnected(
-    settings: Settings, triton: FakeTriton
+    settings: GatewaySettings, triton: FakeTriton
 ) -> None:
     impatient = dataclasses.replace(settings, stall_timeout=0.3)
     async with serve(impatient, triton) as client:
@@ -253,7 +253,7 @@ async def test_the_same_seed_gives_the_same_bytes(
 
 
 async def test_a_silent_triton_that_is_down_is_reported(
-    settings: Settings, triton: FakeTriton
+    settings: GatewaySettings, triton: FakeTriton
 ) -> None:
     triton.stuck = True
     async with serve(dataclasses.replace(settings, resume_timeout=0.2), triton) as client:
@@ -265,7 +265,7 @@ async def test_a_silent_triton_that_is_down_is_reported(
 
 
 async def test_a_song_that_takes_too_long_is_cancelled(
-    settings: Settings, triton: FakeTriton
+    settings: GatewaySettings, triton: FakeTriton
 ) -> None:
     triton.stuck = True
     async with serve(dataclasses.replace(settings, generate_timeout=0.35), triton) as client:

@@ -1,4 +1,4 @@
-"""Settings from variables; the error of a wrong one is one line with its remedy."""
+"""GatewaySettings from variables; the error of a wrong one is one line with its remedy."""
 
 import re
 from pathlib import Path
@@ -6,20 +6,20 @@ from pathlib import Path
 import pytest
 
 from gateway.access import read_keys
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from protocol.settings import SettingsError
 
 
 def test_no_variables_mean_the_defaults() -> None:
-    assert Settings.from_environment({}) == Settings()
+    assert GatewaySettings.from_environment({}) == GatewaySettings()
 
 
 def test_an_empty_variable_means_its_default() -> None:
-    assert Settings.from_environment({"PORT": " ", "DEFAULT_MODEL": ""}) == Settings()
+    assert GatewaySettings.from_environment({"PORT": " ", "DEFAULT_MODEL": ""}) == GatewaySettings()
 
 
 def test_every_variable_is_read() -> None:
-    settings = Settings.from_environment(
+    settings = GatewaySettings.from_environment(
         {
             "HOST": "0.0.0.0",
             "PORT": "80",
@@ -37,7 +37,7 @@ def test_every_variable_is_read() -> None:
             "TRITON_ADMIN_KEY": "sixteen_letters-",
         }
     )
-    assert settings == Settings(
+    assert settings == GatewaySettings(
         *("0.0.0.0", 80, "dns:///triton:8001", "musicgen-small", 60.5, 1, 2.0, 3.0, 4.0, 5.0),
         *(read_keys("ann:0123456789abcdef"), 6),
         *(("https://music.example", "http://localhost:3000"), "sixteen_letters-"),
@@ -70,20 +70,20 @@ def test_every_variable_is_read() -> None:
 )
 def test_the_error_names_variable_value_and_remedy(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(f"{name}='{value}' is wrong: set it to ")):
-        Settings.from_environment({name: value})
+        GatewaySettings.from_environment({name: value})
 
 
 @pytest.mark.parametrize("value", ["fifteen_letters", "sixteen letters.", "sixteen=letters:"])
 def test_the_error_shows_no_admin_key(value: str) -> None:
     with pytest.raises(SettingsError, match=r"^TRITON_ADMIN_KEY is wrong: set it to 16 ") as raised:
-        Settings.from_environment({"TRITON_ADMIN_KEY": value})
+        GatewaySettings.from_environment({"TRITON_ADMIN_KEY": value})
     assert value not in str(raised.value)
 
 
 def test_keys_are_read_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("# ours\nann:0123456789abcdef\nfedcba9876543210\n")
-    settings = Settings.from_environment({"API_KEYS_FILE": str(file)})
+    settings = GatewaySettings.from_environment({"API_KEYS_FILE": str(file)})
     assert [key.name for key in settings.api_keys] == ["ann", "key-2"]
 
 
@@ -103,19 +103,19 @@ def test_the_error_names_a_wrong_file_of_keys(
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(SettingsError, match=f"^API_KEYS_FILE='{file}' is wrong: {message}") as it:
-        Settings.from_environment({"API_KEYS_FILE": str(file)})
+        GatewaySettings.from_environment({"API_KEYS_FILE": str(file)})
     assert "secret" not in str(it.value)
 
 
 def test_the_error_shows_no_key() -> None:
     with pytest.raises(SettingsError, match=r"^API_KEYS is wrong: key 1 is wrong; give KEY") as it:
-        Settings.from_environment({"API_KEYS": "secret"})
+        GatewaySettings.from_environment({"API_KEYS": "secret"})
     assert "secret" not in str(it.value)
 
 
 def test_keys_in_two_variables_are_refused() -> None:
     with pytest.raises(SettingsError, match="API_KEYS and API_KEYS_FILE are both set"):
-        Settings.from_environment({"API_KEYS": "0123456789abcdef", "API_KEYS_FILE": "/keys"})
+        GatewaySettings.from_environment({"API_KEYS": "0123456789abcdef", "API_KEYS_FILE": "/keys"})
 
 
 @pytest.mark.parametrize(
@@ -129,4 +129,4 @@ def test_keys_in_two_variables_are_refused() -> None:
     ],
 )
 def test_the_address_for_people_works_in_a_browser(host: str, shown: str) -> None:
-    assert Settings(host).url == f"http://{shown}:8001"
+    assert GatewaySettings(host).url == f"http://{shown}:8001"

@@ -13,24 +13,24 @@ from musicgen_engine.channel import Channel
 from musicgen_engine.messages import (
     TYPES,
     Cancel,
-    Chunk,
-    Done,
+    ChunkReport,
+    DoneState,
     EngineReport,
-    Failed,
-    Failure,
-    Generating,
-    Loading,
+    FailedState,
+    FailureReport,
+    GeneratingState,
+    LoadingState,
     MetricsReport,
-    Queued,
-    Ready,
+    QueuedState,
+    ReadyState,
     SequenceReport,
     Submit,
 )
 from protocol.errors import QueueFull
 from protocol.request import GenerationRequest
 
-FAILED = Failed.of(QueueFull("no place; ask again", retry_after=7))
-READY = Ready("0123456789ab", "cuda:0", "float16", "eager", "fast fails", 8, 2, 8, 32_000)
+FAILED = FailedState.of(QueueFull("no place; ask again", retry_after=7))
+READY = ReadyState("0123456789ab", "cuda:0", "float16", "eager", "fast fails", 8, 2, 8, 32_000)
 FULL = GenerationRequest(
     prompt="🎹 \0 ピアノ",
     frames=300,
@@ -49,20 +49,20 @@ MESSAGES = [
     Submit(2, "", CONTINUED),
     Submit(3, "", EMPTY),
     Cancel(2**40),
-    EngineReport(Loading(), 0, 0),
-    EngineReport(Loading(7, 10), 1, 0),
+    EngineReport(LoadingState(), 0, 0),
+    EngineReport(LoadingState(7, 10), 1, 0),
     EngineReport(READY, 1, 2),
     EngineReport(FAILED, 0, 0),
     MetricsReport({"steps": 3.0, "step_seconds": 0.123}),
-    SequenceReport(1, Queued(3)),
-    SequenceReport(1, Loading(1, None)),
-    SequenceReport(1, Generating(3, 300)),
-    SequenceReport(1, Done(300, 300)),
-    Chunk(1, AUDIO, CODES, "abc", Generating(25, 300), last=False),
-    Chunk(1, AUDIO[:, :0], CODES, "abc", Generating(25, 300), last=False),
-    Chunk(1, AUDIO, CODES[:, :0], "abc", Done(300, 300), last=True),
-    Chunk(1, AUDIO[:, ::2], CODES[::2, 1:], "abc", Done(300, 300), last=True),
-    Failure(1, FAILED),
+    SequenceReport(1, QueuedState(3)),
+    SequenceReport(1, LoadingState(1, None)),
+    SequenceReport(1, GeneratingState(3, 300)),
+    SequenceReport(1, DoneState(300, 300)),
+    ChunkReport(1, AUDIO, CODES, "abc", GeneratingState(25, 300), last=False),
+    ChunkReport(1, AUDIO[:, :0], CODES, "abc", GeneratingState(25, 300), last=False),
+    ChunkReport(1, AUDIO, CODES[:, :0], "abc", DoneState(300, 300), last=True),
+    ChunkReport(1, AUDIO[:, ::2], CODES[::2, 1:], "abc", DoneState(300, 300), last=True),
+    FailureReport(1, FAILED),
 ]
 
 
@@ -119,7 +119,7 @@ def test_it_does_not_close_in_the_middle_of_a_message() -> None:
     ours, theirs = Pipe()
     channel, other = Channel(ours), Channel(theirs)
     audio = np.zeros((1, 2_500_000), np.float32)  # more than any buffer between two processes
-    large = Chunk(1, audio, CODES, "abc", Done(300, 300), last=True)
+    large = ChunkReport(1, audio, CODES, "abc", DoneState(300, 300), last=True)
     sender = threading.Thread(target=channel.send, args=(large,), daemon=True)
     closer = threading.Thread(target=channel.close, daemon=True)
     sender.start()

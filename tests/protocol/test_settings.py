@@ -4,18 +4,22 @@ from pathlib import Path
 
 import pytest
 
-from musicgen_engine.settings import Settings
+from musicgen_engine.settings import EngineSettings
 from protocol.settings import Environment, SettingsError
 
 
 def test_an_absent_or_empty_variable_means_its_default() -> None:
     empty = {"MAX_DURATION": "", "MAX_QUEUE": " "}
-    assert Settings.from_environment({}) == Settings.from_environment(empty) == Settings()
+    assert (
+        EngineSettings.from_environment({})
+        == EngineSettings.from_environment(empty)
+        == EngineSettings()
+    )
 
 
 def test_values_are_read() -> None:
     variables = {"MAX_DURATION": "60.5", "MAX_QUEUE": "0", "MAX_WAIT": "5", "LOG_FORMAT": "json"}
-    assert Settings.from_environment(variables) == Settings(60.5, 0, 5.0, "json")
+    assert EngineSettings.from_environment(variables) == EngineSettings(60.5, 0, 5.0, "json")
 
 
 @pytest.mark.parametrize(
@@ -34,7 +38,7 @@ def test_values_are_read() -> None:
 )
 def test_an_error_names_variable_value_and_remedy(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=f"^{name}='{value}' is wrong: set it to [^\n]+$"):
-        Settings.from_environment({name: value})
+        EngineSettings.from_environment({name: value})
 
 
 def test_a_whole_number_has_limits() -> None:

@@ -73,9 +73,8 @@ async def test_a_gateway_with_a_wrong_admin_key_fails_and_logs_why(
 ) -> None:
     client = TritonClient(f"127.0.0.1:{stack.triton_grpc}", 60, "another-key-of-tests")
     for call in (client.loaded(), client.load("musicgen-tiny"), client.unload("musicgen-tiny")):
-        with pytest.raises(Internal, match="refuses the gateway") as raised:
+        with pytest.raises(Internal, match="refuses the gateway"):
             await call
-        assert raised.value.status == 500
     assert "give the gateway the same" in caplog.text
     assert (await client.catalogue())[0].name
     await client.close()

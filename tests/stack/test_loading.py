@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+from collections.abc import Iterator
 
 import pytest
 
@@ -10,6 +11,13 @@ from tests.conftest import Stack, eventually, until
 from tests.fake_hub import FakeHub
 from tests.stack.songs import GOOD, code, post, samples, song
 from tests.stack.test_generate import FOREVER, until_busy
+
+
+@pytest.fixture(scope="module", autouse=True)
+def default_model_returns(stack: Stack) -> Iterator[None]:
+    """Later tests send requests for musicgen-tiny to Triton, which loads no model on request."""
+    yield
+    asyncio.run(song(stack, {**GOOD, "model": "musicgen-tiny"}))
 
 
 def loaded(stack: Stack) -> set[str]:

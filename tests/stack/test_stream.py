@@ -102,7 +102,7 @@ def test_a_continued_song_repeats_and_loses_nothing(
 
 def test_a_stream_has_a_response_every_other_second(stack: Stack) -> None:
     began = time.monotonic()
-    answers = stream(stack, "musicgen-tiny", {**SONG, "DURATION": 10, "STREAM": True})
+    answers = stream(stack, "musicgen-tiny", {**SONG, "DURATION": 5, "STREAM": True})
     assert len(answers) >= (time.monotonic() - began) / 2
     assert max(chunk.as_numpy("AUDIO").shape[1] for chunk in chunks(answers)) <= 32_000
 
@@ -189,7 +189,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 
 def test_a_bad_input_is_named_and_disturbs_no_other_song(stack: Stack) -> None:
-    song = {**SONG, "DURATION": 5}
+    song = {**SONG, "DURATION": 4}
     (alone,) = stream(stack, "musicgen-tiny", song)
     with ThreadPoolExecutor(1) as pool:
         mate = pool.submit(stream, stack, "musicgen-tiny", song)

@@ -44,6 +44,22 @@ async def test_the_default_model_can_be_chosen(own_stack: Stack) -> None:
     assert (status, samples(body).shape) == (200, (32_000, 2))
 
 
+async def test_a_dead_gateway_is_started_again(own_stack: Stack) -> None:
+    dead = own_stack.gateway()
+    os.kill(dead, signal.SIGKILL)
+    until(lambda: own_stack.pid("-m gateway") not in (None, dead))
+    until(lambda: own_stack.get("/readyz")[0] == 200)
+    status, _, body = await post(own_stack, GOOD)
+    assert (status, samples(body).shape) == (200, (32_000, 2))
+
+
+def test_an_engine_ends_with_its_stub(own_stack: Stack) -> None:
+    engine = own_stack.engine("my-music")
+    os.kill(own_stack.stub("my-music"), signal.SIGKILL)
+    until(lambda: gone(engine))
+    own_stack.engine("my-music")  # the gateway has loaded the model again
+
+
 def test_a_stop_leaves_nothing_behind_even_if_a_part_hangs(own_stack: Stack) -> None:
     files = f"audiocraft-service-{own_stack.process.pid}-*"
     assert list(Path("/dev/shm").glob(files))

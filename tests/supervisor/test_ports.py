@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from gateway.settings import Settings as GatewaySettings
+from gateway.settings import GatewaySettings
 from supervisor import ports
 from supervisor.settings import TritonSettings
 

@@ -1,2 +1,2 @@
-# What Triton looks for; config.pbtxt names the checkpoint.
-from musicgen_engine.stub.variant import TritonPythonModel
+# Triton looks for this name; config.pbtxt names the checkpoint.
+from musicgen_engine.stub.variant import VariantModel as TritonPythonModel

@@ -1,2 +1,2 @@
-# What Triton looks for.
-from musicgen_engine.stub.front import TritonPythonModel
+# Triton looks for this name.
+from musicgen_engine.stub.front import FrontModel as TritonPythonModel

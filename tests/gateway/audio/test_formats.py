@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from gateway.audio.formats import FORMATS, preferred
 from gateway.audio.receipt import tags
 from gateway.audio.wav import pcm
-from gateway.contract import Variant
 from protocol.request import GenerationRequest
+from protocol.variant import Variant
 
 SECONDS = 3
 REQUEST = GenerationRequest("slow piano,\n à la Satie", SECONDS * 50, seed=7, top_k=100)

@@ -6,8 +6,8 @@ from urllib.parse import unquote
 import pytest
 
 from gateway.audio.receipt import content_disposition, tags
-from gateway.contract import Variant
 from protocol.request import GenerationRequest
+from protocol.variant import Variant
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""What an engine imports, in a process of its own: this one has imported everything."""
+"""An engine imports only what MusicGen needs.
+
+The test runs it in a process of its own, because the tests' process has imported everything.
+"""
 
 import os
 import subprocess
@@ -28,7 +31,7 @@ def engine(folder: Path) -> None:
     model.encode_audio(np.zeros((2, 44_100), np.float32), 44_100)
     assert not UNUSED & sys.modules.keys()
     assert np.array_equal(Reference(folder).codes(request), codes)
-    assert "xformers" in sys.modules  # the reference needs it: a real one by now
+    assert "xformers" in sys.modules  # the reference needs the real one
 
 
 def test_an_engine_imports_only_what_it_needs(tiny_checkpoint: Path) -> None:

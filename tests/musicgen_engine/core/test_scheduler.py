@@ -9,7 +9,7 @@ import pytest
 from musicgen_engine.core.audio_stream import AudioStream
 from musicgen_engine.core.scheduler import Batch, Scheduler
 from musicgen_engine.core.sequence import Sequence, SequenceStatus
-from musicgen_engine.messages import Generating, Queued
+from musicgen_engine.messages import GeneratingState, QueuedState
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.delay_pattern import DelayPattern
 from protocol.errors import QueueFull
@@ -264,7 +264,7 @@ def test_a_resumed_sequence_keeps_its_progress() -> None:
     sequence = resumed(1)
     one.submit(sequence)
     admitted(one)
-    assert one.states() == {1: Generating(20, 50)}
+    assert one.states() == {1: GeneratingState(20, 50)}
     assert sequence.frames_left == 30
 
 
@@ -309,10 +309,10 @@ def test_positions_move_up() -> None:
     full = scheduler(1, 3, 1, 2, 3)
     (running,) = admitted(full)
     running.frames_done = 7
-    assert full.states() == {1: Generating(7, 50), 2: Queued(1), 3: Queued(2)}
+    assert full.states() == {1: GeneratingState(7, 50), 2: QueuedState(1), 3: QueuedState(2)}
     full.finish(running)
     full.schedule()
-    assert full.states() == {2: Generating(0, 50), 3: Queued(1)}
+    assert full.states() == {2: GeneratingState(0, 50), 3: QueuedState(1)}
 
 
 def test_sequences_take_turns_at_the_codec() -> None:

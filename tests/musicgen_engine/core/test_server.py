@@ -19,14 +19,14 @@ from musicgen_engine.channel import Channel
 from musicgen_engine.config import ModelConfig
 from musicgen_engine.messages import (
     Cancel,
-    Chunk,
-    Done,
+    ChunkReport,
+    DoneState,
     EngineReport,
-    Failed,
-    Failure,
-    Loading,
+    FailedState,
+    FailureReport,
+    LoadingState,
     MetricsReport,
-    Ready,
+    ReadyState,
     SequenceReport,
     Submit,
 )
@@ -63,7 +63,7 @@ def until(channel: Channel, condition: Callable[[Any], bool]) -> list[Any]:
 
 
 def failure_of(id: int) -> Callable[[Any], bool]:
-    return lambda message: isinstance(message, Failure) and message.id == id
+    return lambda message: isinstance(message, FailureReport) and message.id == id
 
 
 def is_state(kind: type) -> Callable[[Any], bool]:
@@ -73,22 +73,22 @@ def is_state(kind: type) -> Callable[[Any], bool]:
 @pytest.fixture(scope="module")
 def loaded(tiny_checkpoint: Path) -> Iterator[Channel]:
     with engine(tiny_checkpoint) as channel:
-        until(channel, is_state(Ready))
+        until(channel, is_state(ReadyState))
         yield channel
 
 
 def test_a_song_arrives_as_typed_messages(loaded: Channel) -> None:
     loaded.send(Submit(5000, "mine", GenerationRequest("jazz", frames=60, seed=1)))
-    messages = until(loaded, lambda message: isinstance(message, Chunk) and message.last)
-    chunks = [message for message in messages if isinstance(message, Chunk)]
+    messages = until(loaded, lambda message: isinstance(message, ChunkReport) and message.last)
+    chunks = [message for message in messages if isinstance(message, ChunkReport)]
     assert sum(chunk.audio.shape[1] for chunk in chunks) == 60 * 640
     assert sum(chunk.codes.shape[1] for chunk in chunks) == 60
     assert chunks[0].audio.dtype == np.float32 and chunks[0].codes.dtype == np.int32
-    assert chunks[-1].state == Done(60, 60)
+    assert chunks[-1].state == DoneState(60, 60)
     reports = [message for message in messages if isinstance(message, EngineReport)]
     ready = reports[-1].state
     assert (reports[0].running, reports[-1].running) in ((0, 0), (1, 0))
-    assert isinstance(ready, Ready) and ready.revision == chunks[0].revision
+    assert isinstance(ready, ReadyState) and ready.revision == chunks[0].revision
     assert (ready.device, ready.precision, ready.backend) == ("cpu", "float32", "packed")
     assert (ready.fallback, ready.slots, ready.channels) == (None, SLOTS, 1)
 
@@ -137,8 +137,10 @@ def test_a_cancelled_song_fails_running_or_queued(busy: Channel, id: int) -> Non
 
 def test_a_checkpoint_that_cannot_exist_is_a_reason(tmp_path: Path) -> None:
     with engine(tmp_path, "facebook/musicgen--small") as channel:
-        messages = until(channel, is_state(Failed))
-    assert all(isinstance(m.state, Loading) for m in messages[:-1] if isinstance(m, EngineReport))
+        messages = until(channel, is_state(FailedState))
+    assert all(
+        isinstance(m.state, LoadingState) for m in messages[:-1] if isinstance(m, EngineReport)
+    )
     failed = messages[-1].state
     assert failed.code == "weights_missing"
     assert "musicgen--small" in failed.message

@@ -1,8 +1,9 @@
-"""A real fork server whose engines have no model.
+"""A fork server whose engines have no model and start at once.
 
     python tests/musicgen_engine/stub/fake_engine.py LISTENER OWNER
 
-The prompt of a request says what an engine does with it. Its audio is as long as START, and its
+An engine's argument says whether it serves, fails or crashes.
+The prompt of a request says what the engine does with it. Its audio is as long as START, and its
 codes are those of the request.
 """
 
@@ -17,18 +18,18 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from musicgen_engine.channel import Channel
-from musicgen_engine.core.fork_server import ForkServer
+from musicgen_engine.core.fork_server import ForkLoop
 from musicgen_engine.messages import (
     Cancel,
-    Chunk,
-    Done,
+    ChunkReport,
+    DoneState,
     EngineReport,
-    Failed,
-    Failure,
-    Generating,
+    FailedState,
+    FailureReport,
+    GeneratingState,
     MetricsReport,
-    Queued,
-    Ready,
+    QueuedState,
+    ReadyState,
     SequenceReport,
 )
 from protocol.errors import Cancelled, WeightsMissing
@@ -37,16 +38,16 @@ from protocol.request import GenerationRequest
 LARGE = 10_000_000  # bytes: more than any buffer between two processes
 
 
-def engine(arguments: list[str], socket: int) -> None:
+def engine(arguments: list[str], file: int) -> None:
+    channel = Channel(Connection(file))
     [mode] = arguments
-    channel = Channel(Connection(socket))
     if mode == "fail":
-        failed = Failed.of(WeightsMissing("none"))
+        failed = FailedState.of(WeightsMissing("none"))
         return channel.send(EngineReport(failed, queued=0, running=0))
     if mode == "crash":
         sys.exit(3)
     pids = f"{os.getpid()} {os.getppid()}"
-    ready = Ready(pids, "cpu", "float32", "packed", None, 16, 2, 4, 32_000)
+    ready = ReadyState(pids, "cpu", "float32", "packed", None, 16, 2, 4, 32_000)
     channel.send(EngineReport(ready, queued=0, running=0))
     deaf: set[int] = set()
     while True:
@@ -59,7 +60,7 @@ def engine(arguments: list[str], socket: int) -> None:
             if id in deaf:
                 deaf.remove(id)
             else:
-                channel.send(Failure(id, Failed.of(Cancelled("stopped"))))
+                channel.send(FailureReport(id, FailedState.of(Cancelled("stopped"))))
             continue
         request: GenerationRequest = message.request
         if request.prompt == "die":
@@ -70,18 +71,18 @@ def engine(arguments: list[str], socket: int) -> None:
             if request.prompt == "play long":
                 time.sleep(0.5)  # meanwhile the next request fills the channel
             channel.send(MetricsReport({"running": 1, "steps": 7}))
-            channel.send(SequenceReport(id, Generating(3, len(message.request_id))))
+            channel.send(SequenceReport(id, GeneratingState(3, len(message.request_id))))
             audio = np.ones((2, request.start), np.float32)
             codes = np.zeros((4, 0), np.int32) if request.codes is None else request.codes
-            done = Done(request.frames, request.frames)
-            channel.send(Chunk(id, audio, codes, "abc", done, last=True))
-            late = SequenceReport(id, Queued(1))
+            done = DoneState(request.frames, request.frames)
+            channel.send(ChunkReport(id, audio, codes, "abc", done, last=True))
+            late = SequenceReport(id, QueuedState(1))
             channel.send(late)
             if request.prompt == "play long":
                 long = np.zeros((1, LARGE // 4), np.float32)
-                channel.send(Chunk(id, long, codes, "abc", done, last=True))
+                channel.send(ChunkReport(id, long, codes, "abc", done, last=True))
 
 
 if __name__ == "__main__":
     listener, owner = map(int, sys.argv[1:])
-    ForkServer(socket.socket(fileno=listener), owner, engine).run()
+    ForkLoop(socket.socket(fileno=listener), owner, engine).run()

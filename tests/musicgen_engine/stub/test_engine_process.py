@@ -1,6 +1,6 @@
 """The engine process dies and comes back; every request gets its end.
 
-The engine is a real process that speaks the real channel: fake_engine.py.
+The engine is a real process of a real fork server, and speaks the real channel: fake_engine.py.
 """
 
 import os
@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 
 from musicgen_engine.messages import (
-    Chunk,
-    Done,
-    Failed,
-    Generating,
-    Ready,
+    ChunkReport,
+    DoneState,
+    FailedState,
+    GeneratingState,
+    ReadyState,
     SequenceState,
 )
 from musicgen_engine.metrics import GAUGES
@@ -55,14 +55,14 @@ class Recorder:
     def __init__(self) -> None:
         self.cancelled = False
         self.states: list[SequenceState] = []
-        self.received: Chunk | None = None
+        self.received: ChunkReport | None = None
         self.failure: ServiceError | None = None
         self.ended = threading.Event()
 
     def status(self, state: SequenceState) -> None:
         self.states.append(state)
 
-    def chunk(self, chunk: Chunk) -> None:
+    def chunk(self, chunk: ChunkReport) -> None:
         self.received = chunk
         self.ended.set()
 
@@ -74,7 +74,7 @@ class Recorder:
 class Broken(Recorder):
     """A sink whose client cannot be reached."""
 
-    def chunk(self, chunk: Chunk) -> None:
+    def chunk(self, chunk: ChunkReport) -> None:
         raise RuntimeError("no room for the tensor")
 
 
@@ -144,7 +144,7 @@ def is_state(process: EngineProcess, kind: type) -> bool:
 
 def pids(process: EngineProcess) -> list[int]:
     """The process ids of the engine, once it is ready, and of its fork server."""
-    until(lambda: is_state(process, Ready))
+    until(lambda: is_state(process, ReadyState))
     ready: Any = process.report().state
     return [int(pid) for pid in ready.revision.split()]
 
@@ -156,8 +156,8 @@ def test_a_song_arrives_whole(start: Start) -> None:
     assert chunk and np.array_equal(chunk.audio, np.ones((2, 1280)))
     assert np.array_equal(chunk.codes, np.arange(12).reshape(4, 3))
     assert chunk.audio.dtype == np.float32 and chunk.codes.dtype == np.int32
-    assert (chunk.revision, chunk.state, chunk.last) == ("abc", Done(5, 5), True)
-    assert recorder.states == [Generating(3, len("mine"))]
+    assert (chunk.revision, chunk.state, chunk.last) == ("abc", DoneState(5, 5), True)
+    assert recorder.states == [GeneratingState(3, len("mine"))]
 
 
 @pytest.mark.parametrize(("held", "samples"), [(0, 0), (0, 640), (3, 0)])
@@ -209,14 +209,14 @@ def test_metrics_that_cannot_be_updated_cost_no_request(server: ForkServer) -> N
 
 def test_an_engine_that_keeps_dying_refuses_with_the_reason(start: Start) -> None:
     process = start("crash")
-    until(lambda: is_state(process, Failed))
+    until(lambda: is_state(process, FailedState))
     with pytest.raises(EngineUnavailable, match="exit code 3"):
         process.submit(request_to("play"), Recorder())
 
 
 def test_the_reason_is_what_the_engine_reported(start: Start) -> None:
     process = start("fail")
-    until(lambda: is_state(process, Failed))
+    until(lambda: is_state(process, FailedState))
     with pytest.raises(WeightsMissing, match="none"):
         process.submit(request_to("play"), Recorder())
 
@@ -224,8 +224,8 @@ def test_the_reason_is_what_the_engine_reported(start: Start) -> None:
 def test_a_failed_engine_is_started_again(start: Start) -> None:
     with fork_server(kind=Improving) as server:
         process = start("", server)
-        until(lambda: is_state(process, Failed))
-        until(lambda: is_state(process, Ready))
+        until(lambda: is_state(process, FailedState))
+        until(lambda: is_state(process, ReadyState))
         process.stop()
 
 
@@ -258,7 +258,7 @@ def test_a_cancel_is_repeated_until_the_request_ends(start: Start) -> None:
 
 def test_an_undelivered_song_is_no_deadlock_with_a_large_one(start: Start) -> None:
     process = start("serve")
-    until(lambda: is_state(process, Ready))
+    until(lambda: is_state(process, ReadyState))
     broken, large = Broken(), Recorder()
     process.submit(request_to("play long"), broken)
     codes = np.zeros((4, LARGE // 16), np.int32)
@@ -277,11 +277,11 @@ def test_an_engine_that_cannot_start_is_reported_and_retried(tmp_path: Path, sta
         _, parent = pids(process)
         python.rename(away := tmp_path / "away")
         os.kill(parent, signal.SIGKILL)  # the fork server, with its engine
-        until(lambda: is_state(process, Failed))
+        until(lambda: is_state(process, FailedState))
         with pytest.raises(EngineUnavailable, match="cannot be started"):
             process.submit(request_to("play"), Recorder())
         away.rename(python)
-        until(lambda: is_state(process, Ready))
+        until(lambda: is_state(process, ReadyState))
         assert submit(process, "play").ended.wait(20)
         process.stop()
 

@@ -160,4 +160,4 @@ def test_a_fork_server_that_cannot_start_is_an_error(tmp_path: Path) -> None:
 
 if __name__ == "__main__":
     listener, owner_pid = map(int, sys.argv[1:])
-    fork_server.ForkServer(socket.socket(fileno=listener), owner_pid, engine).run()
+    fork_server.ForkLoop(socket.socket(fileno=listener), owner_pid, engine).run()
