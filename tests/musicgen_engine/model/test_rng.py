@@ -104,6 +104,6 @@ def test_a_row_is_the_same_to_the_bit_in_any_batch() -> None:
         alone = torch.cat([exponential(seeds[[i]], frames[[i]], vocab_size) for i in range(16)])
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            for n in range(1, 17):
+            for n in (1, 2, 3, 7, 16):
                 assert torch.equal(exponential(seeds[:n], frames[:n], vocab_size), alone[:n])
         torch.set_num_threads(1)

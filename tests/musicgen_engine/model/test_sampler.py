@@ -200,7 +200,7 @@ def test_a_sequence_is_the_same_to_the_bit_in_any_batch() -> None:
     alone = [sampler.sample(by_sequence(many[:, [i]]), [i], frames[[i]]) for i in range(16)]
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
-        for n in range(1, 17):
+        for n in (1, 2, 3, 7, 16):
             rows = torch.randperm(16, generator=torch.Generator().manual_seed(n))[:n].tolist()
             together = sampler.sample(by_sequence(many[:, rows]), rows, frames[rows])
             assert torch.equal(together, torch.cat([alone[row] for row in rows]))
