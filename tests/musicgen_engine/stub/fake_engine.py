@@ -46,7 +46,8 @@ def engine(arguments: list[str], file: int) -> None:
         return channel.send(EngineReport(failed, queued=0, running=0))
     if mode == "crash":
         sys.exit(3)
-    ready = ReadyState(str(os.getpid()), "cpu", "float32", "packed", None, 16, 2, 4, 32_000)
+    pids = f"{os.getpid()} {os.getppid()}"
+    ready = ReadyState(pids, "cpu", "float32", "packed", None, 16, 2, 4, 32_000)
     channel.send(EngineReport(ready, queued=0, running=0))
     deaf: set[int] = set()
     while True:

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,13 +23,12 @@ from musicgen_engine.messages import (
     DoneState,
     FailedState,
     GeneratingState,
-    LoadingState,
     ReadyState,
     SequenceState,
 )
 from musicgen_engine.metrics import GAUGES
 from musicgen_engine.stub.engine_process import EngineProcess
-from musicgen_engine.stub.fork_server import ForkServer
+from musicgen_engine.stub.fork_server import ForkedProcess, ForkServer
 from protocol.errors import (
     Cancelled,
     EngineUnavailable,
@@ -44,7 +44,7 @@ ENGINE = Path(__file__).with_name("fake_engine.py")
 
 
 class Start(Protocol):
-    def __call__(self, mode: str, python: Path = ...) -> EngineProcess: ...
+    def __call__(self, mode: str, server: ForkServer | None = None) -> EngineProcess: ...
 
 
 class Recorder:
@@ -84,33 +84,47 @@ def metrics() -> list[Mapping[str, float]]:
     return []
 
 
-@pytest.fixture
-def owner(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """The process id of a stand-in for Triton; the fork server and all engines end with it."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    with subprocess.Popen(["sleep", "600"]) as triton:
-        yield triton.pid
-        triton.kill()
+class Improving(ForkServer):
+    """Its first two engines crash, the next ones serve."""
+
+    forks = 0
+
+    def fork(self, arguments: Sequence[str], channel: int) -> ForkedProcess:
+        self.forks += 1
+        return super().fork(["crash" if self.forks <= 2 else "serve"], channel)
+
+
+@contextmanager
+def fork_server(
+    python: Path = Path(sys.executable), kind: type[ForkServer] = ForkServer
+) -> Iterator[ForkServer]:
+    """It ends with its owner, which stands for Triton."""
+    with pytest.MonkeyPatch.context() as patch, subprocess.Popen(["sleep", "600"]) as owner:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        try:
+            yield kind([str(python), str(ENGINE)], owner.pid)
+        finally:
+            owner.kill()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ForkServer]:
+    with fork_server() as server:
+        yield server
 
 
 @pytest.fixture
-def start(owner: int, metrics: list[Mapping[str, float]]) -> Iterator[Start]:
+def start(server: ForkServer, metrics: list[Mapping[str, float]]) -> Iterator[Start]:
     started: list[EngineProcess] = []
+    shared = server
 
-    def start(mode: str, python: Path = Path(sys.executable)) -> EngineProcess:
-        server = ForkServer([str(python), str(ENGINE)], owner)
-        started.append(EngineProcess(server, [mode], metrics.append))
+    def start(mode: str, server: ForkServer | None = None) -> EngineProcess:
+        started.append(EngineProcess(server or shared, [mode], metrics.append))
         return started[-1]
 
     yield start
     for process in started:
         process.stop()
-
-
-def fork_server() -> int:
-    """Its process id: the engines are its children."""
-    family = descendants(os.getpid())
-    return next(pid for pid, line in family.items() if str(ENGINE) in line)
 
 
 def request_to(prompt: str) -> GenerationRequest:
@@ -126,6 +140,13 @@ def submit(process: EngineProcess, prompt: str) -> Recorder:
 
 def is_state(process: EngineProcess, kind: type) -> bool:
     return isinstance(process.report().state, kind)
+
+
+def pids(process: EngineProcess) -> list[int]:
+    """The process ids of the engine, once it is ready, and of its fork server."""
+    until(lambda: is_state(process, ReadyState))
+    ready: Any = process.report().state
+    return [int(pid) for pid in ready.revision.split()]
 
 
 def test_a_song_arrives_whole(start: Start) -> None:
@@ -173,11 +194,11 @@ def test_metrics_are_passed_on_and_a_dead_engine_has_zeros(
     assert metrics[1:] == [dict.fromkeys(GAUGES, 0)]
 
 
-def test_metrics_that_cannot_be_updated_cost_no_request(owner: int) -> None:
+def test_metrics_that_cannot_be_updated_cost_no_request(server: ForkServer) -> None:
     def update(_: Mapping[str, float]) -> None:
         raise RuntimeError("Triton has no place for it")
 
-    process = EngineProcess(ForkServer([sys.executable, str(ENGINE)], owner), ["serve"], update)
+    process = EngineProcess(server, ["serve"], update)
     try:
         assert submit(process, "die").ended.wait(20)
         again = submit(process, "play")
@@ -201,9 +222,11 @@ def test_the_reason_is_what_the_engine_reported(start: Start) -> None:
 
 
 def test_a_failed_engine_is_started_again(start: Start) -> None:
-    process = start("crash")
-    until(lambda: is_state(process, FailedState))
-    until(lambda: is_state(process, LoadingState))
+    with fork_server(kind=Improving) as server:
+        process = start("", server)
+        until(lambda: is_state(process, FailedState))
+        until(lambda: is_state(process, ReadyState))
+        process.stop()
 
 
 def test_a_cancelled_request_ends_and_others_go_on(start: Start) -> None:
@@ -249,29 +272,33 @@ def test_an_engine_that_cannot_start_is_reported_and_retried(tmp_path: Path, sta
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
-    process = start("serve", python)
-    until(lambda: is_state(process, ReadyState))
-    python.rename(away := tmp_path / "away")
-    os.kill(fork_server(), signal.SIGKILL)
-    until(lambda: is_state(process, FailedState))
-    with pytest.raises(EngineUnavailable, match="cannot be started"):
-        process.submit(request_to("play"), Recorder())
-    away.rename(python)
-    until(lambda: is_state(process, ReadyState))
-    assert submit(process, "play").ended.wait(20)
-
-
-def test_stopping_is_final_at_any_time(start: Start) -> None:
-    for mode in ("crash", "fail", "serve"):
-        process = start(mode)
-        time.sleep(0.3)
+    with fork_server(python) as server:
+        process = start("serve", server)
+        _, parent = pids(process)
+        python.rename(away := tmp_path / "away")
+        os.kill(parent, signal.SIGKILL)  # the fork server, with its engine
+        until(lambda: is_state(process, FailedState))
+        with pytest.raises(EngineUnavailable, match="cannot be started"):
+            process.submit(request_to("play"), Recorder())
+        away.rename(python)
+        until(lambda: is_state(process, ReadyState))
+        assert submit(process, "play").ended.wait(20)
         process.stop()
-        until(lambda: not descendants(fork_server()))
+
+
+@pytest.mark.parametrize("mode", ["crash", "fail", "serve"])
+def test_stopping_is_final_at_any_time(start: Start, mode: str) -> None:
+    ready = start("serve")
+    _, parent = pids(ready)
+    ready.stop()
+    process = start(mode)
+    time.sleep(0.1)
+    process.stop()
+    assert not descendants(parent)
 
 
 def test_the_engine_ends_with_its_stub(start: Start) -> None:
     process = start("serve")
-    until(lambda: is_state(process, ReadyState))
-    ready: Any = process.report().state
+    pid, _ = pids(process)
     process.stop()
-    assert not Path(f"/proc/{ready.revision}").exists()
+    assert not Path(f"/proc/{pid}").exists()

@@ -139,6 +139,7 @@ def test_an_engine_that_ends_with_its_stub_leaves_the_others(owner: Owner) -> No
     os.kill(server, signal.SIGSTOP)
     os.kill(pid, signal.SIGABRT)
     process.kill()
+    until(lambda: ended(pid))
     os.kill(server, signal.SIGCONT)
     assert process.wait(30) == -signal.SIGABRT
     with pytest.raises(TimeoutError):
