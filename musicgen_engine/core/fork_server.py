@@ -25,8 +25,9 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
-from musicgen_engine.stub.fork_server import user_of
+from musicgen_engine.stub.fork_server import peer
 
 PR_SET_PDEATHSIG = 1
 MAX_REQUEST = 65_536  # bytes
@@ -37,6 +38,7 @@ class _Engine:
     pid: int
     process: int  # file descriptor, readable once the process has ended
     connection: socket.socket
+    stub: int | None  # the process id of its stub, if that is a child of the owner
 
 
 class ForkLoop:
@@ -47,6 +49,7 @@ class ForkLoop:
     ) -> None:
         self._listener = listener
         self._engine = engine
+        self._owner_pid = owner
         self._owner = os.pidfd_open(owner)
         self._engines: list[_Engine] = []
 
@@ -61,7 +64,7 @@ class ForkLoop:
             ready, _, _ = select.select([self._listener.fileno(), self._owner, *engines], [], [])
             for file in ready:
                 if file == self._owner:
-                    return
+                    return self._kill_stubs()
                 if file == self._listener.fileno():
                     self._fork()
                 elif engines[file] in self._engines:  # both files of an engine can be ready
@@ -69,7 +72,8 @@ class ForkLoop:
 
     def _fork(self) -> None:
         connection, _ = self._listener.accept()
-        if user_of(connection) != os.getuid():  # any user can connect to an abstract address
+        requester, user = peer(connection)
+        if user != os.getuid():  # any user can connect to an abstract address
             return connection.close()
         request, files, _, _ = socket.recv_fds(connection, MAX_REQUEST, 1)
         if not files:  # the requester has ended
@@ -78,7 +82,8 @@ class ForkLoop:
         server = os.getpid()
         if pid := os.fork():
             os.close(channel)
-            self._engines.append(_Engine(pid, os.pidfd_open(pid), connection))
+            stub = requester if _parent(requester) == self._owner_pid else None
+            self._engines.append(_Engine(pid, os.pidfd_open(pid), connection, stub))
             return
         code = 1
         try:
@@ -97,6 +102,13 @@ class ForkLoop:
             sys.stderr.flush()
             os._exit(code)  # no other code of the fork server may run here
 
+    def _kill_stubs(self) -> None:
+        """Kill the stubs of a dead Triton: one that sends to it waits for ever."""
+        for engine in self._engines:
+            if engine.stub:
+                with suppress(ProcessLookupError):
+                    os.kill(engine.stub, signal.SIGKILL)
+
     def _close(self) -> None:
         """Close the fork server's own files, in an engine."""
         self._listener.close()
@@ -114,6 +126,14 @@ class ForkLoop:
         with suppress(OSError):  # the requester has ended
             engine.connection.send(str(os.waitstatus_to_exitcode(status)).encode())
         engine.connection.close()
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:  # it has ended
+        return None
+    return int(stat.rpartition(")")[2].split()[1])
 
 
 def main() -> None:

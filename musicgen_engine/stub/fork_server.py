@@ -77,7 +77,7 @@ class ForkServer:
                 connection.close()
                 self._launch()
             else:
-                if user_of(connection) == os.getuid():
+                if peer(connection)[1] == os.getuid():
                     return connection
                 connection.close()
                 raise PermissionError(errno.EPERM, "another user has the fork server's address")
@@ -101,8 +101,8 @@ def _socket() -> socket.socket:
     return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
-def user_of(connection: socket.socket) -> int:
-    """The user id of the process at the other end."""
+def peer(connection: socket.socket) -> tuple[int, int]:
+    """The process id and the user id of the other end."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    user: int = struct.unpack("3i", credentials)[1]
-    return user
+    process, user, _group = struct.unpack("3i", credentials)
+    return process, user

@@ -1,11 +1,14 @@
 """Services of their own, which tests configure and end."""
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -69,12 +72,19 @@ def test_a_stop_leaves_nothing_behind_even_if_a_part_hangs(own_stack: Stack) -> 
 
 
 def test_every_process_ends_with_a_killed_supervisor(tmp_path: Path) -> None:
+    """While songs are sent: a stub that sends to a dead Triton waits for ever."""
     stack = Stack(repository_with(tmp_path / "models", "musicgen-tiny"))
-    stack.engine()
-    family = descendants(stack.process.pid)
-    stack.process.kill()
-    stack.process.wait()
-    until(lambda: all(gone(pid) for pid in family))
+    stack.wait_ready()
+    body = json.dumps({**GOOD, "duration": 200}).encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{stack.url}/generate", body, headers)
+    with ExitStack() as songs:
+        for _ in range(2):
+            songs.enter_context(urllib.request.urlopen(request, timeout=TIMEOUT))
+        family = descendants(stack.process.pid)
+        stack.process.kill()
+        stack.process.wait()
+        until(lambda: all(gone(pid) for pid in family))
 
 
 def test_a_port_in_use_is_named_in_one_line() -> None:
