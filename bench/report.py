@@ -20,7 +20,7 @@ class Table:
     def add(self, row: Record) -> None:
         if not self.rows:
             print(*(f"{name:>9}" for name in row), sep="  ")
-        cells = (f"{value:>{max(9, len(name))}}" for name, value in row.items())
+        cells = (f"{value!s:>{max(9, len(name))}}" for name, value in row.items())
         print(*cells, sep="  ", flush=True)
         self.rows.append(row)
 
