@@ -123,8 +123,11 @@ def test_a_request_that_does_not_fit_is_refused_at_once(busy: Channel) -> None:
 
 
 def test_metrics_are_reported(busy: Channel) -> None:
-    report = until(busy, lambda message: isinstance(message, MetricsReport))[-1]
-    assert report.values["slots"] == report.values["running"] == SLOTS
+    def is_full(message: Any) -> bool:
+        return isinstance(message, MetricsReport) and message.values["running"] == SLOTS
+
+    report = until(busy, is_full)[-1]
+    assert (report.values["slots"], report.values["queued"]) == (SLOTS, QUEUE)
     assert report.values["memory"] > 1e6
     assert report.values["backend_fallback"] == 0
 
