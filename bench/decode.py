@@ -147,7 +147,7 @@ def engine(model: LoadedModel, quick: bool) -> list[Record]:
 
 
 def prefill(model: LoadedModel, quick: bool) -> list[Record]:
-    """What running songs notice of one that is resumed after 28 s of codes."""
+    """The cost of a song that is resumed after 28 s of codes, for running songs."""
     table = Table("A step in ms: ordinary, with the text of a resumed song, with its prefill")
     resumed = GenerationRequest(
         PROMPT, frames=1500, seed=0, codes=_codes(1400), start=1400 * SAMPLES_PER_FRAME

@@ -1,4 +1,4 @@
-"""What a benchmark prints: a table, row by row as they come, and the machine's name."""
+"""The output of a benchmark: a table, row by row as they come, and the machine's name."""
 
 from __future__ import annotations
 

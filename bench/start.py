@@ -30,7 +30,7 @@ PORTS = {
 }
 LIMIT = 1800  # seconds
 SONG = {"model": "musicgen-tiny", "prompt": "slow sad piano", "duration": 1}
-# What is requested, again and again until it succeeds: path and body.
+# The requests, repeated until each succeeds: path and body.
 REQUESTS = {
     "page": ("/", None),
     "ready": ("/readyz", None),

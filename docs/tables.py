@@ -18,6 +18,7 @@ from gateway.request import Continuation, json_fields
 from protocol.errors import ServiceError
 from protocol.fields import Field, table
 from protocol.request import FIELDS
+from protocol.settings import MAX_SECONDS
 from protocol.tensors import MODEL, STREAM
 
 DOCUMENTS = [Path(__file__).with_name(name) for name in ("http.md", "triton.md")]
@@ -25,7 +26,7 @@ MARKED = re.compile(r"(<!-- table: ([^>]+) -->\n).*?(<!-- end of table -->)", re
 
 
 def request_fields() -> str:
-    return _fields(json_fields(float("inf")))
+    return _fields(json_fields(MAX_SECONDS))
 
 
 def form_fields() -> str:

@@ -1,4 +1,4 @@
-"""What the gateway needs of Triton: an interface, and the types that it uses."""
+"""The interface that the gateway needs of Triton, and its types."""
 
 from __future__ import annotations
 

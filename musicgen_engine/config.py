@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 # Parameters that describe a model, and do not say how it runs.
 DESCRIPTIVE = ("checkpoint", "license", "size", "channels")
+BACKENDS = ("eager", "packed")  # model/backend_loader.py has their code
 CHOICES = {  # what the others take: as a pattern, and in words
     "device": (r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:N"),
     "precision": (r"auto|float32|float16|bfloat16", "auto, float32, float16 or bfloat16"),
-    "backend": (r"auto|eager|packed", "auto, eager or packed"),
+    "backend": (f"auto|{'|'.join(BACKENDS)}", f"auto, {' or '.join(BACKENDS)}"),
 }
 
 
@@ -29,16 +30,16 @@ class ModelConfig:
         Raises:
             ValueError: it names the parameter, its value and what it takes.
         """
-        given = {name: value for name, value in parameters.items() if not name.isupper()}
+        own = {name: value for name, value in parameters.items() if not name.isupper()}
         known = (*DESCRIPTIVE, "memory", *CHOICES)
-        if unknown := sorted(given.keys() - {*known}):
+        if unknown := sorted(own.keys() - {*known}):
             names = ", ".join(known)
             raise ValueError(f"config.pbtxt has no parameter {unknown[0]!r}; there are {names}")
         for name, (pattern, remedy) in CHOICES.items():
-            if name in given and not re.fullmatch(pattern, given[name], re.ASCII):
-                raise _wrong(name, given[name], remedy)
-        choices = {name: given[name] for name in CHOICES if name in given}
-        return cls(memory=_share(given.get("memory", "0.5")), **choices)
+            if name in own and not re.fullmatch(pattern, own[name], re.ASCII):
+                raise _wrong(name, own[name], remedy)
+        choices = {name: own[name] for name in CHOICES if name in own}
+        return cls(memory=_share(own.get("memory", "0.5")), **choices)
 
 
 def _share(value: str) -> float:

@@ -23,7 +23,7 @@ def download(names: Sequence[str], folder: Path) -> None:
     """
     variants = {variant.name: variant for variant in Repository(folder).variants()}
     if not names or not variants.keys() >= set(names):
-        raise ValueError(f"MODEL={' '.join(names)} is wrong: take of {', '.join(variants)}")
+        raise ValueError(f"MODEL={' '.join(names)} is wrong: give one of {', '.join(variants)}")
     for name in names:
         variant = variants[name]
         print(f"{name}: weights under {variant.license}", flush=True)

@@ -156,7 +156,6 @@ class FailureReport:
 
 
 Command: TypeAlias = Submit | Cancel
-Report: TypeAlias = EngineReport | MetricsReport | SequenceReport | ChunkReport | FailureReport
 STATES = (LoadingState, ReadyState, FailedState, QueuedState, GeneratingState, DoneState)
 REPORTS = (EngineReport, MetricsReport, SequenceReport, ChunkReport, FailureReport)
 TYPES: dict[str, type] = {  # all that can cross the channel, by name

@@ -38,7 +38,7 @@ class Counters:
             self._counts[name] += amount
 
     def delta(self) -> dict[str, float]:
-        """What was added to each since the last call."""
+        """The amounts added since the last call, by name."""
         counts = Counter(self._counts)
         delta, self._reported = counts - self._reported, counts
         return dict(delta)

@@ -68,7 +68,7 @@ class ServiceError(Exception):
 
     @classmethod
     def doc(cls) -> str:
-        """What the error means: its sentence in the documents."""
+        """The meaning of the error, as the documents give it."""
         return " ".join((cls.__doc__ or "").split())
 
     @staticmethod

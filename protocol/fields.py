@@ -23,7 +23,7 @@ KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", 
 
 @dataclass(frozen=True)
 class Row:
-    """What a field means, in one sentence, and which values are right."""
+    """The meaning of a field, in one sentence, and its right values."""
 
     doc: str
     _: dataclasses.KW_ONLY
@@ -236,7 +236,7 @@ def check(fields: dict[str, Field], values: dict[str, Any]) -> dict[str, Any]:
 
 
 def kind(value: object) -> str:
-    """What a JSON value is, in words."""
+    """The kind of a JSON value, in words."""
     return KINDS.get(type(value), "a number")
 
 

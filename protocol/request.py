@@ -56,7 +56,7 @@ class GenerationRequest:
             0,
             2**63 - 1,
             whole=True,
-            absent="drawn",
+            absent="random",
         ),
         factory=draw_seed,
     )
@@ -177,7 +177,7 @@ class GenerationRequest:
             InvalidField: it names the field, its value and the remedy.
             WeightsChanged: the song was begun with other weights.
         """
-        if self.revision not in (None, revision):
+        if self.revision and self.revision != revision:
             raise WeightsChanged(
                 f"REVISION: {self.revision!r} is not here; the weights are {revision!r} now"
             )
@@ -199,9 +199,13 @@ FIELDS = table(GenerationRequest)
 
 
 def request_fields(max_duration: float) -> dict[str, Field]:
-    """The table for a service whose songs last at most `max_duration` seconds."""
+    """The table for a service whose songs last at most `max_duration` seconds.
+
+    The longest song is whole frames, so that the gateway's rounding never exceeds it.
+    """
     duration = FIELDS["duration"]
-    limited = replace(duration, row=dataclasses.replace(duration.row, high=max_duration))  # type: ignore[call-arg]
+    longest = max(1, round(max_duration * FRAME_RATE)) / FRAME_RATE
+    limited = replace(duration, row=dataclasses.replace(duration.row, high=longest))  # type: ignore[call-arg]
     return {**FIELDS, "duration": limited}
 
 

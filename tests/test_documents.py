@@ -73,7 +73,7 @@ def test_every_link_leads_to_a_file_and_a_heading(document: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
-def test_the_licence_of_the_weights_is_named_wherever_a_user_meets_them() -> None:
+def test_users_always_see_the_licence_of_the_weights() -> None:
     for path in ("README.md", "README.fr.md", "LICENSE", "docs/configuration.md"):
         assert "CC-BY-NC 4.0" in text(path), path
     for config in (ROOT / "model_repository").glob("musicgen-*/config.pbtxt"):

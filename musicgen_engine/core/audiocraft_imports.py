@@ -37,7 +37,7 @@ PUT_OFF = (
     "xformers",  # attention in audiocraft's own decoder, for which the engine has another
     "xformers.ops",
 )
-# What transformers asks its environment, and imports when the answer is yes. It works without.
+# Libraries that transformers looks for, and imports when they are there. It works without them.
 UNAVAILABLE = (
     "is_scipy_available",  # losses of object detection
     "is_sklearn_available",  # speculative decoding

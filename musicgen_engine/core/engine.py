@@ -106,6 +106,7 @@ class Engine:
                 section = sequence.section
                 text = sequence.sections[section].prompt
                 sequence.conditionings[section] = model.encode_text(text)
+                self._condition(sequence)  # here, where an error is that of one sequence
 
     def _forward(self, batch: Batch) -> None:
         """One forward pass; the decoding sequences come first in it."""

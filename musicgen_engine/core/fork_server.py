@@ -31,14 +31,21 @@ from musicgen_engine.stub.fork_server import peer
 
 PR_SET_PDEATHSIG = 1
 MAX_REQUEST = 65_536  # bytes
+REQUEST_TIMEOUT = 1.0  # seconds
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Engine:
     pid: int
     process: int  # file descriptor, readable once the process has ended
     connection: socket.socket
     stub: int | None  # the process id of its stub, if that is a child of the owner
+    killed: bool = False
+
+    def kill(self) -> None:
+        """Do not wait: an engine on a broken device may not end."""
+        self.killed = True
+        signal.pidfd_send_signal(self.process, signal.SIGKILL)
 
 
 class ForkLoop:
@@ -56,34 +63,55 @@ class ForkLoop:
     def run(self) -> None:
         """Return when the owner has ended."""
         while True:
-            engines = {
-                file: engine
-                for engine in self._engines
-                for file in (engine.connection.fileno(), engine.process)
+            connections = {
+                engine.connection.fileno(): engine for engine in self._engines if not engine.killed
             }
-            ready, _, _ = select.select([self._listener.fileno(), self._owner, *engines], [], [])
+            processes = {engine.process: engine for engine in self._engines}
+            waiting = [self._listener.fileno(), self._owner, *connections, *processes]
+            ready, _, _ = select.select(waiting, [], [])
             for file in ready:
                 if file == self._owner:
                     return self._kill_stubs()
                 if file == self._listener.fileno():
-                    self._fork()
-                elif engines[file] in self._engines:  # both files of an engine can be ready
-                    self._end(engines[file])
+                    self._accept()
+                elif file in processes:
+                    self._reap(processes[file])
+                elif connections[file] in self._engines:  # its requester has closed the connection
+                    connections[file].kill()
 
-    def _fork(self) -> None:
+    def _accept(self) -> None:
+        """Fork an engine for a requester. A failure is that requester's alone."""
         connection, _ = self._listener.accept()
-        requester, user = peer(connection)
-        if user != os.getuid():  # any user can connect to an abstract address
-            return connection.close()
-        request, files, _, _ = socket.recv_fds(connection, MAX_REQUEST, 1)
-        if not files:  # the requester has ended
-            return connection.close()
-        [channel] = files
+        connection.settimeout(REQUEST_TIMEOUT)
+        files: list[int] = []
+        try:
+            requester, user = peer(connection)
+            if user != os.getuid():  # any user can connect to an abstract address
+                raise PermissionError(f"user {user} may not have an engine")
+            request, files, _, _ = socket.recv_fds(connection, MAX_REQUEST, 1)
+            if not files:
+                raise ConnectionResetError("the requester has ended")
+            self._fork(connection, requester, request, files[0])
+        except OSError as error:
+            print(f"fork server: no engine: {error}", file=sys.stderr, flush=True)
+            connection.close()
+        finally:
+            for file in files:
+                os.close(file)
+
+    def _fork(
+        self, connection: socket.socket, requester: int, request: bytes, channel: int
+    ) -> None:
         server = os.getpid()
         if pid := os.fork():
-            os.close(channel)
+            try:
+                process = os.pidfd_open(pid)
+            except OSError:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                raise
             stub = requester if _parent(requester) == self._owner_pid else None
-            self._engines.append(_Engine(pid, os.pidfd_open(pid), connection, stub))
+            self._engines.append(_Engine(pid, process, connection, stub))
             return
         code = 1
         try:
@@ -117,9 +145,8 @@ class ForkLoop:
             os.close(engine.process)
             engine.connection.close()
 
-    def _end(self, engine: _Engine) -> None:
-        """The engine has ended, or its requester has closed the connection."""
-        signal.pidfd_send_signal(engine.process, signal.SIGKILL)
+    def _reap(self, engine: _Engine) -> None:
+        """Report the exit code of an engine that has ended."""
         _, status = os.waitpid(engine.pid, 0)
         self._engines.remove(engine)
         os.close(engine.process)
@@ -139,8 +166,6 @@ def _parent(pid: int) -> int | None:
 def main() -> None:
     listener, owner = map(int, sys.argv[1:])
     gc.disable()  # imports leave nearly no garbage
-    import musicgen_engine.core.engine
-    import musicgen_engine.core.loaded_model  # noqa: F401
     from musicgen_engine.core.__main__ import main as engine
 
     gc.freeze()  # no collection then writes to the memory that engines share

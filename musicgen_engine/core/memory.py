@@ -75,7 +75,7 @@ def host_room(root: Path = Path("/")) -> Room:
 def _group_rooms(root: Path) -> Iterator[Room]:
     """A room for each limited group that the process is in, of version 1 or 2.
 
-    In a container the path that the kernel tells may be another one than is mounted: the groups
+    In a container the kernel may give another path than the mounted one: the groups
     above, up to the mount, are always looked at.
 
     Source: the kernel's Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst.
@@ -95,7 +95,7 @@ def _group_rooms(root: Path) -> Iterator[Room]:
         for folder in (group, *group.parents):
             bound = _text(folder / limit)
             if bound.isdecimal():
-                # What is cached of files can be had, as it counts as available on the machine.
+                # The cache of files counts as free, as it does in the machine's own MemAvailable.
                 about = _numbers(folder / "memory.stat")
                 used = int(_text(folder / usage)) - sum(about[cache] for cache in caches)
                 yield Room(int(bound), max(0, int(bound) - used))

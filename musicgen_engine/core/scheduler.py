@@ -99,7 +99,7 @@ class Scheduler:
         return (sum(self._step_seconds) - max(self._step_seconds)) / others if others > 0 else 0.0
 
     def cancel(self, id: int) -> Sequence | None:
-        """Drop a sequence that waits, and return it; tell one that runs to stop."""
+        """Drop a sequence that waits, and return it; mark one that runs."""
         with self._changed:
             for sequence in self._running:
                 if sequence.id == id:

@@ -11,10 +11,12 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from musicgen_engine.channel import Channel
 from musicgen_engine.config import ModelConfig
+from musicgen_engine.core.audio_stream import AudioChunk
+from musicgen_engine.core.engine import Engine
+from musicgen_engine.core.loaded_model import LoadedModel
 from musicgen_engine.core.scheduler import Scheduler
 from musicgen_engine.core.sequence import Sequence
 from musicgen_engine.hub import fetch, resolve
@@ -38,11 +40,6 @@ from musicgen_engine.messages import (
 from musicgen_engine.settings import EngineSettings
 from protocol.constants import SAMPLE_RATE
 from protocol.errors import Cancelled, EngineUnavailable, ServiceError
-
-if TYPE_CHECKING:
-    from musicgen_engine.core.audio_stream import AudioChunk
-    from musicgen_engine.core.engine import Engine
-    from musicgen_engine.core.loaded_model import LoadedModel
 
 REPORT_INTERVAL = 1.0  # seconds
 STEP_TIMEOUT = 120.0  # seconds; a longer step means that the device hangs
@@ -68,8 +65,6 @@ class EngineServer:
             self._state = FailedState.of(error)
             self._report()
             return
-        from musicgen_engine.core.engine import Engine
-
         self._engine = Engine(model, self._scheduler, self)
         self._state = ReadyState(
             revision=model.revision,
@@ -92,9 +87,6 @@ class EngineServer:
     def _load(self, folder: Path, checkpoint: str | None, config: ModelConfig) -> LoadedModel:
         try:
             weights = fetch(resolve(checkpoint, folder), self._on_progress)
-            # Imported here: missing weights are reported before the seconds that this takes.
-            from musicgen_engine.core.loaded_model import LoadedModel
-
             return LoadedModel.load(weights, config)
         except ServiceError:
             raise

@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from musicgen_engine.model.conditioning import Conditioning
-
-Integers = npt.NDArray[np.int64]
+from musicgen_engine.model.delay_pattern import Integers
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from musicgen_engine.model.backend import Backend, Integers, ModelInput
+from musicgen_engine.model.backend import Backend, ModelInput
 from musicgen_engine.model.conditioning import Conditioning
+from musicgen_engine.model.delay_pattern import Integers
 from musicgen_engine.model.linear import PackedLinear, PlainLinear
 from musicgen_engine.model.transformer import Transformer, Weights
 

@@ -1,4 +1,4 @@
-"""What a sequence is conditioned on."""
+"""The conditions of a sequence."""
 
 from __future__ import annotations
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+MAX_SINGLE_ROW = 1_024  # inputs
+
 
 class Linear(Protocol):
     def __init__(self, weight: Tensor) -> None:
@@ -31,9 +33,8 @@ class PackedLinear:
 
     It is faster than MKL on the unpacked matrix, above all at the few rows of a decode step. Its
     kernels add up in an order that does not depend on the number of rows, so a row comes out the
-    same to the bit whatever the other rows are. The exception is a single row: on AVX-512 oneDNN
-    takes another kernel for it where there are more than 1,024 inputs. So a single row is computed
-    twice.
+    same to the bit whatever the other rows are. The exception is a single row of more than 1,024
+    inputs, for which oneDNN takes another kernel on AVX-512: such a row is computed twice.
     """
 
     def __init__(self, weight: Tensor) -> None:
@@ -41,7 +42,7 @@ class PackedLinear:
         self._weight: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
 
     def __call__(self, x: Tensor) -> Tensor:
-        if len(x) == 1:
+        if len(x) == 1 and x.shape[1] > MAX_SINGLE_ROW:
             return self(torch.cat([x, x]))[:1]
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, None, "none", [], "")
         return y

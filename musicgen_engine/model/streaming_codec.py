@@ -21,7 +21,7 @@ FARTHEST = 4  # frames; EnCodec at 32 kHz reaches 3 before the LSTM and 1 behind
 
 
 class StreamingCodec:
-    """What all streams share. Full scale of the samples is 1; everything is computed in float32.
+    """The part that all streams share. Full scale is 1; everything is computed in float32.
 
     It is made from modules on the CPU, which may be moved to a device afterwards.
 

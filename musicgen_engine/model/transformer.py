@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from musicgen_engine.model.attention import attend_to_past, attend_to_text
-from musicgen_engine.model.backend import Integers, ModelInput, to_device
+from musicgen_engine.model.backend import ModelInput, to_device
 from musicgen_engine.model.conditioning import Conditioning
+from musicgen_engine.model.delay_pattern import Integers
 from musicgen_engine.model.guidance import CLASSIFIER_FREE
 from musicgen_engine.model.kv_cache import KVCache
 from musicgen_engine.model.linear import Linear

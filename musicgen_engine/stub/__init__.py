@@ -1,4 +1,4 @@
-"""What Triton's stubs run. It never imports torch.
+"""The code of Triton's stubs. It never imports torch.
 
 ```
 variant         a variant: tensors ↔ requests

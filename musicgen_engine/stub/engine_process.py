@@ -132,7 +132,7 @@ class EngineProcess:
             self._report = EngineReport(LoadingState(), queued=0, running=0)
 
     def _send(self, channel: Channel, message: Command) -> None:
-        with suppress(OSError):  # it has just died, and `_supervise` is about to tell every sink
+        with suppress(OSError):  # it has just died, and `_supervise` is about to fail every request
             channel.send(message)
 
     def _supervise(self) -> None:
@@ -223,7 +223,7 @@ class EngineProcess:
             self._channel.close()  # last: by now no thread can be in the middle of sending
 
     def _fail_all(self, exit_code: int, failures: int) -> float:
-        """The process has ended: tell every sink why. The seconds until the next start."""
+        """Fail all requests of the ended process. Return the seconds until the next start."""
         if isinstance(self._report.state, FailedState):  # the engine said itself why
             reason = self._report.state.error
             delay = min(MAX_DELAY, 2.0**failures)
@@ -257,4 +257,4 @@ def _fail(sink: ResponseSink, error: ServiceError) -> None:
         sink.error(error)
     except Exception:
         extra = about(sink.request_id)
-        log.exception("the client could not be told: %s", error, extra=extra)
+        log.exception("the client did not get the error: %s", error, extra=extra)

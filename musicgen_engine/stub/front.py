@@ -48,7 +48,8 @@ log = logging.getLogger("musicgen")
 class FrontModel:
     @staticmethod
     def auto_complete_config(config: Any) -> Any:
-        ForkServer().start()  # as early as possible: engines wait for its imports
+        with suppress(OSError):  # a variant that needs it starts it, too, and reports the error
+            ForkServer().start()  # as early as possible: engines wait for its imports
         tensors.declare(config, [MODEL, *INPUTS], OUTPUTS)
         return config
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,8 @@ class ResponseStream:
 
     def error(self, error: ServiceError) -> None:
         """A stream gets the error as data first: Triton's own error carries text alone."""
-        self.status(FailedState.of(error))
+        with suppress(Exception):  # the error itself must go out
+            self.status(FailedState.of(error))
         with self._lock:
             tensors.send_error(self._sender, error)
             self._ended = True

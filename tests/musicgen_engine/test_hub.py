@@ -310,6 +310,6 @@ def test_weights_can_be_downloaded_in_advance(tmp_path: Path) -> None:
 def test_a_download_of_an_unknown_model_names_the_known_ones(tmp_path: Path) -> None:
     done = download("musicgen-huge")
     assert done.returncode == 1
-    assert done.stderr.startswith("MODEL=musicgen-huge is wrong: take of musicgen-large, ")
+    assert done.stderr.startswith("MODEL=musicgen-huge is wrong: give one of musicgen-large, ")
     without = download("musicgen-small", **environment(refused(), tmp_path))
     assert without.returncode == 1 and "cannot be reached" in without.stderr

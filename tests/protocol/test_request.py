@@ -9,7 +9,7 @@ import pytest
 from protocol.constants import Codes
 from protocol.errors import InvalidField, WeightsChanged
 from protocol.request import FIELDS, GenerationRequest
-from protocol.tensors import from_tensors, to_array
+from protocol.tensors import from_tensors, to_array, to_tensors
 
 MODEL: dict[str, Any] = {"codebooks": 4, "vocab_size": 2048, "window": 1500, "revision": "abc"}
 INPUTS = {"PROMPT": "soft piano", "DURATION": 2}
@@ -210,3 +210,17 @@ def test_audio_that_no_song_can_continue_is_refused(
     with pytest.raises(InvalidField) as caught:
         parse(PROMPT_AUDIO=audio.astype(np.float32), **others)
     assert message in caught.value.message
+
+
+@pytest.mark.parametrize("longest", [3.35, 10.015, 0.333333, 300.0])
+def test_a_rounded_duration_is_never_too_long(longest: float) -> None:
+    """The gateway rounds to whole frames, and the engine checks the result again."""
+    request = GenerationRequest.parse({"prompt": "jazz", "duration": longest}, longest)
+    assert GenerationRequest.parse(from_tensors(to_tensors(request)), longest) == request
+
+
+def test_an_empty_revision_is_any() -> None:
+    values = {"prompt": "jazz", "duration": 1, "revision": ""}
+    GenerationRequest.parse(values, 300).check_model(
+        codebooks=4, vocab_size=2048, window=1500, revision="abc"
+    )

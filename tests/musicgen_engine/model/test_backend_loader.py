@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from musicgen_engine import config as model_config
 from musicgen_engine.model.backend import Backend, ModelInput
 from musicgen_engine.model.backend_loader import BACKENDS, LoadedBackend, NewBackend, load_backend
 from musicgen_engine.model.conditioning import Conditioning
@@ -130,3 +131,7 @@ def test_the_reason_has_no_text_of_another_library() -> None:
 def test_a_backend_proves_itself_on_shapes_without_a_text() -> None:
     loaded = load("packed", shape=config(cross_attention=False))
     assert (loaded.name, loaded.fault) == ("packed", None)
+
+
+def test_a_config_can_name_every_backend() -> None:
+    assert set(model_config.BACKENDS) == set(BACKENDS)

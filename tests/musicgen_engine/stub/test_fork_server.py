@@ -5,6 +5,7 @@ argument says.
 """
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -150,6 +151,28 @@ def test_the_fork_server_ends_with_its_owner(owner: Owner) -> None:
     _process, (pid, server, _) = owner.fork("wait")
     owner.end()
     until(lambda: ended(server) and ended(pid))
+
+
+def test_a_silent_requester_delays_the_others_only_shortly(owner: Owner) -> None:
+    process, _ = owner.fork("wait")
+    with owner.server._connect():  # it never sends a request
+        process.kill()
+        assert process.wait(30) == -signal.SIGKILL
+        owner.fork("wait")
+
+
+@pytest.mark.parametrize("free", [1, 2])  # an engine takes three
+def test_a_failed_fork_ends_no_other_engine(owner: Owner, free: int) -> None:
+    process, (_, server, _) = owner.fork("wait")
+    files = {int(file.name) for file in Path(f"/proc/{server}/fd").iterdir()}
+    limit = next(n for n in range(256) if n - sum(file < n for file in files) == free)
+    resource.prlimit(server, resource.RLIMIT_NOFILE, (limit, 256))
+    with pytest.raises((EOFError, ConnectionError)):
+        owner.fork("wait")
+    with pytest.raises(TimeoutError):
+        process.wait(0.1)
+    resource.prlimit(server, resource.RLIMIT_NOFILE, (256, 256))
+    owner.fork("wait")
 
 
 def test_a_fork_server_that_cannot_start_is_an_error(tmp_path: Path) -> None:
