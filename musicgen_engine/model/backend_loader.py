@@ -85,7 +85,7 @@ def load_backend(
 def find_fault(
     candidate: NewBackend, weights: Weights, device: torch.device, precision: torch.dtype
 ) -> str | None:
-    """What is wrong with a backend: it differs from eager on random codes, or it fails."""
+    """The fault of a backend that differs from eager on random codes, or fails; else None."""
     try:
         expected, logits = (
             torch.cat(list(_trial(new(weights, 2, PROOF_POSITIONS, device, precision), weights)))

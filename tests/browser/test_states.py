@@ -1,4 +1,4 @@
-"""What the page shows when music is slow, waits, is cancelled or lost, with a fake Triton."""
+"""The page when music is slow, waits, is cancelled or lost, with a fake Triton."""
 
 import re
 from typing import Literal

@@ -19,7 +19,7 @@ from protocol.request import GenerationRequest
 
 @dataclass
 class Result:
-    """What the engine made of one request."""
+    """The engine's output for one request."""
 
     sequence: Sequence
     chunks: list[AudioChunk] = field(default_factory=list)

@@ -39,7 +39,7 @@ class Output:
 
 
 def begin(sequence: Sequence, ready: bool = False) -> None:
-    """What the engine does when it encodes the sequence."""
+    """Do as the engine when it encodes the sequence."""
     output = cast(AudioStream, Output(ready))
     sequence.begin(PATTERN, sequence.request.codes, output)
     sequence.conditionings[0] = Conditioning((None, None))

@@ -154,7 +154,7 @@ def test_a_negative_prompt_changes_only_the_last_row() -> None:
 
 @pytest.mark.parametrize("rotary", [False, True])
 def test_an_exchanged_text_counts_from_its_position(rotary: bool) -> None:
-    """What the cache holds of earlier positions stays as it was computed."""
+    """The cache of earlier positions stays as it was computed."""
     model = backend(config(rotary=rotary))
     model.set_conditioning(0, conditioning(1))
     feed(model, 0, [1] * 7)
