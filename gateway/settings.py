@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.access import Key, read_keys
-from protocol.settings import LOG_FORMATS, Environment, SettingsError, wrong
+from protocol.settings import DEFAULT_MAX_DURATION, LOG_FORMATS, Environment, SettingsError, wrong
 
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}  # an origin does not contain them
 
@@ -21,7 +21,7 @@ class GatewaySettings:
     port: int = 8001
     triton_grpc: str = "127.0.0.1:8101"
     default_model: str = ""
-    max_duration: float = 300.0
+    max_duration: float = DEFAULT_MAX_DURATION
     max_loaded_models: int = 2
     load_timeout: float = 600.0
     generate_timeout: float = 1800.0

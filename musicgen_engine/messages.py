@@ -83,10 +83,8 @@ class GeneratingState(State):
 
 
 @dataclass(frozen=True)
-class DoneState(State):
+class DoneState(GeneratingState):
     state: ClassVar[str] = "done"
-    frames: int
-    total_frames: int
 
 
 EngineState: TypeAlias = LoadingState | ReadyState | FailedState

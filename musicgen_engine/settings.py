@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from protocol.settings import LOG_FORMATS, MAX_SECONDS, Environment
+from protocol.settings import DEFAULT_MAX_DURATION, LOG_FORMATS, MAX_SECONDS, Environment
 
 
 @dataclass(frozen=True)
 class EngineSettings:
-    max_duration: float = 300.0  # seconds of one song
+    max_duration: float = DEFAULT_MAX_DURATION  # seconds of one song
     max_queue: int = 32  # songs that may wait for a slot
     max_wait: float = 300.0  # seconds that a song may have to wait, as far as can be predicted
     log_format: str = LOG_FORMATS[0]

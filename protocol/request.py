@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -204,9 +203,9 @@ def request_fields(max_duration: float) -> dict[str, Field]:
     The longest song is whole frames, so that the gateway's rounding never exceeds it.
     """
     duration = FIELDS["duration"]
+    assert isinstance(duration.row, Duration)
     longest = max(1, round(max_duration * FRAME_RATE)) / FRAME_RATE
-    limited = replace(duration, row=dataclasses.replace(duration.row, high=longest))  # type: ignore[call-arg]
-    return {**FIELDS, "duration": limited}
+    return {**FIELDS, "duration": replace(duration, row=replace(duration.row, high=longest))}
 
 
 def whole_frames(audio: Samples, sample_rate: int) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 LOG_FORMATS = ("text", "json")
+DEFAULT_MAX_DURATION = 300.0  # seconds
 MAX_SECONDS = 3_600.0  # the longest song that a service can allow
 
 
@@ -66,7 +67,7 @@ class Environment:
             raise wrong(file, path, "a text file that the service may read") from None
 
     def max_duration(self) -> float:
-        return self.seconds("MAX_DURATION", 300.0, MAX_SECONDS)
+        return self.seconds("MAX_DURATION", DEFAULT_MAX_DURATION, MAX_SECONDS)
 
     def log_format(self) -> str:
         remedy = " or ".join(LOG_FORMATS)

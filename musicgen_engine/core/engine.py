@@ -93,7 +93,7 @@ class Engine:
         }
 
     def _encode(self, sequence: Sequence) -> None:
-        """Encode the audio that the sequence starts with, or else the text that it needs next."""
+        """Encode the audio that the sequence starts with; in another step, the text it needs."""
         request, model = sequence.request, self._model
         with self._isolated(sequence):
             if sequence.codes is None:
@@ -102,7 +102,7 @@ class Engine:
                 if request.prompt_audio is not None:
                     prompt = model.encode_audio(request.prompt_audio, request.prompt_sample_rate)
                 sequence.begin(model.pattern, prompt, AudioStream(request, model.codec))
-            if sequence.needs_encoding:
+            if sequence.needs_encoding and request.prompt_audio is None:
                 section = sequence.section
                 text = sequence.sections[section].prompt
                 sequence.conditionings[section] = model.encode_text(text)

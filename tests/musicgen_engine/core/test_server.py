@@ -62,6 +62,10 @@ def until(channel: Channel, condition: Callable[[Any], bool]) -> list[Any]:
     pytest.fail("it did not happen in time")
 
 
+def report_of(id: int) -> Callable[[Any], bool]:
+    return lambda message: isinstance(message, SequenceReport) and message.id == id
+
+
 def failure_of(id: int) -> Callable[[Any], bool]:
     return lambda message: isinstance(message, FailureReport) and message.id == id
 
@@ -98,7 +102,7 @@ def busy(loaded: Channel) -> Channel:
     """An engine that runs as many long songs as it can, with a full queue."""
     for id in range(SLOTS + QUEUE):
         loaded.send(Submit(id, "", LONG))
-        until(loaded, lambda message: isinstance(message, SequenceReport) and message.id == id)  # noqa: B023
+        until(loaded, report_of(id))
     return loaded
 
 

@@ -164,7 +164,17 @@ def test_a_silent_requester_delays_the_others_only_shortly(owner: Owner) -> None
 @pytest.mark.parametrize("free", [1, 2])  # an engine takes three
 def test_a_failed_fork_ends_no_other_engine(owner: Owner, free: int) -> None:
     process, (_, server, _) = owner.fork("wait")
-    files = {int(file.name) for file in Path(f"/proc/{server}/fd").iterdir()}
+    folder = Path(f"/proc/{server}/fd")
+
+    def sockets() -> int:
+        try:
+            return sum(str(file.readlink()).startswith("socket") for file in folder.iterdir())
+        except FileNotFoundError:  # it closes a file meanwhile
+            return 0
+
+    # The listener and one connection: it has closed its copy of the engine's channel.
+    until(lambda: sockets() == 2)
+    files = {int(file.name) for file in folder.iterdir()}
     limit = next(n for n in range(256) if n - sum(file < n for file in files) == free)
     resource.prlimit(server, resource.RLIMIT_NOFILE, (limit, 256))
     with pytest.raises((EOFError, ConnectionError)):
