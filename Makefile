@@ -25,6 +25,7 @@ serve: .venv/service
 	@exec .venv/bin/python -m supervisor
 
 test: override ARGS := -m "not slow" $(ARGS)
+test-all: $(if $(shell command -v npm),$(WEB_TOOLS)/.package-lock.json)
 test test-all: .venv/dev
 	@.venv/bin/python tests/browser/chromium.py --install
 	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
@@ -41,7 +42,7 @@ check-web: $(WEB_TOOLS)/.package-lock.json
 	$(BIOME) ci --colors=off --error-on-warnings --config-path=requirements/web web
 
 $(WEB_TOOLS)/.package-lock.json: requirements/web/package-lock.json
-	@echo "Installing the formatter and linter for web/ into $(WEB_TOOLS)"
+	@echo "Installing the tools that need Node.js into $(WEB_TOOLS)"
 	@npm ci --prefix requirements/web --loglevel=error --no-audit --no-fund --no-update-notifier
 	@touch $@
 
@@ -71,7 +72,8 @@ clean:
 	@$(PIP) --no-deps -r requirements/no-deps.txt -r requirements/server.txt
 	@touch $@
 
-.venv/dev: .venv/service requirements/dev.txt
+.venv/dev: .venv/service requirements/dev.txt requirements/dev-no-deps.txt
 	@echo "Installing the tools for tests and checks into .venv"
 	@$(PIP) -r requirements/dev.txt
+	@$(PIP) --no-deps -r requirements/dev-no-deps.txt
 	@touch $@

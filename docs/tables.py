@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import MISSING
 from pathlib import Path
 
 from gateway.request import Continuation, json_fields
@@ -40,7 +39,7 @@ def inputs() -> str:
             _data_type(field),
             _upper(field.row.doc),
             field.row.range,
-            _default(field),
+            field.shown_default,
         )
         for field in FIELDS.values()
     ]
@@ -88,18 +87,10 @@ def main() -> None:
 
 def _fields(fields: dict[str, Field]) -> str:
     rows = [
-        (f"`{name}`", field.row.doc, field.row.range, _default(field))
+        (f"`{name}`", field.row.doc, field.row.range, field.shown_default)
         for name, field in fields.items()
     ]
     return _table("field | meaning | values | default", rows)
-
-
-def _default(field: Field) -> str:
-    if field.default is MISSING:
-        return "required"
-    if field.default is None:
-        return field.row.absent
-    return f"`{field.default}`" if isinstance(field.default, str) else f"{field.default:,g}"
 
 
 def _data_type(field: Field) -> str:

@@ -36,18 +36,25 @@ def describe(max_duration: float) -> dict[str, Any]:
 
 
 def _fill_schema(schema: dict[str, Any], fields: dict[str, Field]) -> None:
-    """Add the fields; what openapi.yaml says of one is added to its row."""
+    """Add the fields; what openapi.yaml says of one is added to its row.
+
+    A default stands in words: for `default`, openapi-typescript would require the field.
+    """
     static = schema["properties"]
     schema["required"] = [name for name, field in fields.items() if field.default is MISSING]
     schema["properties"] = {
         name: {
-            "description": field.row.doc,
+            "description": _describe(field),
             **field.row.schema,
-            **({} if field.default in (MISSING, None) else {"default": field.default}),
             **static.get(name, {}),
         }
         for name, field in fields.items()
     }
+
+
+def _describe(field: Field) -> str:
+    required = field.default is MISSING
+    return f"{field.row.doc}." if required else f"{field.row.doc}. Default: {field.shown_default}."
 
 
 def _fill_response(response: dict[str, Any], kind: type[ServiceError]) -> None:

@@ -93,18 +93,16 @@ class Text(Row):
 
 @dataclass(frozen=True)
 class Number(Row):
-    """`low` to `high`, both included. `least` is the lowest value above 0, where 0 is special."""
+    """`low` to `high`, both included."""
 
     low: float
     high: float
-    least: float | None = None
     whole: bool = False
 
     def check(self, name: str, value: Any) -> float:
         if not is_number(value):
             raise InvalidField.of_field(name, f"is {kind(value)}; send a number")
-        inside = self.low <= value <= self.high
-        if not inside or (self.least is not None and 0 < value < self.least):
+        if not self.low <= value <= self.high:
             raise InvalidField.of_field(name, f"is {shown(value)}; give {self.range}")
         if not self.whole:
             return float(value)
@@ -115,16 +113,12 @@ class Number(Row):
     @property
     def range(self) -> str:
         form = "d" if self.whole else "g"
-        low = f"{self.low:{form}}" if self.least is None else f"0 or {self.least:g}"
-        return f"{low} to {self.high:{form}}"
+        return f"{self.low:{form}} to {self.high:{form}}"
 
     @property
     def schema(self) -> dict[str, Any]:
         numeric = "integer" if self.whole else "number"
-        if self.least is None:
-            return {"type": numeric, "minimum": self.low, "maximum": self.high}
-        above = {"minimum": self.least, "maximum": self.high}
-        return {"type": numeric, "anyOf": [{"const": self.low}, above]}
+        return {"type": numeric, "minimum": self.low, "maximum": self.high}
 
     @property
     def tensor(self) -> tuple[str, list[int]]:
@@ -191,6 +185,15 @@ class Field:
     def input(self) -> str:
         """The name of Triton's input."""
         return self.name.upper()
+
+    @property
+    def shown_default(self) -> str:
+        """The default in words."""
+        if self.default is MISSING:
+            return "required"
+        if self.default is None:
+            return self.row.absent
+        return f"`{self.default}`" if isinstance(self.default, str) else f"{self.default:,g}"
 
 
 def row(

@@ -60,7 +60,7 @@ class GenerationRequest:
         factory=draw_seed,
     )
     temperature: float = row(
-        Number("Temperature of sampling; 0 takes the likeliest token", 0, 100, least=0.01), 1.0
+        Number("Temperature of sampling; below 0.01 it takes the likeliest token", 0, 100), 1.0
     )
     top_k: int = row(
         Number("Sample among the k likeliest tokens; 0 turns it off", 0, 1_000_000, whole=True), 250

@@ -14,6 +14,8 @@ from musicgen_engine.model.guidance import CLASSIFIER_FREE, Guidance, combine
 from musicgen_engine.model.rng import exponential
 from protocol.request import GenerationRequest
 
+MIN_TEMPERATURE = 0.01  # less takes the likeliest token: a quotient of logits could overflow
+
 
 @dataclass(frozen=True)
 class _Filter:
@@ -27,7 +29,7 @@ class _Filter:
     @classmethod
     def of(cls, request: GenerationRequest, guidance: Guidance, vocab_size: int) -> _Filter:
         """top_p rules out top_k, as in audiocraft; `vocab_size` and infinity keep every token."""
-        greedy = request.temperature == 0
+        greedy = request.temperature < MIN_TEMPERATURE
         top_p = request.top_p if request.top_p > 0 and not greedy else math.inf
         unfiltered = greedy or request.top_k == 0 or request.top_p > 0
         top_k = vocab_size if unfiltered else min(request.top_k, vocab_size)
@@ -62,7 +64,7 @@ class Sampler:
         self._filters[slot] = filter
         self._seed[slot] = request.seed
         self._top_k[slot] = filter.top_k
-        self._temperature[slot] = request.temperature
+        self._temperature[slot] = 0.0 if filter.greedy else request.temperature
         self._top_p[slot] = filter.top_p
         coefficients = torch.tensor(guidance.weights) * request.cfg_coef
         missing = len(coefficients) - self._guidance.shape[1]

@@ -42,7 +42,7 @@ def test_every_field_is_read() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("seed", 2**63 - 1), ("seed", 5.0), ("temperature", 0), ("temperature", 0.01),
+        ("seed", 2**63 - 1), ("seed", 5.0), ("temperature", 0), ("temperature", 1e-45),
         ("temperature", 100), ("top_k", 1_000_000), ("top_p", 1), ("cfg_coef", 0),
         ("extend_stride", 1), ("extend_stride", 29),
     ],
@@ -108,7 +108,7 @@ NO_DURATION = [0, -0.0, -1, 300.01, 1e400, -1e400, float("nan"), 10**4000]
         *[("duration", value) for value in NO_NUMBER + NO_DURATION],
         *[(name, value) for name in NUMBERS for value in [*NO_NUMBER, -1, 1e400, float("nan")]],
         *[("seed", 2**63), ("seed", 0.5), ("top_k", 1.5), ("top_k", 1_000_001), ("top_p", 1.01)],
-        *[("temperature", 0.009), ("temperature", 101), ("cfg_coef", 101), ("cfg_coef", 10**4000)],
+        *[("temperature", 101), ("cfg_coef", 101), ("cfg_coef", 10**4000)],
         *[("extend_stride", 0), ("extend_stride", 29.5)],
         *[("format", value) for value in [*NO_TEXT, "aiff"]],
         *[(name, 1) for name in ("Prompt", "speed", "", "\ud800", "x" * 100)],
@@ -171,7 +171,7 @@ def test_a_format_is_read_in_upper_and_lower_case(format: str) -> None:
         ({"duration": "9"}, "duration is text; send a number of seconds."),
         ({"seed": -1}, "seed is -1; give 0 to 9223372036854775807."),
         ({"top_k": 2.5}, "top_k is 2.5; give a whole number."),
-        ({"temperature": 0.001}, "temperature is 0.001; give 0 or 0.01 to 100."),
+        ({"temperature": 100.5}, "temperature is 100.5; give 0 to 100."),
         ({"cfg_coef": "9"}, "cfg_coef is text; send a number."),
         ({"format": "aiff"}, "format is 'aiff'; give wav, flac, ogg, mp3."),
         ({"lenght": 5}, "There is no field 'lenght'; send model, prompt, dur"),

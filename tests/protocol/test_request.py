@@ -71,7 +71,6 @@ def test_any_text_is_a_prompt(prompt: str) -> None:
         ("DURATION", 301),
         ("SEED", -1),
         ("TEMPERATURE", -0.1),
-        ("TEMPERATURE", 0.001),
         ("TEMPERATURE", float("nan")),
         ("TEMPERATURE", float("inf")),
         ("TOP_K", -1),
@@ -112,7 +111,7 @@ def test_zero_turns_a_setting_off(setting: str) -> None:
     assert getattr(parse(**{setting: 0}), setting.lower()) == 0
 
 
-@pytest.mark.parametrize("temperature", [0.01, 1, 100])
+@pytest.mark.parametrize("temperature", [0, 0.01, 100])
 def test_temperature_reaches_both_ends_of_its_range(temperature: float) -> None:
     assert parse(TEMPERATURE=temperature).temperature == temperature
 

@@ -154,6 +154,16 @@ def test_greedy_codes_are_audiocrafts(audiocraft: Any, cfg_coef: float) -> None:
     assert torch.equal(sample(request, many), audiocrafts_sample(audiocraft, request, many))
 
 
+@pytest.mark.parametrize("temperature", [1e-45, 1e-9, 0.0099])
+def test_a_tiny_temperature_is_greedy(temperature: float) -> None:
+    sampler, many = Sampler(2, 4, 2048, CPU), logits(2, 4, 2048)
+    for slot, cold in enumerate([temperature, 0.0]):
+        sampler.set_request(slot, replace(REQUEST, temperature=cold))
+    frames = torch.arange(8).view(2, 4)
+    mixed = sampler.sample(by_sequence(many), [0, 1], frames)
+    assert torch.equal(mixed, sample(replace(REQUEST, temperature=0.0), many))
+
+
 def test_tokens_as_likely_as_the_k_th_all_stay(audiocraft: Any) -> None:
     request = replace(REQUEST, top_k=2)
     level = torch.tensor([3.0, 2.0, 2.0, 2.0, 0.0]).expand(2, ROWS, CODEBOOKS, 5)
