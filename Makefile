@@ -1,11 +1,12 @@
 # make serve     install what is missing into .venv, then run the service until Ctrl-C
-# make test      install the test tools and a browser, then run the tests (ARGS="-k streaming")
+# make test      install the test tools and, if there is no Chromium, that (on Debian for the whole
+#                system: it says so first), then run the tests (ARGS="-k streaming")
 # make test-all  the same with the slow tests
 # make check     linters, formatters, types, and the tables of the documents
 # make train     train musicgen-tiny in build/musicgen-tiny: hours; a stopped run continues
 # make weights MODEL=musicgen-small   download a model ahead of its first request
 # make lock      resolve requirements/*.in into *.txt and keep pins that fit (ARGS=--upgrade)
-# make clean     remove .venv, the web tools and caches
+# make clean     remove all of this: .venv, build/, the tools and the caches
 
 # The first of these that is Python 3.10 to 3.12; the preflight names what does not fit.
 PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.10; do \
@@ -59,7 +60,7 @@ lock: .venv/dev
 		-c requirements/gateway.txt
 
 clean:
-	rm -rf .venv $(WEB_TOOLS) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build $(WEB_TOOLS) .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -r {} +
 
 .venv/service: requirements/triton.txt requirements/gateway.txt requirements/no-deps.txt requirements/server.txt

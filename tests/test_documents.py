@@ -73,6 +73,14 @@ def test_every_link_leads_to_a_file_and_a_heading(document: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+def test_the_readme_has_the_sizes_of_the_models() -> None:
+    configs = (ROOT / "model_repository").glob("*/config.pbtxt")
+    key = 'key: "size" value { string_value: "([^"]+)" }'
+    sizes = {size for config in configs for size in re.findall(key, config.read_text())}
+    table = text("README.md").partition("## Models")[2].partition("\n## ")[0]
+    assert set(re.findall(r"\b[\d.]+ ?[MBG]\b", table)) == sizes
+
+
 def test_users_always_see_the_licence_of_the_weights() -> None:
     for path in ("README.md", "README.fr.md", "LICENSE", "docs/configuration.md"):
         assert "CC-BY-NC 4.0" in text(path), path

@@ -273,7 +273,7 @@ def _audio_encoder(
     @torch.inference_mode()
     def encode_audio(audio: Samples, sample_rate: int) -> Codes:
         """Whole frames; the samples behind them are left out."""
-        wave = convert_audio(torch.from_numpy(audio)[None], sample_rate, SAMPLE_RATE, channels)
+        wave = convert_audio(torch.tensor(audio)[None], sample_rate, SAMPLE_RATE, channels)
         wave = wave[..., : wave.shape[-1] // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME]
         codes, _scale = codec.encode(wave.to(device))
         return np.asarray(codes[0].cpu(), np.int32)

@@ -89,9 +89,10 @@ class ForkLoop:
             if user != os.getuid():  # any user can connect to an abstract address
                 raise PermissionError(f"user {user} may not have an engine")
             request, files, _, _ = socket.recv_fds(connection, MAX_REQUEST, 1)
-            if not files:
-                raise ConnectionResetError("the requester has ended")
-            self._fork(connection, requester, request, files[0])
+            if files:
+                self._fork(connection, requester, request, files[0])
+            else:  # it has started this server, or it has ended
+                connection.close()
         except OSError as error:
             print(f"fork server: no engine: {error}", file=sys.stderr, flush=True)
             connection.close()

@@ -29,11 +29,20 @@ def find() -> str | None:
 
 def install() -> None:
     """Install Debian's package where that is allowed, else Playwright's build."""
+    print("The browser tests need Chromium. CHROMIUM=/path names one; then nothing is installed.")
     root = [] if os.geteuid() == 0 else ["sudo", "-n"]
     apt = [*root, "apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300"]
-    if _on_debian() and _run(*apt, "update"):
-        _run(*apt, "install", "-y", "--no-install-recommends", "chromium")
+    if _on_debian():
+        print(
+            "Installing Debian's package for the whole system:",
+            *apt,
+            "install chromium",
+            flush=True,
+        )
+        if _run(*apt, "update"):
+            _run(*apt, "install", "-y", "--no-install-recommends", "chromium")
     if not find():
+        print("Installing Playwright's Chromium for this user", flush=True)
         _run(sys.executable, "-m", "playwright", "install", "chromium")
 
 
@@ -64,7 +73,6 @@ def _run(*command: str) -> bool:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--install"] and not find():
-        print("Installing Chromium for the browser tests", flush=True)
+    if sys.argv[1:] == ["--install"] and not find() and "CHROMIUM" not in os.environ:
         install()
     print("Chromium:", find() or "none; install one, or name one with CHROMIUM=/path/to/it")

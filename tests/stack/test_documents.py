@@ -2,14 +2,17 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import soundfile
+import tritonclient.http as triton_http
 
-from tests.conftest import ADMIN_KEY, ROOT, TIMEOUT, Stack
+from tests.conftest import ADMIN, ADMIN_KEY, ROOT, TIMEOUT, Stack
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = [
@@ -56,9 +59,21 @@ def test_the_example_client_saves_a_song_and_shows_progress(stack: Stack, tmp_pa
     assert soundfile.info(file).duration == 3
 
 
+@pytest.fixture
+def project(stack: Stack, tmp_path: Path) -> Iterator[Path]:
+    """A folder in which examples run; the models that they add go at the end."""
+    repository, before = stack.repository, set(stack.repository.iterdir())
+    (tmp_path / "model_repository").symlink_to(repository)
+    yield tmp_path
+    with triton_http.InferenceServerClient(f"127.0.0.1:{stack.triton_http}") as client:
+        for model in set(repository.iterdir()) - before:
+            client.unload_model(model.name, ADMIN)
+            shutil.rmtree(model)
+
+
 @pytest.mark.parametrize(("language", "code"), EXAMPLES)
 def test_an_example_of_the_documents_runs(
-    stack: Stack, tmp_path: Path, language: str, code: str
+    stack: Stack, project: Path, language: str, code: str
 ) -> None:
     for port, ours in [(8001, stack.port), (8100, stack.triton_http), (8101, stack.triton_grpc)]:
         code = code.replace(f"localhost:{port}", f"localhost:{ours}")
@@ -66,7 +81,7 @@ def test_an_example_of_the_documents_runs(
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "TRITON_ADMIN_KEY": ADMIN_KEY}
     done = subprocess.run(
-        [*shell, "-c", code], cwd=tmp_path, env=environment,
+        [*shell, "-c", code], cwd=project, env=environment,
         capture_output=True, text=True, timeout=TIMEOUT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -44,7 +44,7 @@ class Reference:
         """The audio as audiocraft's generate_continuation converts it."""
         from audiocraft.data.audio_utils import convert_audio
 
-        audio = torch.from_numpy(request.prompt_audio)[None]
+        audio = torch.tensor(request.prompt_audio)[None]
         model = self._model
         return convert_audio(
             audio, request.prompt_sample_rate, model.sample_rate, model.audio_channels

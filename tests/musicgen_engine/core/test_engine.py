@@ -188,9 +188,11 @@ def test_a_greedy_continuation_is_audiocrafts(
 
 
 def noise(channels: int, seconds: float, sample_rate: int) -> Samples:
-    """Low frequencies, so that resampling keeps them."""
+    """Low frequencies, so that resampling keeps them; read-only, as an engine receives audio."""
     steps = np.random.default_rng(2).standard_normal((channels, int(seconds * sample_rate)))
-    return (0.01 * steps.cumsum(axis=1)).astype(np.float32).clip(-1, 1)
+    audio = (0.01 * steps.cumsum(axis=1)).astype(np.float32).clip(-1, 1)
+    audio.flags.writeable = False
+    return audio
 
 
 def test_a_continuation_of_audio_is_audiocrafts(tiny: LoadedModel, audiocraft: Reference) -> None:
