@@ -77,7 +77,7 @@ def test_the_readme_has_the_sizes_of_the_models() -> None:
     configs = (ROOT / "model_repository").glob("*/config.pbtxt")
     key = 'key: "size" value { string_value: "([^"]+)" }'
     sizes = {size for config in configs for size in re.findall(key, config.read_text())}
-    table = text("README.md").partition("## Models")[2].partition("\n## ")[0]
+    table = text("README.md").partition("## Models")[2].partition("\n\n")[2].partition("\n\n")[0]
     assert set(re.findall(r"\b[\d.]+ ?[MBG]\b", table)) == sizes
 
 

@@ -5,12 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import soundfile
 import tritonclient.http as triton_http
+import yaml
 
 from tests.conftest import ADMIN, ADMIN_KEY, ROOT, TIMEOUT, Stack
 
@@ -19,9 +21,15 @@ EXAMPLES = [
     pytest.param(language, code, id=f"{document.stem}-{number}-{language}")
     for document in DOCUMENTS
     for number, (language, code) in enumerate(
-        re.findall(r"```(python|bash)\n(.*?)```", document.read_text(), re.DOTALL), 1
+        re.findall(r"```(python|bash|js)\n(.*?)```", document.read_text(), re.DOTALL), 1
     )
 ]
+
+SHELLS = {
+    "python": [sys.executable, "-c"],
+    "bash": ["bash", "-euo", "pipefail", "-c"],
+    "js": ["node", "--input-type=module", "--eval"],
+}
 
 
 def listen(
@@ -77,12 +85,28 @@ def test_an_example_of_the_documents_runs(
 ) -> None:
     for port, ours in [(8001, stack.port), (8100, stack.triton_http), (8101, stack.triton_grpc)]:
         code = code.replace(f"localhost:{port}", f"localhost:{ours}")
-    shell = [sys.executable] if language == "python" else ["bash", "-euo", "pipefail"]
+    if language == "js" and not shutil.which("node"):
+        pytest.skip("needs Node.js")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "TRITON_ADMIN_KEY": ADMIN_KEY}
     done = subprocess.run(
-        [*shell, "-c", code], cwd=project, env=environment,
+        [*SHELLS[language], code], cwd=project, env=environment,
         capture_output=True, text=True, timeout=TIMEOUT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert '"error"' not in done.stdout, done.stdout
+
+
+def test_prometheus_finds_the_metrics_of_all_alerts(stack: Stack) -> None:
+    document = (ROOT / "docs" / "operations.md").read_text()
+    config = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", document, re.DOTALL)[0])
+    ports = {"8001": stack.port, "8102": stack.triton_metrics}
+    found = set()
+    for job in config["scrape_configs"]:
+        for target in job["static_configs"][0]["targets"]:
+            host, port = target.split(":")
+            with urllib.request.urlopen(f"http://{host}:{ports[port]}/metrics") as page:
+                found |= set(re.findall(r"^# HELP (\w+)", page.read().decode(), re.MULTILINE))
+    alerts = document.partition("| alert |")[2]
+    used = set(re.findall(r"\b((?:gateway|musicgen)_\w+?)(?:_bucket)?\b", alerts))
+    assert len(used) > 4 and used <= found
