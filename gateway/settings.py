@@ -65,7 +65,7 @@ class GatewaySettings:
             api_keys=_keys(env),
             max_songs_per_key=env.whole("MAX_SONGS_PER_KEY", cls.max_songs_per_key, 1),
             cors_origins=_origins(env),
-            triton_admin_key=_admin_key(env),
+            triton_admin_key=env.admin_key(),
             log_format=env.log_format(),
         )
 
@@ -79,13 +79,6 @@ def _keys(env: Environment) -> tuple[Key, ...]:
         return read_keys(text)
     except ValueError as error:
         raise SettingsError(f"{name} is wrong: {error}") from None
-
-
-def _admin_key(env: Environment) -> str:
-    name, text = env.secret("TRITON_ADMIN_KEY") or ("", "")
-    if name and not re.fullmatch(r"[A-Za-z0-9_-]{16,}", text):
-        raise SettingsError(f"{name} is wrong: set it to 16 letters, digits, - and _ or more")
-    return text
 
 
 def _origins(env: Environment) -> tuple[str, ...]:

@@ -66,6 +66,13 @@ class Environment:
         except (OSError, ValueError):
             raise wrong(file, path, "a text file that the service may read") from None
 
+    def admin_key(self) -> str:
+        """The key of Triton's model control; empty where none is set."""
+        name, text = self.secret("TRITON_ADMIN_KEY") or ("", "")
+        if name and not re.fullmatch(r"[A-Za-z0-9_-]{16,}", text):
+            raise SettingsError(f"{name} is wrong: set it to 16 letters, digits, - and _ or more")
+        return text
+
     def max_duration(self) -> float:
         return self.seconds("MAX_DURATION", DEFAULT_MAX_DURATION, MAX_SECONDS)
 

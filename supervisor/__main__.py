@@ -12,24 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
 from secrets import token_urlsafe
 
 from gateway.settings import GatewaySettings
-from supervisor import ports, shared_memory, tritonserver
-from supervisor.process import Process, adopt_orphans, reap_orphans
+from supervisor import ports, tritonserver
+from supervisor.process import GRACE, Process
 from supervisor.settings import PROJECT, TritonSettings
+from supervisor.supervision import log, supervise
 
-GRACE = 8.0  # seconds
 POLL_INTERVAL = 1.0  # seconds
-
-
-def log(line: str) -> None:
-    with suppress(OSError):  # the terminal is gone
-        print(f"service: {line}", flush=True)
 
 
 async def is_ready(gateway: GatewaySettings) -> bool:
@@ -57,18 +50,6 @@ async def log_ready(gateway: GatewaySettings, processes: list[Process]) -> None:
         await asyncio.sleep(POLL_INTERVAL)
 
 
-async def kill_at_next(signals: asyncio.Queue[signal.Signals], processes: list[Process]) -> None:
-    await signals.get()
-    for process in processes:
-        process.kill()
-
-
-async def stop(gateway: Process, triton: Process, drain: float) -> None:
-    """Stops the gateway first, because its running songs need Triton."""
-    await gateway.stop(drain + GRACE)
-    await triton.stop(GRACE)
-
-
 def program_environment(settings: TritonSettings, admin_key: str) -> dict[str, str]:
     """The environment of the programs, which run in the project's folder."""
     environment = {
@@ -82,51 +63,21 @@ def program_environment(settings: TritonSettings, admin_key: str) -> dict[str, s
     return environment
 
 
-async def serve(
-    settings: TritonSettings,
-    gateway_settings: GatewaySettings,
-    server: tritonserver.TritonServer,
-    environment: dict[str, str],
-) -> None:
-    triton = Process(
-        "Triton",
-        server.command(settings, environment["TRITON_ADMIN_KEY"]),
-        server.environment(environment),
-        log,
-        on_exit=shared_memory.clean,
-    )
-    gateway = Process("gateway", [sys.executable, "-m", "gateway"], environment, log)
-    processes = [triton, gateway]
-    signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
-
-    running = asyncio.gather(*(process.keep_running() for process in processes))
-    logging = asyncio.create_task(log_ready(gateway_settings, processes))
-    reaping = asyncio.create_task(reap_orphans(processes))
-    await signals.get()
-    logging.cancel()
-    log("stopping (Ctrl-C again: at once)")
-    stopping = asyncio.gather(running, stop(gateway, triton, gateway_settings.drain_timeout))
-    killing = asyncio.create_task(kill_at_next(signals, processes))
-    await stopping
-    killing.cancel()
-    reaping.cancel()
-    log("stopped")
-
-
 def main() -> None:
     try:
         server, settings = tritonserver.check(os.environ)
-        gateway = GatewaySettings.from_environment(os.environ)
-        ports.check(settings, gateway)
+        gateway_settings = GatewaySettings.from_environment(os.environ)
+        ports.check(settings, gateway_settings)
     except ValueError as error:
         sys.exit(f"service: {error}")
-    shared_memory.clean_stale()
-    adopt_orphans()
-    environment = program_environment(settings, gateway.triton_admin_key or token_urlsafe())
+    admin_key = gateway_settings.triton_admin_key or token_urlsafe()
+    environment = program_environment(settings, admin_key)
     os.chdir(PROJECT)  # where gateway and stubs find our code, whatever PYTHONPATH says
-    asyncio.run(serve(settings, gateway, server, environment))
+    triton = tritonserver.process(server, settings, admin_key, environment)
+    command = [sys.executable, "-m", "gateway"]
+    gateway = Process("gateway", command, environment, log, gateway_settings.drain_timeout + GRACE)
+    processes = [triton, gateway]
+    asyncio.run(supervise(processes, log_ready(gateway_settings, processes)))
 
 
 if __name__ == "__main__":

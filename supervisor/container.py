@@ -1,61 +1,52 @@
-"""`python3 -m supervisor.container`: becomes Triton, with the command line of `make serve`.
-
-A container has one program: Docker restarts it when it dies, and the files of a killed stub in
-/dev/shm go with the container.
-"""
+"""`python3 -m supervisor.container`: keeps Triton alone running, as `make serve` does."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from secrets import token_urlsafe
 
+from protocol.settings import Environment, SettingsError, wrong
 from supervisor import tritonserver
 from supervisor.settings import PROJECT
+from supervisor.supervision import supervise
 
 
-def admin_key(environment: Mapping[str, str]) -> str:
-    """TRITON_ADMIN_KEY, or the key in TRITON_ADMIN_KEY_FILE, where the gateway reads it too.
-
-    Draws a key into a file that is missing or empty.
+def admin_key(variables: Mapping[str, str]) -> str:
+    """The key that the gateway reads, too. Draws one into a file that is missing or empty.
 
     Raises:
-        ValueError: neither variable is set, the file is unusable, or the key is wrong.
+        SettingsError: there is no key and no file for one, or one of them is wrong.
     """
-    key = environment.get("TRITON_ADMIN_KEY", "").strip()
-    path = environment.get("TRITON_ADMIN_KEY_FILE", "").strip()
-    if not key and not path:
-        raise ValueError("set TRITON_ADMIN_KEY or TRITON_ADMIN_KEY_FILE, as for the gateway")
-    try:
-        key = key or _read_or_draw(Path(path))
-    except OSError as error:
-        raise ValueError(f"TRITON_ADMIN_KEY_FILE={path}: {error.strerror}") from None
-    if not re.fullmatch(r"[A-Za-z0-9_-]{16,}", key):
-        raise ValueError("TRITON_ADMIN_KEY is wrong: give 16 letters, digits, - and _ or more")
-    return key
+    environment = Environment(variables)
+    if path := environment.text("TRITON_ADMIN_KEY_FILE"):
+        try:
+            _draw(Path(path))
+        except OSError:
+            raise wrong("TRITON_ADMIN_KEY_FILE", path, "a file that may be written") from None
+    if key := environment.admin_key():
+        return key
+    raise SettingsError("set TRITON_ADMIN_KEY or TRITON_ADMIN_KEY_FILE, as for the gateway")
 
 
-def _read_or_draw(file: Path) -> str:
+def _draw(file: Path) -> None:
     if not file.exists():
         file.touch(0o600)
-    key = file.read_text("utf-8-sig").strip()
-    if not key:
-        key = token_urlsafe()
-        file.write_text(key)
-    return key
+    if not file.stat().st_size:
+        file.write_text(token_urlsafe())
 
 
 def main() -> None:
     try:
         server, settings = tritonserver.check(os.environ)
-        command = server.command(settings, admin_key(os.environ))
+        key = admin_key(os.environ)
     except ValueError as error:
         sys.exit(f"triton: {error}")
     os.chdir(PROJECT)  # where the stubs find our code, whatever PYTHONPATH says
-    os.execve(command[0], command, server.environment(os.environ))
+    asyncio.run(supervise([tritonserver.process(server, settings, key, os.environ)]))
 
 
 if __name__ == "__main__":

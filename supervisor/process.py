@@ -1,30 +1,42 @@
-"""A program that is kept running: it is restarted when it dies, after growing delays."""
+"""A program that is kept running: it is restarted when it dies or hangs, after growing delays."""
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 RESTART_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds, after one death in a row, two, ...
 STEADY = 60.0  # seconds of life after which a death is the first in a row again
+GRACE = 8.0  # seconds for a program to end
 GROUP_TIMEOUT = 2.0  # seconds for killed processes to vanish
-REAP_INTERVAL = 0.5  # seconds
+CHECK_INTERVAL = 2.0  # seconds between two looks for what hangs
+START_TIMEOUT = 120.0  # seconds that a program may take to become live
 TETHER = Path(__file__).with_name("tether.py")
-PR_SET_CHILD_SUBREAPER = 36
+
+
+async def _always() -> bool:
+    return True
 
 
 class Process:
     """A program with its descendants, which form one process group and do not outlive it.
 
     The program leads a session of its own, so that Ctrl-C at the terminal does not reach it. The
-    kernel kills it when the supervisor dies. `on_exit` runs when no process of the group is left.
+    kernel kills it when the supervisor dies.
+
+    A program may take `grace` seconds to end when it is told to. One that is not live for so long
+    hangs, perhaps because another program told it to end, and is killed with its group. A process
+    of the group that a signal has stopped is killed alone: the others wait for it.
+
+    Args:
+        is_live: whether the program answers; it gives up by itself after some seconds.
+        clean: removes what killed processes leave behind; it runs while the program does not.
     """
 
     def __init__(
@@ -33,14 +45,18 @@ class Process:
         command: Sequence[str],
         environment: Mapping[str, str],
         log: Callable[[str], None],
-        on_exit: Callable[[], None] = lambda: None,
+        grace: float = GRACE,
+        is_live: Callable[[], Awaitable[bool]] = _always,
+        clean: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self.starts = 0
         self._command = command
         self._environment = environment
         self._log = log
-        self._on_exit = on_exit
+        self._grace = grace
+        self._is_live = is_live
+        self._clean = clean
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
 
@@ -68,8 +84,8 @@ class Process:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), delay)
 
-    async def stop(self, grace: float) -> None:
-        """Sends SIGTERM, and kills the group after `grace` seconds; prevents a restart."""
+    async def stop(self) -> None:
+        """Sends SIGTERM, and kills the group after the grace; prevents a restart."""
         self._stopping.set()
         process = self._process
         if process is None:
@@ -77,7 +93,7 @@ class Process:
         with suppress(ProcessLookupError):
             process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), grace)
+            await asyncio.wait_for(process.wait(), self._grace)
         except asyncio.TimeoutError:
             self._log(f"{self.name} does not stop; killing it")
             self.kill()
@@ -90,6 +106,7 @@ class Process:
 
     async def _run(self) -> int:
         """Runs the program once; returns its exit code, or -n for signal n."""
+        self._clean()
         self._log(f"starting {self.name}")
         self.starts += 1
         self._process = await asyncio.create_subprocess_exec(
@@ -100,33 +117,43 @@ class Process:
         )
         if self._stopping.is_set():  # since the start began
             self.kill()
+        ending = asyncio.create_task(self._process.wait())
+        watching = asyncio.create_task(self._watch(self._process.pid))
         try:
-            return await self._process.wait()
+            await asyncio.wait({ending, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                watching.result()  # raises its error
+            return await ending
         finally:
+            watching.cancel()
             await _end_group(self._process.pid)
             self._process = None
-            self._on_exit()
+            self._clean()
+
+    async def _watch(self, leader: int) -> None:
+        """Kills what hangs; returns when that is the program."""
+        patience, stopped = START_TIMEOUT, set[int]()
+        while patience > 0:
+            await asyncio.sleep(CHECK_INTERVAL)
+            before, stopped = stopped, _stopped_processes(leader)
+            for pid in before & stopped:
+                self._log(f"a process of {self.name} is stopped (SIGSTOP); killing it")
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            patience = self._grace if await self._is_live() else patience - CHECK_INTERVAL
+        self._log(f"{self.name} does not answer; killing it")
+        _kill_group(leader)
 
 
-def adopt_orphans() -> None:
-    """Makes orphaned descendants children of this process, not of the system's first one."""
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
-
-
-async def reap_orphans(processes: Sequence[Process]) -> None:
-    """Reaps dead orphans for ever, but not `processes`, which asyncio waits for."""
-    while True:
-        if not _reap_one([process.pid for process in processes]):
-            await asyncio.sleep(REAP_INTERVAL)
-
-
-def _reap_one(excluded: Sequence[int | None]) -> bool:
-    with suppress(ChildProcessError):  # there is no child at all
-        dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if dead and dead.si_pid not in excluded:
-            os.waitpid(dead.si_pid, 0)
-            return True
-    return False
+def _stopped_processes(group: int) -> set[int]:
+    """The processes of the group that a signal has stopped."""
+    stopped = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # the process has ended
+            state, _parent, its_group, *_ = stat.read_text().rpartition(")")[2].split()
+            if state == "T" and int(its_group) == group:
+                stopped.add(int(stat.parent.name))
+    return stopped
 
 
 def _kill_group(leader: int) -> bool:

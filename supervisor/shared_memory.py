@@ -16,19 +16,9 @@ def prefix() -> str:
 
 
 def clean() -> None:
-    """Removes this supervisor's files; only for a time when its Triton does not run."""
-    _remove(prefix())
-
-
-def clean_stale() -> None:
-    """Removes the files of dead supervisors."""
+    """Removes the files of this supervisor, whose Triton must not run, and those of dead ones."""
     for file in FOLDER.glob(NAME.format("*") + "*"):
         owner = re.match(NAME.format(r"(\d+)"), file.name)
-        if owner and not Path("/proc", owner[1]).exists():
-            _remove(file.name)
-
-
-def _remove(start: str) -> None:
-    for file in FOLDER.glob(start + "*"):
-        with suppress(OSError):  # another user's file, or one that is gone already
-            file.unlink()
+        if owner and (int(owner[1]) == os.getpid() or not Path("/proc", owner[1]).exists()):
+            with suppress(OSError):  # another user's file, or one that is gone already
+                file.unlink()

@@ -1,4 +1,4 @@
-"""The tritonserver of this machine, its command line and its environment."""
+"""The tritonserver of this machine: its command line, its environment and its health."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ import sys
 import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import grpc.aio
 
 from musicgen_engine.settings import EngineSettings
 from supervisor import shared_memory
 from supervisor.preflight import libpython
+from supervisor.process import Process
 from supervisor.settings import PROJECT, TritonSettings
+from supervisor.supervision import log
 
 EXIT_TIMEOUT = 5  # seconds that requests have left when Triton stops
+HEALTH = "/grpc.health.v1.Health/Check"  # its request and its response are empty or short
+HEALTH_TIMEOUT = 2.0  # seconds
 GPU = Path("/dev/nvidiactl")
 # Protocols for the gateway alone, by a header: load models, map memory, write log files.
 ADMIN = "model-repository,shared-memory,trace,logging:admin-key="
@@ -111,6 +118,29 @@ def check(environment: Mapping[str, str]) -> tuple[TritonServer, TritonSettings]
     """
     EngineSettings.from_environment(environment)
     return TritonServer.find(), TritonSettings.from_environment(environment)
+
+
+def process(
+    server: TritonServer, settings: TritonSettings, admin_key: str, environment: Mapping[str, str]
+) -> Process:
+    return Process(
+        "Triton",
+        server.command(settings, admin_key),
+        server.environment(environment),
+        log,
+        is_live=partial(is_live, settings.grpc_address),
+        clean=shared_memory.clean,
+    )
+
+
+async def is_live(address: str) -> bool:
+    """Whether the server answers over gRPC. One that is told to end says no, and may never end."""
+    async with grpc.aio.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            await channel.unary_unary(HEALTH)(b"", timeout=HEALTH_TIMEOUT)
+        except grpc.aio.AioRpcError:
+            return False
+    return True
 
 
 def _link(folder: Path, file: Path) -> None:

@@ -16,7 +16,8 @@ from gateway.settings import GatewaySettings
 from musicgen_engine.settings import EngineSettings
 from supervisor.container import admin_key
 from supervisor.settings import TritonSettings
-from tests.conftest import ROOT
+from supervisor.tritonserver import ADMIN
+from tests.conftest import ROOT, until
 
 DOCKERFILES = ("Dockerfile.triton", "Dockerfile.gateway")
 COMPOSE, GPU = "docker-compose.yml", "docker-compose.gpu.yml"
@@ -78,25 +79,25 @@ def test_the_gateway_image_has_every_file_of_the_gateway(tmp_path: Path) -> None
     assert done.stderr.startswith("gateway: PORT='0' is wrong"), done.stderr
 
 
-def test_the_triton_image_starts_triton_like_make_serve(tmp_path: Path) -> None:
-    folder = built("Dockerfile.triton", tmp_path / "service")
+def test_the_triton_image_keeps_triton_running_like_make_serve(tmp_path: Path) -> None:
+    folder, calls = built("Dockerfile.triton", tmp_path / "service"), tmp_path / "calls"
     server = tmp_path / "tritonserver"
-    server.write_text('#!/bin/sh\npwd\nprintf "%s\\n" "$@"\n')
+    server.write_text(f'#!/bin/sh\npwd >>{calls}\nprintf "%s\\n" "$@" end >>{calls}\nexit 3\n')
     server.chmod(0o755)
     environment = {
         "PATH": f"{tmp_path}:{os.environ['PATH']}",
         "TRITON_HOST": "0.0.0.0",
         "TRITON_ADMIN_KEY_FILE": str(tmp_path / "key"),
     }
-    output = subprocess.run(
-        command("Dockerfile.triton"),
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=True,
-    ).stdout.splitlines()  # fmt: skip
-    key = (tmp_path / "key").read_text()
-    assert output[0] == str(folder)
-    assert f"--model-repository={folder / 'model_repository'}" in output
-    assert {"--http-address=0.0.0.0", "--grpc-port=8101", "--load-model=musicgen"} <= set(output)
-    assert sum(word.endswith(f"admin-key={key}") for word in output) == 2
+    with subprocess.Popen(command("Dockerfile.triton"), cwd=folder, env=environment) as process:
+        until(lambda: calls.exists() and calls.read_text().count("\nend\n") == 2)
+        process.terminate()
+    assert process.returncode == 0
+    key, words = (tmp_path / "key").read_text(), calls.read_text().splitlines()
+    assert words[0] == str(folder)
+    assert f"--model-repository={folder / 'model_repository'}" in words
+    assert {"--http-address=0.0.0.0", "--grpc-port=8101", "--load-model=musicgen"} <= set(words)
+    assert f"--grpc-restricted-protocol={ADMIN}{key}" in words
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES)
@@ -176,16 +177,19 @@ def test_a_drawn_key_is_kept_and_private(tmp_path: Path) -> None:
     assert len(admin_key(environment)) > 40
 
 
-def test_a_key_in_the_environment_comes_first() -> None:
-    assert admin_key({"TRITON_ADMIN_KEY": KEY, "TRITON_ADMIN_KEY_FILE": "/nowhere"}) == KEY
+def test_a_key_in_the_environment_needs_no_file() -> None:
+    assert admin_key({"TRITON_ADMIN_KEY": KEY}) == KEY
 
 
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
         ({}, "set TRITON_ADMIN_KEY or TRITON_ADMIN_KEY_FILE"),
-        ({"TRITON_ADMIN_KEY_FILE": "/nowhere/key"}, "TRITON_ADMIN_KEY_FILE=/nowhere/key: No such"),
-        ({"TRITON_ADMIN_KEY": "guess"}, "TRITON_ADMIN_KEY is wrong: give 16 letters"),
+        (
+            {"TRITON_ADMIN_KEY_FILE": "/nowhere/key"},
+            "TRITON_ADMIN_KEY_FILE='/nowhere/key' is wrong",
+        ),
+        ({"TRITON_ADMIN_KEY": "guess"}, "TRITON_ADMIN_KEY is wrong: set it to 16 letters"),
     ],
 )
 def test_a_missing_or_wrong_key_is_named(environment: dict[str, str], message: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import aiohttp
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from tests.conftest import TIMEOUT, Stack, until
+from tests.conftest import TIMEOUT, Stack, descendants, until
 from tests.prometheus import total
 from tests.stack.client import FOREVER, infer, model_status, status, stream
 from tests.stack.songs import GOOD, code, post, samples, song
@@ -90,6 +91,28 @@ async def test_a_batch_and_its_queue_survive_the_engine(stack: Stack) -> None:
     for code_, _, body in answers:
         assert code_ == 200 and samples(body).shape == (80_000, 1)
     assert [answer[2] for answer in answers[:2]] == [answer[2] for answer in whole]
+
+
+@pytest.mark.parametrize(
+    ("process", "number"),
+    [
+        # It tries to end and never does, while songs run.
+        pytest.param(Stack.triton, signal.SIGTERM, id="triton-SIGTERM"),
+        pytest.param(Stack.triton, signal.SIGSTOP, id="triton-SIGSTOP", marks=pytest.mark.slow),
+        pytest.param(Stack.stub, signal.SIGSTOP, id="stub-SIGSTOP"),
+    ],
+)
+async def test_songs_go_on_after_a_process_that_hangs(
+    stack: Stack, process: Callable[[Stack], int], number: signal.Signals
+) -> None:
+    wanted = [{**GOOD, "duration": 12, "seed": seed} for seed in range(4)]
+    songs = [asyncio.create_task(post(stack, body)) for body in wanted]
+    await until_busy(stack, 4)
+    hung = process(stack)
+    os.kill(hung, number)
+    for status_, _, body in await asyncio.gather(*songs):
+        assert status_ == 200 and samples(body).shape == (384_000, 1)
+    until(lambda: hung not in descendants(stack.process.pid))
 
 
 def test_triton_clients_are_told_of_a_dead_engine(stack: Stack) -> None:

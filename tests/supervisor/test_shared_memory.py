@@ -32,11 +32,6 @@ def left(files: dict[str, Path]) -> set[str]:
     return {owner for owner, file in files.items() if file.exists()}
 
 
-def test_only_our_own_files_are_removed(files: dict[str, Path]) -> None:
+def test_files_of_ours_and_of_dead_supervisors_are_removed(files: dict[str, Path]) -> None:
     shared_memory.clean()
-    assert left(files) == {"living", "dead", "other"}
-
-
-def test_only_files_of_dead_supervisors_are_stale(files: dict[str, Path]) -> None:
-    shared_memory.clean_stale()
-    assert left(files) == {"ours", "living", "other"}
+    assert left(files) == {"living", "other"}
