@@ -37,6 +37,7 @@ class Process:
     Args:
         is_live: whether the program answers; it gives up by itself after some seconds.
         clean: removes what killed processes leave behind; it runs while the program does not.
+        stderr: a file descriptor for what the program writes to stderr; None is our own.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Process:
         grace: float = GRACE,
         is_live: Callable[[], Awaitable[bool]] = _always,
         clean: Callable[[], None] = lambda: None,
+        stderr: int | None = None,
     ) -> None:
         self.name = name
         self.starts = 0
@@ -57,6 +59,7 @@ class Process:
         self._grace = grace
         self._is_live = is_live
         self._clean = clean
+        self._stderr = stderr
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
 
@@ -113,6 +116,7 @@ class Process:
             *(sys.executable, "-I", str(TETHER), str(os.getpid()), *self._command),
             env=self._environment,
             stdin=asyncio.subprocess.DEVNULL,
+            stderr=self._stderr,
             start_new_session=True,
         )
         if self._stopping.is_set():  # since the start began

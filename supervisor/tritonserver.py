@@ -15,6 +15,7 @@ import grpc.aio
 
 from musicgen_engine.settings import EngineSettings
 from supervisor import shared_memory
+from supervisor.log_filter import stderr_without
 from supervisor.preflight import libpython
 from supervisor.process import Process
 from supervisor.settings import PROJECT, TritonSettings
@@ -24,6 +25,9 @@ EXIT_TIMEOUT = 5  # seconds that requests have left when Triton stops
 HEALTH = "/grpc.health.v1.Health/Check"  # its request and its response are empty or short
 HEALTH_TIMEOUT = 2.0  # seconds
 GPU = Path("/dev/nvidiactl")
+NO_GPU = (
+    b"CudaDriverHelper has not been initialized"  # an error for Triton, which no option prevents
+)
 # Protocols for the gateway alone, by a header: load models, map memory, write log files.
 ADMIN = "model-repository,shared-memory,trace,logging:admin-key="
 SECRETS = ("API_KEYS", "TRITON_ADMIN_KEY")  # the gateway's, which no model needs
@@ -130,6 +134,7 @@ def process(
         log,
         is_live=partial(is_live, settings.grpc_address),
         clean=shared_memory.clean,
+        stderr=None if GPU.exists() else stderr_without(NO_GPU),
     )
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import urllib.request
 
+import aiohttp
 import pytest
 
 from tests.conftest import Stack, until
@@ -80,3 +81,14 @@ def test_the_log_has_the_id_of_a_request_to_triton(stack: Stack) -> None:
     for name in ("to-the-variant", "to-the-front"):
         [line] = until(lambda name=name: lines(stack, name))  # type: ignore[misc]
         assert line["message"].startswith("done")
+
+
+async def test_the_log_has_no_warnings_of_libraries(stack: Stack) -> None:
+    beginning = (await post(stack, {**GOOD, "format": "flac"}))[2]
+    form = aiohttp.FormData({"prompt": "slow piano", "duration": "2"})
+    form.add_field("audio", beginning, filename="beginning.flac")
+    url = f"{stack.url}/generate"
+    async with aiohttp.ClientSession() as session, session.post(url, data=form) as answer:
+        assert answer.status == 200 and await answer.read()
+    log = stack.log.read_text()
+    assert "Warning:" not in log and "CudaDriverHelper" not in log

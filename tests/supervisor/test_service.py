@@ -16,6 +16,7 @@ import pytest
 from supervisor import shared_memory
 from supervisor.__main__ import program_environment
 from supervisor.settings import PROJECT, TritonSettings
+from supervisor.tritonserver import GPU
 from tests.conftest import descendants, free_ports
 from tests.supervisor.test_process import alive
 
@@ -28,6 +29,8 @@ pathlib.Path("/dev/shm", prefix + "stub").touch()
 child = subprocess.Popen(["sleep", "60"])
 with open({pids!r}, "a") as pids:
     pids.write(f"{{os.getpid()}} {{child.pid}}\\n")
+for line in ("CudaDriverHelper has not been initialized", "an error"):
+    print(line, file=sys.stderr, flush=True)
 time.sleep(60)
 """
 
@@ -104,6 +107,8 @@ def test_ctrl_c_ends_everything(service: Service) -> None:
     assert service.process.returncode == 0
     assert lines[-1] == "service: stopped"
     assert "service: Triton does not stop; killing it" in lines
+    assert "an error" in lines
+    assert GPU.exists() or not any("CudaDriverHelper" in line for line in lines)
     assert left(service) == []
     assert service.files() == []
 
