@@ -23,6 +23,8 @@ def check(triton: TritonSettings, gateway: GatewaySettings) -> None:
             ("TRITON_GRPC_PORT", triton.host, triton.grpc_port),
             ("TRITON_METRICS_PORT", triton.host, triton.metrics_port),
         ):
+            if port is None:
+                continue
             try:
                 family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
                 listener = stack.enter_context(socket.socket(family))

@@ -13,7 +13,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class TritonSettings:
-    http_port: int = 8100
+    """Without `http_port`, Triton has no HTTP: any page in a browser could send requests to it."""
+
+    http_port: int | None = None
     grpc_port: int = 8101
     metrics_port: int = 8102
     host: str = "127.0.0.1"
@@ -23,6 +25,9 @@ class TritonSettings:
     def from_environment(cls, variables: Mapping[str, str]) -> TritonSettings:
         """Raises SettingsError."""
         environment = Environment(variables)
+        http_port = None
+        if environment.text("TRITON_HTTP_PORT"):
+            http_port = environment.whole("TRITON_HTTP_PORT", 0, 1, 65535)
         folder = environment.text("MODEL_REPOSITORY", str(cls.model_repository))
         repository = Path(folder).absolute()
         if not repository.is_dir():
@@ -30,7 +35,7 @@ class TritonSettings:
                 f"MODEL_REPOSITORY={folder!r} is wrong: set it to a folder of models"
             )
         return cls(
-            environment.whole("TRITON_HTTP_PORT", cls.http_port, 1, 65535),
+            http_port,
             environment.whole("TRITON_GRPC_PORT", cls.grpc_port, 1, 65535),
             environment.whole("TRITON_METRICS_PORT", cls.metrics_port, 1, 65535),
             environment.text("TRITON_HOST", cls.host),

@@ -97,7 +97,10 @@ class TritonServer:
             ("grpc", settings.grpc_port),
             ("metrics", settings.metrics_port),
         ):
-            command += [f"--{service}-address={settings.host}", f"--{service}-port={port}"]
+            if port is None:
+                command.append(f"--allow-{service}=false")
+            else:
+                command += [f"--{service}-address={settings.host}", f"--{service}-port={port}"]
         if not GPU.exists():  # prevents an error line about each
             command += ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
         if self.backends:

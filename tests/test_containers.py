@@ -96,7 +96,7 @@ def test_the_triton_image_keeps_triton_running_like_make_serve(tmp_path: Path) -
     key, words = (tmp_path / "key").read_text(), calls.read_text().splitlines()
     assert words[0] == str(folder)
     assert f"--model-repository={folder / 'model_repository'}" in words
-    assert {"--http-address=0.0.0.0", "--grpc-port=8101", "--load-model=musicgen"} <= set(words)
+    assert {"--grpc-address=0.0.0.0", "--grpc-port=8101", "--load-model=musicgen"} <= set(words)
     assert f"--grpc-restricted-protocol={ADMIN}{key}" in words
 
 
@@ -121,12 +121,12 @@ def test_dockerignore_lets_every_copied_folder_through() -> None:
 
 def test_published_ports_are_those_of_the_programs() -> None:
     triton, gateway = TritonSettings(), GatewaySettings()
-    ports = [triton.http_port, triton.grpc_port, triton.metrics_port]
+    ports = [8100, triton.grpc_port, triton.metrics_port]
     assert services()["triton"]["ports"] == [f"127.0.0.1:{port}:{port}" for port in ports]
     assert services()["gateway"]["ports"] == [
         f"${{PUBLISH:-127.0.0.1:{gateway.port}}}:{gateway.port}"
     ]
-    assert services()["gateway"]["environment"]["TRITON_GRPC"] == f"triton:{ports[1]}"
+    assert services()["gateway"]["environment"]["TRITON_GRPC"] == f"triton:{triton.grpc_port}"
     exposed = {"Dockerfile.triton": ports, "Dockerfile.gateway": [gateway.port]}
     for dockerfile, expected in exposed.items():
         [words] = [words for name, *words in instructions(dockerfile) if name == "EXPOSE"]

@@ -5,10 +5,13 @@ import os
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import aiohttp
 import pytest
+import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
 from tests.conftest import TIMEOUT, Stack, descendants, until
@@ -93,26 +96,46 @@ async def test_a_batch_and_its_queue_survive_the_engine(stack: Stack) -> None:
     assert [answer[2] for answer in answers[:2]] == [answer[2] for answer in whole]
 
 
+def send_signal(number: signal.Signals, process: Callable[[Stack], int], stack: Stack) -> int:
+    victim = process(stack)
+    os.kill(victim, number)
+    return victim
+
+
+def send_what_ends_triton(stack: Stack) -> int:
+    """A request for the classes of a text, which divides by zero in tritonserver 24.10."""
+    victim = stack.triton()
+    with triton_grpc.InferenceServerClient(f"127.0.0.1:{stack.triton_grpc}") as client:
+        outputs = [triton_grpc.InferRequestedOutput("STATUS", class_count=5)]
+        with suppress(InferenceServerException):
+            client.infer("musicgen", [], outputs=outputs)
+    return victim
+
+
 @pytest.mark.parametrize(
-    ("process", "number"),
+    "end",
     [
         # It tries to end and never does, while songs run.
-        pytest.param(Stack.triton, signal.SIGTERM, id="triton-SIGTERM"),
-        pytest.param(Stack.triton, signal.SIGSTOP, id="triton-SIGSTOP", marks=pytest.mark.slow),
-        pytest.param(Stack.stub, signal.SIGSTOP, id="stub-SIGSTOP"),
+        pytest.param(partial(send_signal, signal.SIGTERM, Stack.triton), id="triton-SIGTERM"),
+        pytest.param(
+            partial(send_signal, signal.SIGSTOP, Stack.triton),
+            id="triton-SIGSTOP",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(partial(send_signal, signal.SIGSTOP, Stack.stub), id="stub-SIGSTOP"),
+        pytest.param(send_what_ends_triton, id="triton-request", marks=pytest.mark.slow),
     ],
 )
-async def test_songs_go_on_after_a_process_that_hangs(
-    stack: Stack, process: Callable[[Stack], int], number: signal.Signals
+async def test_songs_go_on_after_a_process_hangs_or_ends(
+    stack: Stack, end: Callable[[Stack], int]
 ) -> None:
     wanted = [{**GOOD, "duration": 12, "seed": seed} for seed in range(4)]
     songs = [asyncio.create_task(post(stack, body)) for body in wanted]
     await until_busy(stack, 4)
-    hung = process(stack)
-    os.kill(hung, number)
+    victim = await asyncio.to_thread(end, stack)
     for status_, _, body in await asyncio.gather(*songs):
         assert status_ == 200 and samples(body).shape == (384_000, 1)
-    until(lambda: hung not in descendants(stack.process.pid))
+    until(lambda: victim not in descendants(stack.process.pid))
 
 
 def test_triton_clients_are_told_of_a_dead_engine(stack: Stack) -> None:

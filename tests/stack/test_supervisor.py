@@ -9,6 +9,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ from tests.stack.songs import GOOD, post, samples
 
 @pytest.fixture(scope="module")
 def own_stack(tmp_path_factory: pytest.TempPathFactory, stereo_checkpoint: Path) -> Iterator[Stack]:
-    """A service whose default model is chosen, and whose admin key is drawn."""
+    """A service whose default model is chosen, whose admin key is drawn, and whose Triton has no
+    HTTP."""
     folder = tmp_path_factory.mktemp("own-stack")
     repository = repository_with(folder / "models", "musicgen-tiny")
     mine = repository / "my-music"
@@ -31,7 +33,8 @@ def own_stack(tmp_path_factory: pytest.TempPathFactory, stereo_checkpoint: Path)
     (mine / "1").mkdir()
     model = (repository / "musicgen-tiny" / "1" / "model.py").read_text()
     (mine / "1" / "model.py").write_text(model)
-    stack = Stack(repository, {"DEFAULT_MODEL": "my-music", "TRITON_ADMIN_KEY": ""})
+    environment = {"DEFAULT_MODEL": "my-music", "TRITON_ADMIN_KEY": "", "TRITON_HTTP_PORT": ""}
+    stack = Stack(repository, environment)
     try:
         stack.wait_ready()
         yield stack
@@ -45,6 +48,14 @@ async def test_the_default_model_can_be_chosen(own_stack: Stack) -> None:
     assert [model["id"] for model in models if model["state"] == "ready"] == ["my-music"]
     status, _, body = await post(own_stack, GOOD)
     assert (status, samples(body).shape) == (200, (32_000, 2))
+
+
+def test_no_page_in_a_browser_can_send_requests_to_triton(own_stack: Stack) -> None:
+    """A browser speaks HTTP/1.1 in clear text, where HTTP/2 needs TLS; gRPC is HTTP/2."""
+    for port in (own_stack.triton_http, own_stack.triton_grpc):
+        url = f"http://127.0.0.1:{port}/v2/models/musicgen/infer"
+        with pytest.raises((OSError, HTTPException)):  # no answer at all
+            urllib.request.urlopen(url, b"{}", timeout=TIMEOUT)
 
 
 async def test_a_dead_gateway_is_started_again(own_stack: Stack) -> None:

@@ -42,6 +42,10 @@ def test_a_taken_port_is_named_with_its_variable(
             check(free)
 
 
+def test_triton_needs_no_port_for_http(free: list[int]) -> None:
+    ports.check(TritonSettings(None, free[2], free[3]), GatewaySettings("127.0.0.1", free[0]))
+
+
 def test_two_services_cannot_share_a_port(free: list[int]) -> None:
     with pytest.raises(ValueError, match="TRITON_HTTP_PORT"):
         check([free[0], free[0], *free[2:]])

@@ -52,9 +52,8 @@ def test_finding_the_server_again_changes_no_file() -> None:
 
 
 def test_triton_listens_on_loopback_only() -> None:
-    command = TritonServer.find().command(
-        TritonSettings.from_environment({"HOST": "0.0.0.0"}), "key"
-    )
+    settings = TritonSettings.from_environment({"HOST": "0.0.0.0", "TRITON_HTTP_PORT": "8100"})
+    command = TritonServer.find().command(settings, "key")
     for service in ("http", "grpc", "metrics"):
         assert f"--{service}-address=127.0.0.1" in command
 
