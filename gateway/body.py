@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Iterable
 
 if sys.version_info >= (3, 11):
     from asyncio import timeout
@@ -13,8 +14,9 @@ else:
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gateway.audio.upload import FIELD, MAX_BYTES
-from gateway.request import Body, from_form, from_json
+from gateway.audio.reader import FIELD
+from gateway.audio.upload import MAX_BYTES
+from gateway.request import Body, check_name, form_fields, from_form, from_json
 from gateway.services import SERVICES
 from protocol.errors import (
     BodyTooLarge,
@@ -25,7 +27,6 @@ from protocol.errors import (
     UnsupportedMediaType,
 )
 
-MAX_PARTS = 20
 MAX_TEXT = 16 * 1024  # bytes; a prompt may have 2,000 characters
 
 
@@ -46,7 +47,8 @@ async def read(request: web.Request) -> Body:
     try:
         async with timeout(settings.stall_timeout):
             if is_form(request):
-                return from_form(await _form(request), settings.max_duration)
+                parts = await _form(request, form_fields(settings.max_duration))
+                return from_form(parts, settings.max_duration)
             charset = (request.charset or "utf-8").lower()
             if request.content_type == "application/json" and charset in ("utf-8", "utf8"):
                 return from_json(await request.read(), settings.max_duration)
@@ -61,8 +63,8 @@ async def read(request: web.Request) -> Body:
     )
 
 
-async def _form(request: web.Request) -> dict[str, str | bytearray]:
-    """The parts by their names: texts, and the file."""
+async def _form(request: web.Request, fields: Iterable[str]) -> dict[str, str | bytearray]:
+    """The parts by their names, which are those of `fields`: texts, and the file."""
     contents: dict[str, str | bytearray] = {}
     try:
         parts = await request.multipart()
@@ -72,8 +74,7 @@ async def _form(request: web.Request) -> dict[str, str | bytearray]:
             name = part.name
             if name in contents:
                 raise InvalidField(f"{name[:50]} is there twice; send it once.", name[:50])
-            if len(contents) == MAX_PARTS:
-                raise InvalidForm(f"The form has over {MAX_PARTS} parts; send each field once.")
+            check_name(fields, name)
             content = await _part(part, MAX_BYTES if name == FIELD else MAX_TEXT)
             contents[name] = content if name == FIELD else content.decode()
     except (ValueError, RuntimeError, HttpProcessingError):  # not multipart, or not UTF-8

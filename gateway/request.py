@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.audio.formats import FORMATS
-from gateway.audio.upload import MAX_BYTES, Audio
+from gateway.audio.upload import MAX_BYTES
 from protocol.constants import (
     FRAME_RATE,
     MAX_CHANNELS,
     MAX_PROMPT_SECONDS,
     MAX_SAMPLE_RATE,
     MIN_SAMPLE_RATE,
+    SAMPLE_RATE,
     SAMPLES_PER_FRAME,
+    Samples,
 )
 from protocol.errors import InvalidField, InvalidJson
 from protocol.fields import Duration, Field, Number, Row, Text, check, is_number, kind, row, table
@@ -127,37 +129,40 @@ def from_form(contents: Mapping[str, str | bytearray], max_duration: float) -> B
     return Body(request, options, Continuation(**check(table(Continuation), values)))
 
 
-def with_audio(request: GenerationRequest, audio: Audio, output: str) -> GenerationRequest:
-    """The request that continues `audio`.
+def with_audio(request: GenerationRequest, audio: Samples, output: str) -> GenerationRequest:
+    """The request that continues `audio`, of SAMPLE_RATE.
 
     Raises:
         InvalidField: the audio is too short, or the song is not longer than it.
     """
-    frames = whole_frames(audio.samples, audio.sample_rate)
+    frames = whole_frames(audio, SAMPLE_RATE)
     if frames == 0:
         problem = f"is shorter than {1 / FRAME_RATE:g} s; send more of it"
         raise InvalidField.of_field("audio", problem)
     if frames >= request.frames:
         raise InvalidField(
-            f"audio lasts {audio.seconds:.3g} s, and duration is {request.duration:g}; it counts "
-            "the whole song, so give more.",
+            f"audio lasts {audio.shape[1] / SAMPLE_RATE:.3g} s, and duration is "
+            f"{request.duration:g}; it counts the whole song, so give more.",
             "duration",
         )
     return replace(
         request,
-        prompt_audio=audio.samples,
-        prompt_sample_rate=audio.sample_rate,
+        prompt_audio=audio,
         start=frames * SAMPLES_PER_FRAME if output == "new" else 0,
     )
+
+
+def check_name(fields: Iterable[str], name: str) -> None:
+    if name not in fields:
+        problem = f"There is no field {name[:50]!r}; send {', '.join(fields)}."
+        raise InvalidField(problem, name[:100])
 
 
 def _checked(
     fields: dict[str, Field], values: dict[str, Any], max_duration: float
 ) -> tuple[GenerationRequest, Options]:
     for name in values:
-        if name not in fields:
-            problem = f"There is no field {name[:50]!r}; send {', '.join(fields)}."
-            raise InvalidField(problem, name[:100])
+        check_name(fields, name)
     values = {"duration": fields["duration"].default, **values}
     request = GenerationRequest.parse(values, max_duration)
     if not request.prompt.strip():

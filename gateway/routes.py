@@ -77,7 +77,7 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
             services.metrics.songs.labels(job.model).track_inprogress(),
             services.jobs.follow(name, job, request[CALLER]),
         ):
-            generation = await _with_file(request, song, continuation)
+            generation = await _with_file(request, response, song, continuation)
             samples = generation.samples - generation.start
             chunks = services.generation.generate(job.model, generation, job.on_progress)
             del continuation, generation  # their audio is large, and songs are long
@@ -131,13 +131,21 @@ async def stream(
 
 
 async def _with_file(
-    request: web.Request, song: Song, continuation: Continuation | None
+    request: web.Request,
+    response: web.StreamResponse,
+    song: Song,
+    continuation: Continuation | None,
 ) -> GenerationRequest:
-    """The request for the engine, with the audio of the client's file if there is one."""
+    """The request for the engine, with the audio of the client's file if there is one.
+
+    The response says which part of the file was left out.
+    """
     if continuation is None:
         return song.request
     audio = await request.app[SERVICES].decoder.decode(continuation.audio)
-    return with_audio(song.request, audio, continuation.output)
+    if audio.warning:
+        response.headers["X-Audio-Warning"] = audio.warning
+    return with_audio(song.request, audio.samples, continuation.output)
 
 
 @routes.get("/generations/{id}")

@@ -92,7 +92,7 @@ class InvalidJson(ServiceError, code="invalid_json", status=400):
 
 
 class InvalidForm(ServiceError, code="invalid_form", status=400):
-    """The body is not a form, though its type says so, or it has too many parts."""
+    """The body is not a form, though its type says so."""
 
 
 class Unauthorized(ServiceError, code="unauthorized", status=401):

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.audio.upload import Audio
 from gateway.request import Body, Continuation, from_form, from_json, json_fields, with_audio
+from protocol.constants import Samples
 from protocol.errors import InvalidField, InvalidJson
 from protocol.fields import Number
 from protocol.request import GenerationRequest
@@ -183,8 +183,8 @@ def test_a_message_names_the_value_and_the_remedy(fields: Any, message: str) -> 
     assert raised.value.message.startswith(message)
 
 
-def audio(samples: int) -> Audio:
-    return Audio(np.ones((1, samples), np.float32), 32_000)
+def audio(samples: int) -> Samples:
+    return np.ones((1, samples), np.float32)
 
 
 @pytest.mark.parametrize(("output", "start"), [("whole", 0), ("new", 32_000)])
