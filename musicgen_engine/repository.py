@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
+import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,41 +16,73 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from musicgen_engine.hub import is_cached, resolve
 from protocol.variant import Variant
 
+FRONT = "musicgen"
+NAME = re.compile(r"\w[\w.-]*", re.ASCII)  # Triton gives the name to a shell
+
 log = logging.getLogger("musicgen")
 
 
 class Repository:
-    def __init__(self, folder: Path) -> None:
+    """The variants in `folder`. A folder that cannot be used is left out, and its reason logged
+    once. The others get links in the folder `links`, where Triton finds them."""
+
+    def __init__(self, folder: Path, links: Path | None = None) -> None:
         self._folder = folder
+        self._links = links
+        self._left_out: dict[str, str] = {}
+        self._lock = threading.Lock()
 
     def names(self) -> list[str]:
-        """Every folder with a config.pbtxt, except the front's."""
-        folders = (config.parent.name for config in self._folder.glob("*/config.pbtxt"))
-        return sorted(name for name in folders if name != "musicgen")
-
-    def variants(self) -> list[Variant]:
-        variants = map(self._variant, self.names())
-        return [variant for variant in variants if variant]
+        return [variant.name for variant in self.variants()]
 
     def catalogue(self) -> dict[str, Any]:
         return {"models": [asdict(variant) for variant in self.variants()]}
 
-    def _variant(self, name: str) -> Variant | None:
-        """None for a folder that cannot be read; the others are still served."""
-        folder = self._folder / name
-        try:
-            config = (folder / "config.pbtxt").read_text()
-            parameters = text_format.Parse(config, ModelConfig()).parameters
-            checkpoint = parameters["checkpoint"].string_value or None
-            weights = is_cached(resolve(checkpoint, folder / "1"))
-        except (text_format.ParseError, OSError, UnicodeDecodeError) as error:
-            log.error("%s is left out because it cannot be read: %s", name, error)
-            return None
-        return Variant(
-            name=name,
-            checkpoint=checkpoint,
-            license=parameters["license"].string_value or "unknown",
-            weights=weights,
-            size=parameters["size"].string_value or None,
-            channels=parameters["channels"].string_value or None,
-        )
+    def variants(self) -> list[Variant]:
+        """In the order of their names."""
+        variants, left_out = [], {}
+        for folder in filter(_is_meant_as_variant, sorted(self._folder.iterdir())):
+            try:
+                variants.append(_variant(folder))
+            except (ValueError, OSError, text_format.ParseError) as error:
+                left_out[folder.name] = str(error)
+        with self._lock:
+            for name, reason in left_out.items() - self._left_out.items():
+                log.error("%r is left out of the models: %s", name, reason)
+            self._left_out = left_out
+            if self._links:
+                self._link({variant.name for variant in variants}, self._links)
+        return variants
+
+    def _link(self, names: set[str], links: Path) -> None:
+        linked = {link.name for link in links.iterdir()} - {FRONT}
+        for name in linked - names:
+            (links / name).unlink()
+        for name in names - linked:
+            (links / name).symlink_to(self._folder / name)
+
+
+def _is_meant_as_variant(folder: Path) -> bool:
+    """Whether it has a config.pbtxt, or is a link to nothing."""
+    return folder.name != FRONT and (
+        not folder.exists() or os.path.lexists(folder / "config.pbtxt")
+    )
+
+
+def _variant(folder: Path) -> Variant:
+    """Raises ValueError, OSError or ParseError, which say why the folder cannot be used."""
+    if not folder.exists():
+        raise ValueError("it is a link to nothing")
+    if not NAME.fullmatch(folder.name):
+        raise ValueError("a name has only letters, digits, points, dashes and underscores")
+    config = (folder / "config.pbtxt").read_text("utf-8")
+    parameters = text_format.Parse(config, ModelConfig()).parameters
+    checkpoint = parameters["checkpoint"].string_value or None
+    return Variant(
+        name=folder.name,
+        checkpoint=checkpoint,
+        license=parameters["license"].string_value or "unknown",
+        weights=is_cached(resolve(checkpoint, folder / "1")),
+        size=parameters["size"].string_value or None,
+        channels=parameters["channels"].string_value or None,
+    )

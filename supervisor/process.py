@@ -36,7 +36,8 @@ class Process:
 
     Args:
         is_live: whether the program answers; it gives up by itself after some seconds.
-        clean: removes what killed processes leave behind; it runs while the program does not.
+        on_start: runs before each start.
+        on_exit: runs after each exit, when no process of the group is left.
         stderr: a file descriptor for what the program writes to stderr; None is our own.
     """
 
@@ -48,7 +49,8 @@ class Process:
         log: Callable[[str], None],
         grace: float = GRACE,
         is_live: Callable[[], Awaitable[bool]] = _always,
-        clean: Callable[[], None] = lambda: None,
+        on_start: Callable[[], None] = lambda: None,
+        on_exit: Callable[[], None] = lambda: None,
         stderr: int | None = None,
     ) -> None:
         self.name = name
@@ -58,7 +60,8 @@ class Process:
         self._log = log
         self._grace = grace
         self._is_live = is_live
-        self._clean = clean
+        self._on_start = on_start
+        self._on_exit = on_exit
         self._stderr = stderr
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
@@ -109,7 +112,7 @@ class Process:
 
     async def _run(self) -> int:
         """Runs the program once; returns its exit code, or -n for signal n."""
-        self._clean()
+        self._on_start()
         self._log(f"starting {self.name}")
         self.starts += 1
         self._process = await asyncio.create_subprocess_exec(
@@ -132,7 +135,7 @@ class Process:
             watching.cancel()
             await _end_group(self._process.pid)
             self._process = None
-            self._clean()
+            self._on_exit()
 
     async def _watch(self, leader: int) -> None:
         """Kills what hangs; returns when that is the program."""

@@ -1,24 +1,43 @@
-"""Triton's files in /dev/shm: one for each stub, which leaves it behind when it is killed."""
+"""What Triton has in /dev/shm: a file for each stub, which leaves it behind when it is killed, and
+the folder in which Triton looks for models."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from supervisor.settings import PROJECT
+
 FOLDER = Path("/dev/shm")
 NAME = "audiocraft-service-{}-"  # with the supervisor's process id
+FRONT = PROJECT / "model_repository" / "musicgen"
 
 
 def prefix() -> str:
     return NAME.format(os.getpid())
 
 
+def models() -> Path:
+    """Triton's model repository. It has links to the good folders of MODEL_REPOSITORY, because one
+    that Triton cannot read, or whose path holds a space, costs Triton all others. The model
+    `musicgen` makes the links."""
+    return FOLDER / f"{prefix()}models"
+
+
+def prepare() -> None:
+    """Leaves `musicgen` alone in the folder of models."""
+    clean()
+    models().mkdir()
+    (models() / FRONT.name).symlink_to(FRONT)
+
+
 def clean() -> None:
-    """Removes the files of this supervisor, whose Triton must not run, and those of dead ones."""
-    for file in FOLDER.glob(NAME.format("*") + "*"):
-        owner = re.match(NAME.format(r"(\d+)"), file.name)
+    """Removes what is of this supervisor, whose Triton must not run, or of dead ones."""
+    for path in FOLDER.glob(NAME.format("*") + "*"):
+        owner = re.match(NAME.format(r"(\d+)"), path.name)
         if owner and (int(owner[1]) == os.getpid() or not Path("/proc", owner[1]).exists()):
-            with suppress(OSError):  # another user's file, or one that is gone already
-                file.unlink()
+            with suppress(OSError):  # another user's, or gone already
+                shutil.rmtree(path) if path.is_dir() else path.unlink()

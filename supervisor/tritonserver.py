@@ -82,7 +82,7 @@ class TritonServer:
     def command(self, settings: TritonSettings, admin_key: str) -> list[str]:
         command = [
             str(self.binary),
-            f"--model-repository={settings.model_repository}",
+            f"--model-repository={shared_memory.models()}",
             "--model-control-mode=explicit",
             "--load-model=musicgen",
             "--strict-readiness=false",  # ready although a model failed to load
@@ -107,10 +107,11 @@ class TritonServer:
             command.append(f"--backend-directory={self.backends}")
         return command
 
-    def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
+    def environment(self, settings: TritonSettings, inherited: Mapping[str, str]) -> dict[str, str]:
         """`inherited` without the gateway's secrets, and with this Python and our code first."""
         return {
             **{name: value for name, value in inherited.items() if name not in SECRETS},
+            "MODEL_REPOSITORY": str(settings.model_repository),
             "PATH": _joined(Path(sys.executable).parent, inherited.get("PATH")),
             "PYTHONPATH": _joined(PROJECT, inherited.get("PYTHONPATH")),
             "LD_LIBRARY_PATH": _joined(*self.libraries, inherited.get("LD_LIBRARY_PATH")),
@@ -133,10 +134,11 @@ def process(
     return Process(
         "Triton",
         server.command(settings, admin_key),
-        server.environment(environment),
+        server.environment(settings, environment),
         log,
         is_live=partial(is_live, settings.grpc_address),
-        clean=shared_memory.clean,
+        on_start=shared_memory.prepare,
+        on_exit=shared_memory.clean,
         stderr=None if GPU.exists() else stderr_without(NO_GPU),
     )
 

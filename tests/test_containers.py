@@ -95,7 +95,6 @@ def test_the_triton_image_keeps_triton_running_like_make_serve(tmp_path: Path) -
     assert process.returncode == 0
     key, words = (tmp_path / "key").read_text(), calls.read_text().splitlines()
     assert words[0] == str(folder)
-    assert f"--model-repository={folder / 'model_repository'}" in words
     assert {"--grpc-address=0.0.0.0", "--grpc-port=8101", "--load-model=musicgen"} <= set(words)
     assert f"--grpc-restricted-protocol={ADMIN}{key}" in words
 

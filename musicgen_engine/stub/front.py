@@ -58,7 +58,9 @@ class FrontModel:
         from musicgen_engine.repository import Repository
 
         configure(args["model_name"], EngineSettings.from_environment(os.environ).log_format)
-        self._repository = Repository(Path(args["model_repository"]).parent)
+        links = Path(args["model_repository"]).parent
+        self._repository = Repository(Path(os.environ["MODEL_REPOSITORY"]), links)
+        self._repository.variants()  # which makes their links
         self._places = threading.BoundedSemaphore(MAX_REQUESTS)
 
     def execute(self, requests: list[Any]) -> None:

@@ -43,6 +43,7 @@ def variant(stack: Stack, name: str, parameter: str, value: str) -> Iterator[Any
     line = f'parameters {{ key: "{parameter}" value {{ string_value: "{value}" }} }}\n'
     (folder / "config.pbtxt").write_text((tiny / "config.pbtxt").read_text() + line)
     with triton_http.InferenceServerClient(f"127.0.0.1:{stack.triton_http}") as client:
+        client.infer("musicgen", [])  # lists the models, and sees a new folder
         try:
             yield client
         finally:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,19 +16,24 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, TIMEOUT, Stack, descendants, gone, repository_with, until
-from tests.stack.songs import GOOD, post, samples
+from tests.stack.songs import GOOD, code, post, samples
 
 
 @pytest.fixture(scope="module")
 def own_stack(tmp_path_factory: pytest.TempPathFactory, stereo_checkpoint: Path) -> Iterator[Stack]:
     """A service whose default model is chosen, whose admin key is drawn, and whose Triton has no
-    HTTP."""
+    HTTP. Its repository has folders that Triton or its Python backend cannot use."""
     folder = tmp_path_factory.mktemp("own-stack")
-    repository = repository_with(folder / "models", "musicgen-tiny")
+    repository = repository_with(folder / "our models", "musicgen-tiny")
+    (repository / "gone").symlink_to(folder / "nowhere")
+    shutil.copytree(repository / "musicgen-tiny", repository / "rock 'n' roll")
+    shutil.copytree(repository / "musicgen-tiny", repository / "broken")
+    (repository / "broken" / "config.pbtxt").write_text('backend: "python')
     mine = repository / "my-music"
     mine.mkdir()
     (mine / "config.pbtxt").write_text(
         'backend: "python"\ninstance_group { kind: KIND_MODEL }\n'
+        "# für Zoë\n"
         f'parameters {{ key: "checkpoint" value {{ string_value: "{stereo_checkpoint}" }} }}\n'
     )
     (mine / "1").mkdir()
@@ -48,6 +54,16 @@ async def test_the_default_model_can_be_chosen(own_stack: Stack) -> None:
     assert [model["id"] for model in models if model["state"] == "ready"] == ["my-music"]
     status, _, body = await post(own_stack, GOOD)
     assert (status, samples(body).shape) == (200, (32_000, 2))
+
+
+async def test_a_folder_that_cannot_be_used_is_left_out(own_stack: Stack) -> None:
+    models = own_stack.get("/models")[1]["models"]
+    assert [model["id"] for model in models] == ["musicgen-tiny", "my-music"]
+    for name in ("gone", "rock 'n' roll", "broken"):
+        status, _, body = await post(own_stack, {**GOOD, "model": name})
+        assert (status, code(body)[0]) == (404, "unknown_model")
+        assert own_stack.log.read_text().count(f"{name!r} is left out of the models: ") == 1
+    assert own_stack.get("/readyz")[0] == 200
 
 
 def test_no_page_in_a_browser_can_send_requests_to_triton(own_stack: Stack) -> None:

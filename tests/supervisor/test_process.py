@@ -135,11 +135,10 @@ async def test_a_child_does_not_outlive_the_programs_stop(tmp_path: Path, log: L
 async def test_a_child_does_not_outlive_the_programs_death(tmp_path: Path, log: Log) -> None:
     left: list[bool] = []
 
-    def clean() -> None:
-        if (tmp_path / "child").exists():
-            left.append(alive(int((tmp_path / "child").read_text())))
+    def on_exit() -> None:
+        left.append(alive(int((tmp_path / "child").read_text())))
 
-    async with running(program(PARENT, tmp_path, log, clean=clean)):
+    async with running(program(PARENT, tmp_path, log, on_exit=on_exit)):
         await until(lambda: left)
     assert not any(left)
 

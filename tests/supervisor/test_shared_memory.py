@@ -35,3 +35,12 @@ def left(files: dict[str, Path]) -> set[str]:
 def test_files_of_ours_and_of_dead_supervisors_are_removed(files: dict[str, Path]) -> None:
     shared_memory.clean()
     assert left(files) == {"living", "other"}
+
+
+def test_triton_starts_with_the_front_alone_and_leaves_nothing() -> None:
+    for _ in range(2):  # whatever the one before left
+        shared_memory.prepare()
+        assert [model.name for model in shared_memory.models().iterdir()] == ["musicgen"]
+        (shared_memory.models() / "gone").symlink_to("/nowhere")
+    shared_memory.clean()
+    assert not shared_memory.models().exists()

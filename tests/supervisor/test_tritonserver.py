@@ -24,7 +24,7 @@ def test_the_wheels_server_runs_with_its_libraries() -> None:
     server = TritonServer.find()
     result = subprocess.run(
         [server.binary, "--help"],
-        env=server.environment(os.environ),
+        env=server.environment(TritonSettings(), os.environ),
         capture_output=True,
         text=True,
         check=False,
@@ -38,7 +38,7 @@ def test_the_wheels_stub_finds_every_library() -> None:
     assert server.backends is not None
     for name in ("libtriton_python.so", "triton_python_backend_stub"):
         file = server.backends / "python" / name
-        environment = server.environment(os.environ)
+        environment = server.environment(TritonSettings(), os.environ)
         libraries = subprocess.check_output(["ldd", file], env=environment, text=True)
         assert "not found" not in libraries
 
@@ -68,7 +68,7 @@ def test_only_the_front_model_is_loaded_at_start() -> None:
 
 def test_stubs_find_our_code_and_this_python_first() -> None:
     environment = TritonServer.find().environment(
-        {"PATH": "/bin", "PYTHONPATH": "/other", "HOME": "/home"}
+        TritonSettings(), {"PATH": "/bin", "PYTHONPATH": "/other", "HOME": "/home"}
     )
     assert environment["PYTHONPATH"] == f"{PROJECT}:/other"
     assert environment["PATH"] == f"{Path(sys.executable).parent}:/bin"
@@ -77,6 +77,8 @@ def test_stubs_find_our_code_and_this_python_first() -> None:
 
 def test_triton_does_not_get_the_gateways_secrets() -> None:
     secrets = {"API_KEYS": "key", "TRITON_ADMIN_KEY": "key"}
-    environment = TritonServer.find().environment({**secrets, "HF_TOKEN": "theirs"})
+    environment = TritonServer.find().environment(
+        TritonSettings(), {**secrets, "HF_TOKEN": "theirs"}
+    )
     assert secrets.keys().isdisjoint(environment)
     assert environment["HF_TOKEN"] == "theirs"
