@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
+import time
+from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
-
-if sys.version_info >= (3, 11):
-    from asyncio import timeout
-else:
-    from async_timeout import timeout
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -23,6 +19,7 @@ from gateway.settings import GatewaySettings
 from protocol.constants import Codes
 from protocol.errors import (
     EngineUnavailable,
+    Internal,
     ModelLoading,
     QueueFull,
     ServiceError,
@@ -33,31 +30,73 @@ from protocol.request import GenerationRequest
 
 log = logging.getLogger(__name__)
 
-# Errors that pass when an engine, a stub or Triton restarts; all songs return at once then, so the
-# queue may be full for a while.
+# Errors that pass when an engine, a stub or Triton restarts. While an engine loads, it may have too
+# few places for all songs that return.
 TRANSIENT = (EngineUnavailable, TritonUnavailable, ModelLoading, QueueFull)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class ResumeState:
     """The part of a song that the gateway has: all codes so far, the samples per channel that the
-    listener has (or does not want), and the revision of the weights."""
+    listener has (or does not want), the revision of the weights, and when the engine accepted it.
+    """
 
-    samples: int
-    codes: tuple[Codes, ...] = ()
+    request: GenerationRequest
+    codes: list[Codes] = field(default_factory=list)
     revision: str | None = None
+    arrival_time: int | None = None
+    lost_at: float | None = None
+    away: float = 0.0  # seconds from losses to responses, since the last audio
+    back: asyncio.Event = field(default_factory=asyncio.Event)  # clear while it is lost
+
+    def __post_init__(self) -> None:
+        self.samples = self.request.start
+        self.back.set()
+
+    @property
+    def accepted(self) -> bool:
+        return self.arrival_time is not None
+
+    @property
+    def complete(self) -> bool:
+        return self.samples == self.request.samples
+
+    @property
+    def broken(self) -> bool:
+        """Whether it broke off since its last audio."""
+        return self.lost_at is not None or self.away > 0
 
     @property
     def frames(self) -> int:
         return sum(codes.shape[1] for codes in self.codes)
 
-    def add(self, chunk: Chunk) -> ResumeState:
-        samples = self.samples + chunk.audio.shape[1]
-        return ResumeState(samples, (*self.codes, chunk.codes), chunk.revision)
+    def add(self, response: Progress | Chunk, now: float) -> None:
+        if not self.accepted:
+            self.arrival_time = time.time_ns()
+        if self.lost_at is not None:
+            self.away += now - self.lost_at
+            self.lost_at = None
+            self.back.set()
+        if isinstance(response, Chunk):
+            self.away = 0.0
+            self.samples += response.audio.shape[1]
+            self.codes.append(response.codes)
+            self.revision = response.revision
+            # The first codes are all those of its audio, which is large.
+            self.request = replace(self.request, prompt_audio=None)
 
-    def resume(self, request: GenerationRequest) -> GenerationRequest:
+    def lose(self, now: float, timeout: float) -> float:
+        """The song broke off. Return when it will have been away for `timeout` seconds."""
+        if self.accepted:
+            self.back.clear()
+        if self.lost_at is None:
+            self.lost_at = now
+        return self.lost_at + timeout - self.away
+
+    def rest(self) -> GenerationRequest:
         """The request for the rest of the song, which continues exactly as it would have."""
-        if self.revision is None:
+        request = replace(self.request, arrival_time=self.arrival_time)
+        if not self.codes:
             return request
         codes = np.concatenate(self.codes, axis=1)
         return replace(request, codes=codes, start=self.samples, revision=self.revision)
@@ -71,56 +110,92 @@ class Generation:
         self._models = models
         self._settings = settings
         self._metrics = metrics
+        self._songs: defaultdict[str, set[ResumeState]] = defaultdict(set)  # by model
 
     async def generate(
         self, model: str, request: GenerationRequest, on_progress: Callable[[Progress], None]
     ) -> AsyncGenerator[Chunk, None]:
         """The song's chunks in order, from its sample `request.start` to its end, or an error.
 
-        When the stream breaks off, the song is resumed from what the gateway has of it. Closing the
-        generator cancels the song.
+        When the stream breaks off, the song is resumed from what the gateway has of it, and keeps
+        its place: before all songs that no engine has accepted yet. Closing the generator cancels
+        the song.
 
         Raises:
             TooSlow: the song took longer than GENERATE_TIMEOUT.
             WeightsChanged: the song cannot be resumed with the weights that the model has now.
-            ServiceError: as `Triton.generate`, if nothing of the song came, or if no audio came for
-                RESUME_TIMEOUT after it broke off.
+            ServiceError: as `Models.ensure_ready`, as `Triton.generate` for a song that is refused,
+                or why the model was away for RESUME_TIMEOUT.
         """
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + self._settings.generate_timeout
-        state = ResumeState(samples=request.start)
-        received, resume_deadline = False, None
-        async with self._models.use(model):
-            while state.samples < request.samples:
-                try:
-                    async with (
-                        aclosing(self._triton.generate(model, state.resume(request))) as stream,
-                        aclosing(self._while_alive(model, stream, deadline)) as responses,
-                    ):
-                        async for response in responses:
-                            received = True
-                            if isinstance(response, Chunk):
-                                if resume_deadline:
-                                    self._metrics.resumes.labels(model).inc()
-                                resume_deadline = None
-                                state = state.add(response)
-                                request = replace(request, prompt_audio=None)  # its codes are here
-                                if state.samples == request.samples:
-                                    await _read_to_end(responses)
-                                on_progress(response.progress)
-                                yield response
-                            else:
-                                on_progress(response)
-                except TRANSIENT as error:
-                    resume_deadline = resume_deadline or clock() + self._settings.resume_timeout
-                    if not received or clock() > resume_deadline:
-                        raise
-                    log.warning("%s broke off at %d samples: %s", model, state.samples, error)
-                    on_progress(Progress("loading", frames=state.frames))
-                    await self._wait_until_ready(model, resume_deadline)
-                else:
-                    if state.samples != request.samples:
-                        raise EngineUnavailable(f"{model} sent another length; try again.")
+        start, state, songs = time.monotonic(), ResumeState(request), self._songs[model]
+        del request  # its audio is large
+        deadline = start + self._settings.generate_timeout
+        with self._models.use(model):
+            songs.add(state)
+            try:
+                patience = start + self._settings.resume_timeout
+                await self._ensure_ready(model, patience, (TritonUnavailable,))
+                while not state.complete:
+                    try:
+                        async with aclosing(self._responses(model, state, deadline)) as responses:
+                            async for response in responses:
+                                if isinstance(response, Chunk):
+                                    on_progress(response.progress)
+                                    yield response
+                                else:
+                                    on_progress(response)
+                    except TRANSIENT as error:
+                        if isinstance(error, QueueFull) and not state.accepted:
+                            raise
+                        on_progress(Progress("loading", frames=state.frames))
+                        await self._recover(model, state, error)
+            finally:
+                songs.remove(state)
+                state.back.set()
+
+    async def _responses(
+        self, model: str, state: ResumeState, deadline: float
+    ) -> AsyncGenerator[Progress | Chunk, None]:
+        """The responses to a request for the rest of the song. They are part of `state`."""
+        if not state.accepted:
+            for song in [*self._songs[model]]:
+                await song.back.wait()
+        async with (
+            aclosing(self._triton.generate(model, state.rest())) as stream,
+            aclosing(self._while_alive(model, stream, deadline)) as responses,
+        ):
+            async for response in responses:
+                if state.broken and isinstance(response, Chunk):
+                    self._metrics.resumes.labels(model).inc()
+                state.add(response, time.monotonic())
+                if state.complete:
+                    await _read_to_end(responses)
+                yield response
+        if not state.complete:
+            log.error("%s sent %d samples", model, state.samples)
+            raise Internal("The model sent a song of another length; try again.")
+
+    async def _recover(self, model: str, state: ResumeState, error: ServiceError) -> None:
+        """Return when the model can resume the song. Raise why, when it was away for too long."""
+        now = time.monotonic()
+        deadline = state.lose(now, self._settings.resume_timeout)
+        if now > deadline:
+            raise error
+        log.warning("%s broke off at %d samples: %s", model, state.samples, error)
+        await asyncio.sleep(self._settings.poll_interval)
+        await self._ensure_ready(model, deadline, TRANSIENT)
+
+    async def _ensure_ready(
+        self, model: str, deadline: float, transient: tuple[type[ServiceError], ...]
+    ) -> None:
+        """Return when the model can generate. Raise an error that is transient at the deadline."""
+        while True:
+            try:
+                return await self._models.ensure_ready(model)
+            except transient:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(self._settings.poll_interval)
 
     async def _while_alive(
         self, model: str, stream: AsyncIterator[Progress | Chunk], deadline: float
@@ -129,12 +204,11 @@ class Generation:
 
         Silence alone does not prove that, so the model's status is requested then, which may raise.
         """
-        clock = asyncio.get_running_loop().time
         while True:
             next_response = asyncio.ensure_future(anext(stream, None))
             try:
                 while not next_response.done():
-                    left = deadline - clock()
+                    left = deadline - time.monotonic()
                     if left <= 0:
                         raise TooSlow(
                             f"The song took over {self._settings.generate_timeout:g} s; "
@@ -153,21 +227,6 @@ class Generation:
             if response is None:
                 return
             yield response
-
-    async def _wait_until_ready(self, model: str, deadline: float) -> None:
-        """Return when the model can generate again. After the deadline, raise the reason."""
-        clock = asyncio.get_running_loop().time
-        reason: ServiceError = EngineUnavailable(f"{model} does not come back; try again later.")
-        while clock() < deadline:
-            await asyncio.sleep(self._settings.poll_interval)
-            try:
-                async with timeout(deadline - clock()):
-                    return await self._models.ensure_ready(model)
-            except asyncio.TimeoutError:
-                break
-            except TRANSIENT as error:
-                reason = error
-        raise reason
 
 
 async def _read_to_end(responses: AsyncIterator[Progress | Chunk]) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from gateway.contract import (
     FRONT,
@@ -53,12 +53,11 @@ class Models:
             load.cancel()
         await asyncio.gather(*self._loads.values(), return_exceptions=True)
 
-    @asynccontextmanager
-    async def use(self, model: str) -> AsyncIterator[None]:
-        """Keep the model loaded inside the block. Raise as `ensure_ready`."""
+    @contextmanager
+    def use(self, model: str) -> Iterator[None]:
+        """Keep the model loaded inside the block, once it is loaded."""
         self._users[model] += 1
         try:
-            await self.ensure_ready(model)
             yield
         finally:
             self._users[model] -= 1

@@ -37,8 +37,9 @@ class GenerationRequest:
     """One song to generate. The settings are audiocraft's, with its defaults.
 
     `frames` is the length of the whole song. A request that continues a song which broke off holds
-    all its `codes` so far, and in `start` the samples per channel that its listener has. A request
-    that continues other music holds that as `prompt_audio`.
+    all its `codes` so far, in `start` the samples per channel that its listener has, and in
+    `arrival_time` its place in the queue. A request that continues other music holds that as
+    `prompt_audio`.
     """
 
     prompt: str = row(Text("The music in words", max_length=MAX_PROMPT))
@@ -111,6 +112,18 @@ class GenerationRequest:
             "Revision of the weights that the song needs; other weights are refused",
             http=False,
             absent="any",
+        ),
+        None,
+    )
+    arrival_time: int | None = row(
+        Number(
+            "When a song that broke off was accepted, in nanoseconds since 1970; it "
+            "keeps its place in the queue",
+            0,
+            2**63 - 1,
+            whole=True,
+            http=False,
+            absent="now",
         ),
         None,
     )

@@ -15,8 +15,9 @@ CHUNK = FRAME_RATE
 
 @dataclass(frozen=True)
 class AudioChunk:
-    """`codes` are those that the codec got since the last chunk. They are ahead of `audio` by the
-    codec's look-ahead."""
+    """`codes` are those that the codec got since the last chunk, ahead of `audio` by its
+    look-ahead. The first chunk has all codes of a beginning that the request brought as audio: with
+    them the sequence can be resumed from any chunk."""
 
     audio: Samples
     codes: Codes
@@ -29,6 +30,7 @@ class AudioStream:
 
     def __init__(self, request: GenerationRequest, codec: StreamingCodec) -> None:
         self._frames = request.frames
+        self._codes_known = request.prompt_frames
         self._codes_sent = 0 if request.codes is None else request.codes.shape[1]
         first, self._skip = divmod(request.start, SAMPLES_PER_FRAME)
         self._codec = codec.stream(first)
@@ -55,6 +57,6 @@ class AudioStream:
         if not (audio.size or self.ended):
             return None
         audio, self._skip = audio[:, self._skip :], 0
-        new = codes[:, self._codes_sent : end]
-        self._codes_sent = max(self._codes_sent, end)
+        known = max(self._codes_known, end)
+        new, self._codes_sent = codes[:, self._codes_sent : known], known
         return AudioChunk(audio, new, last=self.ended)

@@ -6,8 +6,10 @@ from __future__ import annotations
 import heapq
 import math
 import threading
+from bisect import insort
 from collections import deque
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from musicgen_engine.core.sequence import Sequence, SequenceStatus
 from musicgen_engine.messages import GeneratingState, QueuedState, SequenceState
@@ -33,8 +35,9 @@ class Batch:
 
 class Scheduler:
     """First come, first served: a fixed number of slots behind a bounded queue, in which no new
-    sequence waits longer than `max_wait` seconds. Resumed sequences come before new ones; there are
-    never more of them than slots, for no more can have been lost."""
+    sequence waits longer than `max_wait` seconds. Resumed sequences come before new ones, in the
+    order in which they were accepted first. The limits of the queue are for new ones: there are
+    never more resumed ones than had a slot or waited."""
 
     def __init__(self, max_queue: int, max_wait: float = math.inf) -> None:
         self._max_queue = max_queue
@@ -56,15 +59,14 @@ class Scheduler:
     def submit(self, sequence: Sequence) -> None:
         """Raises QueueFull."""
         with self._changed:
-            resumed = sum(waiting.resumed for waiting in self._waiting)
             if sequence.resumed:
+                resumed = sum(waiting.resumed for waiting in self._waiting)
                 slots = len(self._slots) + len(self._running)
-                self._check_places(resumed, slots or self._max_queue)  # unknown before `open`
-                self._waiting.insert(resumed, sequence)
+                self._check_places(resumed, self._max_queue + slots)
             else:
                 self._check_places(len(self._waiting), self._max_queue + len(self._slots))
                 self._check_wait()
-                self._waiting.append(sequence)
+            insort(self._waiting, sequence, key=attrgetter("place"))
             self._changed.notify()
 
     def _check_places(self, taken: int, places: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import threading
 import time
 from dataclasses import dataclass, field, replace
@@ -75,7 +76,12 @@ class Sequence:
     @property
     def resumed(self) -> bool:
         """Whether it was accepted before and lost its engine."""
-        return self.request.codes is not None
+        return self.request.arrival_time is not None
+
+    @property
+    def place(self) -> float:
+        """Its order in the queue: resumed sequences as they were accepted, then new ones."""
+        return math.inf if self.request.arrival_time is None else self.request.arrival_time
 
     @property
     def frames_left(self) -> int:

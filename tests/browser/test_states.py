@@ -27,7 +27,7 @@ def test_slow_music_is_gathered_before_it_plays(quiet_page: Page, triton: FakeTr
 
 def test_the_download_of_weights_is_shown(quiet_page: Page, triton: FakeTriton) -> None:
     triton.loading["musicgen-tiny"] = Loading(5_000_000, 20_000_000)
-    triton.held.discard("musicgen-tiny")
+    triton.models.discard("musicgen-tiny")
     ask(quiet_page, "calm piano", "1")
     expect(song(quiet_page).get_by_role("status")).to_have_text("Loading the model")
     expect(song(quiet_page).locator("[data-part=left]")).to_have_text("5 / 20 MB")
@@ -36,7 +36,7 @@ def test_the_download_of_weights_is_shown(quiet_page: Page, triton: FakeTriton) 
 
 
 def test_an_unavailable_model_says_why(quiet_page: Page, triton: FakeTriton) -> None:
-    triton.held.add("musicgen-small")
+    triton.models.add("musicgen-small")
     triton.failing["musicgen-small"] = WeightsMissing("Its weights are not here.")
     quiet_page.reload()
     option = quiet_page.locator("option[value=musicgen-small]")

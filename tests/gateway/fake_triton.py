@@ -26,7 +26,7 @@ AHEAD = 3  # frames by which the codes run ahead of the audio
 
 
 class FakeTriton:
-    """`calls` has every load and unload, `held` the models that Triton holds. The other sets and
+    """`calls` has every load and unload, `models` those that are loaded. The other sets and
     dictionaries name the models that are dead, loading, failing or busy."""
 
     def __init__(self, *names: str, cached: tuple[str, ...] = ()) -> None:
@@ -42,7 +42,7 @@ class FakeTriton:
             for name in names
         ]
         self.calls: list[str] = []
-        self.held: set[str] = {"musicgen"}
+        self.models: set[str] = {"musicgen"}
         self.down = False
         self.dead: set[str] = set()
         self.loading: dict[str, Loading] = {}
@@ -50,6 +50,7 @@ class FakeTriton:
         self.busy: set[str] = set()
         self.song_error: ServiceError | None = None
         self.chunks = 1_000_000
+        self.refusals: list[Exception] = []
         self.cuts: list[Exception] = []
         self.requests: list[GenerationRequest] = []
         self.revision = "0123456789ab"
@@ -58,7 +59,7 @@ class FakeTriton:
         self.running = 0
 
     def restart(self) -> None:
-        self.held = {"musicgen"}
+        self.models = {"musicgen"}
 
     async def catalogue(self) -> list[Variant]:
         await self._connect("musicgen")
@@ -66,7 +67,7 @@ class FakeTriton:
 
     async def loaded(self) -> set[str]:
         await self._connect()
-        return self.held - {"musicgen"}
+        return self.models - {"musicgen"}
 
     async def status(self, model: str) -> Status:
         await self._connect(model)
@@ -77,25 +78,27 @@ class FakeTriton:
     async def load(self, model: str) -> None:
         await self._connect()
         self.calls.append(f"load {model}")
-        self.held.add(model)
+        self.models.add(model)
 
     async def unload(self, model: str) -> None:
         await self._connect()
         self.calls.append(f"unload {model}")
-        self.held.discard(model)
+        self.models.discard(model)
         self.dead.discard(model)
 
     async def generate(
         self, model: str, request: GenerationRequest
     ) -> AsyncGenerator[Progress | Chunk, None]:
-        """Each sample and each code of frame f is f. After its first chunk a stream ends with the
-        next error of `cuts`, if there is one."""
+        """Each sample and each code of frame f is f. A stream ends with the next error of
+        `refusals` before its first response, or with that of `cuts` after its first chunk."""
         await self._connect(model)
         self.requests.append(request)
         self.running += 1
         try:
             if self.song_error is not None:
                 raise self.song_error
+            if self.refusals:
+                raise self.refusals.pop(0)
             yield Progress("queued", 1)
             if self.stuck:
                 await asyncio.Event().wait()
@@ -109,7 +112,7 @@ class FakeTriton:
                 end = min(start + CHUNK, request.frames)
                 frames = np.arange(start, end, dtype=np.float32) / 20_000
                 audio = np.tile(np.repeat(frames, SAMPLES_PER_FRAME), (channels, 1))
-                ahead = min(end + AHEAD, request.frames)
+                ahead = max(request.prompt_frames, min(end + AHEAD, request.frames))
                 codes = np.tile(np.arange(coded, ahead, dtype=np.int32), (4, 1))
                 coded = ahead
                 state = "generating" if ahead < request.frames else "done"
@@ -124,7 +127,7 @@ class FakeTriton:
         await asyncio.sleep(0)
         if self.down:
             raise TritonUnavailable("Triton does not answer.")
-        if model is not None and model not in self.held:
+        if model is not None and model not in self.models:
             raise NotLoaded(model)
         if model in self.dead:
             raise DeadStub(str(model))

@@ -103,7 +103,7 @@ async def test_a_model_that_made_room_is_ready_and_not_loaded(
         assert (await client.post("/generate", json=song)).status == 200
         for _ in range(20):
             assert await ready(client) == (200, "musicgen-tiny")
-        assert triton.held == {"musicgen", "musicgen-small"}
+        assert triton.models == {"musicgen", "musicgen-small"}
 
 
 async def test_named_models_serve_if_the_setting_is_wrong(

@@ -2,14 +2,15 @@
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gateway.contract import DeadStub, Progress
-from gateway.generation import Generation
+from gateway.contract import Chunk, DeadStub, Progress
+from gateway.generation import Generation, ResumeState
 from gateway.metrics import Metrics
 from gateway.models import Models
 from gateway.settings import GatewaySettings
@@ -87,7 +88,10 @@ async def test_a_broken_stream_is_resumed(
     assert codes.shape == (4, 103) and np.array_equal(codes[0], np.arange(103))
     assert [request.revision for request in sent] == [None, triton.revision, triton.revision]
     assert {request.seed for request in sent} == {REQUEST.seed}
-    assert {dataclasses.replace(request, start=0, revision=None) for request in sent} == {REQUEST}
+    same = [
+        dataclasses.replace(request, start=0, revision=None, arrival_time=None) for request in sent
+    ]
+    assert same == [REQUEST] * 3
 
 
 async def test_audio_leaves_memory_when_its_codes_are_here(
@@ -128,18 +132,92 @@ async def test_models_are_reloaded_when_triton_restarts_in_mid_song(
     assert is_complete(await song)
 
 
-async def test_each_chunk_restarts_the_resume_timeout(
+@pytest.mark.parametrize("lost", [EngineUnavailable("killed"), DOWN, DeadStub(MODEL)])
+async def test_a_song_lost_before_its_first_response_is_sent_again(
+    triton: FakeTriton, generation: Generation, lost: ServiceError
+) -> None:
+    triton.refusals = [lost, lost]
+    request = dataclasses.replace(REQUEST, prompt_audio=np.zeros((1, 32_000), np.float32))
+    assert is_complete(await generate(generation, request))
+    assert [sent.prompt_audio is request.prompt_audio for sent in triton.requests] == [True] * 3
+    assert [sent.arrival_time for sent in triton.requests] == [None] * 3
+
+
+async def test_a_song_waits_for_a_triton_that_restarts(
     triton: FakeTriton, generation: Generation
 ) -> None:
-    triton.cuts = [EngineUnavailable("killed")] * 4
-    triton.pause = 0.2  # the whole song takes longer than the timeout
-    assert is_complete(await generate(generation))
+    """It may have died while the gateway read the song's file."""
+    triton.down = True
+    song = asyncio.create_task(generate(generation))
+    await asyncio.sleep(0.05)
+    triton.down = False
+    assert is_complete(await song)
+
+
+async def test_a_new_song_that_the_queue_refuses_is_not_sent_again(
+    triton: FakeTriton, generation: Generation
+) -> None:
+    triton.refusals = [QueueFull("4 songs wait already")]
+    with pytest.raises(QueueFull):
+        await generate(generation)
+    assert len(triton.requests) == 1
+
+
+async def test_an_accepted_song_keeps_its_place(triton: FakeTriton, generation: Generation) -> None:
+    before = time.time_ns()
+    triton.cuts = [EngineUnavailable("killed")] * 2
+    chunks = generation.generate(MODEL, REQUEST, ignore)
+    await anext(chunks)
+    accepted = time.time_ns()
+    triton.refusals = [QueueFull("all return")] * 3
+    async for _ in chunks:
+        pass
+    first, *resumed = triton.requests
+    assert first.arrival_time is None
+    [place] = {request.arrival_time for request in resumed}
+    assert place and before <= place <= accepted
+
+
+async def test_a_new_song_comes_after_all_that_were_accepted(
+    triton: FakeTriton, generation: Generation
+) -> None:
+    triton.cuts = [EngineUnavailable("killed")]
+    accepted = generation.generate(MODEL, REQUEST, ignore)
+    await anext(accepted)
+    triton.refusals = [QueueFull("the engine loads")]
+    rest = asyncio.ensure_future(anext(accepted))
+    await until(lambda: triton.running == 0)
+    await generate(generation, dataclasses.replace(REQUEST, seed=8))
+    await rest
+    assert [request.seed for request in triton.requests] == [7, 7, 7, 8]
+
+
+def chunk(frames: int) -> Chunk:
+    audio, codes = np.zeros((1, 640 * frames), np.float32), np.zeros((4, frames), np.int32)
+    return Chunk(audio, codes, 32_000, "0123456789ab", Progress("generating"))
+
+
+def test_the_time_that_a_model_is_away_adds_up_until_audio_comes() -> None:
+    """But not the time in its queue."""
+    state = ResumeState(REQUEST)
+    assert state.lose(now=100, timeout=60) == 160
+    assert state.lose(now=110, timeout=60) == 160
+    state.add(Progress("queued", 2), now=120)
+    state.add(Progress("queued", 1), now=900)
+    assert state.lose(now=1000, timeout=60) == 1040
+    state.add(chunk(50), now=1030)
+    assert state.lose(now=2000, timeout=60) == 2060
+
+
+async def test_a_song_fails_when_its_model_is_away_for_too_long(
+    triton: FakeTriton, generation: Generation
+) -> None:
     triton.cuts = [DOWN]
     chunks = generation.generate(MODEL, REQUEST, ignore)
     await anext(chunks)
     triton.down = True
     with pytest.raises(TritonUnavailable):
-        await asyncio.wait_for(anext(chunks), 2)
+        await anext(chunks)
 
 
 async def test_a_song_is_not_resumed_with_other_weights(
@@ -168,7 +246,8 @@ async def test_a_song_that_never_began_fails_at_once(
 ) -> None:
     triton.failing[MODEL] = EngineUnavailable("it keeps dying")
     with pytest.raises(EngineUnavailable, match="keeps dying"):
-        await asyncio.wait_for(generate(generation), 0.3)
+        await generate(generation)
+    assert triton.requests == []
 
 
 async def test_a_silent_stream_of_a_live_model_goes_on(

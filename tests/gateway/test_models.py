@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -28,9 +29,17 @@ async def impatient(triton: FakeTriton, settings: GatewaySettings) -> AsyncItera
     await models.close()
 
 
+@asynccontextmanager
+async def use(models: Models, name: str) -> AsyncIterator[None]:
+    """Use the model as a song does."""
+    with models.use(name):
+        await models.ensure_ready(name)
+        yield
+
+
 async def touch(models: Models, *names: str) -> None:
     for name in names:
-        async with models.use(name):
+        async with use(models, name):
             pass
 
 
@@ -75,9 +84,9 @@ async def test_the_least_recently_used_idle_model_is_unloaded(
 
 
 async def test_a_model_in_use_is_never_unloaded(triton: FakeTriton, models: Models) -> None:
-    async with models.use("musicgen-tiny"):
+    async with use(models, "musicgen-tiny"):
         await touch(models, "musicgen-small", "musicgen-medium", "musicgen-stereo-small")
-        assert "musicgen-tiny" in triton.held
+        assert "musicgen-tiny" in triton.models
         assert len(await triton.loaded()) == 2
 
 
@@ -93,7 +102,7 @@ async def test_a_model_busy_for_other_clients_is_never_unloaded(
 async def test_models_that_others_loaded_are_unloaded_first(
     triton: FakeTriton, models: Models
 ) -> None:
-    triton.held |= {"musicgen-medium"}
+    triton.models |= {"musicgen-medium"}
     await touch(models, "musicgen-tiny", "musicgen-small")
     assert await triton.loaded() == {"musicgen-tiny", "musicgen-small"}
 
@@ -103,22 +112,22 @@ async def test_never_more_models_than_the_limit_are_loaded(
 ) -> None:
     most = 0
 
-    async def use(name: str) -> None:
+    async def generate(name: str) -> None:
         nonlocal most
-        async with models.use(name):
-            assert name in triton.held
+        async with use(models, name):
+            assert name in triton.models
             most = max(most, len(await triton.loaded()))
             await asyncio.sleep(0.01)
-            assert name in triton.held
+            assert name in triton.models
 
     names = [variant.name for variant in triton.variants]
-    await asyncio.gather(*(use(names[number % 4]) for number in range(24)))
+    await asyncio.gather(*(generate(names[number % 4]) for number in range(24)))
     assert most == 2
 
 
 async def test_a_load_waits_for_an_idle_model(triton: FakeTriton, models: Models) -> None:
-    async with models.use("musicgen-tiny"):
-        async with models.use("musicgen-small"):
+    async with use(models, "musicgen-tiny"):
+        async with use(models, "musicgen-small"):
             waiting = asyncio.create_task(touch(models, "musicgen-medium"))
             await asyncio.sleep(0.1)
             assert not waiting.done()
@@ -127,7 +136,7 @@ async def test_a_load_waits_for_an_idle_model(triton: FakeTriton, models: Models
 
 
 async def test_a_load_fails_if_all_models_stay_busy(triton: FakeTriton, impatient: Models) -> None:
-    async with impatient.use("musicgen-tiny"), impatient.use("musicgen-small"):
+    async with use(impatient, "musicgen-tiny"), use(impatient, "musicgen-small"):
         with pytest.raises(ModelLoading):
             await touch(impatient, "musicgen-medium")
     assert await triton.loaded() == {"musicgen-tiny", "musicgen-small"}
@@ -148,7 +157,7 @@ async def test_a_slow_load_continues_after_its_timeout(
 async def test_a_load_that_waits_does_not_block_loaded_models(
     triton: FakeTriton, models: Models
 ) -> None:
-    async with models.use("musicgen-tiny"), models.use("musicgen-small"):
+    async with use(models, "musicgen-tiny"), use(models, "musicgen-small"):
         waiting = asyncio.create_task(touch(models, "musicgen-medium"))
         await asyncio.sleep(0.05)
         triton.loading["musicgen-tiny"] = Loading()  # its engine restarts
@@ -207,7 +216,7 @@ async def test_models_are_loaded_again_after_a_restart(triton: FakeTriton, model
 async def test_after_a_restart_models_with_users_come_first(
     triton: FakeTriton, models: Models
 ) -> None:
-    async with models.use("musicgen-small"), models.use("musicgen-medium"):
+    async with use(models, "musicgen-small"), use(models, "musicgen-medium"):
         triton.restart()
         assert not await models.has_room_for("musicgen-tiny")
         assert await models.has_room_for("musicgen-small")
@@ -219,7 +228,7 @@ async def test_after_a_restart_models_with_users_come_first(
 async def test_the_front_is_reloaded_once_for_all_requests(
     triton: FakeTriton, models: Models, how: str
 ) -> None:
-    triton.dead.add("musicgen") if how == "dead" else triton.held.clear()
+    triton.dead.add("musicgen") if how == "dead" else triton.models.clear()
     catalogues = await asyncio.gather(*(models.catalogue() for _ in range(3)))
     assert catalogues == [triton.variants] * 3
     assert triton.calls == ["unload musicgen", "load musicgen"]

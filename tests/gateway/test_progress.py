@@ -93,7 +93,7 @@ async def test_a_loading_model_shows_its_download(client: TestClient, triton: Fa
     triton.loading["musicgen-small"] = Loading(5, 10)
     body = {**GOOD, "model": "musicgen-small"}
     song = asyncio.create_task(client.post("/generate", json=body, headers=HEADERS))
-    await until(lambda: "musicgen-small" in triton.held)
+    await until(lambda: "musicgen-small" in triton.models)
     now = await progress(client)
     assert (now["state"], now["model"]) == ("loading", "musicgen-small")
     assert now["download"] == {"bytes": 5, "total_bytes": 10}

@@ -104,11 +104,11 @@ async def test_every_response_has_security_headers(client: TestClient, path: str
 
 
 async def test_models_are_listed_with_their_states(client: TestClient, triton: FakeTriton) -> None:
-    await until(lambda: "musicgen-tiny" in triton.held)
+    await until(lambda: "musicgen-tiny" in triton.models)
     triton.failing["musicgen-small"] = WeightsMissing("no weights")
     await client.post("/generate", json={**GOOD, "model": "musicgen-small"})
     triton.loading["musicgen-medium"] = Loading(5, 10)
-    triton.held.add("musicgen-medium")
+    triton.models.add("musicgen-medium")
     body = await (await client.get("/models")).json()
     assert (body["default"], body["max_duration"]) == ("musicgen-tiny", 300)
     models = {model.pop("id"): model for model in body["models"]}

@@ -126,12 +126,12 @@ def test_a_new_song_holds_no_codes() -> None:
     assert request.codes is None and request.start == 0
 
 
-@pytest.mark.parametrize("held", [1, 60, 100])
+@pytest.mark.parametrize("known", [1, 60, 100])
 @pytest.mark.parametrize("share", [0, 0.5, 1])
-def test_a_song_resumes_at_any_sample_of_its_frames(held: int, share: float) -> None:
-    start = int(share * held * 640)
-    request = parse(CODES=codes(held), START=start)
-    assert request.codes is not None and request.codes.shape == (4, held)
+def test_a_song_resumes_at_any_sample_of_its_frames(known: int, share: float) -> None:
+    start = int(share * known * 640)
+    request = parse(CODES=codes(known), START=start)
+    assert request.codes is not None and request.codes.shape == (4, known)
     assert (request.frames, request.start) == (100, start)
 
 

@@ -1,6 +1,7 @@
 """Processes are killed; the service starts them again, and no song is lost."""
 
 import asyncio
+import io
 import os
 import signal
 from collections.abc import Callable
@@ -10,15 +11,17 @@ from dataclasses import dataclass
 from functools import partial
 
 import aiohttp
+import numpy as np
 import pytest
+import soundfile
 import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
-from tests.conftest import TIMEOUT, Stack, descendants, until
+from tests.conftest import TIMEOUT, Stack, descendants, eventually, until
 from tests.prometheus import total
 from tests.stack.client import FOREVER, infer, model_status, status, stream
 from tests.stack.songs import GOOD, code, post, samples, song
-from tests.stack.test_generate import until_busy
+from tests.stack.test_generate import busy, until_busy
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +72,49 @@ async def survive(stack: Stack) -> Survivor:
 def survivor(stack: Stack) -> Survivor:
     until(lambda: stack.get("/readyz")[0] == 200)
     return asyncio.run(survive(stack))
+
+
+def noise(seconds: int) -> bytes:
+    """A FLAC of low frequencies."""
+    steps = np.random.default_rng(2).standard_normal(seconds * 32_000)
+    flac = io.BytesIO()
+    soundfile.write(flac, (0.01 * steps.cumsum()).clip(-1, 1), 32_000, format="FLAC")
+    return flac.getvalue()
+
+
+CONTINUED = [("wav", "whole"), ("wav", "new"), ("flac", "whole"), ("ogg", "whole"), ("mp3", "new")]
+BEGINNING = noise(seconds=10)
+
+
+async def continued(stack: Stack, format: str, output: str, on_part: Callable[[], None]) -> bytes:
+    """The file of a song that goes on from BEGINNING; each part of it calls `on_part`."""
+    fields = {"model": "musicgen-tiny", "prompt": "slow piano", "duration": "10.5", "seed": "5"}
+    form = aiohttp.FormData({**fields, "format": format, "output": output})
+    form.add_field("audio", BEGINNING, filename="beginning.flac")
+    data = b""
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(3 * TIMEOUT)) as session,
+        session.post(f"{stack.url}/generate", data=form) as answer,
+    ):
+        assert answer.status == 200, await answer.text()
+        async for part in answer.content.iter_any():
+            data += part
+            on_part()
+    return data
+
+
+async def test_an_uploaded_beginning_survives_the_engine(stack: Stack) -> None:
+    """The engine dies with the first byte, when most of each beginning is yet to be played."""
+    engine = stack.engine()
+
+    def kill() -> None:
+        with suppress(ProcessLookupError):  # it is dead
+            os.kill(engine, signal.SIGKILL)
+
+    whole = await asyncio.gather(*(continued(stack, *one, lambda: None) for one in CONTINUED))
+    songs = await asyncio.gather(*(continued(stack, *one, kill) for one in CONTINUED))
+    assert stack.engine() != engine
+    assert songs == whole
 
 
 @pytest.mark.slow
@@ -136,6 +182,44 @@ async def test_songs_go_on_after_a_process_hangs_or_ends(
     for status_, _, body in await asyncio.gather(*songs):
         assert status_ == 200 and samples(body).shape == (384_000, 1)
     until(lambda: victim not in descendants(stack.process.pid))
+
+
+async def test_queued_songs_keep_their_places(stack: Stack) -> None:
+    """They come back behind those that had a slot, and before a new one."""
+    slots = model_status(stack)["slots"]
+    names, songs = [f"accepted-{number}" for number in range(slots + 3)], []
+    endless = {**LONG, "duration": 300}
+
+    def begin(name: str) -> None:
+        headers = {"X-Request-Id": name}
+        songs.append(asyncio.create_task(post(stack, endless, headers=headers)))
+
+    async def places() -> dict[str, int]:
+        """The positions of the queued songs."""
+        jobs = {name: await asyncio.to_thread(stack.get, f"/generations/{name}") for name in names}
+        return {name: job["position"] for name, (_, job) in jobs.items() if job.get("position")}
+
+    async def all_are_queued() -> bool:
+        return sorted((await places()).values()) == list(range(1, len(names) - slots + 1))
+
+    try:
+        for name in names:
+            begin(name)
+        await eventually(all_are_queued)
+        before = await places()
+        os.kill(stack.engine(), signal.SIGKILL)
+        names.append("newcomer")
+        begin("newcomer")
+        await eventually(all_are_queued)
+        assert await places() == {**before, "newcomer": 4}
+    finally:
+        for song in songs:
+            song.cancel()
+
+    async def idle() -> bool:
+        return not await busy(stack)
+
+    await eventually(idle)
 
 
 def test_triton_clients_are_told_of_a_dead_engine(stack: Stack) -> None:

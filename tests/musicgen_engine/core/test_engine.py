@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from musicgen_engine.core.audio_stream import AudioChunk
 from musicgen_engine.core.loaded_model import LoadedModel
 from musicgen_engine.model.backend import ModelInput
 from musicgen_engine.model.conditioning import Conditioning
@@ -177,14 +178,14 @@ def test_a_rotary_song_does_not_depend_on_its_batch_mates(rotary: LoadedModel) -
     assert same(results[3], generate(rotary, SAMPLED))
 
 
-@pytest.mark.parametrize("held", [1, 33, 49])
+@pytest.mark.parametrize("known", [1, 33, 49])
 def test_a_greedy_continuation_is_audiocrafts(
-    tiny: LoadedModel, audiocraft: Reference, held: int
+    tiny: LoadedModel, audiocraft: Reference, known: int
 ) -> None:
-    request = replace(GREEDY, codes=random_codes(held))
+    request = replace(GREEDY, codes=random_codes(known))
     expected = audiocraft.codes(request)
-    assert np.array_equal(expected[:, :held], random_codes(held))
-    assert np.array_equal(generate(tiny, request).codes, expected[:, held:])
+    assert np.array_equal(expected[:, :known], random_codes(known))
+    assert np.array_equal(generate(tiny, request).codes, expected[:, known:])
 
 
 def noise(channels: int, seconds: float, sample_rate: int) -> Samples:
@@ -264,25 +265,25 @@ def test_audio_is_sent_while_the_song_is_made(tiny: LoadedModel) -> None:
     assert [chunk.codes.shape[1] for chunk in result.chunks] == [29, 25, 25, 25, 50, 46]
 
 
-@pytest.mark.parametrize(("held", "start"), [(29, 16_000), (60, 0), (60, 60 * 640), (61, 12_345)])
+@pytest.mark.parametrize(("known", "start"), [(29, 16_000), (60, 0), (60, 60 * 640), (61, 12_345)])
 def test_a_resumed_song_is_the_rest_of_the_whole_one(
-    tiny: LoadedModel, sampled: Result, held: int, start: int
+    tiny: LoadedModel, sampled: Result, known: int, start: int
 ) -> None:
-    rest = generate(tiny, replace(SAMPLED, codes=sampled.codes[:, :held], start=start))
-    assert np.array_equal(rest.codes, sampled.codes[:, held:])
+    rest = generate(tiny, replace(SAMPLED, codes=sampled.codes[:, :known], start=start))
+    assert np.array_equal(rest.codes, sampled.codes[:, known:])
     assert np.allclose(rest.audio, sampled.audio[:, start:], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("held", [29, 60])
-def test_progress_begins_at_the_resumed_frame(tiny: LoadedModel, held: int) -> None:
+@pytest.mark.parametrize("known", [29, 60])
+def test_progress_begins_at_the_resumed_frame(tiny: LoadedModel, known: int) -> None:
     harness = Harness(tiny)
-    request = replace(SAMPLED, frames=80, codes=random_codes(held), start=held * 640)
+    request = replace(SAMPLED, frames=80, codes=random_codes(known), start=known * 640)
     result = harness.submit(request)
     progress = []
     while not result.ended:
         harness.engine.step()
         progress.append(result.sequence.frames_done)
-    assert progress[0] == held and progress[-1] == request.frames
+    assert progress[0] == known and progress[-1] == request.frames
     assert progress == sorted(progress)
 
 
@@ -293,6 +294,18 @@ def test_a_stereo_song_resumes(stereo: LoadedModel) -> None:
     assert np.allclose(rest.audio, whole.audio[:, 60 * 640 :], rtol=0, atol=1e-5)
 
 
+def resumed_after_each_chunk(
+    request: GenerationRequest, chunks: list[AudioChunk]
+) -> dict[int, GenerationRequest]:
+    """By the number of chunks that arrived: the request for the rest."""
+    rest = {}
+    for received in range(1, len(chunks)):
+        codes = np.concatenate([chunk.codes for chunk in chunks[:received]], axis=1)
+        samples = request.start + sum(chunk.audio.shape[1] for chunk in chunks[:received])
+        rest[received] = replace(request, prompt_audio=None, codes=codes, start=samples)
+    return rest
+
+
 @pytest.mark.parametrize("kind", ["tiny", "stereo"])
 def test_a_song_resumes_after_any_chunk_to_the_bit(
     kind: str, request: pytest.FixtureRequest
@@ -301,24 +314,36 @@ def test_a_song_resumes_after_any_chunk_to_the_bit(
     whole = replace(SAMPLED, frames=160)
     chunks = generate(model, whole).chunks
     assert [chunk.audio.shape[1] // 640 for chunk in chunks] == [25, 25, 25, 25, 50, 10]
-    resumed = {}
-    for sent in range(1, len(chunks)):
-        codes = np.concatenate([chunk.codes for chunk in chunks[:sent]], axis=1)
-        start = sum(chunk.audio.shape[1] for chunk in chunks[:sent])
-        resumed[sent] = replace(whole, codes=codes, start=start)
-    for sent, rest in enumerate(generate_together(model, resumed), start=1):
-        for one, other in zip(rest.chunks, chunks[sent:], strict=True):
+    resumed = resumed_after_each_chunk(whole, chunks)
+    for received, rest in enumerate(generate_together(model, resumed), start=1):
+        for one, other in zip(rest.chunks, chunks[received:], strict=True):
             assert np.array_equal(one.audio, other.audio)
+
+
+@pytest.mark.parametrize("start", [0, 90 * 640])
+def test_a_continued_song_resumes_within_its_beginning_to_the_bit(
+    tiny: LoadedModel, start: int
+) -> None:
+    """Its codes come with the first chunk. Its second window begins soon after it."""
+    model = with_short_windows(tiny)
+    beginning = noise(1, 1.8, 32_000)
+    whole = replace(SAMPLED, prompt_audio=beginning, start=start, extend_stride=1.0)
+    chunks = generate(model, whole).chunks
+    assert chunks[0].codes.shape == (4, 90 if start == 0 else 104)
+    for received, request in resumed_after_each_chunk(whole, chunks).items():
+        for one, other in zip(generate(model, request).chunks, chunks[received:], strict=True):
+            assert np.array_equal(one.audio, other.audio)
+            assert np.array_equal(one.codes, other.codes)
 
 
 def test_a_song_resumes_in_any_window(tiny: LoadedModel) -> None:
     model = with_short_windows(tiny)
     request = replace(SAMPLED, frames=170, extend_stride=1.0)
     whole = generate(model, request)
-    for held in (99, 100, 149, 160):
-        start = (held - 10) * 640
-        rest = generate(model, replace(request, codes=whole.codes[:, :held], start=start))
-        assert np.array_equal(rest.codes, whole.codes[:, held:])
+    for known in (99, 100, 149, 160):
+        start = (known - 10) * 640
+        rest = generate(model, replace(request, codes=whole.codes[:, :known], start=start))
+        assert np.array_equal(rest.codes, whole.codes[:, known:])
         assert np.allclose(rest.audio, whole.audio[:, start:], rtol=0, atol=1e-5)
 
 
@@ -443,14 +468,14 @@ def another(tiny_checkpoint: Path) -> LoadedModel:
     return load(tiny_checkpoint)
 
 
-@pytest.mark.parametrize("held", [40, 60, 61, 90])
+@pytest.mark.parametrize("known", [40, 60, 61, 90])
 def test_a_changed_song_resumes_to_the_bit_in_a_new_engine(
-    another: LoadedModel, drummed: Result, held: int
+    another: LoadedModel, drummed: Result, known: int
 ) -> None:
     """A position is computed under the conditioning of its own frame, in prefill too."""
-    resumed = replace(SAMPLED, codes=drummed.codes[:, :held], start=held * 640)
+    resumed = replace(SAMPLED, codes=drummed.codes[:, :known], start=known * 640)
     rest = changed(another, resumed, 60, "loud drums")
-    assert np.array_equal(rest.codes, drummed.codes[:, held:])
+    assert np.array_equal(rest.codes, drummed.codes[:, known:])
 
 
 @pytest.mark.parametrize("frame", [60, 110])
@@ -459,10 +484,10 @@ def test_a_changed_song_resumes_to_the_bit_in_a_later_window(tiny: LoadedModel, 
     model = with_short_windows(tiny)
     request = replace(SAMPLED, frames=140, extend_stride=1.0)
     whole = changed(model, request, frame, "loud drums")
-    for held in (99, 120):
-        resumed = replace(request, codes=whole.codes[:, :held], start=held * 640)
+    for known in (99, 120):
+        resumed = replace(request, codes=whole.codes[:, :known], start=known * 640)
         rest = changed(model, resumed, frame, "loud drums")
-        assert np.array_equal(rest.codes, whole.codes[:, held:])
+        assert np.array_equal(rest.codes, whole.codes[:, known:])
 
 
 def test_a_changed_song_does_not_depend_on_its_batch_mates(

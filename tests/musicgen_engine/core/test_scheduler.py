@@ -22,10 +22,11 @@ def new(id: int) -> Sequence:
     return Sequence(id, GenerationRequest(prompt="", frames=50, seed=0))
 
 
-def resumed(id: int, frames: int = 50, held: int = 20) -> Sequence:
-    """A sequence that lost its engine after `held` frames."""
-    codes = np.zeros((4, held), np.int32)
-    return Sequence(id, GenerationRequest(prompt="", frames=frames, seed=0, codes=codes))
+def resumed(id: int, frames: int = 50, done: int = 20, arrival_time: int = 1) -> Sequence:
+    """A sequence that lost its engine after `done` frames."""
+    codes = np.zeros((4, done), np.int32)
+    request = GenerationRequest("", frames, seed=0, codes=codes, arrival_time=arrival_time)
+    return Sequence(id, request)
 
 
 class Output:
@@ -109,7 +110,7 @@ def test_a_step_decodes_all_running_sequences() -> None:
 
 def test_a_prompt_is_prefilled_before_it_decodes() -> None:
     alone = scheduler(1, 1)
-    sequence = resumed(1, frames=110, held=100)
+    sequence = resumed(1, frames=110, done=100)
     alone.submit(sequence)
     states = [sequence.status]
     assert alone.schedule().encode is sequence
@@ -136,7 +137,7 @@ def test_a_chunk_is_small_beside_sequences_on_a_cpu(
 ) -> None:
     busy = scheduler(8, 8, *range(decoding), shares_cores=shares_cores)
     admitted(busy, steps=decoding)
-    busy.submit(resumed(9, frames=210, held=200))
+    busy.submit(resumed(9, frames=210, done=200))
     admitted(busy, steps=1)
     assert busy.schedule().prefill_length == length
 
@@ -162,7 +163,7 @@ def test_a_changed_text_is_encoded_before_its_frame() -> None:
 
 def test_a_chunk_of_a_prefill_ends_where_the_text_changes() -> None:
     one = scheduler(1, 1)
-    sequence = resumed(1, frames=60, held=50)
+    sequence = resumed(1, frames=60, done=50)
     sequence.change_prompt(30, "drums")
     one.submit(sequence)
     admitted(one)
@@ -231,25 +232,34 @@ def test_a_full_queue_tells_when_the_next_sequence_ends() -> None:
     assert caught.value.retry_after == 25
 
 
-def test_resumed_sequences_come_before_new_ones() -> None:
+def test_resumed_sequences_come_first_as_they_were_accepted() -> None:
     full = scheduler(2, 2, 1, 2)
     assert ids(admitted(full)) == [1, 2]
     for id in (3, 4):
         full.submit(new(id))
-    for id in (5, 6):
-        full.submit(resumed(id))
+    for id, arrival_time in ((5, 30), (6, 10), (7, 20), (8, 20)):
+        full.submit(resumed(id, arrival_time=arrival_time))
     with pytest.raises(QueueFull):
-        full.submit(new(7))
-    assert list(full.states()) == [5, 6, 3, 4, 1, 2]
+        full.submit(new(9))
+    assert list(full.states()) == [6, 7, 8, 5, 3, 4, 1, 2]
 
 
-def test_no_more_sequences_resume_than_there_are_slots() -> None:
-    full = scheduler(2, 10)
-    for id in (1, 2):
+def test_codes_alone_give_no_place() -> None:
+    full = scheduler(1, 2, 1)
+    admitted(full)
+    full.submit(new(2))
+    codes = np.zeros((4, 20), np.int32)
+    full.submit(Sequence(3, GenerationRequest("", 50, seed=0, codes=codes)))
+    assert list(full.states()) == [2, 3, 1]
+
+
+def test_a_full_queue_takes_all_that_were_accepted_before() -> None:
+    """Those that had one of the two slots, and the three that waited."""
+    full = scheduler(2, 3, *range(5))
+    for id in range(10, 15):
         full.submit(resumed(id))
     with pytest.raises(QueueFull):
-        full.submit(resumed(3))
-    full.submit(new(4))
+        full.submit(resumed(15))
 
 
 def test_before_the_model_is_loaded_the_queue_is_the_limit() -> None:
@@ -334,7 +344,7 @@ def test_without_enough_frames_the_codec_has_nothing_to_do() -> None:
 
 def test_a_sequence_with_all_its_codes_does_not_decode() -> None:
     one = scheduler(1, 1)
-    one.submit(resumed(1, frames=20, held=20))
+    one.submit(resumed(1, frames=20, done=20))
     (sequence,) = admitted(one)
     assert sequence.all_decoded
     assert one.schedule() == Batch()

@@ -36,13 +36,13 @@ def test_tokens_are_those_of_audiocrafts_delay_pattern(
 
 
 @pytest.mark.parametrize("pattern", [MONO, STEREO])
-@pytest.mark.parametrize(("held", "frames"), [(0, 1), (0, 1500), (700, 1500), (0, 2700)])
+@pytest.mark.parametrize(("known", "frames"), [(0, 1), (0, 1500), (700, 1500), (0, 2700)])
 def test_each_missing_code_is_made_once_and_then_counts(
-    pattern: DelayPattern, held: int, frames: int
+    pattern: DelayPattern, known: int, frames: int
 ) -> None:
     made = np.zeros((pattern.codebooks, frames), int)
-    made[:, :held] = 1
-    done = held
+    made[:, :known] = 1
+    done = known
     while done < frames:
         window = pattern.window_of(done, frames, STRIDE)
         for position in range(window.prompt, window.positions):

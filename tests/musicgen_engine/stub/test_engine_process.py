@@ -160,15 +160,15 @@ def test_a_song_arrives_whole(start: Start) -> None:
     assert recorder.states == [GeneratingState(3, len("mine"))]
 
 
-@pytest.mark.parametrize(("held", "samples"), [(0, 0), (0, 640), (3, 0)])
-def test_audio_and_codes_may_each_be_empty(start: Start, held: int, samples: int) -> None:
-    codes = np.ones((4, held), np.int32) if held else None
+@pytest.mark.parametrize(("known", "samples"), [(0, 0), (0, 640), (3, 0)])
+def test_audio_and_codes_may_each_be_empty(start: Start, known: int, samples: int) -> None:
+    codes = np.ones((4, known), np.int32) if known else None
     recorder = Recorder()
     start("serve").submit(replace(request_to("play"), codes=codes, start=samples), recorder)
     assert recorder.ended.wait(20)
     chunk = recorder.received
     assert chunk and chunk.audio.shape == (2, samples)
-    assert chunk.codes.shape == (4, held)
+    assert chunk.codes.shape == (4, known)
 
 
 def test_a_death_ends_every_request_and_the_next_is_served(start: Start) -> None:
