@@ -6,9 +6,10 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -21,7 +22,6 @@ from protocol.errors import (
     EngineUnavailable,
     Internal,
     ModelLoading,
-    QueueFull,
     ServiceError,
     TooSlow,
     TritonUnavailable,
@@ -30,9 +30,8 @@ from protocol.request import GenerationRequest
 
 log = logging.getLogger(__name__)
 
-# Errors that pass when an engine, a stub or Triton restarts. While an engine loads, it may have too
-# few places for all songs that return.
-TRANSIENT = (EngineUnavailable, TritonUnavailable, ModelLoading, QueueFull)
+# Errors that pass when an engine, a stub or Triton restarts.
+TRANSIENT = (EngineUnavailable, TritonUnavailable, ModelLoading)
 
 
 @dataclass(eq=False)
@@ -133,8 +132,8 @@ class Generation:
         with self._models.use(model):
             songs.add(state)
             try:
-                patience = start + self._settings.resume_timeout
-                await self._ensure_ready(model, patience, (TritonUnavailable,))
+                ready = partial(self._models.ensure_ready, model)
+                await self._retry(ready, TritonUnavailable, start + self._settings.resume_timeout)
                 while not state.complete:
                     try:
                         async with aclosing(self._responses(model, state, deadline)) as responses:
@@ -145,8 +144,6 @@ class Generation:
                                 else:
                                     on_progress(response)
                     except TRANSIENT as error:
-                        if isinstance(error, QueueFull) and not state.accepted:
-                            raise
                         on_progress(Progress("loading", frames=state.frames))
                         await self._recover(model, state, error)
             finally:
@@ -176,22 +173,25 @@ class Generation:
             raise Internal("The model sent a song of another length; try again.")
 
     async def _recover(self, model: str, state: ResumeState, error: ServiceError) -> None:
-        """Return when the model can resume the song. Raise why, when it was away for too long."""
+        """Return when the model takes the song again, or raise why it was away for too long."""
         now = time.monotonic()
         deadline = state.lose(now, self._settings.resume_timeout)
         if now > deadline:
             raise error
         log.warning("%s broke off at %d samples: %s", model, state.samples, error)
         await asyncio.sleep(self._settings.poll_interval)
-        await self._ensure_ready(model, deadline, TRANSIENT)
+        await self._retry(partial(self._models.ensure_open, model), TRANSIENT, deadline)
 
-    async def _ensure_ready(
-        self, model: str, deadline: float, transient: tuple[type[ServiceError], ...]
+    async def _retry(
+        self,
+        call: Callable[[], Awaitable[None]],
+        transient: type[ServiceError] | tuple[type[ServiceError], ...],
+        deadline: float,
     ) -> None:
-        """Return when the model can generate. Raise an error that is transient at the deadline."""
+        """Call until it succeeds. From the deadline on, raise also what is transient."""
         while True:
             try:
-                return await self._models.ensure_ready(model)
+                return await call()
             except transient:
                 if time.monotonic() > deadline:
                     raise

@@ -109,6 +109,18 @@ class Models:
             raise self._progress.get(model, Loading()).error(model)
         load.result()
 
+    async def ensure_open(self, model: str) -> None:
+        """Return when the model accepts songs, though its engine may still load the weights.
+
+        Raises as `ensure_ready`.
+        """
+        with suppress(DeadStub, NotLoaded):
+            status = await self._triton.status(model)
+            if isinstance(status, Failed):
+                raise status.error
+            return
+        await self.ensure_ready(model)
+
     async def _status(self, model: str, loaded: set[str]) -> Status | None:
         if model in self._loads:
             return self._progress.get(model, Loading())

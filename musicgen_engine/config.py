@@ -14,6 +14,7 @@ CHOICES = {  # what the others take: as a pattern, and in words
     "precision": (r"auto|float32|float16|bfloat16", "auto, float32, float16 or bfloat16"),
     "backend": (f"auto|{'|'.join(BACKENDS)}", f"auto, {' or '.join(BACKENDS)}"),
 }
+MAX_SLOTS = {"cpu": 16, "cuda": 32}  # by kind of device
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
+from musicgen_engine.config import MAX_SLOTS
 from protocol.errors import EngineUnavailable
 
-MAX_SLOTS = {"cpu": 16, "cuda": 32}
 PAGE = os.sysconf("SC_PAGE_SIZE")  # bytes
 GB = 1e9
 

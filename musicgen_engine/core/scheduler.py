@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from operator import attrgetter
 
+from musicgen_engine.config import MAX_SLOTS
 from musicgen_engine.core.sequence import Sequence, SequenceStatus
 from musicgen_engine.messages import GeneratingState, QueuedState, SequenceState
 from protocol.errors import QueueFull
@@ -36,8 +37,8 @@ class Batch:
 class Scheduler:
     """First come, first served: a fixed number of slots behind a bounded queue, in which no new
     sequence waits longer than `max_wait` seconds. Resumed sequences come before new ones, in the
-    order in which they were accepted first. The limits of the queue are for new ones: there are
-    never more resumed ones than had a slot or waited."""
+    order in which they were accepted first. The limits of the queue are for new ones: no more can
+    resume than had a slot or waited."""
 
     def __init__(self, max_queue: int, max_wait: float = math.inf) -> None:
         self._max_queue = max_queue
@@ -61,8 +62,7 @@ class Scheduler:
         with self._changed:
             if sequence.resumed:
                 resumed = sum(waiting.resumed for waiting in self._waiting)
-                slots = len(self._slots) + len(self._running)
-                self._check_places(resumed, self._max_queue + slots)
+                self._check_places(resumed, self._max_queue + max(MAX_SLOTS.values()))
             else:
                 self._check_places(len(self._waiting), self._max_queue + len(self._slots))
                 self._check_wait()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gateway.contract import Chunk, DeadStub, Progress
+from gateway.contract import Chunk, DeadStub, Loading, Progress
 from gateway.generation import Generation, ResumeState
 from gateway.metrics import Metrics
 from gateway.models import Models
@@ -73,7 +73,7 @@ async def test_the_stream_has_ended_before_the_last_chunk_is_sent(
 
 @pytest.mark.parametrize(
     "cut",
-    [EngineUnavailable("killed"), DOWN, DeadStub(MODEL), QueueFull("all return")],
+    [EngineUnavailable("killed"), DOWN, DeadStub(MODEL)],
     ids=lambda cut: cut.code,
 )
 async def test_a_broken_stream_is_resumed(
@@ -163,13 +163,26 @@ async def test_a_new_song_that_the_queue_refuses_is_not_sent_again(
     assert len(triton.requests) == 1
 
 
+async def test_a_song_is_back_before_the_engine_has_loaded(
+    triton: FakeTriton, generation: Generation
+) -> None:
+    """No new song gets a slot before it."""
+    triton.cuts = [EngineUnavailable("killed")]
+    chunks = generation.generate(MODEL, REQUEST, ignore)
+    await anext(chunks)
+    triton.loading[MODEL] = Loading()
+    async for _ in chunks:
+        pass
+    assert len(triton.requests) == 2
+
+
 async def test_an_accepted_song_keeps_its_place(triton: FakeTriton, generation: Generation) -> None:
     before = time.time_ns()
     triton.cuts = [EngineUnavailable("killed")] * 2
     chunks = generation.generate(MODEL, REQUEST, ignore)
     await anext(chunks)
     accepted = time.time_ns()
-    triton.refusals = [QueueFull("all return")] * 3
+    triton.refusals = [EngineUnavailable("killed")] * 3
     async for _ in chunks:
         pass
     first, *resumed = triton.requests
@@ -184,7 +197,7 @@ async def test_a_new_song_comes_after_all_that_were_accepted(
     triton.cuts = [EngineUnavailable("killed")]
     accepted = generation.generate(MODEL, REQUEST, ignore)
     await anext(accepted)
-    triton.refusals = [QueueFull("the engine loads")]
+    triton.refusals = [EngineUnavailable("killed")]
     rest = asyncio.ensure_future(anext(accepted))
     await until(lambda: triton.running == 0)
     await generate(generation, dataclasses.replace(REQUEST, seed=8))

@@ -225,6 +225,18 @@ async def test_after_a_restart_models_with_users_come_first(
 
 
 @pytest.mark.parametrize("how", ["dead", "gone"])
+async def test_a_model_that_cannot_take_songs_is_loaded_first(
+    triton: FakeTriton, models: Models, how: str
+) -> None:
+    await touch(models, "musicgen-small")
+    triton.dead.add("musicgen-small") if how == "dead" else triton.restart()
+    await models.ensure_open("musicgen-small")
+    triton.loading["musicgen-small"] = Loading()
+    await models.ensure_open("musicgen-small")
+    assert triton.calls.count("load musicgen-small") == 2
+
+
+@pytest.mark.parametrize("how", ["dead", "gone"])
 async def test_the_front_is_reloaded_once_for_all_requests(
     triton: FakeTriton, models: Models, how: str
 ) -> None:

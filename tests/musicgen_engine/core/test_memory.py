@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from musicgen_engine.core.memory import MAX_SLOTS, Room, host_room, slots_that_fit
+from musicgen_engine.config import MAX_SLOTS
+from musicgen_engine.core.memory import Room, host_room, slots_that_fit
 from protocol.errors import EngineUnavailable
 
 GB = 10**9

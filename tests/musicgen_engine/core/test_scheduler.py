@@ -6,6 +6,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from musicgen_engine.config import MAX_SLOTS
 from musicgen_engine.core.audio_stream import AudioStream
 from musicgen_engine.core.scheduler import Batch, Scheduler
 from musicgen_engine.core.sequence import Sequence, SequenceStatus
@@ -253,20 +254,14 @@ def test_codes_alone_give_no_place() -> None:
     assert list(full.states()) == [2, 3, 1]
 
 
-def test_a_full_queue_takes_all_that_were_accepted_before() -> None:
-    """Those that had one of the two slots, and the three that waited."""
-    full = scheduler(2, 3, *range(5))
-    for id in range(10, 15):
-        full.submit(resumed(id))
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_full_queue_takes_all_that_were_accepted_before(loaded: bool) -> None:
+    full = scheduler(2, 3, *range(5)) if loaded else Scheduler(max_queue=3)
+    most = 3 + MAX_SLOTS["cuda"]  # those that waited, and those that had a slot
+    for id in range(most):
+        full.submit(resumed(10 + id))
     with pytest.raises(QueueFull):
-        full.submit(resumed(15))
-
-
-def test_before_the_model_is_loaded_the_queue_is_the_limit() -> None:
-    early = Scheduler(max_queue=1)
-    early.submit(resumed(1))
-    with pytest.raises(QueueFull):
-        early.submit(resumed(2))
+        full.submit(resumed(9))
 
 
 def test_a_resumed_sequence_keeps_its_progress() -> None:

@@ -4,8 +4,9 @@ import re
 
 import pytest
 
+from musicgen_engine.config import MAX_SLOTS
 from musicgen_engine.core.checkpoint import MAX_TOKENS
-from musicgen_engine.core.memory import GB, MAX_SLOTS, Room
+from musicgen_engine.core.memory import GB, Room
 from musicgen_engine.model.transformer import TransformerConfig
 from tests.conftest import ROOT
 
