@@ -22,6 +22,7 @@ from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from protocol.errors import WeightsMissing
 
@@ -216,8 +217,11 @@ def _bar(advance: Callable[[int], None]) -> type:
 
 
 def _why(error: Exception) -> str:
-    """The reason and the remedy, without other libraries' texts: they hold paths and addresses."""
+    """The reason and the remedy, without other libraries' texts: they hold paths and keys."""
     from huggingface_hub import errors
+    from huggingface_hub.constants import ENDPOINT
+
+    hub = f"{(url := urlsplit(ENDPOINT)).scheme}://{url.netloc.rpartition('@')[2]}"
 
     if isinstance(error, errors.OfflineModeIsEnabled):
         return f"HF_HUB_OFFLINE forbids the download. Unset it, or {_COPY}"
@@ -230,16 +234,27 @@ def _why(error: Exception) -> str:
         return "the repository is gated. Ask for access on the hub and set HF_TOKEN to a token."
     if isinstance(error, errors.RepositoryNotFoundError):
         return (
-            "the Hugging Face hub has no such repository, or it is private. Check its name, or set "
+            f"the hub at {hub} has no such repository, or it is private. Check its name, or set "
             "HF_TOKEN to a token that may read it."
         )
     if isinstance(error, errors.HfHubHTTPError):
-        return f"the Hugging Face hub answers with status {error.response.status_code}. {_REMEDY}"
+        return f"the hub at {hub} answers with status {error.response.status_code}. {_REMEDY}"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"the disk is full. Free space, or {_OTHER_FOLDERS}"
     if isinstance(error, OSError) and error.filename is not None:
         return f"the cache cannot be written ({error.strerror}). Mend that, or {_OTHER_FOLDERS}"
-    return f"the Hugging Face hub cannot be reached, or the connection broke off. {_REMEDY}"
+    return f"the hub at {hub} cannot be reached: {_cause(error)}. {_REMEDY}"
+
+
+def _cause(error: BaseException | None) -> str:
+    """The system's words for what is behind an error of the client."""
+    while error:
+        if isinstance(error, TimeoutError):
+            return f"no answer within {HUB_TIMEOUT:g} s"
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
+        error = error.__cause__ or error.__context__
+    return "the connection broke off"
 
 
 def _checkpoint_files(repo: str) -> Iterator[HubFile]:
