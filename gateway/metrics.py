@@ -12,7 +12,8 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         self.requests = Counter(
             "gateway_requests",
-            "HTTP requests; status is 'gone' where the connection ended before the response",
+            "HTTP requests; the status is 'gone' where the client closed the connection before the "
+            "end, 'broken_off' where the gateway did",
             ["method", "route", "status"],
             registry=registry,
         )

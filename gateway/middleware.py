@@ -10,8 +10,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway import logs
-from gateway.progress import name_of, public
-from gateway.services import ABORTED, CALLER, REQUEST_ID, SERVICES
+from gateway.progress import FAULT, name_of, public, visible
+from gateway.services import CALLER, ERROR, REQUEST_ID, SERVICES
 from protocol.errors import BodyTooLarge, Internal, MethodNotAllowed, NotFound, ServiceError
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,6 @@ SECURITY_HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "Server": "gateway",  # without the versions of its software
 }
-FAULT = "Something went wrong in the gateway; its log says what."
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
@@ -48,24 +47,29 @@ async def log_access(request: web.Request, handler: Handler) -> web.StreamRespon
     outcome = "gone"
     try:
         response = await handler(request)
-        if ABORTED not in request:
-            outcome = str(response.status)
+        broken_off = ERROR in request and response.status < 400
+        outcome = "broken_off" if broken_off else str(response.status)
         return response
     finally:
         milliseconds = 1000 * (time.monotonic() - start)
         resource = request.match_info.route.resource
         route = resource.canonical if resource else "none"
         request.app[SERVICES].metrics.requests.labels(request.method, route, outcome).inc()
-        target, caller = request.rel_url.raw_path, request.get(CALLER)
+        target, error = request.rel_url.raw_path, request.get(ERROR)
         level = logging.DEBUG if target in PROBES else logging.INFO
         fields = {
             "method": request.method,
             "target": target,
             "status": outcome,
             "milliseconds": round(milliseconds),
-            "key": caller or "-",
+            "key": request.get(CALLER) or "-",
         }
-        log.log(level, "%s %s %s %d ms %s", *fields.values(), extra=fields)
+        text = "%s %s %s %d ms %s"
+        if error:
+            fields["code"], text = error.code, f"{text} %s"
+        if error and error.field:
+            fields["field"], text = error.field, f"{text} %r"  # a client may have made it up
+        log.log(level, text, *fields.values(), extra=fields)
 
 
 @web.middleware
@@ -88,9 +92,10 @@ async def errors_to_json(request: web.Request, handler: Handler) -> web.StreamRe
         if caught.status < 400:
             raise
         error = _translation(request, caught)
-    except Exception:
+    except Exception as caught:
         log.exception("%s %s failed", request.method, request.rel_url.raw_path)
-        error = Internal(FAULT)
+        error = visible(caught)
+    request[ERROR] = error
     headers = dict(error.headers)
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)

@@ -12,9 +12,10 @@ from typing import Any
 
 from gateway.contract import Progress
 from protocol.constants import FRAME_RATE
-from protocol.errors import InvalidField, NotFound, ServiceError
+from protocol.errors import Internal, InvalidField, NotFound, ServiceError
 
 KEPT = 60.0  # seconds after the end of a song
+FAULT = "Something went wrong in the gateway; its log says what."
 NAME = re.compile(r"[\w.-]{8,64}", re.ASCII)
 
 
@@ -89,11 +90,11 @@ class Jobs:
             self._jobs[owner, name] = job
         try:
             yield job
-        except asyncio.CancelledError:  # the client closed the connection
+        except (asyncio.CancelledError, ConnectionError):  # the client closed the connection
             job.progress = Progress("cancelled", frames=job.progress.frames)
             raise
         except Exception as error:
-            job.error = error if isinstance(error, ServiceError) else None
+            job.error = visible(error)
             job.progress = Progress("failed", frames=job.progress.frames)
             raise
         finally:
@@ -117,6 +118,11 @@ def name_of(header: str | None) -> str | None:
     """The name that an X-Request-Id gives to a request; None for an id of another form, which a
     proxy may have added."""
     return header if header and NAME.fullmatch(header) else None
+
+
+def visible(error: Exception) -> ServiceError:
+    """The error that clients may see."""
+    return error if isinstance(error, ServiceError) else Internal(FAULT)
 
 
 def public(error: ServiceError) -> dict[str, str | None]:

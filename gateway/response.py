@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import struct
@@ -16,7 +17,9 @@ else:
 
 from aiohttp import HttpVersion11, web
 
-from gateway.services import ABORTED, SERVICES
+from gateway.progress import visible
+from gateway.services import ERROR, SERVICES
+from protocol.errors import ServiceError
 
 log = logging.getLogger(__name__)
 
@@ -24,22 +27,36 @@ log = logging.getLogger(__name__)
 @contextmanager
 def complete_or_aborted(request: web.Request, response: web.StreamResponse) -> Iterator[None]:
     """An error closes the connection of a response that has begun, so that no part of a file looks
-    like a complete one. Before the beginning the error is raised, to become a response."""
+    like a complete one. Before the beginning the error is raised, to become a response.
+
+    A client that has gone cancels the handler.
+    """
     try:
         yield
+    except ConnectionError:
+        _abort(request)
+        raise asyncio.CancelledError from None
     except Exception as error:
         if not response.prepared:
             raise
-        request[ABORTED] = True
-        log.error("the response was aborted", exc_info=error)
-        if request.transport:
-            request.transport.abort()
+        request[ERROR] = visible(error)
+        bug = None if isinstance(error, ServiceError) else error
+        log.error("the response broke off: %s", request[ERROR], exc_info=bug)
+        _abort(request)
+
+
+def _abort(request: web.Request) -> None:
+    if request.transport:
+        request.transport.abort()
 
 
 async def send(request: web.Request, response: web.StreamResponse, data: bytes) -> None:
-    """Send data. Raise TimeoutError when the client does not read it for too long."""
-    async with timeout(request.app[SERVICES].settings.stall_timeout):
-        await response.write(data)
+    """Send data. Raise ConnectionError when the client is gone, or does not read for too long."""
+    try:
+        async with timeout(request.app[SERVICES].settings.stall_timeout):
+            await response.write(data)
+    except asyncio.TimeoutError:
+        raise ConnectionAbortedError("the client does not read") from None
 
 
 def reset_on_close(request: web.Request, on: bool) -> None:

@@ -15,6 +15,7 @@ from gateway.metrics import Metrics
 from gateway.models import Models
 from gateway.progress import Jobs
 from gateway.settings import GatewaySettings
+from protocol.errors import ServiceError
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ SERVICES = web.AppKey("services", Services)
 
 # Of a request: its id in the log and in the response.
 REQUEST_ID = web.RequestKey("request_id", str)
-# Whether its response ended before it was complete.
-ABORTED = web.RequestKey("aborted", bool)
+# The error that is its response, or that broke its response off.
+ERROR = web.RequestKey("error", ServiceError)
 # The name of its key; None where the service has no keys.
 CALLER: web.RequestKey[str | None] = web.RequestKey("caller")

@@ -57,6 +57,8 @@ async def test_audio_of_an_aborted_song_is_counted(client: TestClient, triton: F
     with pytest.raises(ClientPayloadError):
         await response.read()
     assert await value(client, "gateway_audio_seconds_total", model="musicgen-tiny") == 1
+    assert await value(client, "gateway_requests_total", status="broken_off") == 1
+    assert await value(client, "gateway_requests_total", status="gone") == 0
 
 
 async def test_a_song_that_fails_again_is_no_resume(client: TestClient, triton: FakeTriton) -> None:

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import logging
+import re
 import time
 import wave
 from typing import Any
@@ -215,8 +216,12 @@ async def test_a_client_that_stops_reading_is_disconnected(
 ) -> None:
     impatient = dataclasses.replace(settings, stall_timeout=0.3)
     async with serve(impatient, triton) as client:
-        response = await client.post("/generate", json={**GOOD, "duration": 300})
+        headers = {"X-Request-Id": "silent-client"}
+        song = {**GOOD, "duration": 300}
+        response = await client.post("/generate", json=song, headers=headers)
         await until(lambda: not triton.running)
+        progress = await (await client.get("/generations/silent-client")).json()
+        assert progress["state"] == "cancelled"
         response.close()
 
 
@@ -293,9 +298,38 @@ async def test_the_log_has_each_request_and_no_prompt(
     response = await client.post("/generate", json={**GOOD, "prompt": "secret"})
     await response.read()
     await client.post("/generate", json={"prompt": ["secret"]})
-    records = [record for record in caplog.records if record.name == "gateway.middleware"]
-    lines = [record.getMessage() for record in records]
-    assert [line.split()[:3] for line in lines] == [
-        ["POST", "/generate", "200"], ["POST", "/generate", "422"]
-    ]  # fmt: skip
+    lines = [
+        re.sub(r"\d+ ms", "0 ms", record.getMessage())
+        for record in caplog.records
+        if record.name == "gateway.middleware"
+    ]
+    assert lines == [
+        "POST /generate 200 0 ms -",
+        "POST /generate 422 0 ms - invalid_field 'prompt'",
+    ]
     assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [(EngineUnavailable("died"), "engine_unavailable"), (RuntimeError("a bug"), "internal")],
+)
+async def test_a_song_that_broke_off_has_its_code_everywhere(
+    settings: GatewaySettings,
+    triton: FakeTriton,
+    caplog: pytest.LogCaptureFixture,
+    failure: Exception,
+    code: str,
+) -> None:
+    caplog.set_level(logging.INFO)
+    triton.cuts = [failure]
+    headers = {"X-Request-Id": "broken-song"}
+    async with serve(dataclasses.replace(settings, resume_timeout=0), triton) as client:
+        async with client.post("/generate", json=GOOD, headers=headers) as response:
+            triton.failing["musicgen-tiny"] = EngineUnavailable("died")
+            with pytest.raises(ClientPayloadError):
+                await response.read()
+        progress = await (await client.get("/generations/broken-song")).json()
+    assert (progress["state"], progress["error"]["code"]) == ("failed", code)
+    records = [vars(record) for record in caplog.records if "code" in vars(record)]
+    assert [(record["status"], record["code"]) for record in records] == [("broken_off", code)]
