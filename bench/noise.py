@@ -17,7 +17,7 @@ from musicgen_engine.messages import ChunkReport, DoneState, GeneratingState
 from musicgen_engine.stub import tensors, variant
 from protocol.constants import FRAME_RATE, SAMPLE_RATE
 from protocol.request import GenerationRequest
-from protocol.tensors import from_tensors
+from protocol.tensors import VARIANT_INPUTS, from_tensors
 
 AUDIO = np.random.default_rng(0).uniform(-1, 1, (1, SAMPLE_RATE)).astype(np.float32)
 CODES = np.zeros((4, FRAME_RATE), np.int32)
@@ -30,14 +30,14 @@ class NoiseModel:
 
     def execute(self, requests: list[Any]) -> None:
         for request in requests:
-            inputs = tensors.inputs(request)
+            inputs = tensors.inputs(request, VARIANT_INPUTS)
+            response = variant.ResponseStream(request)
             if inputs:
-                response = variant.ResponseStream(request, stream=True)
+                response.stream = True
                 response.request = GenerationRequest.parse(from_tensors(inputs), MAX_SECONDS)
                 threading.Thread(target=_stream, args=(response,), daemon=True).start()
             else:
-                status = tensors.tensor("STATUS", READY)
-                tensors.send(request.get_response_sender(), [status], last=True)
+                response.send({"STATUS": READY}, last=True)
 
 
 def _stream(response: variant.ResponseStream) -> None:

@@ -34,6 +34,7 @@ def _input(name: str, data_type: str, dims: list[int]) -> Tensor:
 INPUTS = [_input(field.input, *field.row.tensor) for field in FIELDS.values()]
 STREAM = _input("STREAM", "BOOL", [1])  # of variants
 MODEL = _input("MODEL", "STRING", [1])  # of the model `musicgen`
+VARIANT_INPUTS, FRONT_INPUTS = [*INPUTS, STREAM], [MODEL, *INPUTS]
 
 OUTPUTS = [
     _tensor("AUDIO", "FP32", [-1, -1]),  # [channels, samples], full scale is 1

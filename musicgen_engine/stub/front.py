@@ -32,7 +32,7 @@ from protocol.errors import (
     ServiceError,
     UnknownModel,
 )
-from protocol.tensors import INPUTS, MODEL, OUTPUTS
+from protocol.tensors import FRONT_INPUTS, OUTPUTS
 
 # A cancelled request is noticed between the responses of a stream; from Triton 25.04 on its song
 # can then be stopped. Before 25.02 an error that is not the first response of a stream never
@@ -50,7 +50,7 @@ class FrontModel:
     def auto_complete_config(config: Any) -> Any:
         with suppress(OSError):  # a variant that needs it starts it, too, and reports the error
             ForkServer().start()  # as early as possible: engines wait for its imports
-        tensors.declare(config, [MODEL, *INPUTS], OUTPUTS)
+        tensors.declare(config, FRONT_INPUTS, OUTPUTS)
         return config
 
     def initialize(self, args: dict[str, str]) -> None:
@@ -71,7 +71,7 @@ class FrontModel:
     def _answer(self, request: Any) -> None:
         sender = request.get_response_sender()
         try:
-            inputs = tensors.inputs(request)
+            inputs = tensors.inputs(request, FRONT_INPUTS)
             if inputs:
                 with self._place():
                     outputs = self._relay(request, inputs)
@@ -123,7 +123,7 @@ class FrontModel:
         name = bytes(inputs["MODEL"][0]).decode(errors="replace")
         known = self._repository.names()
         if name not in known:
-            raise UnknownModel(f"MODEL {name!r} is none of {', '.join(known)}")
+            raise UnknownModel(f"MODEL {name[:100]!r} is none of {', '.join(known)}")
         # Newer Tritons raise for a model that is not loaded, and ask a loaded one for its
         # `is_ready`: if that is false, no request gets through to it from here.
         with suppress(pb_utils.TritonModelException):

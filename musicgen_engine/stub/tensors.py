@@ -9,7 +9,7 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
-from protocol.errors import ServiceError
+from protocol.errors import InvalidField, ServiceError
 from protocol.tensors import OUTPUTS, Tensor, to_array
 
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
@@ -25,8 +25,15 @@ def declare(config: Any, inputs: list[Tensor], outputs: list[Tensor]) -> None:
     config.set_max_batch_size(0)
 
 
-def inputs(request: Any) -> dict[str, NDArray[Any]]:
-    """The tensors of a request by their names. They are of use only as long as the request."""
+def inputs(request: Any, declared: list[Tensor]) -> dict[str, NDArray[Any]]:
+    """The tensors of a request by their names. They are of use only as long as the request.
+
+    Raises InvalidField for a parameter: Triton's `generate` makes one of a name that is no input.
+    """
+    if parameters := json.loads(request.parameters() or "{}"):
+        names = ", ".join(tensor["name"] for tensor in declared)
+        unknown = min(parameters)[:100]
+        raise InvalidField(f"{unknown!r} is no input; the inputs are {names}.", unknown)
     return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
 
 

@@ -28,13 +28,13 @@ from musicgen_engine.stub.metrics import TritonMetrics
 from protocol.constants import SAMPLE_RATE
 from protocol.errors import ServiceError
 from protocol.request import GenerationRequest
-from protocol.tensors import INPUTS, OUTPUTS, STREAM, from_tensors
+from protocol.tensors import OUTPUTS, VARIANT_INPUTS, from_tensors
 
 
 class VariantModel:
     @staticmethod
     def auto_complete_config(config: Any) -> Any:
-        tensors.declare(config, [*INPUTS, STREAM], OUTPUTS)
+        tensors.declare(config, VARIANT_INPUTS, OUTPUTS)
         config.set_model_transaction_policy({"decoupled": True})
         return config
 
@@ -60,16 +60,14 @@ class VariantModel:
             self._accept(request)
 
     def _accept(self, request: Any) -> None:
-        inputs = tensors.inputs(request)
-        if not inputs:
-            status = tensors.tensor("STATUS", self._engine.report().json())
-            return tensors.send(request.get_response_sender(), [status], last=True)
-        stream = bool(inputs.pop("STREAM", [False])[0])
-        response = ResponseStream(request, stream)
+        response = ResponseStream(request)
         try:
-            generation = GenerationRequest.parse(from_tensors(inputs), self._max_duration)
-            response.request = generation
-            self._engine.submit(generation, response)
+            inputs = tensors.inputs(request, VARIANT_INPUTS)
+            if not inputs:
+                return response.send({"STATUS": self._engine.report().json()}, last=True)
+            response.stream = bool(inputs.pop("STREAM", [False])[0])
+            response.request = GenerationRequest.parse(from_tensors(inputs), self._max_duration)
+            self._engine.submit(response.request, response)
         except ServiceError as error:
             response.error(error)
 
@@ -81,12 +79,12 @@ class ResponseStream:
     """The responses to one request."""
 
     request: GenerationRequest
+    stream = False  # chunks as they come, and every status between them
 
-    def __init__(self, request: Any, stream: bool) -> None:
+    def __init__(self, request: Any) -> None:
         self._request = request
         self.request_id = tensors.request_id(request)
         self._sender = request.get_response_sender()
-        self._stream = stream
         self._chunks: list[ChunkReport] = []  # kept until the end unless the client streams
         self._ended = False
         self._lock = threading.Lock()
@@ -97,12 +95,12 @@ class ResponseStream:
             return not self._ended and bool(self._request.is_cancelled())
 
     def status(self, state: State) -> None:
-        if self._stream:
-            self._send({"STATUS": state.json()}, last=False)
+        if self.stream:
+            self.send({"STATUS": state.json()}, last=False)
 
     def chunk(self, chunk: ChunkReport) -> None:
         self._chunks.append(chunk)
-        if self._stream or chunk.last:
+        if self.stream or chunk.last:
             outputs = {
                 "AUDIO": np.concatenate([chunk.audio for chunk in self._chunks], axis=1),
                 "CODES": np.concatenate([chunk.codes for chunk in self._chunks], axis=1),
@@ -113,7 +111,7 @@ class ResponseStream:
                 "STATUS": chunk.state.json(),
             }
             self._chunks.clear()
-            self._send(outputs, chunk.last)
+            self.send(outputs, chunk.last)
 
     def error(self, error: ServiceError) -> None:
         """A stream gets the error as data first: Triton's own error carries text alone."""
@@ -123,7 +121,7 @@ class ResponseStream:
             tensors.send_error(self._sender, error)
             self._ended = True
 
-    def _send(self, outputs: dict[str, Any], last: bool) -> None:
+    def send(self, outputs: dict[str, Any], last: bool) -> None:
         with self._lock:
             tensors.send(
                 self._sender, [tensors.tensor(*output) for output in outputs.items()], last

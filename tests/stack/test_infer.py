@@ -90,12 +90,39 @@ def test_an_error_of_infer_has_its_code_and_status(
     assert caught.value.message().startswith(text)
 
 
+def generate(stack: Stack, path: str, body: dict[str, Any]) -> bytes:
+    """The answer to a POST, or the body of its error."""
+    url = f"http://127.0.0.1:{stack.triton_http}/v2/models/{path}"
+    request = urllib.request.Request(url, json.dumps(body).encode())
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            return bytes(response.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.read()
+
+
+@pytest.mark.parametrize("path", ["musicgen/generate", "musicgen-tiny/generate_stream"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"PROMPT": "x", "DURATION": 0.02, "Seed": 3},
+        {"prompt": "x", "duration": 0.02},
+        {"zzz": True, "prompt": "x"},
+    ],
+)
+def test_a_misspelt_input_of_generate_is_named(
+    stack: Stack, path: str, body: dict[str, Any]
+) -> None:
+    answer = json.loads(generate(stack, path, body).removeprefix(b"data: "))
+    assert set(answer) == {"error"}
+    wrong = min(body.keys() - {"PROMPT", "DURATION"})
+    assert answer["error"].startswith(f"[invalid_input] {wrong!r} is no input; the inputs are ")
+
+
 def test_http_generate_of_the_front_returns_json(stack: Stack) -> None:
-    url = f"http://127.0.0.1:{stack.triton_http}/v2/models/musicgen/generate"
     song = {"MODEL": "musicgen-tiny", "PROMPT": "x", "DURATION": 0.02, "SEED": 3}
-    request = urllib.request.Request(url, json.dumps(song).encode())
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-        answer = json.load(response)
+    answer = json.loads(generate(stack, "musicgen/generate", song))
     assert (answer["FRAMES"], answer["SEED"], len(answer["AUDIO"])) == (1, 3, 640)
 
 
