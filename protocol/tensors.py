@@ -27,7 +27,8 @@ def _tensor(name: str, data_type: str, dims: list[int]) -> Tensor:
 
 
 def _input(name: str, data_type: str, dims: list[int]) -> Tensor:
-    """Every input is optional for Triton, so that a request without inputs can ask for a status."""
+    """Every input is optional for Triton, which else refuses the request without inputs that asks
+    for a status; `GenerationRequest.parse` names a missing one."""
     return {**_tensor(name, data_type, dims), "optional": True}
 
 

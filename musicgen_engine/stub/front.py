@@ -88,7 +88,8 @@ class FrontModel:
     @contextmanager
     def _place(self) -> Iterator[None]:
         if not self._places.acquire(blocking=False):
-            raise QueueFull(f"{MAX_REQUESTS} requests wait already; ask again later")
+            again = f"ask again in {QueueFull.default_retry_after} s"
+            raise QueueFull(f"{MAX_REQUESTS} requests wait already; {again}")
         try:
             yield
         finally:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -39,18 +40,28 @@ def test_grpc_infers_do_not_wait_for_each_other(stack: Stack) -> None:
 
 def test_the_front_lists_models_while_it_relays_many_songs(stack: Stack) -> None:
     def relay(seed: int) -> Any:
-        return front(stack, {**SONG, "SEED": seed})
+        """The song, or the error where too many wait."""
+        try:
+            return front(stack, {**SONG, "SEED": seed})
+        except InferenceServerException as error:
+            return error
 
     with (
-        ThreadPoolExecutor(24) as pool,
+        ThreadPoolExecutor(32) as pool,
         triton_http.InferenceServerClient(f"127.0.0.1:{stack.triton_http}") as client,
     ):
-        songs = [pool.submit(relay, seed) for seed in range(24)]
+        songs = [pool.submit(relay, seed) for seed in range(32)]
         until(lambda: model_status(stack)["running"] > 10)
         assert status(client.infer("musicgen", []))["models"]
         assert not all(song.done() for song in songs)
-        for song in songs:
-            assert song.result().as_numpy("CODES").shape == (4, 125)
+        answers = [song.result() for song in songs]
+    refusals = [answer for answer in answers if isinstance(answer, InferenceServerException)]
+    assert refusals
+    for answer in answers:
+        if answer in refusals:
+            assert re.match(r"\[queue_full\] .*; ask again in \d+ s$", answer.message())
+        else:
+            assert answer.as_numpy("CODES").shape == (4, 125)
 
 
 def test_asyncio_infer_returns_a_song(stack: Stack) -> None:
