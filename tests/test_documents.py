@@ -58,6 +58,16 @@ def test_the_readme_names_every_folder() -> None:
         assert (ROOT / "musicgen_engine" / folder).is_dir()
 
 
+def test_troubleshooting_quotes_messages_of_the_code() -> None:
+    packages = ("gateway", "musicgen_engine", "protocol", "supervisor")
+    code = "".join(path.read_text() for name in packages for path in (ROOT / name).rglob("*.py"))
+    symptoms = re.findall(r"^\| (.+?) \|", text("docs/troubleshooting.md"), re.MULTILINE)
+    quoted = [quote for symptom in symptoms for quote in re.findall("`([^`]+)`", symptom)]
+    messages = [quote for quote in quoted if "…" in quote or "_" in quote]
+    assert len(messages) > 5
+    assert [part for quote in messages for part in quote.split("…") if part not in code] == []
+
+
 def anchors(document: Path) -> set[str]:
     """The names that GitHub gives to the headings."""
     headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
