@@ -50,6 +50,7 @@ class Song:
             "X-Model": model,
             "X-Revision": revision,
             "X-Seed": str(self.request.seed),
+            "X-Content-Source": receipt.SOURCE_TYPE,
             **length,
         }
 

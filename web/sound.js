@@ -3,9 +3,12 @@
 export const PEAK_RATE = 50; // Hz
 const FIRST_CHUNK = 12; // bytes before a WAV's first chunk
 const CHUNK_HEADER = 8; // bytes of a chunk's name and size
-const DATA_CHUNK = 0x64617461; // "data", the name of the last chunk
+const DATA_CHUNK = 0x64617461; // "data", the name of the chunk of the samples
 const SAMPLE_BYTES = 2;
 const MIN_BUFFER = 0.5; // seconds to collect before playback resumes
+// IPTC's term for a sound that a machine made. The server's files have the same tag.
+const SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia";
+const INFO = `LIST\x54\0\0\0INFOISRF\x48\0\0\0${SOURCE_TYPE}\0\0`;
 
 export class Sound {
   frames = 0; // received so far
@@ -16,6 +19,7 @@ export class Sound {
   #bytes = new Uint8Array(0); // of the file, with room for more
   #received = 0; // bytes
   #headerLength = 0; // bytes before the samples; 0 until it is known
+  #allFrames = 0; // of the whole song; the file's tags are behind them
   #firstMusic = null; // {time: ms, received: bytes} when the first samples arrived
 
   /** Takes the next bytes of the file. */
@@ -24,7 +28,7 @@ export class Sound {
     if (!this.#headerLength && !this.#readHeader()) return;
     this.#firstMusic ??= { time: performance.now(), received: this.#received };
     const frames = Math.floor((this.#received - this.#headerLength) / this.#frameBytes);
-    this.frames = Math.max(this.frames, frames);
+    this.frames = Math.max(this.frames, Math.min(frames, this.#allFrames));
     this.#measurePeaks();
   }
 
@@ -80,11 +84,19 @@ export class Sound {
 
   /** A WAV file of the first frames, or of all that are received. */
   file(frames = this.frames) {
-    const bytes = this.#bytes.slice(0, this.#headerLength + frames * this.#frameBytes);
-    const view = new DataView(bytes.buffer);
-    view.setUint32(4, bytes.length - CHUNK_HEADER, true);
-    view.setUint32(this.#headerLength - 4, bytes.length - this.#headerLength, true);
-    return new Blob([bytes], { type: "audio/wav" });
+    const end = this.#headerLength + frames * this.#frameBytes;
+    const header = this.#bytes.slice(0, this.#headerLength);
+    const view = new DataView(header.buffer);
+    const hasTags = this.#received === view.getUint32(4, true) + CHUNK_HEADER;
+    const tags =
+      hasTags && frames === this.#allFrames
+        ? this.#bytes.slice(end, this.#received)
+        : new TextEncoder().encode(INFO);
+    view.setUint32(4, end + tags.length - CHUNK_HEADER, true);
+    view.setUint32(this.#headerLength - 4, end - this.#headerLength, true);
+    return new Blob([header, this.#bytes.slice(this.#headerLength, end), tags], {
+      type: "audio/wav",
+    });
   }
 
   get #frameBytes() {
@@ -128,7 +140,8 @@ export class Sound {
     if (chunk + CHUNK_HEADER > this.#received) return false;
     this.channels = view.getUint16(22, true);
     this.rate = view.getUint32(24, true);
-    this.duration = sizeOf(chunk) / this.#frameBytes / this.rate;
+    this.#allFrames = sizeOf(chunk) / this.#frameBytes;
+    this.duration = this.#allFrames / this.rate;
     this.#headerLength = chunk + CHUNK_HEADER;
     return true;
   }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import av
 from av.audio.stream import AudioStream
 
+from gateway.audio import mp3
 from gateway.audio.wav import pcm
 from protocol.constants import Samples
 
@@ -44,8 +45,9 @@ MP3 = Codec(
     "mp3",
     "libmp3lame",
     bit_rate=128_000,
-    options=(
-        ("write_xing", "0"),  # FFmpeg would write it into the beginning, at the end
+    options=(  # `mp3.header` replaces both
+        ("write_xing", "0"),
+        ("id3v2_version", "0"),
     ),
 )
 
@@ -59,7 +61,8 @@ class Compressed:
         self, codec: Codec, channels: int, sample_rate: int, samples: int, tags: Mapping[str, str]
     ) -> None:
         self.content_type = codec.content_type
-        self._codec, self._samples = codec, samples
+        self._codec, self._channels, self._samples = codec, channels, samples
+        self._tags = tags
         self._layout = {1: "mono", 2: "stereo"}[channels]
         self._sample_rate, self._encoded = sample_rate, 0
         self._sink = _Sink()
@@ -77,7 +80,11 @@ class Compressed:
     def begin(self) -> bytes:
         self._container.start_encoding()
         header = self._sink.take()
-        return _with_length(header, self._samples) if self._codec is FLAC else header
+        if self._codec is FLAC:
+            return _with_length(header, self._samples)
+        return (
+            mp3.header(self._channels, self._samples, self._tags) if self._codec is MP3 else header
+        )
 
     def encode(self, audio: Samples) -> bytes:
         interleaved = pcm(audio).reshape(1, -1)

@@ -1,4 +1,7 @@
-"""The name and the tags of a song's file. The tags say how to generate the same song again."""
+"""The name and the tags of a song's file.
+
+The tags say how to generate the same song again, and that a machine made it.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,18 @@ from protocol.variant import Variant
 
 MAX_TITLE = 80  # characters
 MAX_SLUG = 60
+# IPTC's DigitalSourceType of media that a trained model makes, and the same as XMP.
+SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+XMP = f"""\
+<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/">
+<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about=""
+ xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+ Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}"/>
+</rdf:RDF>
+</x:xmpmeta>
+<?xpacket end="r"?>"""
 
 
 def tags(
@@ -36,6 +51,7 @@ def tags(
         "copyright": f"weights: {variant.license}",
         "revision": revision,
         "software": f"AudioCraft Service {__version__}",
+        "digitalsourcetype": SOURCE_TYPE,
         "comment": json.dumps(body, ensure_ascii=False),
     }
 

@@ -1,4 +1,7 @@
-"""Encoder of 16-bit WAV. Its header has the length of the whole song."""
+"""Encoder of 16-bit WAV. Its header has the length of the whole song.
+
+The tags stand behind the samples, because some readers expect these at byte 44.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.audio.receipt import XMP
 from protocol.constants import Samples
 
 BYTES_PER_SAMPLE = 2
-# RIFF's names of tags; it has none for the revision.
+# RIFF's names of tags; it has none for the revision, and "source form" is the nearest to the last.
 INFO = {
     "title": b"INAM",
     "artist": b"IART",
@@ -19,6 +23,7 @@ INFO = {
     "software": b"ISFT",
     "comment": b"ICMT",
     "revision": b"IREV",
+    "digitalsourcetype": b"ISRF",
 }
 
 
@@ -29,15 +34,15 @@ class Wav:
         self, channels: int, sample_rate: int, samples: int, tags: Mapping[str, str]
     ) -> None:
         frame = channels * BYTES_PER_SAMPLE
-        info = _chunk(b"LIST", b"INFO" + b"".join(_tags(tags)))
         layout = struct.pack(
             "<HHIIHH", 1, channels, sample_rate, sample_rate * frame, frame, 8 * BYTES_PER_SAMPLE
         )
-        inside = (
-            b"WAVE" + _chunk(b"fmt ", layout) + info + b"data" + struct.pack("<I", samples * frame)
-        )
-        self._header = b"RIFF" + struct.pack("<I", len(inside) + samples * frame) + inside
-        self.length = len(self._header) + samples * frame
+        inside = b"WAVE" + _chunk(b"fmt ", layout) + b"data" + struct.pack("<I", samples * frame)
+        info = _chunk(b"LIST", b"INFO" + b"".join(_tags(tags)))
+        self._tags = info + _chunk(b"_PMX", XMP.encode())
+        size = len(inside) + samples * frame + len(self._tags)
+        self._header = b"RIFF" + struct.pack("<I", size) + inside
+        self.length = len(b"RIFF") + 4 + size
 
     def begin(self) -> bytes:
         return self._header
@@ -46,7 +51,7 @@ class Wav:
         return pcm(audio).tobytes()
 
     def end(self) -> bytes:
-        return b""
+        return self._tags
 
     def close(self) -> None: ...
 

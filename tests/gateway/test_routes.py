@@ -53,6 +53,7 @@ async def test_a_song_is_a_complete_wav(client: TestClient, model: str, channels
     assert response.headers["X-Seed"] == "7"
     assert response.headers["X-Model"].startswith("musicgen-")
     assert response.headers["X-Revision"] == "0123456789ab"
+    assert response.headers["X-Content-Source"].endswith("/trainedAlgorithmicMedia")
     assert "slow-piano.wav" in response.headers["Content-Disposition"]
     with wave.open(io.BytesIO(body)) as reader:
         assert reader.getparams()[:4] == (channels, 2, 32_000, 125 * 640)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gateway.audio.wav import Wav
+from gateway.audio.wav import Wav, pcm
 
 
 def file(audio: NDArray[np.float32], tags: Mapping[str, str]) -> bytes:
@@ -52,3 +52,10 @@ def test_loud_samples_are_clipped_and_nan_is_silence() -> None:
 def test_tags_leave_the_samples_alone(title: str) -> None:
     audio = np.linspace(-1, 1, 64, dtype=np.float32)[None]
     assert np.array_equal(round_trip(audio, {"title": title}), round_trip(audio))
+
+
+def test_the_samples_begin_at_byte_44_and_end_before_the_tags() -> None:
+    audio = np.linspace(-1, 1, 64, dtype=np.float32)[None]
+    data = file(audio, {"title": "jazz"})
+    assert data[36:40] == b"data" and data[44 : 44 + 128] == pcm(audio).tobytes()
+    assert data.index(b"INAM") > 44 + 128
