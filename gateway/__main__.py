@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import signal
 import sys
 
 from aiohttp import web
 
 from gateway import logs
 from gateway.app import create_app
+from gateway.connection import Runner
 from gateway.settings import GatewaySettings
 from protocol.settings import SettingsError
 
@@ -26,19 +29,28 @@ def main() -> None:
 
 
 def run(app: web.Application, settings: GatewaySettings) -> None:
-    """Serve until a signal. Running songs then have DRAIN_TIMEOUT to end."""
+    """Serve until a signal. Running songs then have DRAIN_TIMEOUT to end; a second signal ends the
+    process at once."""
     try:
-        web.run_app(
-            app,
-            host=settings.host,
-            port=settings.port,
-            shutdown_timeout=settings.drain_timeout / 2,  # aiohttp waits this long twice
-            handler_cancellation=True,
-            access_log=None,
-            print=lambda _: log.info("listening on http://%s:%d", settings.host, settings.port),
-        )
+        asyncio.run(_serve(app, settings))
     except OSError as error:
         sys.exit(_refuse(f"HOST={settings.host} PORT={settings.port} cannot be used: {error}"))
+
+
+async def _serve(app: web.Application, settings: GatewaySettings) -> None:
+    runner = Runner(app, shutdown_timeout=settings.drain_timeout / 2)  # aiohttp waits so long twice
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, settings.host, settings.port).start()
+        log.info("listening on http://%s:%d", settings.host, settings.port)
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        await stop.wait()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+    finally:
+        await runner.cleanup()
 
 
 def _refuse(line: str) -> int:

@@ -25,7 +25,7 @@ from gateway.services import SERVICES, Services
 from gateway.settings import GatewaySettings
 from gateway.triton import TritonClient
 
-MAX_BODY = 1024**2
+MAX_BODY = 64 * 1024  # bytes of JSON; the longest prompt, each character escaped, takes 24 KB
 
 
 def create_app(settings: GatewaySettings, triton: Triton | None = None) -> web.Application:

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Iterable
 
-if sys.version_info >= (3, 11):
-    from asyncio import timeout
-else:
-    from async_timeout import timeout
-
-from aiohttp import BodyPartReader, web
+from aiohttp import BodyPartReader, HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.audio.reader import FIELD
@@ -27,6 +21,7 @@ from protocol.errors import (
     UnsupportedMediaType,
 )
 
+MIN_RATE = 4 * 1024  # bytes a second
 MAX_TEXT = 16 * 1024  # bytes; a prompt may have 2,000 characters
 
 
@@ -40,21 +35,30 @@ async def read(request: web.Request) -> Body:
     Raises:
         BodyTooSlow, BodyTooLarge, UnsupportedMediaType, InvalidJson, InvalidForm, InvalidField
     """
-    if request.headers.get("Expect", "").lower() == "100-continue":
+    if request.headers.get("Expect") and request.version >= HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # aiohttp counts the response alone
-    settings = request.app[SERVICES].settings
+    settings, clock = request.app[SERVICES].settings, asyncio.get_running_loop().time
+    reading = asyncio.ensure_future(_parse(request, settings.max_duration))
+    received, deadline = 0, clock() + settings.stall_timeout
     try:
-        async with timeout(settings.stall_timeout):
-            if is_form(request):
-                parts = await _form(request, form_fields(settings.max_duration))
-                return from_form(parts, settings.max_duration)
-            charset = (request.charset or "utf-8").lower()
-            if request.content_type == "application/json" and charset in ("utf-8", "utf8"):
-                return from_json(await request.read(), settings.max_duration)
-    except asyncio.TimeoutError:
-        limit = f"{settings.stall_timeout:g} s"
-        raise BodyTooSlow(f"The body took over {limit}; send it faster.") from None
+        while not (await asyncio.wait({reading}, timeout=settings.pace_interval))[0]:
+            last, received = received, request.content.total_raw_bytes
+            if received - last < MIN_RATE * settings.pace_interval or clock() > deadline:
+                raise BodyTooSlow(f"The body comes too slowly; send {MIN_RATE // 1024} KB/s.")
+        return reading.result()
+    finally:
+        reading.cancel()
+
+
+async def _parse(request: web.Request, max_duration: float) -> Body:
+    try:
+        if is_form(request):
+            parts = await _form(request, form_fields(max_duration))
+            return from_form(parts, max_duration)
+        charset = (request.charset or "utf-8").lower()
+        if request.content_type == "application/json" and charset in ("utf-8", "utf8"):
+            return from_json(await request.read(), max_duration)
     except web.RequestPayloadError:
         kind = InvalidForm if is_form(request) else InvalidJson
         raise kind("The body is not encoded as its headers say; send it plain.") from None

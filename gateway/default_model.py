@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Collection
 
+from gateway.cached import Cached
 from gateway.contract import Failed, Loading
 from gateway.models import Models
 from gateway.settings import GatewaySettings
@@ -24,6 +25,7 @@ class DefaultModel:
         self._models = models
         self._settings = settings
         self._name: str | None = None
+        self.check = Cached(self._check, settings.watch_interval)
 
     async def name(self) -> str:
         """The name of the default model. Raise `EngineUnavailable` when there is none."""
@@ -37,13 +39,13 @@ class DefaultModel:
             log.info("the default model is %s", self._name)
         return self._name
 
-    async def check(self) -> str:
+    async def _check(self) -> str:
         """The name of the default model, if it can serve, or could if no other had its place.
 
         Raises the error that a song for it would get.
         """
         model = await self.name()
-        [status] = await self._models.statuses([model])
+        status = await self._models.status(model)
         if status is None and await self._models.has_room_for(model):
             status = Loading()  # `watch` is about to load it
         if isinstance(status, Failed):

@@ -34,8 +34,7 @@ SECURITY_HEADERS = {
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """An `on_response_prepare` signal."""
     response.headers.update(SECURITY_HEADERS)
-    if request_id := request.get(REQUEST_ID):  # aiohttp's response to bad HTTP has none
-        response.headers["X-Request-Id"] = request_id
+    response.headers["X-Request-Id"] = request[REQUEST_ID]
 
 
 @web.middleware
@@ -96,7 +95,11 @@ async def errors_to_json(request: web.Request, handler: Handler) -> web.StreamRe
         log.exception("%s %s failed", request.method, request.rel_url.raw_path)
         error = visible(caught)
     request[ERROR] = error
-    headers = dict(error.headers)
+    return error_response(error)
+
+
+def error_response(error: ServiceError) -> web.Response:
+    headers = {**SECURITY_HEADERS, **error.headers}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
     return web.json_response({"error": public(error)}, status=error.status or 500, headers=headers)

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from gateway.cached import Cached
 from gateway.contract import (
     FRONT,
     DeadStub,
@@ -46,6 +47,7 @@ class Models:
         self._leaving: str | None = None
         self._admission = asyncio.Lock()
         self._front_repair = asyncio.Lock()
+        self.states = Cached(self._states, settings.poll_interval)
 
     async def close(self) -> None:
         """Stop waiting for the loads that run; Triton finishes them by itself."""
@@ -75,10 +77,9 @@ class Models:
             await self._triton.load(FRONT)
             return await self._triton.catalogue()
 
-    async def statuses(self, models: list[str]) -> list[Status | None]:
-        """The status of each model; None for one that is not loaded and did not fail."""
-        loaded = await self._triton.loaded()
-        return await asyncio.gather(*(self._status(model, loaded) for model in models))
+    async def status(self, model: str) -> Status | None:
+        """The status of the model; None if it is not loaded and did not fail."""
+        return await self._status(model, await self._triton.loaded())
 
     def loading(self, model: str) -> Loading | None:
         """The progress of the load that this gateway waits for, if there is one."""
@@ -120,6 +121,12 @@ class Models:
                 raise status.error
             return
         await self.ensure_ready(model)
+
+    async def _states(self) -> list[tuple[Variant, Status | None]]:
+        """Every model with its status."""
+        catalogue, loaded = await self.catalogue(), await self._triton.loaded()
+        statuses = await asyncio.gather(*(self._status(one.name, loaded) for one in catalogue))
+        return list(zip(catalogue, statuses, strict=True))
 
     async def _status(self, model: str, loaded: set[str]) -> Status | None:
         if model in self._loads:

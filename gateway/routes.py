@@ -68,7 +68,8 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
     services, start = request.app[SERVICES], time.monotonic()
     with services.access.song(request[CALLER]), ExitStack() as upload:
         if body.is_form(request):
-            upload.enter_context(services.decoder.room())
+            client = request[CALLER] or request.remote or ""
+            upload.enter_context(services.decoder.room(client))
         song, continuation = await prepare(request)
         job = Job(song.variant.name, song.request.frames)
         name = name_of(request.headers.get("X-Request-Id"))
@@ -191,11 +192,10 @@ def _progress(request: web.Request, job: Job) -> dict[str, Any]:
 async def list_models(request: web.Request) -> web.Response:
     """Every model with its state; `default` is null where DEFAULT_MODEL names none of them."""
     services = request.app[SERVICES]
-    variants = await services.models.catalogue()
+    states = await services.models.states()
     default = None
     with suppress(EngineUnavailable):
-        default = services.default_model.among(variants)
-    statuses = await services.models.statuses([variant.name for variant in variants])
+        default = services.default_model.among([variant for variant, _ in states])
     models = [
         {
             "id": variant.name,
@@ -208,7 +208,7 @@ async def list_models(request: web.Request) -> web.Response:
             "progress": asdict(status) if isinstance(status, Loading) else None,
             "reason": status.error.message if isinstance(status, Failed) else None,
         }
-        for variant, status in zip(variants, statuses, strict=True)
+        for variant, status in states
     ]
     max_duration = services.settings.max_duration
     return web.json_response({"default": default, "max_duration": max_duration, "models": models})

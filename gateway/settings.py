@@ -35,6 +35,7 @@ class GatewaySettings:
     web: Path = Path(__file__).parent.parent / "web"
     silence_timeout: float = 10.0
     stall_timeout: float = 300.0
+    pace_interval: float = 10.0
     heartbeat_interval: float = 15.0
     poll_interval: float = 0.25
     watch_interval: float = 2.0

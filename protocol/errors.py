@@ -87,6 +87,10 @@ class ServiceError(Exception):
         return kinds.get(match[1], GenerationFailed)(match[2])
 
 
+class InvalidHttp(ServiceError, code="invalid_http", status=400):
+    """The request is not HTTP, or its headers are over 64 KB."""
+
+
 class InvalidJson(ServiceError, code="invalid_json", status=400):
     """The body is not JSON in UTF-8."""
 
@@ -116,15 +120,19 @@ class MethodNotAllowed(ServiceError, code="method_not_allowed", status=405):
 
 
 class BodyTooSlow(ServiceError, code="body_too_slow", status=408):
-    """The body took longer than five minutes."""
+    """The body came at less than 4 KB a second for 10 s, or took longer than five minutes."""
 
 
 class BodyTooLarge(ServiceError, code="body_too_large", status=413):
-    """The body is over 1 MB, or the file over 32 MB."""
+    """The body is over 64 KB, or the file over 32 MB."""
 
 
 class UnsupportedMediaType(ServiceError, code="unsupported_media_type", status=415):
     """The body is neither `application/json` nor a form with `audio`."""
+
+
+class ExpectationFailed(ServiceError, code="expectation_failed", status=417):
+    """`Expect` asks for something else than `100-continue`."""
 
 
 class InvalidField(

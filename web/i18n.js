@@ -91,6 +91,7 @@ const FRENCH_ERRORS = {
   too_slow: "C’était trop long.",
   weights_changed: "Les poids du modèle ont changé.",
   weights_missing: "Les poids du modèle manquent.",
+  invalid_http: "La demande est illisible, ou ses en-têtes sont trop longs.",
   invalid_json: "La demande est illisible.",
   invalid_form: "Le formulaire est illisible.",
   not_found: "Cette adresse est inconnue ici.",
@@ -99,6 +100,7 @@ const FRENCH_ERRORS = {
   internal: "Le serveur a échoué.",
   body_too_slow: "La demande est arrivée trop lentement.",
   unsupported_media_type: "La demande doit être en JSON.",
+  expectation_failed: "La demande attend une réponse que le service ne donne pas.",
 };
 
 let language = loadItem("localStorage", "language") ?? navigator.language.slice(0, 2);

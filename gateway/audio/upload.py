@@ -7,6 +7,7 @@ import json
 import logging
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from protocol.errors import Internal, InvalidField, QueueFull, ServiceError
 MAX_BYTES = 32 * 1024**2
 MAX_DECODERS = 2  # at a time
 MAX_FILES = 16  # in memory at a time
+MAX_FILES_PER_CLIENT = 8
 PROJECT = Path(__file__).parent.parent.parent
 # The whole environment: no secrets, and one thread, since each would take address space.
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
@@ -33,22 +35,26 @@ class Decoder:
     def __init__(self, command: Sequence[str] = (sys.executable, "-m", reader.__name__)) -> None:
         self._command = command
         self._slots = asyncio.Semaphore(MAX_DECODERS)
-        self._files = 0
+        self._files: Counter[str] = Counter()  # by client
 
     @contextmanager
-    def room(self) -> Iterator[None]:
+    def room(self, client: str) -> Iterator[None]:
         """Reserve memory for one file, before its first byte comes.
 
         Raises:
-            QueueFull: there are too many files in memory.
+            QueueFull: there are too many files in memory, of this client or of all.
         """
-        if self._files == MAX_FILES:
+        if self._files[client] == MAX_FILES_PER_CLIENT:
+            problem = f"{MAX_FILES_PER_CLIENT} files of yours are being read"
+            raise QueueFull(f"{problem}; ask again in 10 s")
+        if self._files.total() == MAX_FILES:
             raise QueueFull(f"{MAX_FILES} files are being read already; ask again in 10 s")
-        self._files += 1
+        self._files[client] += 1
         try:
             yield
         finally:
-            self._files -= 1
+            self._files[client] -= 1
+            self._files += Counter()  # forgets clients without files
 
     async def decode(self, data: bytes | bytearray) -> Audio:
         """Decode a file.

@@ -44,7 +44,8 @@ class Engine:
         # By slot: whose conditioning the backend has, and of which section.
         self._conditioned: dict[int, tuple[int, int]] = {}
         self._step_start: float | None = None
-        scheduler.open(model.slots, shares_cores=model.device.type == "cpu")
+        on_cpu = model.device.type == "cpu"
+        scheduler.open(model.slots, model.pattern.window, shares_cores=on_cpu)
 
     def run(self) -> None:
         """Never returns. Raises what the device raises: then nothing can be computed any more."""

@@ -47,13 +47,16 @@ class Scheduler:
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
         self._slots: list[int] = []  # free ones; none before the model is loaded
+        self._window = 0  # frames
         self._shares_cores = True
         self._changed = threading.Condition()
 
-    def open(self, slots: int, shares_cores: bool = True) -> None:
-        """The model is loaded and has `slots`. `shares_cores`: prefill takes time from decode."""
+    def open(self, slots: int, window: int, shares_cores: bool = True) -> None:
+        """The model is loaded, has `slots` and sees `window` frames. `shares_cores`: prefill takes
+        time from decode."""
         with self._changed:
             self._slots = list(reversed(range(slots)))
+            self._window = window
             self._shares_cores = shares_cores
             self._changed.notify()
 
@@ -71,23 +74,28 @@ class Scheduler:
 
     def _check_places(self, taken: int, places: int) -> None:
         if taken >= places:
-            soonest = min((sequence.frames_left for sequence in self._running), default=0)
+            soonest = min(map(self._steps_left, self._running), default=0)
             raise _queue_full(f"{taken} songs wait already", soonest * self._step_time())
 
     def _check_wait(self) -> None:
-        wait = self._frames_until_a_slot() * self._step_time()
+        wait = self._steps_until_a_slot() * self._step_time()
         if wait > self._max_wait:
             problem = f"the song would wait {wait:.0f} s, over {self._max_wait:g}"
             raise _queue_full(problem, wait - self._max_wait)
 
-    def _frames_until_a_slot(self) -> int:
-        """Frames to make before a sequence that comes now gets a slot."""
-        ends = [0] * len(self._slots) + [sequence.frames_left for sequence in self._running]
+    def _steps_until_a_slot(self) -> int:
+        """Steps before a sequence that comes now gets a slot."""
+        ends = [0] * len(self._slots) + [self._steps_left(one) for one in self._running]
         heapq.heapify(ends)
         for sequence in self._waiting:
             if ends:
-                heapq.heapreplace(ends, ends[0] + sequence.frames_left)
+                heapq.heapreplace(ends, ends[0] + self._steps_left(sequence))
         return ends[0] if ends else 0
+
+    def _steps_left(self, sequence: Sequence) -> int:
+        """A later window repeats frames, all of which the model has to see again."""
+        chunks = math.ceil((self._window - sequence.request.stride) / PREFILL_CHUNK)
+        return sequence.frames_left + sequence.windows_left(self._window) * chunks
 
     def record_step(self, seconds: float) -> None:
         """One step, in which each running sequence gets a frame, took so long."""

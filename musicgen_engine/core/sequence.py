@@ -87,6 +87,14 @@ class Sequence:
     def frames_left(self) -> int:
         return self.request.frames - self.frames_done
 
+    def windows_left(self, length: int) -> int:
+        """The windows of `length` frames that have yet to begin."""
+
+        def later(frames: int) -> int:  # than the first
+            return max(0, -(-(frames - length) // self.request.stride))
+
+        return later(self.request.frames) - later(self.frames_done)
+
     @property
     def all_decoded(self) -> bool:
         return self.frames_left == 0

@@ -3,11 +3,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.web_runner import BaseRunner
 
 from gateway.app import create_app
+from gateway.connection import Runner
 from gateway.settings import GatewaySettings
 from tests.gateway.fake_triton import FakeTriton
 
@@ -41,7 +44,12 @@ async def client(settings: GatewaySettings, triton: FakeTriton) -> AsyncIterator
 
 def serve(settings: GatewaySettings, triton: FakeTriton) -> TestClient:
     """A client of the gateway in front of `triton`; start it with `async with`."""
-    return TestClient(TestServer(create_app(settings, triton), handler_cancellation=True))
+    return TestClient(Server(create_app(settings, triton)))
+
+
+class Server(TestServer):
+    async def _make_runner(self, **options: Any) -> BaseRunner:
+        return Runner(self.app)
 
 
 @contextmanager
@@ -50,7 +58,7 @@ def running(settings: GatewaySettings, triton: FakeTriton) -> Iterator[str]:
     loop = asyncio.new_event_loop()
     thread = Thread(target=loop.run_forever)
     thread.start()
-    server = TestServer(create_app(settings, triton), handler_cancellation=True)
+    server = Server(create_app(settings, triton))
     asyncio.run_coroutine_threadsafe(server.start_server(), loop).result()
     try:
         yield str(server.make_url("/")).removesuffix("/")

@@ -15,6 +15,7 @@ from aiohttp.test_utils import TestClient
 
 from gateway.audio.formats import FORMATS
 from gateway.audio.upload import MAX_FILES
+from gateway.body import MIN_RATE
 from gateway.settings import GatewaySettings
 from tests.gateway.audio.test_reader import file, tone
 from tests.gateway.conftest import serve
@@ -60,12 +61,12 @@ async def test_a_content_type_may_name_its_charset(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("chunked", [True, False])
-async def test_a_body_over_a_megabyte_is_too_large(client: TestClient, chunked: bool) -> None:
+async def test_a_body_over_64_kilobytes_is_too_large(client: TestClient, chunked: bool) -> None:
     async def parts() -> Any:
         for _ in range(20):
-            yield b" " * 60_000
+            yield b" " * 4_000
 
-    data = parts() if chunked else io.BytesIO(b" " * 1_200_000)
+    data = parts() if chunked else io.BytesIO(b" " * 80_000)
     response = await client.post("/generate", data=data, headers=JSON)
     assert await error(response) == (413, "body_too_large", None)
 
@@ -82,14 +83,34 @@ async def test_a_body_in_another_encoding_is_invalid(
     assert await error(response) == (400, code, None)
 
 
-async def test_a_body_that_stops_is_refused(settings: GatewaySettings, triton: FakeTriton) -> None:
-    async def halves() -> Any:
-        yield b'{"prompt": '
-        await asyncio.sleep(60)
+@pytest.mark.parametrize("content_type", ["application/json", "multipart/form-data; boundary=x"])
+async def test_a_body_that_comes_too_slowly_is_refused(
+    settings: GatewaySettings, triton: FakeTriton, content_type: str
+) -> None:
+    async def drops() -> Any:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.05)
 
-    impatient = dataclasses.replace(settings, stall_timeout=0.3)
+    async with serve(dataclasses.replace(settings, pace_interval=0.3), triton) as client:
+        headers = {"Content-Type": content_type}
+        response = await client.post("/generate", data=drops(), headers=headers)
+        assert await error(response) == (408, "body_too_slow", None)
+
+
+async def test_a_body_that_takes_too_long_is_refused(
+    settings: GatewaySettings, triton: FakeTriton
+) -> None:
+    async def stream() -> Any:
+        yield b"--x\r\nContent-Disposition: form-data; name=audio\r\n\r\n"
+        while True:
+            yield b" " * MIN_RATE
+            await asyncio.sleep(0.05)
+
+    impatient = dataclasses.replace(settings, pace_interval=0.1, stall_timeout=0.5)
     async with serve(impatient, triton) as client:
-        response = await client.post("/generate", data=halves(), headers=JSON)
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        response = await client.post("/generate", data=stream(), headers=headers)
         assert await error(response) == (408, "body_too_slow", None)
 
 

@@ -148,7 +148,7 @@ async def test_a_slow_load_continues_after_its_timeout(
     triton.loading["musicgen-small"] = Loading(120_000_000, 1_000_000_000)
     with pytest.raises(ModelLoading, match="120 of 1000 MB downloaded"):
         await touch(impatient, "musicgen-small")
-    assert await impatient.statuses(["musicgen-small"]) == [Loading(120_000_000, 1_000_000_000)]
+    assert await impatient.status("musicgen-small") == Loading(120_000_000, 1_000_000_000)
     triton.loading.clear()
     await touch(impatient, "musicgen-small")
     assert triton.calls == ["load musicgen-small"]
@@ -179,7 +179,7 @@ async def test_all_requests_get_the_error_of_a_failed_load(
     messages = [error.message for error in errors if isinstance(error, WeightsMissing)]
     assert messages == ["no weights; put them there"] * 3
     assert triton.calls == ["load musicgen-small", "unload musicgen-small"]
-    [status] = await models.statuses(["musicgen-small"])
+    status = await models.status("musicgen-small")
     assert isinstance(status, Failed)
     assert isinstance(status.error, WeightsMissing)
 
@@ -190,7 +190,8 @@ async def test_a_failed_load_can_be_tried_again(triton: FakeTriton, models: Mode
         await touch(models, "musicgen-small")
     triton.failing.clear()
     await touch(models, "musicgen-small")
-    assert await models.statuses(["musicgen-small", "musicgen-tiny"]) == [Ready(), None]
+    assert await models.status("musicgen-small") == Ready()
+    assert await models.status("musicgen-tiny") is None
 
 
 async def test_a_dead_stub_is_reloaded_once_for_all_requests(
@@ -199,7 +200,7 @@ async def test_a_dead_stub_is_reloaded_once_for_all_requests(
     await touch(models, "musicgen-small")
     triton.calls.clear()
     triton.dead.add("musicgen-small")
-    [status] = await models.statuses(["musicgen-small"])
+    status = await models.status("musicgen-small")
     assert isinstance(status, Failed)
     assert isinstance(status.error, DeadStub)
     await asyncio.gather(*(touch(models, "musicgen-small") for _ in range(4)))

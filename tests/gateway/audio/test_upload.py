@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gateway.audio.reader import decode
-from gateway.audio.upload import MAX_DECODERS, MAX_FILES, Decoder
+from gateway.audio.upload import MAX_DECODERS, MAX_FILES, MAX_FILES_PER_CLIENT, Decoder
 from protocol.errors import Internal, InvalidField, QueueFull
 from tests.conftest import descendants
 from tests.gateway.audio.test_reader import FILES, file, tone
@@ -155,9 +155,19 @@ async def test_a_cancelled_decoding_ends_its_process() -> None:
 def test_the_number_of_files_in_memory_is_limited() -> None:
     decoder = Decoder()
     with ExitStack() as files:
-        for _ in range(MAX_FILES):
-            files.enter_context(decoder.room())
-        with pytest.raises(QueueFull, match="ask again in 10 s"):
-            files.enter_context(decoder.room())
-    with decoder.room():
+        for number in range(MAX_FILES):
+            files.enter_context(decoder.room(f"192.0.2.{number}"))
+        with pytest.raises(QueueFull, match="16 files are being read already; ask again in 10 s"):
+            files.enter_context(decoder.room("192.0.2.99"))
+    with decoder.room("192.0.2.99"):
         pass
+
+
+def test_no_client_alone_takes_all_places_of_files() -> None:
+    decoder = Decoder()
+    with ExitStack() as files:
+        for _ in range(MAX_FILES_PER_CLIENT):
+            files.enter_context(decoder.room("192.0.2.1"))
+        with pytest.raises(QueueFull, match="files of yours"):
+            files.enter_context(decoder.room("192.0.2.1"))
+        files.enter_context(decoder.room("192.0.2.2"))

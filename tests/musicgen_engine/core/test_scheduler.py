@@ -54,7 +54,7 @@ def record(scheduler: Scheduler, seconds: float, count: int = 20) -> None:
 
 def scheduler(slots: int, max_queue: int, *ids: int, **settings: Any) -> Scheduler:
     opened = Scheduler(max_queue)
-    opened.open(slots, **settings)
+    opened.open(slots, PATTERN.window, **settings)
     for id in ids:
         opened.submit(new(id))
     return opened
@@ -187,7 +187,7 @@ def test_a_full_queue_refuses_and_keeps_its_sequences() -> None:
 def test_a_wait_that_is_too_long_is_refused_with_a_time() -> None:
     """Two slots, songs of 50 frames, steps of a second: the fifth would wait 80 s."""
     busy = Scheduler(max_queue=10, max_wait=70)
-    busy.open(2)
+    busy.open(2, PATTERN.window)
     record(busy, 1.0)
     for id in (1, 2):
         busy.submit(new(id))
@@ -201,9 +201,40 @@ def test_a_wait_that_is_too_long_is_refused_with_a_time() -> None:
     busy.submit(resumed(6))
 
 
+@pytest.mark.parametrize(("slots", "stride"), [(1, 1.0), (1, 18.0), (4, 1.0)])
+def test_a_predicted_wait_counts_repeated_windows(slots: int, stride: float) -> None:
+    """Songs of a minute; the prediction is right to a tenth."""
+    request = GenerationRequest(prompt="", frames=3_000, seed=0, extend_stride=stride)
+    full = Scheduler(max_queue=10, max_wait=1)
+    full.open(slots, PATTERN.window)
+    for id in range(slots):
+        full.submit(Sequence(id, request))
+    admitted(full)
+    record(full, 1.0)
+    with pytest.raises(QueueFull) as caught:
+        full.submit(new(slots))
+    steps = 0
+    while len(full.states()) == slots:
+        run(full)
+        steps += 1
+    assert caught.value.retry_after == pytest.approx(steps, rel=0.1)
+
+
+def run(scheduler: Scheduler) -> None:
+    """Do as the engine in a step, without a model."""
+    batch = scheduler.schedule()
+    if batch.prefill:
+        batch.prefill.advance(batch.prefill_length)
+    for sequence in batch.decode:
+        frames = sequence.next_frames()
+        sequence.append(frames, np.zeros_like(frames))
+        if sequence.all_decoded:
+            scheduler.finish(sequence)
+
+
 def test_the_first_slow_step_does_not_count_for_the_wait() -> None:
     cold = Scheduler(max_queue=10, max_wait=1)
-    cold.open(1)
+    cold.open(1, PATTERN.window)
     cold.submit(new(1))
     admitted(cold)
     cold.record_step(5.0)
@@ -215,7 +246,7 @@ def test_the_first_slow_step_does_not_count_for_the_wait() -> None:
 
 def test_with_a_free_slot_no_wait_is_too_long() -> None:
     slow = Scheduler(max_queue=10, max_wait=1)
-    slow.open(2)
+    slow.open(2, PATTERN.window)
     record(slow, 100.0)
     slow.submit(new(1))
     slow.submit(new(2))
@@ -279,7 +310,7 @@ def test_before_the_model_is_loaded_sequences_wait() -> None:
     assert early.schedule() == Batch()
     with pytest.raises(QueueFull):
         early.submit(new(2))
-    early.open(1)
+    early.open(1, PATTERN.window)
     assert ids(admitted(early)) == [1]
 
 
