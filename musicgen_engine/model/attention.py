@@ -36,8 +36,10 @@ def attend_to_past(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 def attend_to_text(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Attention of n positions over a whole text. The positions are a batch, so that each is
-    computed by itself.
+    """Attention of n positions over a whole text.
+
+    On a CPU one position at a time: of several, the place among them chooses the thread that
+    computes one, and the place of the thread's memory its last bits.
 
     Args:
         queries: [n, heads, head_dim].
@@ -46,8 +48,10 @@ def attend_to_text(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     Returns:
         [n, heads, head_dim]
     """
-    n = len(queries)
-    outputs = functional.scaled_dot_product_attention(
-        queries[:, :, None], keys.expand(n, *keys.shape), values.expand(n, *values.shape)
-    )
-    return outputs[:, :, 0]
+    count = 1 if queries.device.type == "cpu" else len(queries)
+    keys, values = keys.expand(count, *keys.shape), values.expand(count, *values.shape)
+    outputs = [
+        functional.scaled_dot_product_attention(part, keys, values)
+        for part in torch.split(queries[:, :, None], count)
+    ]
+    return torch.cat(outputs)[:, :, 0]

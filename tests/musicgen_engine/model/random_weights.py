@@ -74,8 +74,8 @@ def backend(config: TransformerConfig, of: Weights | None = None) -> Backend:
     return new(of or weights(config), 4, POSITIONS, cpu, torch.float32)
 
 
-def text(seed: int = 0, tokens: int = 5) -> Tensor:
-    return torch.randn(tokens, DIM, generator=torch.Generator().manual_seed(seed))
+def text(seed: int = 0, tokens: int = 5, width: int = DIM) -> Tensor:
+    return torch.randn(tokens, width, generator=torch.Generator().manual_seed(seed))
 
 
 def conditioning(seed: int = 0) -> Conditioning:

@@ -47,6 +47,22 @@ def test_prefill_is_the_same_to_the_bit_in_any_chunks(tiny: LoadedModel, chunks:
     assert torch.equal(run_model(tiny, 0, chunks), run_model(tiny, 1, [1] * 80))
 
 
+@pytest.mark.parametrize("width", [1024, 1536, 2048])  # of MusicGen small, medium and large
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_sequence_of_any_width_is_exact_in_any_batch(width: int, threads: int) -> None:
+    """Decoded alone, decoded beside another one, and prefilled."""
+    torch.set_num_threads(threads)
+    model = backend(config(layers=1, dim=width, heads=width // 64, ffn_dim=4 * width))
+    for slot, tokens in ((0, 12), (1, 12), (2, 12), (3, 5)):
+        model.set_conditioning(slot, Conditioning((text(tokens, width=width, tokens=tokens), None)))
+    alone = feed(model, 0, [1] * 8)
+    assert torch.equal(feed(model, 1, [7, 1]), alone[-2:])
+    for position in range(8):
+        token = TOKENS[:, position : position + 1]
+        together = model.forward(batch((3, position, token), (2, position, token)))
+        assert torch.equal(together[2:], alone[position])
+
+
 @pytest.mark.parametrize("chunks", [[8] * 10, [64, 16], [1, 79]])
 def test_rotary_prefill_is_the_same_to_the_bit_in_any_chunks(
     rotary: LoadedModel, chunks: list[int]
