@@ -8,11 +8,14 @@ from dataclasses import dataclass
 
 # Parameters that describe a model, and do not say how it runs.
 DESCRIPTIVE = ("checkpoint", "license", "size", "channels")
-BACKENDS = ("eager", "packed")  # model/backend_loader.py has their code
+BACKENDS = ("eager", "packed", "native")  # model/backend_loader.py has their code
 CHOICES = {  # what the others take: as a pattern, and in words
     "device": (r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:N"),
-    "precision": (r"auto|float32|float16|bfloat16", "auto, float32, float16 or bfloat16"),
-    "backend": (f"auto|{'|'.join(BACKENDS)}", f"auto, {' or '.join(BACKENDS)}"),
+    "precision": (
+        r"auto|float32|float16|bfloat16|int8",
+        "auto, float32, float16, bfloat16 or int8",
+    ),
+    "backend": (f"auto|{'|'.join(BACKENDS)}", "auto, eager, packed or native"),
 }
 MAX_SLOTS = {"cpu": 16, "cuda": 32}  # by kind of device
 
@@ -20,9 +23,9 @@ MAX_SLOTS = {"cpu": 16, "cuda": 32}  # by kind of device
 @dataclass(frozen=True)
 class ModelConfig:
     device: str = "auto"  # auto is a GPU where there is one
-    precision: str = "auto"  # auto is float16 on a GPU, float32 on a CPU
+    precision: str = "auto"  # auto is float16 on a GPU; on a CPU int8, float32 for a small model
     memory: float = 0.5  # share of the device's memory for the model's weights and slots
-    backend: str = "auto"  # auto is packed on a CPU in float32, else eager
+    backend: str = "auto"  # auto is the fastest that computes the model here
 
     @classmethod
     def parse(cls, parameters: Mapping[str, str]) -> ModelConfig:

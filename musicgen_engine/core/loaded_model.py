@@ -15,15 +15,13 @@ from musicgen_engine.core.checkpoint import MAX_TOKENS
 from musicgen_engine.core.memory import slots_that_fit
 from musicgen_engine.hub import revision
 from musicgen_engine.model.backend import Backend
-from musicgen_engine.model.backend_loader import load_backend
+from musicgen_engine.model.backend_loader import SMALL, choose_backend
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.delay_pattern import DelayPattern
 from musicgen_engine.model.sampler import Sampler
 from musicgen_engine.model.streaming_codec import StreamingCodec
 from protocol.constants import Codes, Samples
 from protocol.errors import EngineUnavailable
-
-SMALL = 20_000_000  # parameters; with fewer, threads wait for one another longer than they work
 
 log = logging.getLogger("engine")
 
@@ -49,35 +47,35 @@ class LoadedModel:
     def load(cls, folder: Path, config: ModelConfig) -> LoadedModel:
         """Raises EngineUnavailable: it says why the model cannot be served here."""
         device = _device(config.device)
-        precision = _precision(config.precision, device)
+        precision = None if config.precision == "auto" else getattr(torch, config.precision)
         try:
             parts = checkpoint.load(folder, device)
         except checkpoint.Unsupported as error:
             raise EngineUnavailable(str(error)) from error
         transformer, pattern = parts.weights.config, parts.pattern
+        if transformer.parameters < SMALL:
+            torch.set_num_threads(1)  # more would wait for one another longer than they work
+        choice = choose_backend(config.backend, precision, parts.weights, device)
+        bytes_each = choice.precision.itemsize
         slots = slots_that_fit(
             config.memory,
             device,
-            weights=transformer.parameters * precision.itemsize,
-            slot=transformer.cached_numbers(pattern.positions, MAX_TOKENS) * precision.itemsize,
+            weights=transformer.parameters * bytes_each,
+            slot=transformer.cached_numbers(pattern.positions, MAX_TOKENS) * bytes_each,
         )
-        if transformer.parameters < SMALL:
-            torch.set_num_threads(1)
-        loaded = load_backend(
-            config.backend, parts.weights, slots, pattern.positions, device, precision
-        )
-        log.info("%d slots on %s in %s, backend %s", slots, device, precision, loaded.name)
+        backend = choice.load(slots, pattern.positions, device)
+        log.info("%d slots on %s in %s, backend %s", slots, device, choice.precision, choice.name)
         return cls(
             revision=revision(folder),
             device=device,
-            precision=precision,
+            precision=choice.precision,
             slots=slots,
             pattern=pattern,
             encode_text=parts.encode_text,
             encode_audio=parts.encode_audio,
-            backend=loaded.backend,
-            backend_name=loaded.name,
-            fallback=loaded.fault,
+            backend=backend,
+            backend_name=choice.name,
+            fallback=choice.fault,
             sampler=Sampler(slots, pattern.codebooks, transformer.vocab_size, device),
             codec=parts.codec,
         )
@@ -93,10 +91,3 @@ def _device(name: str) -> torch.device:
             f"device: {name} does not exist, this machine has {count} GPUs; name another device"
         )
     return device
-
-
-def _precision(name: str, device: torch.device) -> torch.dtype:
-    if name == "auto":
-        return torch.float32 if device.type == "cpu" else torch.float16
-    precision: torch.dtype = getattr(torch, name)
-    return precision

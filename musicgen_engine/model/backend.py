@@ -28,6 +28,10 @@ class ModelInput:
     lengths: Integers
 
 
+class BackendUnavailable(Exception):
+    """The backend cannot compute the model here; the message says why, after its name."""
+
+
 class Backend(Protocol):
     """Computes the transformer for all slots. `Transformer` is the reference."""
 

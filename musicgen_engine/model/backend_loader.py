@@ -1,4 +1,4 @@
-"""Chooses a backend and lets it prove itself against eager before it serves."""
+"""Chooses a backend, and lets it prove itself against eager before it serves."""
 
 from __future__ import annotations
 
@@ -13,15 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from musicgen_engine.model.backend import Backend, ModelInput
+from musicgen_engine.model.backend import Backend, BackendUnavailable, ModelInput
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.delay_pattern import Integers
 from musicgen_engine.model.linear import PackedLinear, PlainLinear
-from musicgen_engine.model.transformer import Transformer, Weights
+from musicgen_engine.model.native import NativeTransformer
+from musicgen_engine.model.transformer import Transformer, TransformerConfig, Weights
 
+# In int8 a model with fewer parameters is hardly faster: its matrices fit into the caches.
+SMALL = 20_000_000
 PROOF_LAYERS = 2  # all layers have the same shapes: two show whether a backend computes right
 PROOF_POSITIONS = 24
-TOLERANCE = 1e-3  # of the largest logit: another order of adding up differs by far less
+# Of the largest logit. Another order of adding up differs by far less; in int8 it turns the
+# rounding of single numbers.
+TOLERANCE = {torch.int8: 2e-2}
+DEFAULT_TOLERANCE = 1e-3
 
 log = logging.getLogger("engine")
 
@@ -37,49 +43,83 @@ class NewBackend(Protocol):
     ) -> Backend: ...
 
 
+def _packed(
+    weights: Weights, slots: int, positions: int, device: torch.device, precision: torch.dtype
+) -> Backend:
+    if (device.type, precision) != ("cpu", torch.float32):
+        raise BackendUnavailable("computes in float32 on a CPU")
+    return Transformer(weights, slots, positions, device, precision, PackedLinear)
+
+
 BACKENDS: dict[str, NewBackend] = {
     "eager": partial(Transformer, linear=PlainLinear),
-    "packed": partial(Transformer, linear=PackedLinear),
+    "packed": _packed,
+    "native": NativeTransformer,
 }
 
 
 @dataclass(frozen=True)
-class LoadedBackend:
-    """`fault` says why the backend that was asked for is not the one that serves."""
+class Choice:
+    """A backend and its precision.
 
-    backend: Backend
-    name: str
-    fault: str | None = None
-
-
-def load_backend(
-    name: str,
-    weights: Weights,
-    slots: int,
-    positions: int,
-    device: torch.device,
-    precision: torch.dtype,
-    backends: Mapping[str, NewBackend] = BACKENDS,
-) -> LoadedBackend:
-    """The backend `name`, or eager where that one fails or computes something else.
-
-    "auto" is packed on a CPU in float32, else eager.
+    `fault` says why they are not the ones that were asked for; it is None if they are. `weights`
+    are those of the whole model, whose layers can still be taken once.
     """
-    if name == "auto":
-        fits = device.type == "cpu" and precision == torch.float32
-        name = "packed" if fits else "eager"
+
+    name: str
+    precision: torch.dtype
+    fault: str | None
+    weights: Weights
+
+    def load(self, slots: int, positions: int, device: torch.device) -> Backend:
+        return BACKENDS[self.name](self.weights, slots, positions, device, self.precision)
+
+
+def choose_backend(
+    name: str,
+    precision: torch.dtype | None,
+    weights: Weights,
+    device: torch.device,
+    backends: Mapping[str, NewBackend] = BACKENDS,
+) -> Choice:
+    """The first candidate that proves itself; eager, the last one, is the reference.
+
+    Args:
+        name: of a backend, or "auto".
+        precision: None for the one that suits device and model.
+    """
     layers = iter(weights.layers)
-    fault = None
-    if name != "eager":
-        first = list(islice(layers, PROOF_LAYERS))
-        layers = chain(first, layers)
-        few = replace(weights, config=replace(weights.config, layers=len(first)), layers=first)
-        fault = find_fault(backends[name], few, device, precision)
-        if fault:
-            log.warning("the backend %s is put aside for eager: it %s", name, fault)
-            fault, name = f"{name} {fault}", "eager"
-    whole = replace(weights, layers=layers)
-    return LoadedBackend(backends[name](whole, slots, positions, device, precision), name, fault)
+    first = list(islice(layers, PROOF_LAYERS))
+    few = replace(weights, config=replace(weights.config, layers=len(first)), layers=first)
+    whole = replace(weights, layers=chain(first, layers))
+    first_fault = None
+    for candidate, number in _candidates(name, precision, weights.config, device):
+        eager = candidate == "eager"
+        fault = None if eager else find_fault(backends[candidate], few, device, number)
+        if not fault:
+            break
+        log.warning("the backend %s is put aside: it %s", candidate, fault)
+        first_fault = first_fault or f"{candidate} {fault}"
+    return Choice(candidate, number, first_fault, whole)
+
+
+def _candidates(
+    name: str, precision: torch.dtype | None, config: TransformerConfig, device: torch.device
+) -> list[tuple[str, torch.dtype]]:
+    """Backends and precisions, the best first; eager is the last."""
+    if device.type != "cpu":
+        number = precision or torch.float16
+        named = [] if name in ("auto", "eager") else [name]
+        return [(one, number) for one in (*named, "eager")]
+    if name != "auto":
+        names = list(dict.fromkeys([name, "eager"]))
+    elif precision in (torch.float16, torch.bfloat16):
+        names = ["eager"]
+    else:
+        names = ["native", "eager"] if precision == torch.int8 else ["native", "packed", "eager"]
+    plain = precision or torch.float32
+    native = precision or (torch.float32 if config.parameters < SMALL else torch.int8)
+    return [(one, native if one == "native" else plain) for one in names]
 
 
 def find_fault(
@@ -87,15 +127,18 @@ def find_fault(
 ) -> str | None:
     """The fault of a backend that differs from eager on random codes, or fails; else None."""
     try:
-        expected, logits = (
+        logits, expected = (
             torch.cat(list(_trial(new(weights, 2, PROOF_POSITIONS, device, precision), weights)))
-            for new in (BACKENDS["eager"], candidate)
+            for new in (candidate, BACKENDS["eager"])
         )
+    except BackendUnavailable as reason:
+        return str(reason)
     except Exception as error:
         log.exception("the backend failed on its trial")
         return f"fails: {type(error).__name__}"
     difference = float((logits - expected).abs().max() / expected.abs().max())
-    return None if difference <= TOLERANCE else f"differs from eager by {difference:.2g}"
+    proved = difference <= TOLERANCE.get(precision, DEFAULT_TOLERANCE)
+    return None if proved else f"differs from eager by {difference:.2g}"
 
 
 def _trial(backend: Backend, weights: Weights) -> Iterator[Tensor]:

@@ -7,15 +7,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from musicgen_engine.model.int8 import rounded
+
 
 @dataclass(frozen=True)
 class KVCache:
     """`data`: [layers, slots, 2 (keys, values), rows, heads, positions, head_dim].
 
-    It is never cleared: attention sees only what the sequence in the slot has written.
+    It is never cleared: attention sees only what the sequence in the slot has written. With `int8`
+    each number is rounded to int8, though `data` is float32.
     """
 
     data: Tensor
+    int8: bool
 
     @classmethod
     def allocate(
@@ -30,7 +34,13 @@ class KVCache:
         precision: torch.dtype,
     ) -> KVCache:
         shape = (layers, slots, 2, rows, heads, positions, head_dim)
-        return cls(torch.empty(shape, device=device, dtype=precision))
+        int8 = precision == torch.int8
+        number = torch.float32 if int8 else precision
+        return cls(torch.empty(shape, device=device, dtype=number), int8)
+
+    def kept(self, numbers: Tensor) -> Tensor:
+        """Keys or values [..., head_dim], as the cache keeps them."""
+        return rounded(numbers) if self.int8 else numbers
 
     def past(self, layer: int, slot: int, rows: int, end: int) -> Tensor:
         """Keys and values of a slot up to position `end`: [2, rows, heads, end, head_dim]."""

@@ -25,6 +25,7 @@ from musicgen_engine.model.backend import ModelInput, to_device
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.delay_pattern import Integers
 from musicgen_engine.model.guidance import CLASSIFIER_FREE
+from musicgen_engine.model.int8 import Int8Linear
 from musicgen_engine.model.kv_cache import KVCache
 from musicgen_engine.model.linear import Linear
 from musicgen_engine.model.positions import rotate, rotations, sinusoids
@@ -125,7 +126,8 @@ class _Pass:
 
 
 class Transformer:
-    """A Backend in torch. With `PlainLinear` it is the reference of all others."""
+    """A Backend in torch. With `PlainLinear` it is the reference of all others; in int8 it takes
+    `Int8Linear` and is slow."""
 
     def __init__(
         self,
@@ -137,9 +139,11 @@ class Transformer:
         linear: Callable[[Tensor], Linear],
     ) -> None:
         """`positions` are those of the longest window with its prefix."""
+        if precision == torch.int8:
+            linear = Int8Linear
 
         def place(tensor: Tensor) -> Tensor:
-            return tensor.detach().to(device, precision)
+            return tensor.detach().to(device, self._cache.data.dtype)
 
         self._config = config = weights.config
         self._device = device
@@ -248,7 +252,7 @@ class _Layer:
             weights.self_attention, index, cache, config, place, linear
         )
         self._cross_attention = (
-            _CrossAttention(weights.cross_attention, config, place, linear)
+            _CrossAttention(weights.cross_attention, cache, config, place, linear)
             if weights.cross_attention
             else None
         )
@@ -292,7 +296,7 @@ class _SelfAttention:
             new = qkv[segment.x].view(segment.rows, segment.length, 3, self._heads, -1)
             new = new.permute(2, 0, 3, 1, 4)  # [3, rows, heads, positions, head_dim]
             past = self._cache.past(self._layer, segment.slot, segment.rows, segment.end)
-            past[..., segment.start :, :] = new[1:]
+            past[..., segment.start :, :] = self._cache.kept(new[1:])
             attended = attend_to_past(new[0], *past)
             outputs.append(attended.transpose(1, 2).flatten(0, 1))
         return x + self._out(torch.cat(outputs).flatten(1))
@@ -305,11 +309,12 @@ class _CrossAttention:
     def __init__(
         self,
         weights: AttentionWeights,
+        cache: KVCache,
         config: TransformerConfig,
         place: Place,
         linear: Callable[[Tensor], Linear],
     ) -> None:
-        self._heads = config.heads
+        self._cache, self._heads = cache, config.heads
         self._norm = _LayerNorm(weights.norm, place)
         self._queries = linear(place(weights.qkv[: config.dim]))
         self._keys_values = linear(place(weights.qkv[config.dim :]))
@@ -321,7 +326,7 @@ class _CrossAttention:
         self._texts.pop((slot, row), None)
         if text is not None:
             keys_values = self._keys_values(text).view(len(text), 2, self._heads, -1)
-            self._texts[slot, row] = keys_values.permute(1, 2, 0, 3).contiguous()
+            self._texts[slot, row] = self._cache.kept(keys_values.permute(1, 2, 0, 3)).contiguous()
 
     def __call__(self, x: Tensor, batch: _Pass) -> Tensor:
         """x: [rows of the pass, dim]"""

@@ -21,13 +21,13 @@ from musicgen_engine.model.transformer import (
     Weights,
 )
 
-DIM, CODEBOOKS, VOCAB_SIZE = 32, 2, 50
+DIM, CODEBOOKS, VOCAB_SIZE = 64, 2, 56
 POSITIONS = 40
 TOKENS = np.random.default_rng(0).integers(0, VOCAB_SIZE + 1, (CODEBOOKS, POSITIONS))
 
 
 def config(**changes: Any) -> TransformerConfig:
-    shape = {"layers": 2, "dim": DIM, "heads": 4, "ffn_dim": 64, "rotary": False, **changes}
+    shape = {"layers": 2, "dim": DIM, "heads": 4, "ffn_dim": 128, "rotary": False, **changes}
     return TransformerConfig(codebooks=CODEBOOKS, vocab_size=VOCAB_SIZE, **shape)
 
 

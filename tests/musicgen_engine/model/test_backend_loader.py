@@ -12,10 +12,16 @@ from torch import Tensor
 
 from musicgen_engine import config as model_config
 from musicgen_engine.model.backend import Backend, ModelInput
-from musicgen_engine.model.backend_loader import BACKENDS, LoadedBackend, NewBackend, load_backend
+from musicgen_engine.model.backend_loader import BACKENDS, Choice, NewBackend, choose_backend
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.transformer import LayerWeights, TransformerConfig
-from tests.musicgen_engine.model.random_weights import conditioning, config, run, weights
+from tests.musicgen_engine.model.random_weights import (
+    POSITIONS,
+    conditioning,
+    config,
+    run,
+    weights,
+)
 
 CPU = torch.device("cpu")
 
@@ -41,43 +47,76 @@ def failing(*args: Any, **kwargs: Any) -> Backend:
     raise RuntimeError("no kernel for this device")
 
 
-def load(
+def choose(
     name: str,
     candidate: NewBackend | None = None,
     shape: TransformerConfig | None = None,
-    precision: torch.dtype = torch.float32,
-) -> LoadedBackend:
+    precision: torch.dtype | None = None,
+) -> Choice:
     backends = {**BACKENDS, **({name: candidate} if candidate else {})}
-    return load_backend(name, weights(shape or config(layers=3)), 2, 40, CPU, precision, backends)
+    return choose_backend(name, precision, weights(shape or config(layers=3)), CPU, backends)
 
 
-def test_auto_is_packed_on_a_cpu_in_float32() -> None:
-    loaded = load("auto")
-    assert (loaded.name, loaded.fault) == ("packed", None)
+def logits(choice: Choice) -> Tensor:
+    return run(choice.load(2, POSITIONS, CPU), conditioning())
+
+
+def test_auto_is_native_on_a_cpu_and_float32_for_a_small_model() -> None:
+    choice = choose("auto")
+    assert (choice.name, choice.precision, choice.fault) == ("native", torch.float32, None)
+
+
+def test_auto_is_int8_for_a_large_model() -> None:
+    choice = choose("auto", shape=config(layers=3, dim=1024, heads=16, ffn_dim=4096))
+    assert (choice.name, choice.precision, choice.fault) == ("native", torch.int8, None)
+
+
+def test_without_native_code_auto_is_packed_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERNEL", "none")
+    choice = choose("auto", shape=config(layers=3, dim=1024, heads=16, ffn_dim=4096))
+    assert (choice.name, choice.precision) == ("packed", torch.float32)
+    assert choice.fault and choice.fault.startswith("native is not built for this processor")
+
+
+def test_int8_without_native_code_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = logits(choose("eager", precision=torch.int8))
+    monkeypatch.setenv("KERNEL", "none")
+    choice = choose("auto", precision=torch.int8)
+    assert (choice.name, choice.precision) == ("eager", torch.int8)
+    assert torch.equal(logits(choice), expected)
 
 
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
 def test_auto_is_eager_in_another_precision(precision: torch.dtype) -> None:
-    loaded = load("auto", precision=precision)
-    assert (loaded.name, loaded.fault) == ("eager", None)
+    choice = choose("auto", precision=precision)
+    assert (choice.name, choice.precision, choice.fault) == ("eager", precision, None)
 
 
 def test_auto_is_eager_on_another_device() -> None:
     """The device `meta` has no numbers; a model can be placed on it, but not run."""
-    meta = torch.device("meta")
-    loaded = load_backend("auto", weights(config()), 2, 40, meta, torch.float32)
-    assert (loaded.name, loaded.fault) == ("eager", None)
+    choice = choose_backend("auto", None, weights(config()), torch.device("meta"))
+    assert (choice.name, choice.precision, choice.fault) == ("eager", torch.float16, None)
 
 
+@pytest.mark.parametrize(
+    ("backend", "precision"),
+    [("packed", torch.int8), ("packed", torch.bfloat16), ("native", torch.float16)],
+)
+def test_a_precision_that_a_backend_lacks_is_a_fault(backend: str, precision: torch.dtype) -> None:
+    choice = choose(backend, precision=precision)
+    assert (choice.name, choice.precision) == ("eager", precision)
+    assert choice.fault and choice.fault.startswith(f"{backend} computes in float32")
+
+
+@pytest.mark.parametrize("backend", ["native", "packed"])
 @pytest.mark.parametrize("rotary", [False, True])
 @pytest.mark.parametrize("layers", [1, 2, 5])
-def test_packed_serves_with_all_layers(layers: int, rotary: bool) -> None:
+def test_a_backend_serves_with_all_layers(backend: str, layers: int, rotary: bool) -> None:
     shape = config(layers=layers, rotary=rotary)
-    loaded = load("packed", shape=shape)
-    assert (loaded.name, loaded.fault) == ("packed", None)
-    eager = load("eager", shape=shape).backend
-    logits = run(loaded.backend, conditioning())
-    assert torch.allclose(logits, run(eager, conditioning()), rtol=0, atol=1e-4)
+    choice = choose(backend, shape=shape)
+    assert (choice.name, choice.fault) == (backend, None)
+    eager = logits(choose("eager", shape=shape))
+    assert torch.allclose(logits(choice), eager, rtol=0, atol=1e-4)
 
 
 def test_each_layer_is_taken_once() -> None:
@@ -90,7 +129,7 @@ def test_each_layer_is_taken_once() -> None:
 
     whole = weights(config(layers=4))
     counting = replace(whole, layers=counted(whole.layers))
-    load_backend("packed", counting, 2, 40, CPU, torch.float32)
+    choose_backend("packed", None, counting, CPU).load(2, POSITIONS, CPU)
     assert taken == [0, 1, 2, 3]
 
 
@@ -108,29 +147,36 @@ def test_each_layer_is_taken_once() -> None:
 def test_a_wrong_backend_is_put_aside_for_eager(
     candidate: NewBackend, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    loaded = load("fast", candidate)
-    assert loaded.name == "eager"
-    assert loaded.fault is not None and loaded.fault.startswith(f"fast {fault}")
+    choice = choose("fast", candidate)
+    assert choice.name == "eager"
+    assert choice.fault is not None and choice.fault.startswith(f"fast {fault}")
     warning = caplog.records[-1]
     assert warning.levelno == logging.WARNING
-    assert warning.message.startswith(f"the backend fast is put aside for eager: it {fault}")
-    logits = [run(backend, conditioning()) for backend in (loaded.backend, load("eager").backend)]
-    assert torch.equal(*logits)
+    assert warning.message.startswith(f"the backend fast is put aside: it {fault}")
+    assert torch.equal(logits(choice), logits(choose("eager")))
+
+
+def test_a_wrong_native_backend_leaves_packed() -> None:
+    backends = {**BACKENDS, "native": backend(lambda logits: logits * 1.01)}
+    choice = choose_backend("auto", None, weights(config()), CPU, backends)
+    assert choice.name == "packed"
+    assert choice.fault and choice.fault.startswith("native differs from eager by 0.01")
 
 
 def test_rounding_is_no_fault() -> None:
-    loaded = load("fast", backend(lambda logits: logits * (1 + 1e-5)))
-    assert (loaded.name, loaded.fault) == ("fast", None)
+    choice = choose("fast", backend(lambda logits: logits * (1 + 1e-5)))
+    assert (choice.name, choice.fault) == ("fast", None)
 
 
 def test_the_reason_has_no_text_of_another_library() -> None:
-    loaded = load("fast", failing)
-    assert loaded.fault and "no kernel" not in loaded.fault
+    choice = choose("fast", failing)
+    assert choice.fault and "no kernel" not in choice.fault
 
 
-def test_a_backend_proves_itself_on_shapes_without_a_text() -> None:
-    loaded = load("packed", shape=config(cross_attention=False))
-    assert (loaded.name, loaded.fault) == ("packed", None)
+@pytest.mark.parametrize("backend", ["native", "packed"])
+def test_a_backend_proves_itself_on_shapes_without_a_text(backend: str) -> None:
+    choice = choose(backend, shape=config(cross_attention=False))
+    assert (choice.name, choice.fault) == (backend, None)
 
 
 def test_a_config_can_name_every_backend() -> None:

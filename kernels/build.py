@@ -1,0 +1,86 @@
+"""`python -m kernels.build` compiles the native code: transformer.cpp for every instruction set.
+
+It takes the system's C++ compiler. Without one it installs a compiler from PyPI into a folder that
+it removes again, since that needs 400 MB.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from venv import EnvBuilder
+
+from kernels import FOLDER, INSTRUCTION_SETS, InstructionSet
+
+SOURCE = FOLDER / "transformer.cpp"
+COMPILER = FOLDER.parent / "requirements" / "compiler.txt"  # a compiler as a Python package
+GLIBC = "2.35"  # as old as Triton allows
+OPTIONS = (
+    *("-std=c++17", "-O3", "-fPIC", "-shared", "-pthread"),
+    *("-ffp-contract=off", "-fno-math-errno", "-fno-exceptions", "-fno-rtti"),
+)
+
+
+def build(folder: Path, compiler: Sequence[str], *options: str) -> None:
+    """Compile a library for each instruction set into `folder`.
+
+    Raises:
+        subprocess.CalledProcessError: the compiler failed, and has printed why.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def compile(one: InstructionSet) -> None:
+        library = folder / one.library.name
+        part = library.with_suffix(".part")  # never half a library under its name
+        command = [*compiler, *OPTIONS, *one.options, *options, str(SOURCE), "-o", str(part)]
+        subprocess.run(command, check=True)
+        part.rename(library)
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        list(threads.map(compile, INSTRUCTION_SETS))
+
+
+def build_with_package(folder: Path) -> None:
+    """As `build`, with the compiler from PyPI."""
+    with tempfile.TemporaryDirectory() as temporary:
+        EnvBuilder(with_pip=True).create(temporary)
+        python = str(Path(temporary, "bin", "python"))
+        install = [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "-qq",
+            "--no-warn-conflicts",
+            "-r",
+            str(COMPILER),
+        ]
+        subprocess.run(install, check=True)
+        os.environ["ZIG_GLOBAL_CACHE_DIR"] = os.environ["ZIG_LOCAL_CACHE_DIR"] = temporary
+        target = ("-target", f"x86_64-linux-gnu.{GLIBC}", "-nostdlib++")
+        build(folder, [python, "-m", "ziglang", "c++"], *target)
+
+
+def main() -> None:
+    folder = INSTRUCTION_SETS[0].library.parent
+    try:
+        if compiler := shutil.which("c++"):
+            build(folder, [compiler], "-Wl,--as-needed")
+        else:
+            print("There is no C++ compiler here; installing one for this build", flush=True)
+            build_with_package(folder)
+    except subprocess.CalledProcessError as error:
+        sys.exit(
+            f"The native code cannot be compiled ({error.cmd[0]} ends with {error.returncode}). "
+            "The service works without it, five times slower on a CPU."
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+// 16 numbers at a time, in as many registers as the instruction set needs for them.
+//
+// Nothing here depends on the width of a register, so all instruction sets with FMA give the same
+// bits: sums have 16 lanes, which are added up in one order.
+
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+constexpr int LANES = 16;
+
+#if defined(__AVX512F__)
+constexpr int WIDTH = 16;  // numbers of a register
+#elif defined(__AVX2__)
+constexpr int WIDTH = 8;
+#else
+constexpr int WIDTH = 4;
+#endif
+constexpr int PARTS = LANES / WIDTH;
+
+typedef float FloatVector __attribute__((vector_size(4 * WIDTH)));
+typedef int32_t IntVector __attribute__((vector_size(4 * WIDTH)));
+typedef float FloatsInMemory __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
+
+#if defined(__AVX512F__)
+inline FloatVector fused(FloatVector a, FloatVector b, FloatVector c) {
+    return _mm512_fmadd_ps(a, b, c);
+}
+inline FloatVector widened(const int8_t *x) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)x)));
+}
+#elif defined(__AVX2__)
+inline FloatVector fused(FloatVector a, FloatVector b, FloatVector c) {
+    return _mm256_fmadd_ps(a, b, c);
+}
+inline FloatVector widened(const int8_t *x) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)x)));
+}
+#else
+inline FloatVector fused(FloatVector a, FloatVector b, FloatVector c) { return a * b + c; }
+inline FloatVector widened(const int8_t *x) {
+    return FloatVector{(float)x[0], (float)x[1], (float)x[2], (float)x[3]};
+}
+#endif
+
+struct Floats {
+    FloatVector part[PARTS];
+
+    Floats() = default;
+    Floats(float x) {
+        for (FloatVector &v : part) v = x - FloatVector{};
+    }
+    static Floats load(const float *x) {
+        Floats v;
+        for (int p = 0; p < PARTS; p++) v.part[p] = *(const FloatsInMemory *)(x + p * WIDTH);
+        return v;
+    }
+    static Floats load(const int8_t *x) {
+        Floats v;
+        for (int p = 0; p < PARTS; p++) v.part[p] = widened(x + p * WIDTH);
+        return v;
+    }
+    void store(float *x) const {
+        for (int p = 0; p < PARTS; p++) *(FloatsInMemory *)(x + p * WIDTH) = part[p];
+    }
+};
+
+template <class Operation>
+inline Floats map(const Floats &a, const Floats &b, Operation operation) {
+    Floats v;
+#pragma GCC unroll 4
+    for (int p = 0; p < PARTS; p++) v.part[p] = operation(a.part[p], b.part[p]);
+    return v;
+}
+
+inline Floats operator+(const Floats &a, const Floats &b) {
+    return map(a, b, [](FloatVector a, FloatVector b) { return a + b; });
+}
+inline Floats operator-(const Floats &a, const Floats &b) {
+    return map(a, b, [](FloatVector a, FloatVector b) { return a - b; });
+}
+inline Floats operator*(const Floats &a, const Floats &b) {
+    return map(a, b, [](FloatVector a, FloatVector b) { return a * b; });
+}
+inline Floats operator/(const Floats &a, const Floats &b) {
+    return map(a, b, [](FloatVector a, FloatVector b) { return a / b; });
+}
+inline Floats larger(const Floats &a, const Floats &b) {
+    return map(a, b, [](FloatVector a, FloatVector b) { return a > b ? a : b; });
+}
+inline Floats smaller(const Floats &a, const Floats &b) {
+    return map(a, b, [](FloatVector a, FloatVector b) { return a < b ? a : b; });
+}
+inline Floats multiply_add(const Floats &a, const Floats &b, const Floats &c) {
+    Floats v;
+#pragma GCC unroll 4
+    for (int p = 0; p < PARTS; p++) v.part[p] = fused(a.part[p], b.part[p], c.part[p]);
+    return v;
+}
+
+inline float sum(const Floats &x) {
+    float lanes[LANES];
+    x.store(lanes);
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
+    return lanes[0];
+}
+
+inline float maximum(const Floats &x) {
+    float lanes[LANES];
+    x.store(lanes);
+    float most = lanes[0];
+    for (float lane : lanes) most = lane > most ? lane : most;
+    return most;
+}
+
+inline float peak(const float *x, int count) {  // the largest absolute value
+    Floats most(0.0f);
+    for (int i = 0; i < count; i += LANES) {
+        Floats v = Floats::load(x + i);
+        most = larger(most, larger(v, 0.0f - v));
+    }
+    return maximum(most);
+}
+
+inline Floats rounded(const Floats &x) {  // to the nearest whole number, for up to 2^22
+    return x + 12582912.0f - 12582912.0f;
+}
+
+// Cephes' polynomial, within 2 units in the last place. Below -87 it stays at 1e-38.
+inline Floats exponential(Floats x) {
+    x = smaller(larger(x, -87.0f), 88.0f);
+    const Floats n = rounded(x * 1.44269504f);
+    x = multiply_add(n, -0.693359375f, x);  // n ln 2, in two parts
+    x = multiply_add(n, 2.12194440e-4f, x);
+    Floats y = 1.9875691500e-4f;
+    y = multiply_add(y, x, 1.3981999507e-3f);
+    y = multiply_add(y, x, 8.3334519073e-3f);
+    y = multiply_add(y, x, 4.1665795894e-2f);
+    y = multiply_add(y, x, 1.6666665459e-1f);
+    y = multiply_add(y, x, 5.0000001201e-1f);
+    y = multiply_add(y, x * x, x + 1.0f);
+    for (int p = 0; p < PARTS; p++) {
+        IntVector power = (__builtin_convertvector(n.part[p], IntVector) + 127) << 23;
+        y.part[p] *= (FloatVector)power;
+    }
+    return y;
+}
+
+// x (1 + erf(x / sqrt 2)) / 2, with erf as the rational function of Eigen and XLA.
+inline Floats gelu(const Floats &x) {
+    const Floats t = smaller(larger(x * 0.707106781f, -4.0f), 4.0f), s = t * t;
+    Floats p = -2.72614225801306e-10f;
+    p = multiply_add(p, s, 2.77068142495902e-08f);
+    p = multiply_add(p, s, -2.10102402082508e-06f);
+    p = multiply_add(p, s, -5.69250639462346e-05f);
+    p = multiply_add(p, s, -7.34990630326855e-04f);
+    p = multiply_add(p, s, -2.95459980854025e-03f);
+    p = multiply_add(p, s, -1.60960333262415e-02f);
+    Floats q = -1.45660718464996e-05f;
+    q = multiply_add(q, s, -2.13374055278905e-04f);
+    q = multiply_add(q, s, -1.68282697438203e-03f);
+    q = multiply_add(q, s, -7.37332916720468e-03f);
+    q = multiply_add(q, s, -1.42647390514189e-02f);
+    return x * 0.5f * (t * p / q + 1.0f);
+}

@@ -1,0 +1,218 @@
+// Matrices in float32 or int8, and the inputs that they are multiplied by.
+//
+// int8: a number is a whole number from -127 to 127 times a scale. Weights have a scale for each
+// output, inputs for each 128 of a row. musicgen_engine/model/int8.py has the same in torch.
+
+#pragma once
+
+#include <math.h>
+#include <stddef.h>
+
+#include "lanes.h"
+
+constexpr int GROUP = 128;  // inputs with one scale
+constexpr int QUADS = GROUP / 4;
+constexpr int BLOCK = 4;     // rows that share a read of the weights
+constexpr int AHEAD = 4096;  // bytes of weights to fetch ahead: the processor stops at pages
+
+inline int groups(int inputs) { return (inputs + GROUP - 1) / GROUP; }
+
+// Four inputs, and four weights of each output to multiply them by. The instructions want one side
+// without sign, so a weight is stored as weight + 128; the sum starts at -128 times the inputs.
+
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+struct Quad {
+    int32_t inputs;
+    void set(const int8_t *x) { memcpy(&inputs, x, 4); }
+};
+struct QuadWeights {
+    IntVector weights;
+    void load(const uint8_t *w) { memcpy(&weights, w, sizeof weights); }
+    IntVector add(IntVector sum, const Quad &quad) const {
+#if defined(__AVX512VNNI__)
+        return (IntVector)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)weights,
+                                              _mm512_set1_epi32(quad.inputs));
+#else
+        return (IntVector)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)weights,
+                                                  _mm256_set1_epi32(quad.inputs));
+#endif
+    }
+};
+#elif defined(__AVX2__)
+struct Quad {
+    int32_t even, odd;  // inputs 0 and 2, 1 and 3, in 16 bits each
+    void set(const int8_t *x) {
+        even = (uint16_t)x[0] | x[2] * 65536;
+        odd = (uint16_t)x[1] | x[3] * 65536;
+    }
+};
+struct QuadWeights {
+    __m256i even, odd;
+    void load(const uint8_t *w) {
+        const __m256i weights = _mm256_loadu_si256((const __m256i *)w);
+        even = _mm256_and_si256(weights, _mm256_set1_epi16(0xff));
+        odd = _mm256_srli_epi16(weights, 8);
+    }
+    IntVector add(IntVector sum, const Quad &quad) const {
+        sum += (IntVector)_mm256_madd_epi16(even, _mm256_set1_epi32(quad.even));
+        return sum + (IntVector)_mm256_madd_epi16(odd, _mm256_set1_epi32(quad.odd));
+    }
+};
+#else
+struct Quad {
+    int8_t inputs[4];
+    void set(const int8_t *x) { memcpy(inputs, x, 4); }
+};
+struct QuadWeights {
+    const uint8_t *weights;
+    void load(const uint8_t *w) { weights = w; }
+    IntVector add(IntVector sum, const Quad &quad) const {
+        for (int out = 0; out < WIDTH; out++)
+            for (int in = 0; in < 4; in++) sum[out] += weights[4 * out + in] * quad.inputs[in];
+        return sum;
+    }
+};
+#endif
+
+// Rows to multiply. `values` is filled first; int8 matrices take what `quantize` makes of it.
+struct Inputs {
+    int stride;
+    float *values;     // [rows, stride]
+    Quad *quads;       // [rows, stride / 4]
+    float *scales;     // [rows, groups(stride)]
+    int32_t *offsets;  // [rows, groups(stride)], -128 times the sum of the group
+
+    float *row(int row) const { return values + (size_t)row * stride; }
+
+    void quantize(int row, int inputs) const {
+        for (int group = 0; group < groups(inputs); group++) {
+            const int first = group * GROUP,
+                      count = inputs - first < GROUP ? inputs - first : GROUP;
+            const float *x = this->row(row) + first, most = peak(x, count);
+            const float steps = most > 0 ? 127.0f / most : 0.0f;
+            Quad *quad = quads + ((size_t)row * stride + first) / 4;
+            int32_t total = 0;
+            for (int i = 0; i < count; i += LANES) {
+                float lanes[LANES];
+                int8_t whole[LANES];
+                rounded(Floats::load(x + i) * steps).store(lanes);
+                for (int lane = 0; lane < LANES; lane++) total += whole[lane] = (int8_t)lanes[lane];
+                for (int lane = 0; lane < LANES; lane += 4) (quad++)->set(whole + lane);
+            }
+            scales[(size_t)row * groups(stride) + group] = most / 127.0f;
+            offsets[(size_t)row * groups(stride) + group] = -128 * total;
+        }
+    }
+};
+
+enum class Then { STORE, ADD, GELU };
+
+// In tiles of 16 outputs: float32 [outputs / 16, inputs, 16], or weight + 128 in a byte
+// [outputs / 16, inputs / 4, 16, 4] and a scale for each output.
+struct Matrix {
+    int outputs, inputs;
+    float *values;
+    uint8_t *bytes;
+    float *scales;
+
+    // Packs a tile of `source`, float32 [outputs, inputs].
+    void pack(int tile, const float *source) const {
+        const float *w = source + (size_t)tile * LANES * inputs;
+        float steps[LANES];
+        for (int lane = 0; lane < LANES && bytes; lane++) {
+            const float most = peak(w + (size_t)lane * inputs, inputs);
+            steps[lane] = most > 0 ? 127.0f / most : 0.0f;
+            scales[tile * LANES + lane] = most / 127.0f;
+        }
+        const size_t start = (size_t)tile * inputs * LANES;
+        const int depth = bytes ? 4 : 1;  // inputs of an output that lie side by side
+        for (int i = 0; i < inputs; i += depth)
+            for (int lane = 0; lane < LANES; lane++)
+                for (int j = 0; j < depth; j++) {
+                    const float weight = w[(size_t)lane * inputs + i + j];
+                    const size_t to = start + (size_t)i * LANES + lane * depth + j;
+                    if (bytes)
+                        bytes[to] = (int)rintf(weight * steps[lane]) + 128;
+                    else
+                        values[to] = weight;
+                }
+    }
+
+    // The outputs of a tile for all rows; each row's outputs begin at y[row].
+    void multiply(int tile, const Inputs &x, int rows, Then then, float *const *y) const {
+        int row = 0;
+        for (; row + BLOCK <= rows; row += BLOCK) multiply_rows<BLOCK>(tile, x, row, then, y);
+        if (rows - row == 3) multiply_rows<3>(tile, x, row, then, y);
+        if (rows - row == 2) multiply_rows<2>(tile, x, row, then, y);
+        if (rows - row == 1) multiply_rows<1>(tile, x, row, then, y);
+    }
+
+  private:
+    template <int R>
+    void multiply_rows(int tile, const Inputs &x, int first, Then then, float *const *y) const {
+        Floats products[R];
+        values ? float32_products<R>(tile, x, first, products)
+               : int8_products<R>(tile, x, first, products);
+        for (int r = 0; r < R; r++) {
+            float *to = y[first + r] + tile * LANES;
+            Floats v = products[r];
+            if (bytes) v = v * Floats::load(scales + tile * LANES);
+            if (then == Then::ADD) v = v + Floats::load(to);
+            if (then == Then::GELU) v = gelu(v);
+            v.store(to);
+        }
+    }
+
+    template <int R>
+    void float32_products(int tile, const Inputs &x, int first, Floats *products) const {
+        const float *w = values + (size_t)tile * inputs * LANES, *row[R];
+        FloatVector total[R][PARTS] = {};
+        for (int r = 0; r < R; r++) row[r] = x.row(first + r);
+        for (int i = 0; i < inputs; i++, w += LANES) {
+            __builtin_prefetch(w + AHEAD / sizeof(float));
+            const Floats weights = Floats::load(w);
+#pragma GCC unroll 4
+            for (int r = 0; r < R; r++) {
+                const FloatVector input = row[r][i] - FloatVector{};
+                for (int p = 0; p < PARTS; p++)
+                    total[r][p] = fused(weights.part[p], input, total[r][p]);
+            }
+        }
+        for (int r = 0; r < R; r++)
+            for (int p = 0; p < PARTS; p++) products[r].part[p] = total[r][p];
+    }
+
+    template <int R>
+    void int8_products(int tile, const Inputs &x, int first, Floats *products) const {
+        const uint8_t *w = bytes + (size_t)tile * inputs * LANES;
+        const Quad *row[R];
+        for (int r = 0; r < R; r++) {
+            row[r] = x.quads + (size_t)(first + r) * x.stride / 4;
+            products[r] = 0.0f;
+        }
+        for (int group = 0, quad = 0; group < groups(inputs); group++) {
+            IntVector total[R][PARTS];
+            const size_t at = (size_t)first * groups(x.stride) + group;
+            for (int r = 0; r < R; r++)
+                for (IntVector &part : total[r])
+                    part = x.offsets[at + (size_t)r * groups(x.stride)] - IntVector{};
+            const int end = quad + QUADS < inputs / 4 ? quad + QUADS : inputs / 4;
+            for (; quad < end; quad++, w += 4 * LANES) {
+                __builtin_prefetch(w + AHEAD);
+                QuadWeights weights[PARTS];
+                for (int p = 0; p < PARTS; p++) weights[p].load(w + p * 4 * WIDTH);
+#pragma GCC unroll 4
+                for (int r = 0; r < R; r++)
+                    for (int p = 0; p < PARTS; p++)
+                        total[r][p] = weights[p].add(total[r][p], row[r][quad]);
+            }
+            for (int r = 0; r < R; r++) {
+                Floats whole;
+                for (int p = 0; p < PARTS; p++)
+                    whole.part[p] = __builtin_convertvector(total[r][p], FloatVector);
+                const float scale = x.scales[at + (size_t)r * groups(x.stride)];
+                products[r] = multiply_add(whole, scale, products[r]);
+            }
+        }
+    }
+};

@@ -1,0 +1,166 @@
+"""The transformer in native code: one call for a whole forward pass (kernels/transformer.cpp)."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from ctypes import c_int32, c_void_p
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import kernels
+from musicgen_engine.model.backend import BackendUnavailable, ModelInput
+from musicgen_engine.model.conditioning import Conditioning
+from musicgen_engine.model.positions import rotations, sinusoids
+from musicgen_engine.model.transformer import AttentionWeights, LayerWeights, Weights
+
+MAX_TOKENS = 2_048  # of a text; a checkpoint's encoder gives fewer
+MAX_THREADS = 64
+LANES = 16  # all sizes are multiples of it
+
+
+class _Shape(ctypes.Structure):
+    _fields_ = [
+        (name, c_int32)
+        for name in (
+            "layers", "dim", "heads", "ffn_dim", "codebooks", "vocab_size", "rotary",
+            "cross_attention", "int8", "guidance_rows", "slots", "positions", "max_rows",
+            "max_tokens",
+        )
+    ]  # fmt: skip
+
+
+class _LayerTensors(ctypes.Structure):
+    _fields_ = [
+        (name, c_void_p)
+        for name in (
+            "self_norm_weight", "self_norm_bias", "self_qkv", "self_out",
+            "cross_norm_weight", "cross_norm_bias", "cross_qkv", "cross_out",
+            "ffn_norm_weight", "ffn_norm_bias", "ffn_in", "ffn_out",
+        )
+    ]  # fmt: skip
+
+
+class NativeTransformer:
+    """A Backend on the CPU, with matrices and cache in float32 or int8."""
+
+    def __init__(
+        self,
+        weights: Weights,
+        slots: int,
+        positions: int,
+        device: torch.device,
+        precision: torch.dtype,
+    ) -> None:
+        config = weights.config
+        if device.type != "cpu" or precision not in (torch.float32, torch.int8):
+            raise BackendUnavailable("computes in float32 or int8 on a CPU")
+        sizes = (config.dim, config.head_dim, config.ffn_dim, config.codebooks * config.vocab_size)
+        if any(size % LANES for size in sizes):
+            raise BackendUnavailable(f"needs sizes that are multiples of {LANES}")
+        library = kernels.library()
+        if library is None:
+            raise BackendUnavailable("is not built for this processor: run python -m kernels.build")
+        self._config = config
+        self._positions = positions
+        self._rows, self._prefixes = np.zeros((2, slots), int)  # by slot
+        self._library = _library(library)
+        self._max_rows = config.rows * (slots + positions)  # a whole window beside all others
+        shape = _Shape(
+            config.layers, config.dim, config.heads, config.ffn_dim, config.codebooks,
+            config.vocab_size, config.rotary, config.cross_attention, precision == torch.int8,
+            config.rows, slots, positions, self._max_rows, MAX_TOKENS,
+        )  # fmt: skip
+        threads = min(torch.get_num_threads(), 64)
+        threads = min(torch.get_num_threads(), MAX_THREADS)
+        self._model = self._library.model_new(ctypes.byref(shape), threads)
+        weakref.finalize(self, self._library.model_free, self._model)
+        table = (
+            rotations(positions, config.head_dim)
+            if config.rotary
+            else sinusoids(positions, config.dim)
+        )
+        ends = [_plain(t) for t in (weights.embeddings, table, *weights.norm_out, weights.heads)]
+        self._library.model_set_ends(self._model, *(tensor.data_ptr() for tensor in ends))
+        for index, layer in enumerate(weights.layers):
+            tensors = [None if t is None else _plain(t) for t in _tensors(layer)]
+            pointers = _LayerTensors(*(None if t is None else t.data_ptr() for t in tensors))
+            self._library.model_set_layer(self._model, index, ctypes.byref(pointers))
+
+    def set_conditioning(self, slot: int, conditioning: Conditioning) -> None:
+        prefix, dim = conditioning.prefix, self._config.dim
+        texts = [torch.empty(0, dim) if one is None else one for one in conditioning.cross]
+        length = 0 if prefix is None else prefix.shape[1]
+        _check(0 <= slot < len(self._rows) and 0 < len(texts) <= self._config.rows)
+        _check(all(one.shape[1] == dim and len(one) <= MAX_TOKENS for one in texts))
+        _check(prefix is None or prefix.shape == (len(texts), length, dim))
+        _check(length < self._positions)
+        self._rows[slot], self._prefixes[slot] = len(texts), length
+        self._library.model_set_slot(self._model, slot, len(texts), length)
+        for row, text in enumerate(map(_plain, texts)):
+            self._library.model_set_text(self._model, slot, row, len(text), text.data_ptr())
+        if prefix is not None:
+            self._library.model_run_prefix(self._model, slot, _plain(prefix).data_ptr())
+
+    def forward(self, batch: ModelInput) -> Tensor:
+        config, tokens = self._config, batch.tokens
+        slots, starts, lengths = batch.slots, batch.starts, batch.lengths
+        _check(((slots >= 0) & (slots < len(self._rows))).all())
+        rows, prefixes = self._rows[slots], self._prefixes[slots]
+        _check((rows > 0).all() and (starts >= 0).all() and (lengths > 0).all())
+        _check((prefixes + starts + lengths <= self._positions).all())
+        _check(tokens.shape == (config.codebooks, lengths.sum()))
+        _check((tokens.min() >= 0) & (tokens.max() <= config.vocab_size))
+        _check((rows * lengths).sum() <= self._max_rows)
+        logits = torch.empty(int(rows.sum()), config.codebooks, config.vocab_size)
+        numbers = [
+            np.ascontiguousarray(array, np.int32) for array in (slots, starts, lengths, tokens)
+        ]
+        pointers = [array.ctypes.data for array in numbers]
+        self._library.model_forward(
+            self._model, len(slots), *pointers, tokens.shape[1], logits.data_ptr()
+        )
+        return logits
+
+
+def _check(in_range: bool | np.bool_) -> None:
+    if not in_range:
+        raise ValueError("a number for the native code is out of range")
+
+
+def _tensors(layer: LayerWeights) -> list[Tensor | None]:
+    """In the order of _LayerTensors."""
+
+    def attention(weights: AttentionWeights | None) -> list[Tensor | None]:
+        return [*weights.norm, weights.qkv, weights.out] if weights else [None] * 4
+
+    return [
+        *attention(layer.self_attention),
+        *attention(layer.cross_attention),
+        *layer.norm_ffn,
+        layer.ffn_in,
+        layer.ffn_out,
+    ]
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", torch.float32).contiguous()
+
+
+@lru_cache
+def _library(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
+    library.model_new.restype = c_void_p
+    library.model_new.argtypes = [c_void_p, c_int32]
+    library.model_free.argtypes = [c_void_p]
+    library.model_set_ends.argtypes = [c_void_p] * 6
+    library.model_set_layer.argtypes = [c_void_p, c_int32, c_void_p]
+    library.model_set_slot.argtypes = [c_void_p, c_int32, c_int32, c_int32]
+    library.model_set_text.argtypes = [c_void_p, c_int32, c_int32, c_int32, c_void_p]
+    library.model_run_prefix.argtypes = [c_void_p, c_int32, c_void_p]
+    library.model_forward.argtypes = [c_void_p, c_int32, *[c_void_p] * 4, c_int32, c_void_p]
+    return library

@@ -1,0 +1,196 @@
+"""The native code computes what the plain transformer computes, and each row by itself."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import kernels
+from musicgen_engine.model.backend import Backend, BackendUnavailable
+from musicgen_engine.model.backend_loader import BACKENDS
+from musicgen_engine.model.conditioning import Conditioning
+from musicgen_engine.model.guidance import Guidance
+from musicgen_engine.model.transformer import TransformerConfig, Weights
+from tests.musicgen_engine.model.random_weights import (
+    DIM,
+    POSITIONS,
+    TOKENS,
+    batch,
+    conditioning,
+    config,
+    feed,
+    run,
+    text,
+    weights,
+)
+
+CPU = torch.device("cpu")
+SETS = [one.name for one in kernels.supported()]
+PRECISIONS = [torch.float32, torch.int8]
+
+each_set = pytest.mark.parametrize("instruction_set", SETS)
+each_precision = pytest.mark.parametrize("precision", PRECISIONS, ids=["float32", "int8"])
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def choose(monkeypatch: pytest.MonkeyPatch) -> Any:
+    return lambda name: monkeypatch.setenv("KERNEL", name)
+
+
+def new(
+    name: str, precision: torch.dtype, shape: TransformerConfig, of: Weights | None = None
+) -> Backend:
+    return BACKENDS[name](of or weights(shape), 4, POSITIONS + 8, CPU, precision)
+
+
+def distance(logits: Tensor, expected: Tensor) -> float:
+    return float((logits - expected).abs().max() / expected.abs().max())
+
+
+def three_rows() -> Conditioning:
+    prefix = torch.randn(3, 7, DIM, generator=torch.Generator().manual_seed(1))
+    guidance = Guidance((1.0, 0.5))
+    return Conditioning((text(), text(seed=2, tokens=20), None), prefix, guidance)
+
+
+@each_set
+@each_precision
+@pytest.mark.parametrize("rotary", [False, True], ids=["sinusoids", "rotary"])
+@pytest.mark.parametrize("cross_attention", [True, False], ids=["text", "no text"])
+def test_it_computes_what_eager_computes(
+    choose: Any, instruction_set: str, precision: torch.dtype, rotary: bool, cross_attention: bool
+) -> None:
+    choose(instruction_set)
+    shape = config(rotary=rotary, cross_attention=cross_attention)
+    logits = [run(new(name, precision, shape), conditioning()) for name in ("native", "eager")]
+    assert distance(*logits) < 1e-5
+
+
+@each_precision
+def test_prefix_and_three_guidance_rows_agree(precision: torch.dtype) -> None:
+    shape = config(rows=3)
+    logits = [run(new(name, precision, shape), three_rows()) for name in ("native", "eager")]
+    assert logits[0].shape[1] == 3
+    assert distance(*logits) < 1e-5
+
+
+@each_precision
+def test_a_conditioning_can_be_exchanged_in_mid_sequence(precision: torch.dtype) -> None:
+    def logits(name: str) -> Tensor:
+        backend = new(name, precision, config())
+        backend.set_conditioning(1, conditioning())
+        before = feed(backend, 1, [5, 1])
+        backend.set_conditioning(1, Conditioning((None, text(seed=3, tokens=2))))
+        return torch.cat([before, feed(backend, 1, [1, 4], start=6)])
+
+    assert distance(logits("native"), logits("eager")) < 1e-5
+
+
+@each_set
+@each_precision
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_a_row_does_not_depend_on_the_batch_or_the_threads(
+    choose: Any, instruction_set: str, precision: torch.dtype, threads: int
+) -> None:
+    """Nor on the chunks of its prefill. To the bit; groups of inputs that are not full, too."""
+    choose(instruction_set)
+    shape = config(dim=192, heads=6, ffn_dim=320)
+    wide = Conditioning((torch.randn(3, 192, generator=torch.Generator().manual_seed(5)), None))
+    torch.set_num_threads(1)
+    alone = new("native", precision, shape)
+    alone.set_conditioning(0, wide)
+    expected = feed(alone, 0, [1] * 9)[-3:]
+    torch.set_num_threads(threads)
+    backend = new("native", precision, shape)
+    for slot in range(4):
+        backend.set_conditioning(slot, wide if slot == 2 else Conditioning((None, None)))
+    backend.forward(batch((2, 0, TOKENS[:, :4]), (0, 0, TOKENS[:, 5:16])))
+    backend.forward(batch((1, 0, TOKENS[:, 1:2]), (2, 4, TOKENS[:, 4:6])))
+    for index, position in enumerate((6, 7, 8)):
+        others = [(0, 11 + index, TOKENS[:, :1]), (3, 20 - index, TOKENS[:, 1:2])]
+        logits = backend.forward(batch(*others, (2, position, TOKENS[:, [position]])))
+        assert torch.equal(logits[4:6], expected[index])
+
+
+@each_precision
+def test_instruction_sets_with_fma_give_the_same_bits(choose: Any, precision: torch.dtype) -> None:
+    results = []
+    for name in SETS:
+        choose(name)
+        results.append(run(new("native", precision, config()), conditioning()))
+    *fused, portable = results
+    assert all(torch.equal(one, fused[0]) for one in fused)
+    assert distance(portable, fused[0] if fused else portable) < 1e-5
+
+
+def test_int8_agrees_where_some_channels_are_very_large() -> None:
+    """As in checkpoints of a billion parameters."""
+    shape = config(dim=512, heads=8, ffn_dim=1024)
+    outlying = weights(shape)
+    for layer in outlying.layers:
+        layer.self_attention.norm[0][[3, 200]] *= 30
+        layer.norm_ffn[0][77] *= 100
+    states = Conditioning((torch.randn(4, 512, generator=torch.Generator().manual_seed(1)), None))
+    logits = [run(new(name, torch.int8, shape, outlying), states) for name in ("native", "eager")]
+    assert distance(*logits) < 2e-2  # single numbers are rounded the other way
+    exact = run(new("native", torch.float32, shape, outlying), states)
+    assert (logits[0] - exact).norm() < 0.1 * exact.norm()
+
+
+def test_inputs_of_zero_are_no_division_by_zero() -> None:
+    zeros = weights(config())
+    zeros.embeddings.zero_()
+    logits = run(new("native", torch.int8, config(rotary=True), zeros), conditioning())
+    assert logits.isfinite().all()
+
+
+def test_a_text_may_be_longer_than_a_window() -> None:
+    long = Conditioning((text(tokens=700), None))
+    logits = [run(new(name, torch.float32, config()), long) for name in ("native", "eager")]
+    assert distance(*logits) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("shape", "precision"),
+    [
+        (config(heads=8), torch.float32),  # 8 numbers a head
+        (config(), torch.bfloat16),
+    ],
+)
+def test_what_it_cannot_compute_is_refused(
+    shape: TransformerConfig, precision: torch.dtype
+) -> None:
+    with pytest.raises(BackendUnavailable):
+        new("native", precision, shape)
+
+
+def test_numbers_out_of_range_are_refused() -> None:
+    backend = new("native", torch.float32, config())
+    backend.set_conditioning(0, conditioning())
+    wrong = [
+        batch((4, 0, TOKENS[:, :1])),  # no such slot
+        batch((1, 0, TOKENS[:, :1])),  # without a conditioning
+        batch((0, POSITIONS + 8, TOKENS[:, :1])),
+        batch((0, -1, TOKENS[:, :1])),
+        batch((0, 0, TOKENS[:, :1] + 1000)),
+        batch((0, 0, TOKENS[:, :1] - 1000)),
+        batch((0, 0, TOKENS[:1, :1])),  # one codebook of two
+        batch((0, 0, np.repeat(TOKENS, 4, axis=1))),  # more rows than a pass takes
+    ]
+    for one in wrong:
+        with pytest.raises(ValueError, match="out of range"):
+            backend.forward(one)
+    with pytest.raises(ValueError, match="out of range"):
+        backend.set_conditioning(0, Conditioning((text(tokens=3000), None)))
+    with pytest.raises(ValueError, match="out of range"):
+        backend.set_conditioning(0, Conditioning((torch.zeros(3, DIM + 1), None)))
