@@ -39,10 +39,10 @@ def test_audiocrafts_own_model_is_freed() -> None:
     assert model.encode_text("slow piano").cross[0] is not None
 
 
-@pytest.mark.parametrize("backend", ["auto", "packed", "eager"])
+@pytest.mark.parametrize("backend", ["auto", "native", "packed", "eager"])
 def test_the_backend_that_serves_is_named(backend: str) -> None:
     model = load(TINY, backend=backend)
-    assert model.backend_name == ("packed" if backend == "auto" else backend)
+    assert model.backend_name == ("native" if backend == "auto" else backend)
     assert model.fallback is None
 
 

@@ -93,7 +93,7 @@ def test_a_song_arrives_as_typed_messages(loaded: Channel) -> None:
     ready = reports[-1].state
     assert (reports[0].running, reports[-1].running) in ((0, 0), (1, 0))
     assert isinstance(ready, ReadyState) and ready.revision == chunks[0].revision
-    assert (ready.device, ready.precision, ready.backend) == ("cpu", "float32", "packed")
+    assert (ready.device, ready.precision, ready.backend) == ("cpu", "float32", "native")
     assert (ready.fallback, ready.slots, ready.channels) == (None, SLOTS, 1)
 
 
