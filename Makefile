@@ -17,17 +17,18 @@ PIP := .venv/bin/python -m pip install -qq --no-warn-conflicts
 LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile -q --universal \
 	--python-version 3.10 --fork-strategy fewest --no-annotate
 
+KERNELS := kernels/lib/built
 WEB_TOOLS := requirements/web/node_modules
 BIOME := $(WEB_TOOLS)/.bin/biome
 
 .PHONY: serve test test-all check check-web train weights lock clean
 
-serve: .venv/service
+serve: .venv/service $(KERNELS)
 	@exec .venv/bin/python -m supervisor
 
 test: override ARGS := -m "not slow" $(ARGS)
 test-all: $(if $(shell command -v npm),$(WEB_TOOLS)/.package-lock.json)
-test test-all: .venv/dev
+test test-all: .venv/dev $(KERNELS)
 	@.venv/bin/python tests/browser/chromium.py --install
 	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
@@ -47,6 +48,12 @@ $(WEB_TOOLS)/.package-lock.json: requirements/web/package-lock.json
 	@npm ci --prefix requirements/web --loglevel=error --no-audit --no-fund --no-update-notifier
 	@touch $@
 
+# The service works without it: backend_loader says so.
+$(KERNELS): .venv/service kernels/*.cpp kernels/*.h kernels/*.py requirements/compiler.txt
+	@echo "Compiling the native code"
+	@.venv/bin/python -m kernels.build || true
+	@mkdir -p $(@D) && touch $@
+
 train: .venv/service
 	@.venv/bin/python -m training build/musicgen-tiny
 
@@ -60,7 +67,7 @@ lock: .venv/dev
 		-c requirements/gateway.txt
 
 clean:
-	rm -rf .venv build $(WEB_TOOLS) .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build kernels/lib $(WEB_TOOLS) .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -r {} +
 
 .venv/service: requirements/triton.txt requirements/gateway.txt requirements/no-deps.txt requirements/server.txt

@@ -14,12 +14,12 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from venv import EnvBuilder
 
 from kernels import FOLDER, INSTRUCTION_SETS, InstructionSet
 
 SOURCE = FOLDER / "transformer.cpp"
 COMPILER = FOLDER.parent / "requirements" / "compiler.txt"  # a compiler as a Python package
+PIP = (sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check")
 GLIBC = "2.35"  # as old as Triton allows
 OPTIONS = (
     *("-std=c++17", "-O3", "-fPIC", "-shared", "-pthread"),
@@ -48,23 +48,12 @@ def build(folder: Path, compiler: Sequence[str], *options: str) -> None:
 
 def build_with_package(folder: Path) -> None:
     """As `build`, with the compiler from PyPI."""
-    with tempfile.TemporaryDirectory() as temporary:
-        EnvBuilder(with_pip=True).create(temporary)
-        python = str(Path(temporary, "bin", "python"))
-        install = [
-            python,
-            "-m",
-            "pip",
-            "install",
-            "-qq",
-            "--no-warn-conflicts",
-            "-r",
-            str(COMPILER),
-        ]
+    with tempfile.TemporaryDirectory() as packages:
+        install = [*PIP, "--target", packages, "-r", str(COMPILER)]
         subprocess.run(install, check=True)
-        os.environ["ZIG_GLOBAL_CACHE_DIR"] = os.environ["ZIG_LOCAL_CACHE_DIR"] = temporary
+        os.environ |= {"PYTHONPATH": packages, "ZIG_GLOBAL_CACHE_DIR": packages}
         target = ("-target", f"x86_64-linux-gnu.{GLIBC}", "-nostdlib++")
-        build(folder, [python, "-m", "ziglang", "c++"], *target)
+        build(folder, [sys.executable, "-m", "ziglang", "c++"], *target)
 
 
 def main() -> None:
