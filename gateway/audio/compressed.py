@@ -82,9 +82,9 @@ class Compressed:
         header = self._sink.take()
         if self._codec is FLAC:
             return _with_length(header, self._samples)
-        return (
-            mp3.header(self._channels, self._samples, self._tags) if self._codec is MP3 else header
-        )
+        if self._codec is MP3:
+            return mp3.header(self._channels, self._samples, self._tags)
+        return header
 
     def encode(self, audio: Samples) -> bytes:
         interleaved = pcm(audio).reshape(1, -1)

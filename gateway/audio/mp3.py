@@ -33,7 +33,7 @@ def header(channels: int, samples: int, tags: Mapping[str, str]) -> bytes:
 
 
 def _id3(tags: Mapping[str, str]) -> bytes:
-    """The tags, and XMP for those that have no frame of their own."""
+    """The tags: each in its own frame where ID3 has one, and the mark of a machine as XMP."""
     frames = [_id3_frame(b"PRIV", b"XMP\0" + XMP.encode())]
     for name, text in tags.items():
         if name == "comment":
