@@ -49,7 +49,7 @@ EMPTY = "is empty; send a file with sound"
 UNREADABLE = "cannot be read; send a WAV, FLAC, MP3 or Ogg"
 # FFmpeg reads containers that cannot refer to another file or address, as playlists do.
 FFMPEG = {"format_whitelist": "flac,ogg,mp3,aac,mov,matroska,caf", "protocol_whitelist": "none"}
-# libsndfile reads PCM, for FFmpeg misreads some WAV files, and FLAC.
+# libsndfile reads FLAC and PCM: FFmpeg misreads some WAV files, and junk behind a FLAC.
 LIBSNDFILE = {"WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC"}
 BLOCK = 65_536  # samples per channel at a time
 # In libsndfile's log: a chunk, its bytes by its header, and those that there are; the bytes of a
@@ -62,7 +62,7 @@ ESTIMATED = {"mp3", "aac"}  # formats whose duration FFmpeg may estimate
 ID3 = re.compile(rb"ID3..(.)([\0-\x7f]{4})", re.DOTALL)
 LIMITS = {
     resource.RLIMIT_DATA: MAX_MEMORY,
-    resource.RLIMIT_NOFILE: 0,  # no file, socket or /proc can be opened
+    resource.RLIMIT_NOFILE: 0,  # no new file or socket, so nothing of another process in /proc
     resource.RLIMIT_NPROC: 0,
     resource.RLIMIT_CORE: 0,
 }

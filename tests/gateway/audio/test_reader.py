@@ -14,7 +14,7 @@ import soundfile
 from gateway.audio.reader import decode
 from protocol.errors import InvalidField
 
-FILES = Path(__file__).parent / "files"
+FILES = Path(__file__).parent / "files"  # songs of the service, with damage
 
 
 def tone(seconds: float, sample_rate: int = 32_000, channels: int = 1) -> Any:
