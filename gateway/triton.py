@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import grpc.aio
@@ -44,6 +45,8 @@ log = logging.getLogger(__name__)
 ANSWER_TIMEOUT = 10.0
 LOAD_TIMEOUT = 120.0
 UNLOAD_TIMEOUT = 10.0
+CANCEL_INTERVAL = 0.5
+CLOSE_TIMEOUT = 2.0
 ADMIN_KEY = "triton-grpc-protocol-admin-key"  # the header that opens model control
 RESTRICTED = "protocol is restricted"  # Triton's text where that key is wrong
 CHANNEL = [
@@ -69,8 +72,11 @@ class TritonClient:
         self._client = InferenceServerClient(address, channel_args=CHANNEL)
         self._generate_timeout = generate_timeout + ANSWER_TIMEOUT  # the gateway's own is first
         self._admin = {ADMIN_KEY: admin_key} if admin_key else None
+        self._leaving: set[asyncio.Task[None]] = set()  # from streams that have not ended
 
     async def close(self) -> None:
+        if self._leaving:
+            await asyncio.wait(self._leaving, timeout=CLOSE_TIMEOUT)
         await self._client.close()
 
     async def catalogue(self) -> list[Variant]:
@@ -123,7 +129,8 @@ class TritonClient:
         self, model: str, tensors: dict[str, NDArray[Any]]
     ) -> AsyncGenerator[Progress | Chunk, None]:
         failure = None
-        async with self._stream(model, tensors, self._generate_timeout) as results:
+        timeout, song = self._generate_timeout, secrets.randbits(63) or 1
+        async with self._stream(model, tensors, timeout, song) as results:
             async for status, result in results:
                 if status["state"] == "failed":
                     failure = _engine_error(model, status)
@@ -150,44 +157,92 @@ class TritonClient:
 
     @asynccontextmanager
     async def _stream(
-        self, model: str, tensors: dict[str, NDArray[Any]], timeout: float
+        self, model: str, tensors: dict[str, NDArray[Any]], timeout: float, song: int = 0
     ) -> AsyncIterator[AsyncIterator[tuple[dict[str, Any], Any]]]:
         """The results of one request to a variant, each after its STATUS.
 
-        The request is cancelled on the way out, but not once the stream has ended: Triton may then
-        count the request for ever, and never unload the model. So results are read to their end,
-        also after a STATUS that says `failed`; Triton's error response follows it, with the same
-        facts as text.
+        `song` is a number for the request, by which it can be cancelled. The stream itself is never
+        cancelled: if it has just ended, Triton then counts the request for ever, and never unloads
+        the model. So it is read to its end, also when the caller leaves, and after a STATUS that
+        says `failed`; Triton's error response follows it, with the same facts as text.
         """
-        ended, request_id = False, logs.request_id.get()
+        request_id = logs.request_id.get()
         inputs = [_input(name, tensor) for name, tensor in tensors.items()]
         tensors.clear()
 
         async def request() -> AsyncIterator[dict[str, Any]]:
-            yield {"model_name": model, "inputs": inputs, "request_id": request_id}
+            yield {
+                "model_name": model, "inputs": inputs, "request_id": request_id, "sequence_id": song
+            }  # fmt: skip
             inputs.clear()  # audio of a client is large, and songs are long
 
         async def results() -> AsyncGenerator[tuple[dict[str, Any], Any], None]:
-            nonlocal ended
             state, failure = "", None
-            async for result, error in responses:
+            while response := await responses.next():
+                result, error = response
                 if error is None:
                     status = _status(result)
                     state = status["state"]
                     yield status, result
                 failure = error
-            ended = True
             if failure is not None and state != "failed":
                 raise failure
 
         with _translated(model):
-            responses = self._client.stream_infer(request(), stream_timeout=timeout)
+            responses = _Responses(self._client.stream_infer(request(), stream_timeout=timeout))
             try:
                 async with aclosing(results()) as stream:
                     yield stream
             finally:
-                if not ended:
-                    responses.cancel()
+                if not responses.ended:
+                    task = asyncio.create_task(self._leave(model, song, responses))
+                    self._leaving.add(task)
+                    task.add_done_callback(self._leaving.discard)
+
+    async def _leave(self, model: str, song: int, responses: _Responses) -> None:
+        """Cancel the song, and read its stream to the end. It may not have reached the model yet,
+        so the model is told more than once."""
+        rest = asyncio.ensure_future(responses.read_to_end())
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + ANSWER_TIMEOUT
+        while not rest.done() and clock() < deadline:
+            if song:
+                with suppress(ServiceError):
+                    async with self._stream(model, {}, ANSWER_TIMEOUT, song) as results:
+                        async for _ in results:
+                            pass
+            await asyncio.wait({rest}, timeout=CANCEL_INTERVAL)
+        responses.cancel()  # of a stub that does not answer
+
+
+class _Responses:
+    """The responses of a stream. A caller that is cancelled while it waits for the next one does
+    not cancel the stream, as it would in grpc."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._next = asyncio.ensure_future(anext(stream, None))
+
+    @property
+    def ended(self) -> bool:
+        done, read = self._next.done(), self._next
+        return done and (read.cancelled() or bool(read.exception()) or read.result() is None)
+
+    async def next(self) -> tuple[Any, Any] | None:
+        """The next result or error; None at the end."""
+        response: tuple[Any, Any] | None = await asyncio.shield(self._next)
+        if response is not None:
+            self._next = asyncio.ensure_future(anext(self._stream, None))
+        return response
+
+    async def read_to_end(self) -> None:
+        with suppress(grpc.aio.AioRpcError):
+            while await self.next():
+                pass
+
+    def cancel(self) -> None:
+        if not self.ended:
+            self._stream.cancel()
 
 
 def _input(name: str, value: NDArray[Any]) -> InferInput:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -49,6 +50,8 @@ class VariantModel:
         arguments = [folder, parameters.get("checkpoint", ""), model_config]
         metrics = TritonMetrics(args["model_name"], args["model_version"])
         self._engine = EngineProcess(ForkServer(), arguments, metrics.update)
+        # By the caller's number for its request, as long as the engine process has them.
+        self._songs: WeakValueDictionary[int, ResponseStream] = WeakValueDictionary()
 
     def is_ready(self) -> bool:
         """For the health checks of Triton 26.03 and newer: false once the engine failed. While it
@@ -64,9 +67,13 @@ class VariantModel:
         try:
             inputs = tensors.inputs(request, VARIANT_INPUTS)
             if not inputs:
+                if song := self._songs.get(request.correlation_id()):
+                    song.cancel()
                 return response.send({"STATUS": self._engine.report().json()}, last=True)
             response.stream = bool(inputs.pop("STREAM", [False])[0])
             response.request = GenerationRequest.parse(from_tensors(inputs), self._max_duration)
+            if number := request.correlation_id():
+                self._songs[number] = response
             self._engine.submit(response.request, response)
         except ServiceError as error:
             response.error(error)
@@ -86,13 +93,16 @@ class ResponseStream:
         self.request_id = tensors.request_id(request)
         self._sender = request.get_response_sender()
         self._chunks: list[ChunkReport] = []  # kept until the end unless the client streams
-        self._ended = False
+        self._cancelled = self._ended = False
         self._lock = threading.Lock()
 
     @property
     def cancelled(self) -> bool:
         with self._lock:  # after the last response Triton crashes on this question
-            return not self._ended and bool(self._request.is_cancelled())
+            return not self._ended and (self._cancelled or bool(self._request.is_cancelled()))
+
+    def cancel(self) -> None:
+        self._cancelled = True
 
     def status(self, state: State) -> None:
         if self.stream:

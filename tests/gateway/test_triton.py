@@ -24,6 +24,7 @@ from protocol.errors import (
 )
 from protocol.request import GenerationRequest
 from protocol.tensors import INPUTS, STREAM
+from tests.gateway.test_models import until
 
 MODEL = "musicgen-tiny"
 REQUEST = GenerationRequest("slow piano", 100, seed=7)
@@ -154,15 +155,32 @@ async def test_a_stream_is_read_to_its_end_after_an_error(
     assert server.ended == 1
 
 
-async def test_closing_the_generator_cancels_the_stream(
+async def test_a_caller_that_leaves_cancels_by_a_request(
     client: TritonClient, server: FakeServer
 ) -> None:
-    server.responses = [status(state="queued", position=1)] * 50
-    responses = client.generate(MODEL, REQUEST)
-    await anext(responses)
-    await responses.aclose()
-    await asyncio.sleep(0.1)
-    assert server.ended == 0
+    """The stream itself is read to its end: Triton would count a cancelled one for ever."""
+    server.responses = [status(state="queued", position=1)] * 20
+    song = asyncio.create_task(generate(client))
+    await until(lambda: server.requests)
+    song.cancel()
+    await until(lambda: len(server.requests) > 1)
+    song_request, cancellation = server.requests[:2]
+    assert song_request.parameters["sequence_id"].int64_param
+    assert song_request.parameters["sequence_id"] == cancellation.parameters["sequence_id"]
+    assert song_request.inputs and not cancellation.inputs
+    await until(lambda: server.ended == len(server.requests))
+    assert song.cancelled()
+
+
+async def test_a_status_is_read_to_its_end_without_a_caller(
+    client: TritonClient, server: FakeServer
+) -> None:
+    server.responses = [status(state="loading", bytes=5, total_bytes=None)]
+    call = asyncio.create_task(client.status(MODEL))
+    await until(lambda: server.requests)
+    call.cancel()
+    await until(lambda: server.ended)
+    assert call.cancelled() and len(server.requests) == 1
 
 
 @pytest.mark.parametrize(

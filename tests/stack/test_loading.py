@@ -3,11 +3,15 @@
 import asyncio
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from typing import Any
 
 import pytest
+from tritonclient.http import InferenceServerClient
 
-from tests.conftest import Stack, eventually, until
+from gateway.triton import TritonClient
+from protocol.request import GenerationRequest
+from tests.conftest import ADMIN, ADMIN_KEY, TIMEOUT, Stack, eventually, until
 from tests.fake_hub import FakeHub
 from tests.stack.songs import GOOD, code, post, samples, song
 from tests.stack.test_generate import FOREVER, until_busy
@@ -75,6 +79,33 @@ async def test_the_least_recently_used_idle_model_makes_room(stack: Stack) -> No
     for name in ("my-music", "musicgen-tiny", "musicgen-stereo-small"):
         await song(stack, {**GOOD, "model": name})
     assert loaded(stack) == {"musicgen-tiny", "musicgen-stereo-small"}
+
+
+async def leave(call: Coroutine[Any, Any, Any], seconds: float) -> None:
+    task = asyncio.create_task(call)
+    await asyncio.wait({task}, timeout=seconds)
+    task.cancel()
+    await asyncio.wait({task})
+
+
+async def test_a_model_unloads_though_its_callers_left(stack: Stack) -> None:
+    """They leave at every moment, also when the end of their response is on its way."""
+    await song(stack, {**GOOD, "model": "my-music"})
+    client = TritonClient(f"127.0.0.1:{stack.triton_grpc}", TIMEOUT, ADMIN_KEY)
+
+    async def short_song() -> None:
+        async for _ in client.generate("my-music", GenerationRequest("slow piano", 5)):
+            pass
+
+    for number in range(200):
+        await leave(client.status("my-music"), number / 20_000)
+        if not number % 4:
+            await leave(short_song(), number / 1_000)
+    await client.unload("my-music")
+    await client.close()
+    with InferenceServerClient(f"127.0.0.1:{stack.triton_http}") as triton:
+        index = triton.get_model_repository_index(ADMIN)
+    assert {model["state"] for model in index if model["name"] == "my-music"} == {"UNAVAILABLE"}
 
 
 async def test_a_model_added_to_a_running_service_is_served(stack: Stack) -> None:
