@@ -14,10 +14,12 @@ from tests.conftest import ROOT
 def test_clean_removes_all_that_git_ignores(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
     web = tmp_path / "requirements" / "web"
-    for name in (ROOT / ".gitignore").read_text().split():
-        ((web if name == "node_modules/" else tmp_path) / name / "folder").mkdir(parents=True)
+    names = (ROOT / ".gitignore").read_text().split()
+    ignored = [(web if name == "node_modules/" else tmp_path) / name for name in names]
+    for path in ignored:
+        (path / "folder").mkdir(parents=True)
     subprocess.run(["make", "-C", tmp_path, "clean"], check=True, stdout=subprocess.DEVNULL)
-    assert sorted(tmp_path.rglob("*")) == [tmp_path / "Makefile", web.parent, web]
+    assert [path for path in ignored if path.exists()] == []
 
 
 def install(path: Path, **environment: str) -> str:
