@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ with light_imports(), warnings.catch_warnings():
     from omegaconf import OmegaConf
     from torch import Tensor, nn
     from torch.nn.utils import parametrize, remove_weight_norm
+    from torch.utils import serialization
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -107,9 +109,9 @@ def load(folder: Path, device: torch.device) -> Checkpoint:
     torch.set_num_threads(1)
     folder = folder.resolve()
     os.chdir(folder)
-    with light_imports(), _uninitialised(), warnings.catch_warnings():
+    with light_imports(), _borrowed(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        check(torch.load(folder / LM, weights_only=True, mmap=True))  # before much is read
+        check(torch.load(folder / LM, weights_only=True))  # before much is read
         lm = loaders.load_lm_model(str(folder), device="cpu")
         codec = loaders.load_compression_model(str(folder), device="cpu")
     codec = get_wrapped_compression_model(codec, lm.cfg)
@@ -126,18 +128,26 @@ def load(folder: Path, device: torch.device) -> Checkpoint:
 
 
 @contextmanager
-def _uninitialised() -> Iterator[None]:
-    """Modules that are built inside get no random weights: the checkpoint replaces them anyway."""
+def _borrowed() -> Iterator[None]:
+    """Modules that are built inside take the tensors of a checkpoint as they lie in its file.
+
+    They get no random weights first and no copies, so memory is taken once: by the backend.
+    """
     initialisers = {
         name: value
         for name, value in vars(nn.init).items()
-        if name.endswith("_") and not name.startswith("_")
+        if name.endswith("_") and not name.startswith("__")
     }
+    load_state_dict = nn.Module.load_state_dict
     vars(nn.init).update(dict.fromkeys(initialisers, lambda tensor, *_, **__: tensor))
+    nn.Module.load_state_dict = partialmethod(load_state_dict, assign=True)  # type: ignore[assignment]
+    mmap, serialization.config.load.mmap = serialization.config.load.mmap, True
     try:
         yield
     finally:
         vars(nn.init).update(initialisers)
+        nn.Module.load_state_dict = load_state_dict  # type: ignore[method-assign]
+        serialization.config.load.mmap = mmap
 
 
 def check(package: Any) -> None:
@@ -250,7 +260,7 @@ def _text_encoder(lm: Any, device: torch.device) -> Callable[[str], Conditioning
     )
     encoder = provider.conditioners["description"]
     encoder.t5.to(device)
-    encoder.output_proj.to(device)
+    encoder.output_proj.to(device, torch.float32)
     encoder.device = device
 
     @torch.inference_mode()
