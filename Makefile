@@ -2,6 +2,7 @@
 # make test      install the test tools and, if there is no Chromium, that (on Debian for the whole
 #                system: it says so first), then run the tests (ARGS="-k streaming")
 # make test-all  the same with the slow tests
+# make test-kernels  run the tests of the native code under sanitizers
 # make check     linters, formatters, types, and the tables of the documents
 # make train     train musicgen-tiny in build/musicgen-tiny: hours; a stopped run continues
 # make weights MODEL=musicgen-small   download a model ahead of its first request
@@ -21,7 +22,7 @@ KERNELS := kernels/lib/built
 WEB_TOOLS := requirements/web/node_modules
 BIOME := $(WEB_TOOLS)/.bin/biome
 
-.PHONY: serve test test-all check check-web train weights lock clean
+.PHONY: serve test test-all test-kernels check check-web train weights lock clean
 
 serve: .venv/service $(KERNELS)
 	@exec .venv/bin/python -m supervisor
@@ -31,6 +32,9 @@ test-all: $(if $(shell command -v npm),$(WEB_TOOLS)/.package-lock.json)
 test test-all: .venv/dev $(KERNELS)
 	@.venv/bin/python tests/browser/chromium.py --install
 	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-kernels: .venv/dev $(KERNELS)
+	@.venv/bin/python -m pytest -q tests/kernels
 
 check: .venv/dev
 	.venv/bin/ruff check

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
+LIBRARIES = Path(os.environ.get("KERNELS") or FOLDER / "lib")
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class InstructionSet:
 
     @property
     def library(self) -> Path:
-        return FOLDER / "lib" / f"transformer-{self.name}.so"
+        return LIBRARIES / f"transformer-{self.name}.so"
 
 
 def _instruction_set(name: str, features: str, options: str) -> InstructionSet:

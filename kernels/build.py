@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from kernels import FOLDER, INSTRUCTION_SETS, InstructionSet
+from kernels import FOLDER, INSTRUCTION_SETS, LIBRARIES, InstructionSet
 
 SOURCE = FOLDER / "transformer.cpp"
 COMPILER = FOLDER.parent / "requirements" / "compiler.txt"  # a compiler as a Python package
@@ -57,13 +57,12 @@ def build_with_package(folder: Path) -> None:
 
 
 def main() -> None:
-    folder = INSTRUCTION_SETS[0].library.parent
     try:
         if compiler := shutil.which("c++"):
-            build(folder, [compiler], "-Wl,--as-needed")
+            build(LIBRARIES, [compiler], "-Wl,--as-needed")
         else:
             print("There is no C++ compiler here; installing one for this build", flush=True)
-            build_with_package(folder)
+            build_with_package(LIBRARIES)
     except subprocess.CalledProcessError as error:
         sys.exit(
             f"The native code cannot be compiled ({error.cmd[0]} ends with {error.returncode}). "
