@@ -85,8 +85,7 @@ def service(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Service]
         with suppress(ProcessLookupError):  # the process has just ended
             os.kill(pid, signal.SIGKILL)
     service.process.communicate()
-    for file in service.files():
-        file.unlink()
+    shared_memory.clean()
 
 
 def left(service: Service) -> list[int]:
