@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -42,6 +43,13 @@ async def _serve(app: web.Application, settings: GatewaySettings) -> None:
     await runner.setup()
     try:
         await web.TCPSite(runner, settings.host, settings.port).start()
+        if settings.host == "127.0.0.1":  # `localhost` means ::1, too
+            try:
+                await web.TCPSite(runner, "::1", settings.port).start()
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    raise
+                log.info("this machine has no IPv6")
         log.info("listening on http://%s:%d", settings.host, settings.port)
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):

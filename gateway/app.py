@@ -55,7 +55,8 @@ def create_app(settings: GatewaySettings, triton: Triton | None = None) -> web.A
                 await watch
             await models.close()
 
-    middlewares = [log_access, errors_to_json, cors.check_origin, authorize]
+    without_slash = web.normalize_path_middleware(append_slash=False, remove_slash=True)
+    middlewares = [log_access, errors_to_json, without_slash, cors.check_origin, authorize]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
     app.cleanup_ctx.append(run_services)
     app.on_response_prepare.extend([add_headers, cors.add_headers])

@@ -52,6 +52,9 @@ async def read(request: web.Request) -> Body:
 
 
 async def _parse(request: web.Request, max_duration: float) -> Body:
+    for name in form_fields(max_duration):
+        if name in request.query:
+            raise InvalidField(f"{name} stands in the address; send it in the body.", name)
     try:
         if is_form(request):
             parts = await _form(request, form_fields(max_duration))

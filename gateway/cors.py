@@ -26,7 +26,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     origins = request.app[SERVICES].settings.cors_origins
     if origins and ANY not in origins:
         response.headers.add("Vary", "Origin")  # a cache keeps one response for each origin
-    if ANY in origins or _is_allowed(request):
+    if _is_allowed(request):
         origin = ANY if ANY in origins else request.headers["Origin"]
         response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Access-Control-Expose-Headers"] = ", ".join(EXPOSED)
@@ -44,7 +44,7 @@ async def check_origin(request: web.Request, handler: Handler) -> web.StreamResp
     if is_preflight and _is_allowed(request):
         return web.Response(status=204, headers=PREFLIGHT_HEADERS)
     if request.method not in SAFE_METHODS and _is_foreign(request) and not _is_allowed(request):
-        origin = headers["Origin"][:100]
+        origin = headers.get("Origin", "another site")[:100]
         raise ForeignOrigin(f"Pages of {origin!r} may not ask; CORS_ORIGINS names those that may.")
     return await handler(request)
 
@@ -52,15 +52,15 @@ async def check_origin(request: web.Request, handler: Handler) -> web.StreamResp
 def _is_foreign(request: web.Request) -> bool:
     """Whether the request comes from a page that is not the gateway's own.
 
-    Only browsers send an Origin. Sec-Fetch-Site is right behind a proxy, too; browsers do not send
-    it over plain HTTP.
+    Only browsers send one of these headers. Sec-Fetch-Site is right behind a proxy, too; browsers
+    do not send it over plain HTTP, except to this machine.
     """
     origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
-    if origin is None or site:
-        return origin is not None and site not in ("same-origin", "none")
-    return origin.partition("://")[2] != request.headers.get("Host")
+    if site:
+        return site not in ("same-origin", "none")
+    return origin is not None and origin.partition("://")[2] != request.headers.get("Host")
 
 
 def _is_allowed(request: web.Request) -> bool:
     origins, origin = request.app[SERVICES].settings.cors_origins, request.headers.get("Origin")
-    return origin is not None and (ANY in origins or origin in origins)
+    return ANY in origins or origin in origins

@@ -88,8 +88,8 @@ async def errors_to_json(request: web.Request, handler: Handler) -> web.StreamRe
     except ServiceError as caught:
         error = caught
     except web.HTTPException as caught:
-        if caught.status < 400:
-            raise
+        if caught.status < 400:  # a redirect
+            return web.Response(status=caught.status, headers=caught.headers)
         error = _translation(request, caught)
     except Exception as caught:
         log.exception("%s %s failed", request.method, request.rel_url.raw_path)

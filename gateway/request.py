@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, replace
 from typing import Any
 
 from gateway.audio.formats import FORMATS
@@ -108,8 +109,8 @@ def from_json(data: bytes, max_duration: float) -> Body:
     Raises:
         InvalidJson, InvalidField
     """
-    values = _object(data)
-    return Body(*_checked(json_fields(max_duration), values, max_duration))
+    fields = json_fields(max_duration)
+    return Body(*_checked(fields, _given(fields, _object(data), None), max_duration))
 
 
 def from_form(contents: Mapping[str, str | bytearray], max_duration: float) -> Body:
@@ -123,7 +124,7 @@ def from_form(contents: Mapping[str, str | bytearray], max_duration: float) -> B
         name: _number(content)
         if name in fields and isinstance(fields[name].row, (Number, Duration))
         else content
-        for name, content in contents.items()
+        for name, content in _given(fields, contents, "").items()
     }
     request, options = _checked(fields, values, max_duration)
     return Body(request, options, Continuation(**check(table(Continuation), values)))
@@ -158,6 +159,16 @@ def check_name(fields: Iterable[str], name: str) -> None:
         raise InvalidField(problem, name[:100])
 
 
+def _given(
+    fields: dict[str, Field], values: Mapping[str, Any], nothing: str | None
+) -> dict[str, Any]:
+    """The values without those of optional fields that are `nothing`."""
+    optional = {name for name, field in fields.items() if field.default is not MISSING}
+    return {
+        name: value for name, value in values.items() if value != nothing or name not in optional
+    }
+
+
 def _checked(
     fields: dict[str, Field], values: dict[str, Any], max_duration: float
 ) -> tuple[GenerationRequest, Options]:
@@ -172,7 +183,7 @@ def _checked(
 
 def _object(data: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(data.decode("utf-8-sig"))
+        value = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique)
     except UnicodeDecodeError:
         raise InvalidJson("The body is not UTF-8; send JSON in UTF-8.") from None
     except json.JSONDecodeError as error:
@@ -185,6 +196,13 @@ def _object(data: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidField(f"The body is {kind(value)}; send a JSON object with a prompt.")
     return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    for name, count in Counter(name for name, _ in pairs).items():
+        if count > 1:
+            raise InvalidField(f"{name[:50]} is there twice; send it once.", name[:50])
+    return dict(pairs)
 
 
 def _number(text: object) -> object:

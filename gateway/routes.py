@@ -91,10 +91,15 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
     return response
 
 
+def _accept(request: web.Request) -> str:
+    """The header, all lines of it."""
+    return ", ".join(request.headers.getall("Accept", []))
+
+
 async def prepare(request: web.Request) -> tuple[Song, Continuation | None]:
     """Read and check the client's request: everything but the content of its file."""
     services, read = request.app[SERVICES], await body.read(request)
-    format = read.options.format or preferred(request.headers.get("Accept", ""))
+    format = read.options.format or preferred(_accept(request))
     catalogue = await services.models.catalogue()
     variants = {variant.name: variant for variant in catalogue}
     if read.options.model is None:
@@ -154,7 +159,7 @@ async def _with_file(
 async def get_progress(request: web.Request) -> web.StreamResponse:
     """A song's progress: now, or as server-sent events until its end."""
     job = request.app[SERVICES].jobs.find(request.match_info["id"], request[CALLER])
-    if "text/event-stream" not in request.headers.get("Accept", ""):
+    if "text/event-stream" not in _accept(request):
         return web.json_response(_progress(request, job), headers=NOT_KEPT)
     content = {"Content-Type": "text/event-stream; charset=utf-8"}
     response = web.StreamResponse(headers={**content, **NOT_KEPT})

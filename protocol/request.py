@@ -27,6 +27,9 @@ from protocol.fields import Array, Duration, Field, Number, Text, check, row, ta
 MAX_PROMPT = 2_000  # characters
 
 
+DRAW = -1  # the seed of a request that wants another one, as many clients send it
+
+
 def draw_seed() -> int:
     """32 bits are seeds enough, and every client's JSON holds them exactly."""
     return secrets.randbits(32)
@@ -52,8 +55,8 @@ class GenerationRequest:
     )
     seed: int = row(
         Number(
-            "The same seed and settings give the same song",
-            0,
+            "The same seed and settings give the same song; -1 draws one",
+            DRAW,
             2**63 - 1,
             whole=True,
             absent="random",
@@ -161,6 +164,8 @@ class GenerationRequest:
             InvalidField: it names the field, its value and the remedy.
         """
         request = cls(**check(request_fields(max_duration), dict(values)))
+        if request.seed == DRAW:
+            request = replace(request, seed=draw_seed())
         if request.codes is not None:
             request = _checked_codes(request)
         if request.prompt_audio is not None:

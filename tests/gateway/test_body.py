@@ -54,6 +54,12 @@ async def test_only_json_in_utf8_is_accepted(client: TestClient, content_type: s
     assert await error(response) == (415, "unsupported_media_type", None)
 
 
+async def test_a_field_in_the_address_is_refused(client: TestClient) -> None:
+    response = await client.post("/generate?seed=5", json=GOOD)
+    assert await error(response) == (422, "invalid_field", "seed")
+    assert (await client.post("/generate?from=mail", json=GOOD)).status == 200
+
+
 async def test_a_content_type_may_name_its_charset(client: TestClient) -> None:
     headers = {"Content-Type": "application/json; charset=UTF-8"}
     response = await client.post("/generate", data=json.dumps(GOOD), headers=headers)

@@ -109,6 +109,9 @@ async def test_a_form_of_a_foreign_page_is_refused(client: TestClient) -> None:
         ({"Origin": "https://music.example"}, 403),
         ({"Origin": "https://music.example", "Sec-Fetch-Site": "cross-site"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "none"}, 422),
     ):
         with MultipartWriter("form-data") as form:
             form.append("x").set_content_disposition("form-data", name="nothing")

@@ -63,10 +63,18 @@ def test_a_port_in_use_ends_the_gateway_with_one_line(taken: int) -> None:
     assert "Traceback" not in output
 
 
-def healthy(port: int) -> bool:
-    with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz") as response:
+def healthy(port: int, host: str = "127.0.0.1") -> bool:
+    with suppress(OSError), urllib.request.urlopen(f"http://{host}:{port}/healthz") as response:
         return bool(response.status == 200)
     return False
+
+
+def test_localhost_is_ipv6_too() -> None:
+    [port] = free_ports(1)
+    with start(PORT=port) as process:
+        until(lambda: healthy(port))
+        assert healthy(port, "[::1]")
+        process.terminate()
 
 
 def test_sigterm_ends_the_gateway_without_errors() -> None:

@@ -1,12 +1,22 @@
 """Checks of a request's fields: a wrong field is refused by name."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from gateway.request import Body, Continuation, from_form, from_json, json_fields, with_audio
+from gateway.request import (
+    Body,
+    Continuation,
+    Options,
+    form_fields,
+    from_form,
+    from_json,
+    json_fields,
+    with_audio,
+)
 from protocol.constants import Samples
 from protocol.errors import InvalidField, InvalidJson
 from protocol.fields import Number
@@ -95,18 +105,18 @@ def test_the_body_must_be_an_object(body: bytes) -> None:
     assert raised.value.field is None
 
 
-NO_TEXT: list[Any] = [None, 5, True, ["jazz"], {}, "\ud800", "jazz \udc00"]
-NO_NUMBER: list[Any] = [None, "30", True, False, [30], {}]
+NO_TEXT: list[Any] = [5, True, ["jazz"], {}, "\ud800", "jazz \udc00"]
+NO_NUMBER: list[Any] = ["30", True, False, [30], {}]
 NO_DURATION = [0, -0.0, -1, 300.01, 1e400, -1e400, float("nan"), 10**4000]
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *[("prompt", value) for value in [*NO_TEXT, "", " \n\t", "x" * 2001]],
+        *[("prompt", value) for value in [None, *NO_TEXT, "", " \n\t", "x" * 2001]],
         *[("model", value) for value in NO_TEXT],
         *[("duration", value) for value in NO_NUMBER + NO_DURATION],
-        *[(name, value) for name in NUMBERS for value in [*NO_NUMBER, -1, 1e400, float("nan")]],
+        *[(name, value) for name in NUMBERS for value in [*NO_NUMBER, -2, 1e400, float("nan")]],
         *[("seed", 2**63), ("seed", 0.5), ("top_k", 1.5), ("top_k", 1_000_001), ("top_p", 1.01)],
         *[("temperature", 101), ("cfg_coef", 101), ("cfg_coef", 10**4000)],
         *[("extend_stride", 0), ("extend_stride", 29.5)],
@@ -128,7 +138,7 @@ def test_a_form_has_the_numbers_of_json(text: str, duration: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["1_0", "\u0661", "\uff11", "0x10", "long", "", "true", "null", "[5]", "[" * 10_000]
+    "text", ["1_0", "\u0661", "\uff11", "0x10", "long", " ", "true", "null", "[5]", "[" * 10_000]
 )
 def test_a_form_has_no_other_numbers(text: str) -> None:
     with pytest.raises(InvalidField) as raised:
@@ -157,6 +167,38 @@ def test_a_missing_prompt_is_named() -> None:
     assert raised.value.message.startswith("prompt is missing")
 
 
+def test_null_means_that_a_field_is_not_given() -> None:
+    optional: dict[str, Any] = {name: None for name in json_fields(300) if name != "prompt"}
+    assert replace(read(prompt="jazz", **optional).request, seed=0) == replace(
+        read(prompt="jazz").request, seed=0
+    )
+    for fields in ({"prompt": None}, {"prompt": "jazz", "loud": None}):
+        with pytest.raises(InvalidField):
+            read(**fields)
+
+
+def test_an_empty_part_means_that_a_field_is_not_given() -> None:
+    parts: dict[str, str | bytearray] = dict.fromkeys(form_fields(300), "")
+    body = from_form({**parts, "prompt": "jazz", "audio": bytearray(b"RIFF")}, 300)
+    assert body.request.duration == 30 and body.continuation is not None
+    assert (body.options, body.continuation.output) == (Options(), "whole")
+
+
+def test_the_seed_minus_one_is_drawn() -> None:
+    seeds = {read(prompt="jazz", seed=-1).request.seed for _ in range(3)}
+    assert len(seeds) == 3 and min(seeds) >= 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"prompt": "a", "seed": 1, "seed": 1}', b'{"prompt": "a", "seed": {"seed": 1, "seed": 2}}'],
+)
+def test_a_name_that_comes_twice_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidField) as raised:
+        from_json(body, 300)
+    assert raised.value.message == "seed is there twice; send it once."
+
+
 @pytest.mark.parametrize("format", ["FLAC", "Flac", "flac"])
 def test_a_format_is_read_in_upper_and_lower_case(format: str) -> None:
     assert read(prompt="jazz", format=format).options.format == "flac"
@@ -169,7 +211,7 @@ def test_a_format_is_read_in_upper_and_lower_case(format: str) -> None:
         ({"prompt": "x" * 2001}, "prompt has 2001 characters; shorten it to 2000."),
         ({"prompt": " "}, "prompt is empty; describe the music that you want."),
         ({"duration": "9"}, "duration is text; send a number of seconds."),
-        ({"seed": -1}, "seed is -1; give 0 to 9223372036854775807."),
+        ({"seed": -2}, "seed is -2; give -1 to 9223372036854775807."),
         ({"top_k": 2.5}, "top_k is 2.5; give a whole number."),
         ({"temperature": 100.5}, "temperature is 100.5; give 0 to 100."),
         ({"cfg_coef": "9"}, "cfg_coef is text; send a number."),

@@ -78,9 +78,25 @@ async def test_a_wrong_method_gets_the_allowed_ones(client: TestClient, method: 
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-@pytest.mark.parametrize("path", ["/nothing", "/generate/", "/../app.py", "/%00%0a"])
+@pytest.mark.parametrize("path", ["/nothing", "/nothing/", "/../app.py", "/%00%0a"])
 async def test_an_unknown_path_is_not_found(client: TestClient, method: str, path: str) -> None:
     assert await error(await client.request(method, path)) == (404, "not_found", None)
+
+
+async def test_a_slash_at_the_end_redirects(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    response = await client.post("/generate/?from=mail", json=GOOD, allow_redirects=False)
+    assert (response.status, response.headers["Location"]) == (308, "/generate?from=mail")
+    assert "POST /generate/ 308" in caplog.text
+    assert (await client.post("/generate/", json=GOOD)).content_type == "audio/wav"
+
+
+async def test_lines_of_accept_count_as_one(client: TestClient) -> None:
+    headers = [("Accept", "text/html"), ("Accept", "audio/flac")]
+    response = await client.post("/generate", json=GOOD, headers=headers)
+    assert response.content_type == "audio/flac"
 
 
 @pytest.mark.parametrize("path", ["/", "/app.js", "/healthz", "/models"])

@@ -107,7 +107,7 @@ def test_a_duration_is_counted_in_whole_frames() -> None:
 NUMBERS = ["duration", "seed", "temperature", "top_k", "top_p", "cfg_coef", "extend_stride"]
 OUTSIDE: dict[str, list[float]] = {
     "duration": [0, -1, 300.02, NAN, INF],
-    "seed": [-1, 2**63, 0.5],
+    "seed": [-2, 2**63, 0.5],
     "temperature": [-0.1, 100.5, NAN, INF],
     "top_k": [-1, 1_000_001, 0.5, NAN, INF],
     "top_p": [-0.1, 1.1, NAN, INF],
@@ -135,7 +135,7 @@ TENSORS = [
     for name in ("duration", "temperature", "top_p", "cfg_coef", "extend_stride")
     for value in OUTSIDE[name]
 ] + [
-    ("seed", np.array([-1], np.int64)),
+    ("seed", np.array([-2], np.int64)),
     ("top_k", np.array([-1], np.int32)),
     ("top_k", np.array([1_000_001], np.int32)),
     ("prompt", np.array([b"\xff"], object)),

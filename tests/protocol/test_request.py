@@ -52,6 +52,7 @@ def test_every_bit_of_a_seed_counts() -> None:
 
 def test_without_a_seed_songs_differ() -> None:
     assert len({parse().seed for _ in range(10)}) > 1
+    assert len({parse(SEED=-1).seed for _ in range(10)}) > 1
 
 
 @pytest.mark.parametrize("prompt", ["", "a\0b", "🎹 ピアノ", "x" * 2000])
@@ -69,7 +70,7 @@ def test_any_text_is_a_prompt(prompt: str) -> None:
         ("DURATION", float("nan")),
         ("DURATION", float("inf")),
         ("DURATION", 301),
-        ("SEED", -1),
+        ("SEED", -2),
         ("TEMPERATURE", -0.1),
         ("TEMPERATURE", float("nan")),
         ("TEMPERATURE", float("inf")),
