@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from musicgen_engine.core.audiocraft_imports import light_imports
-from musicgen_engine.core.memory import GB, host_room
 from musicgen_engine.hub import LM
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.delay_pattern import DelayPattern
@@ -27,7 +26,7 @@ from musicgen_engine.model.transformer import (
     Weights,
 )
 from protocol.constants import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME, Codes, Samples
-from protocol.errors import EngineUnavailable, InvalidField
+from protocol.errors import InvalidField
 from protocol.request import MAX_PROMPT, GenerationRequest
 
 # Loading a checkpoint must not run code from it, whatever the environment says: the first variable
@@ -155,7 +154,6 @@ def check(package: Any) -> None:
 
     Raises:
         Unsupported: the model is of another kind.
-        EngineUnavailable: the host has too little memory for it.
     """
     config = OmegaConf.create(package["xp.cfg"])
     kinds = {name: kind.model for name, kind in config.conditioners.items() if name != "args"}
@@ -165,14 +163,6 @@ def check(package: Any) -> None:
     _require(positions in ("sin", "rope"), f"its positions are {positions}")
     _require(not config.transformer_lm.xpos, "its rotary positions fade")
     _require(config.transformer_lm.causal, "it is not causal")
-    # audiocraft loads the file beside the model, which is float32 on a CPU.
-    tensors = package["best_state"].values()
-    needed = sum(tensor.numel() * (tensor.itemsize + 4) for tensor in tensors)
-    if needed > (room := host_room()).free:
-        raise EngineUnavailable(
-            f"the model needs {needed / GB:.1f} GB of the host's memory while it loads: {room}; "
-            "free some memory"
-        )
 
 
 def _require(condition: bool, otherwise: str) -> None:

@@ -19,15 +19,14 @@ GB = 1e9
 def slots_that_fit(share: float, device: torch.device, *, weights: int, slot: int) -> int:
     """How many slots of `slot` bytes go beside `weights` bytes into `share` of the device's memory.
 
-    To be called once the checkpoint is loaded and before its weights are placed on the device. On
-    a CPU they are in its memory by then, so what is not free any more because of them still is.
+    To be called before the checkpoint's weights are placed on the device. On a CPU, too, they lie
+    in their file until then.
 
     Raises:
         EngineUnavailable: not even one does; says what is needed, what there is and what to do.
     """
     if device.type == "cpu":
         room = host_room()
-        room = Room(room.total, room.free + weights)
     else:
         free, total = torch.cuda.mem_get_info(device)
         room = Room(total, free)

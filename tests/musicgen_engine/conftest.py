@@ -46,6 +46,11 @@ def tiny(tiny_checkpoint: Path) -> LoadedModel:
 
 
 @pytest.fixture(scope="session")
+def int8(tiny_checkpoint: Path) -> LoadedModel:
+    return load(tiny_checkpoint, precision="int8")
+
+
+@pytest.fixture(scope="session")
 def stereo(stereo_checkpoint: Path) -> LoadedModel:
     return load(stereo_checkpoint)
 

@@ -80,9 +80,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("model_repository/musicgen-tiny/1"))
     parser.add_argument("--seeds", type=int, default=5, help="songs of each prompt")
     parser.add_argument("--guidance", type=float, default=GenerationRequest.cfg_coef)
+    parser.add_argument("--precision", default="auto", help="float32, or int8")
     arguments = parser.parse_args()
     seeds, guidance = arguments.seeds, arguments.guidance
-    model = LoadedModel.load(arguments.folder.resolve(), ModelConfig())
+    model = LoadedModel.load(arguments.folder.resolve(), ModelConfig(precision=arguments.precision))
     requests = [
         GenerationRequest(prompt.text, SECONDS * FRAME_RATE, seed, cfg_coef=guidance)
         for prompt in PROMPTS

@@ -85,9 +85,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", type=Path, default=Path("model_repository/musicgen-tiny/1"))
     parser.add_argument("--seeds", type=int, default=2, help="songs of each prompt")
+    parser.add_argument("--precision", default="auto", help="float32, or int8")
     arguments = parser.parse_args()
     seeds: int = arguments.seeds
-    model = LoadedModel.load(arguments.folder.resolve(), ModelConfig())
+    model = LoadedModel.load(arguments.folder.resolve(), ModelConfig(precision=arguments.precision))
     wanted = [(text, mode, seed) for text, mode in PROMPTS for seed in range(seeds)]
     requests = [GenerationRequest(text, SECONDS * FRAME_RATE, seed) for text, _, seed in wanted]
     sounds = generate(model, requests)

@@ -240,6 +240,15 @@ def test_a_song_is_the_same_to_the_bit_in_any_batch(tiny: LoadedModel, sampled: 
         assert same(result, alone)
 
 
+def test_a_song_in_int8_is_the_same_to_the_bit_in_any_batch(int8: LoadedModel) -> None:
+    assert (int8.backend_name, int8.precision) == ("native", torch.int8)
+    alone = generate(int8, SAMPLED)
+    others = {0: replace(SAMPLED, seed=8), 2: SAMPLED, 9: replace(SAMPLED, seed=9, frames=30)}
+    together = generate_together(int8, others)[1]
+    assert np.array_equal(together.codes, alone.codes)
+    assert np.array_equal(together.audio, alone.audio)
+
+
 def test_a_seed_is_a_song_and_another_seed_another(tiny: LoadedModel, sampled: Result) -> None:
     assert same(sampled, generate(tiny, SAMPLED))
     assert not np.array_equal(sampled.codes, generate(tiny, replace(SAMPLED, seed=8)).codes)
@@ -306,7 +315,7 @@ def resumed_after_each_chunk(
     return rest
 
 
-@pytest.mark.parametrize("kind", ["tiny", "stereo"])
+@pytest.mark.parametrize("kind", ["tiny", "int8", "stereo"])
 def test_a_song_resumes_after_any_chunk_to_the_bit(
     kind: str, request: pytest.FixtureRequest
 ) -> None:
