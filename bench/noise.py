@@ -34,14 +34,15 @@ class NoiseModel:
             response = variant.ResponseStream(request)
             if inputs:
                 response.stream = True
-                response.request = GenerationRequest.parse(from_tensors(inputs), MAX_SECONDS)
+                song = GenerationRequest.parse(from_tensors(inputs), MAX_SECONDS)
+                response.frames, response.seed = song.frames, song.seed
                 threading.Thread(target=_stream, args=(response,), daemon=True).start()
             else:
                 response.send({"STATUS": READY}, last=True)
 
 
 def _stream(response: variant.ResponseStream) -> None:
-    start, total = time.monotonic(), response.request.frames
+    start, total = time.monotonic(), response.frames
     for frames in range(FRAME_RATE, total + 1, FRAME_RATE):
         last = frames == total
         state = DoneState(frames, total) if last else GeneratingState(frames, total)

@@ -30,10 +30,12 @@ from gateway.contract import (
     Status,
 )
 from protocol.errors import (
+    NO_SHARED_MEMORY,
     Cancelled,
     EngineUnavailable,
     Internal,
     ServiceError,
+    SharedMemoryFull,
     TritonUnavailable,
 )
 from protocol.request import GenerationRequest
@@ -62,6 +64,7 @@ UNREACHABLE = ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "Status
 MODEL_ERRORS: dict[str, Callable[[str], ServiceError]] = {
     "unknown model": NotLoaded,
     "Stub process": DeadStub,
+    "shared memory pool": lambda _model: SharedMemoryFull(NO_SHARED_MEMORY),
 }
 
 

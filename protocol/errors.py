@@ -13,6 +13,10 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar
 
+NO_SHARED_MEMORY = (
+    "Triton has no room for this song in /dev/shm; ask again later, or give the machine or the "
+    "container more of it."
+)
 TAG = re.compile(r"\[(\w+)\] (.*)", re.DOTALL)  # the text of an error over Triton
 
 
@@ -202,6 +206,12 @@ class EngineUnavailable(
     ServiceError, code="engine_unavailable", status=503, triton="UNAVAILABLE", retry_after=10
 ):
     """The model's engine process died, or its model does not fit; it is started again."""
+
+
+class SharedMemoryFull(
+    ServiceError, code="shared_memory_full", status=503, triton="UNAVAILABLE", retry_after=10
+):
+    """Triton has no room for the song in `/dev/shm`; give the machine or the container more."""
 
 
 class TooSlow(ServiceError, code="too_slow", status=504):

@@ -12,12 +12,23 @@ from pathlib import Path
 from supervisor.settings import PROJECT
 
 FOLDER = Path("/dev/shm")
+NEEDED = 16_000_000  # bytes for Triton, its models and short songs
 NAME = "audiocraft-service-{}-"  # with the supervisor's process id
 FRONT = PROJECT / "model_repository" / "musicgen"
 
 
 def prefix() -> str:
     return NAME.format(os.getpid())
+
+
+def check() -> None:
+    """Raises ValueError where there is not enough of it."""
+    clean()
+    if (free := shutil.disk_usage(FOLDER).free) < NEEDED:
+        raise ValueError(
+            f"{FOLDER} has {free / 1e6:.0f} MB left, but Triton needs {NEEDED / 1e6:.0f} MB for "
+            "short songs: free some, enlarge it, or give the container --shm-size=1g"
+        )
 
 
 def models() -> Path:

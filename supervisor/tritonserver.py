@@ -122,8 +122,9 @@ def check(environment: Mapping[str, str]) -> tuple[TritonServer, TritonSettings]
     """The server and its settings; checks those of the stubs too, before a stub refuses them.
 
     Raises:
-        ValueError: names the variable, its value and what it takes, or the missing server.
+        ValueError: names the variable, its value and what it takes, or what is missing.
     """
+    shared_memory.check()
     EngineSettings.from_environment(environment)
     return TritonServer.find(), TritonSettings.from_environment(environment)
 

@@ -133,12 +133,22 @@ def gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
 
 
+def with_shared_memory(megabytes: int) -> tuple[str, ...]:
+    """A command that gives another a small /dev/shm. Skip the test where that is forbidden."""
+    mount = f'mount -t tmpfs -o size={megabytes}m tmpfs /dev/shm && exec "$@"'
+    prefix = ("unshare", "-Urm", "sh", "-c", mount, "sh")
+    if subprocess.run([*prefix, "true"], capture_output=True).returncode:
+        pytest.skip("this machine lets no user mount a file system")
+    return prefix
+
+
 @dataclass
 class Stack:
     """A running `make serve`, on ports of its own."""
 
     repository: Path
     environment: dict[str, str] = field(default_factory=dict)
+    prefix: tuple[str, ...] = ()  # a command that runs the service
 
     def __post_init__(self) -> None:
         self.port, self.triton_http, self.triton_grpc, self.triton_metrics = free_ports(4)
@@ -162,6 +172,7 @@ class Stack:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "supervisor/tether.py", str(os.getpid())),  # ends with pytest
+                    *self.prefix,
                     *(sys.executable, "-m", "supervisor"),
                 ],
                 cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True,

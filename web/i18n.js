@@ -88,6 +88,7 @@ const FRENCH_ERRORS = {
   triton_unavailable: "Le moteur musical est arrêté.",
   model_loading: "Le modèle se charge encore.",
   engine_unavailable: "Le moteur du modèle s’est arrêté.",
+  shared_memory_full: "La mémoire partagée du serveur est pleine.",
   too_slow: "C’était trop long.",
   weights_changed: "Les poids du modèle ont changé.",
   weights_missing: "Les poids du modèle manquent.",

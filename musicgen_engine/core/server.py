@@ -92,7 +92,10 @@ class EngineServer:
             raise
         except Exception as error:
             log.exception("the checkpoint could not be loaded")
-            raise EngineUnavailable("the checkpoint could not be loaded; see the log") from error
+            # Such as a read-only home: the fault is not the checkpoint's.
+            reason = f" ({error.strerror})" if isinstance(error, OSError) else ""
+            message = f"the checkpoint could not be loaded{reason}; see the log"
+            raise EngineUnavailable(message) from error
 
     def _on_progress(self, done: int, total: int | None) -> None:
         self._state = LoadingState(done, total)

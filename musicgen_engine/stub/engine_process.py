@@ -196,11 +196,13 @@ class EngineProcess:
                     return
             else:
                 sink.error(message.reason.error)
-        except Exception:  # an undeliverable request must not cost the others theirs
-            log.exception("the song cannot be delivered", extra=about(sink.request_id))
+        except Exception as error:  # an undeliverable request must not cost the others theirs
+            if not isinstance(error, ServiceError):
+                log.exception("the song cannot be delivered", extra=about(sink.request_id))
+                error = GenerationFailed("the song could not be delivered; see the log")
             with self._lock:
                 self._undeliverable.add(message.id)  # the thread that receives must not send
-            _fail(sink, GenerationFailed("the song could not be delivered; see the log"))
+            _fail(sink, error)
         with self._lock:
             del self._sinks[message.id]
 

@@ -77,7 +77,7 @@ class FrontModel:
                     outputs = self._relay(request, inputs)
             else:
                 outputs = [tensors.tensor("STATUS", self._repository.catalogue())]
-            sender.send(pb_utils.InferenceResponse(outputs), flags=tensors.FINAL)
+            tensors.send(sender, outputs, last=True)
         except ServiceError as error:
             tensors.send_error(sender, error)
         except Exception:

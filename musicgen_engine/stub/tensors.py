@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
+import c_python_backend_utils as backend
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
-from protocol.errors import InvalidField, ServiceError
+from protocol.errors import NO_SHARED_MEMORY, InvalidField, ServiceError, SharedMemoryFull
 from protocol.tensors import OUTPUTS, Tensor, to_array
 
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+SHARED_MEMORY = "/dev/shm"
+MARGIN = 2_000_000  # bytes; Triton's pool grows by whole megabytes
 DATA_TYPES = {output["name"]: output["data_type"].removeprefix("TYPE_") for output in OUTPUTS}
 
 
@@ -46,8 +50,19 @@ def request_id(request: Any) -> str:
 
 
 def send(sender: Any, outputs: Sequence[Any], last: bool) -> None:
-    """Send one response; the `last` one ends the request."""
+    """Send one response; the `last` one ends the request.
+
+    Raises SharedMemoryFull before Triton finds no room: after that not even an error can be sent.
+    """
+    check_room(sum(output.as_numpy().nbytes for output in outputs))
     sender.send(pb_utils.InferenceResponse(list(outputs)), flags=FINAL if last else 0)
+
+
+def check_room(size: int) -> None:
+    """Raises SharedMemoryFull if Triton has no room for a response of `size` bytes."""
+    pool, machine = backend.shared_memory.free_memory(), shutil.disk_usage(SHARED_MEMORY).free
+    if size + MARGIN > max(pool, machine):
+        raise SharedMemoryFull(NO_SHARED_MEMORY)
 
 
 def send_error(sender: Any, error: ServiceError) -> None:

@@ -31,6 +31,8 @@ from protocol.errors import ServiceError
 from protocol.request import GenerationRequest
 from protocol.tensors import OUTPUTS, VARIANT_INPUTS, from_tensors
 
+SAMPLE_BYTES = 4
+
 
 class VariantModel:
     @staticmethod
@@ -71,10 +73,13 @@ class VariantModel:
                     song.cancel()
                 return response.send({"STATUS": self._engine.report().json()}, last=True)
             response.stream = bool(inputs.pop("STREAM", [False])[0])
-            response.request = GenerationRequest.parse(from_tensors(inputs), self._max_duration)
+            wanted = GenerationRequest.parse(from_tensors(inputs), self._max_duration)
+            if not response.stream:
+                tensors.check_room(wanted.samples * SAMPLE_BYTES)
+            response.frames, response.seed = wanted.frames, wanted.seed
             if number := request.correlation_id():
                 self._songs[number] = response
-            self._engine.submit(response.request, response)
+            self._engine.submit(wanted, response)
         except ServiceError as error:
             response.error(error)
 
@@ -83,13 +88,14 @@ class VariantModel:
 
 
 class ResponseStream:
-    """The responses to one request."""
+    """The responses to one request. It does not keep the request, whose tensors are in shared
+    memory: a song takes much longer than reading them."""
 
-    request: GenerationRequest
     stream = False  # chunks as they come, and every status between them
+    frames: int
+    seed: int
 
     def __init__(self, request: Any) -> None:
-        self._request = request
         self.request_id = tensors.request_id(request)
         self._sender = request.get_response_sender()
         self._chunks: list[ChunkReport] = []  # kept until the end unless the client streams
@@ -99,7 +105,7 @@ class ResponseStream:
     @property
     def cancelled(self) -> bool:
         with self._lock:  # after the last response Triton crashes on this question
-            return not self._ended and (self._cancelled or bool(self._request.is_cancelled()))
+            return not self._ended and (self._cancelled or bool(self._sender.is_cancelled()))
 
     def cancel(self) -> None:
         self._cancelled = True
@@ -115,8 +121,8 @@ class ResponseStream:
                 "AUDIO": np.concatenate([chunk.audio for chunk in self._chunks], axis=1),
                 "CODES": np.concatenate([chunk.codes for chunk in self._chunks], axis=1),
                 "SAMPLE_RATE": SAMPLE_RATE,
-                "FRAMES": self.request.frames,
-                "SEED": self.request.seed,
+                "FRAMES": self.frames,
+                "SEED": self.seed,
                 "REVISION": chunk.revision,
                 "STATUS": chunk.state.json(),
             }

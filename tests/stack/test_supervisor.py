@@ -1,5 +1,7 @@
 """Services of their own, which tests configure and end."""
 
+import asyncio
+import io
 import json
 import os
 import shutil
@@ -13,9 +15,23 @@ from contextlib import ExitStack
 from http.client import HTTPException
 from pathlib import Path
 
+import aiohttp
+import numpy as np
 import pytest
+import soundfile
+from tritonclient.utils import InferenceServerException
 
-from tests.conftest import ROOT, TIMEOUT, Stack, descendants, gone, repository_with, until
+from tests.conftest import (
+    ROOT,
+    TIMEOUT,
+    Stack,
+    descendants,
+    gone,
+    repository_with,
+    until,
+    with_shared_memory,
+)
+from tests.stack.client import infer
 from tests.stack.songs import GOOD, code, post, samples
 
 
@@ -112,6 +128,44 @@ def test_every_process_ends_with_a_killed_supervisor(tmp_path: Path) -> None:
         stack.process.kill()
         stack.process.wait()
         until(lambda: all(gone(pid) for pid in family))
+
+
+async def continue_file(stack: Stack) -> tuple[int, bytes]:
+    """A song that begins with a file, which is 7.4 MB for Triton."""
+    file = io.BytesIO()
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, (29 * 32_000, 2))
+    soundfile.write(file, noise, 32_000, format="WAV")
+    form = aiohttp.FormData({"prompt": "x", "duration": "29.5"})
+    file.seek(0)
+    form.add_field("audio", file, filename="beginning.wav")
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(3 * TIMEOUT)) as session,
+        session.post(f"{stack.url}/generate", data=form) as answer,
+    ):
+        return answer.status, await answer.read()
+
+
+@pytest.mark.slow
+async def test_little_shared_memory_is_a_clear_error(tmp_path: Path) -> None:
+    repository = repository_with(tmp_path / "models", "musicgen-tiny")
+    stack = Stack(repository, prefix=with_shared_memory(32))
+    try:
+        stack.wait_ready()
+        filler = Path(f"/proc/{stack.triton()}/root/dev/shm/filler")
+        filler.write_bytes(bytes(24_000_000))
+        status, body = await continue_file(stack)
+        assert (status, code(body)[0]) == (503, "shared_memory_full")
+        song = {"MODEL": "musicgen-tiny", "PROMPT": "x", "DURATION": 300}  # 38 MB
+        with pytest.raises(InferenceServerException, match=r"\[shared_memory_full\]") as caught:
+            await infer(stack, song)
+        assert caught.value.status() == "StatusCode.UNAVAILABLE"
+        filler.unlink()
+        # Triton holds a file only until the engine has it, so more of them than fit are no matter.
+        answers = await asyncio.gather(*(continue_file(stack) for _ in range(5)))
+        assert [status for status, _ in answers] == 5 * [200]
+        await infer(stack, {**song, "DURATION": 0.5})
+    finally:
+        stack.stop()
 
 
 def test_a_port_in_use_is_named_in_one_line() -> None:

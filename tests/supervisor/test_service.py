@@ -17,7 +17,7 @@ from supervisor import shared_memory
 from supervisor.__main__ import program_environment
 from supervisor.settings import PROJECT, TritonSettings
 from supervisor.tritonserver import GPU
-from tests.conftest import descendants, free_ports
+from tests.conftest import descendants, free_ports, with_shared_memory
 from tests.supervisor.test_process import alive
 
 # Leaves a file in /dev/shm and a child behind, and ignores SIGTERM.
@@ -178,12 +178,23 @@ def test_a_taken_port_gives_one_line_and_exit_code_1(service: Service) -> None:
     )
 
 
+def test_too_little_shared_memory_gives_one_line_and_exit_code_1() -> None:
+    done = subprocess.run(
+        [*with_shared_memory(4), sys.executable, "-m", "supervisor"],
+        cwd=PROJECT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"service: /dev/shm has 4 MB left, but Triton needs 16 MB .* --shm-size=1g\n", done.stderr
+    )
+
+
 @pytest.mark.parametrize("setting", ["MAX_DURATION=soon", "MAX_QUEUE=-1", "LOAD_TIMEOUT=0"])
 def test_a_wrong_setting_of_any_part_gives_one_line(setting: str) -> None:
     name, _, value = setting.partition("=")
     done = subprocess.run(
         [sys.executable, "-m", "supervisor"],
-        cwd=PROJECT, env={**os.environ, name: value}, capture_output=True, text=True, timeout=20,
+        cwd=PROJECT, env={**os.environ, name: value}, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 1
     (line,) = (done.stdout + done.stderr).splitlines()
