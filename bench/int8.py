@@ -136,7 +136,8 @@ def distance(one: Samples, other: Samples) -> float:
         power = (np.abs(np.fft.rfft(pieces, axis=1)) ** 2).mean(axis=0)
         edges = np.unique((8 * 2 ** (np.arange(25) / 3)).astype(int))
         edges = edges[edges < len(power)]
-        return 10 * np.log10([power[a:b].mean() + 1e-9 for a, b in pairwise(edges)])
+        bands = [power[a:b].mean() + 1e-9 for a, b in pairwise(edges)]
+        return np.asarray(10 * np.log10(bands), np.float32)
 
     return float(np.abs(spectrum(one) - spectrum(other)).mean())
 

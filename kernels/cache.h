@@ -16,15 +16,15 @@ struct Head {
     T *keys, *values;
     float *key_scales, *value_scales;
 
-    void put(int position, const float *key, const float *value) const {
-        T *column = keys + (size_t)(position / LANES) * dim * LANES + position % LANES;
+    void put(int position, const float* key, const float* value) const {
+        T* column = keys + (size_t)(position / LANES) * dim * LANES + position % LANES;
         key_scales[position] = quantize(key, column, LANES);
         value_scales[position] = quantize(value, values + (size_t)position * dim, 1);
     }
 
     // Softmax attention of one query over the first `end` positions → out [dim]. `weights` has room
     // for the positions, rounded up to 16.
-    void attend(const float *query, int end, float *weights, float *out) const {
+    void attend(const float* query, int end, float* weights, float* out) const {
         const float share = 1.0f / score(query, end, weights);
         int first = 0;
         for (; first + 4 * LANES <= dim; first += 4 * LANES)
@@ -34,7 +34,7 @@ struct Head {
 
   private:
     // Returns the scale. The numbers go to every `stride`th place of `to`.
-    float quantize(const float *x, T *to, int stride) const {
+    float quantize(const float* x, T* to, int stride) const {
         const bool exact = sizeof(T) == sizeof(float);
         const float most = exact ? 0.0f : peak(x, dim), steps = most > 0 ? 127.0f / most : 0.0f;
         for (int i = 0; i < dim; i++) to[i * stride] = exact ? (T)x[i] : (T)rintf(x[i] * steps);
@@ -42,11 +42,11 @@ struct Head {
     }
 
     // weights = exp(score - largest score) * scale of the value. Returns the sum of the former.
-    float score(const float *query, int end, float *weights) const {
+    float score(const float* query, int end, float* weights) const {
         const float share = 1.0f / sqrtf((float)dim);
         float most = -INFINITY;
         for (int first = 0; first < end; first += LANES) {
-            const T *k = keys + (size_t)first * dim;
+            const T* k = keys + (size_t)first * dim;
             Floats even = 0.0f, odd = 0.0f;  // two sums: an addition need not wait for the last one
             for (int i = 0; i < dim; i += 2, k += 2 * LANES) {
                 even = multiply_add(Floats::load(k), query[i] * share, even);
@@ -71,10 +71,10 @@ struct Head {
 
     // out = share * sum of weight * value, for 16 N of the dims.
     template <int N>
-    void mix(int first, int end, const float *weights, float share, float *out) const {
+    void mix(int first, int end, const float* weights, float share, float* out) const {
         Floats total[N];
-        for (Floats &one : total) one = 0.0f;
-        const T *v = values + first;
+        for (Floats& one : total) one = 0.0f;
+        const T* v = values + first;
         for (int position = 0; position < end; position++, v += dim)
 #pragma GCC unroll 4
             for (int n = 0; n < N; n++)
@@ -87,21 +87,21 @@ struct Head {
 struct Cache {
     int heads, dim, positions;  // dim of a head
     bool int8;
-    char *start;
+    char* start;
 
-    Cache(Memory &memory, size_t rows, int heads, int dim, int positions, bool int8)
+    Cache(Memory& memory, size_t rows, int heads, int dim, int positions, bool int8)
         : heads(heads), dim(dim), positions((positions + LANES - 1) / LANES * LANES), int8(int8) {
         start = memory.take<char>(rows * heads * head_bytes());
     }
 
     // key, value: [heads, dim]
-    void put(size_t row, int position, const float *key, const float *value) const {
+    void put(size_t row, int position, const float* key, const float* value) const {
         for (int h = 0; h < heads; h++, key += dim, value += dim)
             int8 ? head<int8_t>(row, h).put(position, key, value)
                  : head<float>(row, h).put(position, key, value);
     }
 
-    void attend(size_t row, int h, const float *query, int end, float *weights, float *out) const {
+    void attend(size_t row, int h, const float* query, int end, float* weights, float* out) const {
         int8 ? head<int8_t>(row, h).attend(query, end, weights, out)
              : head<float>(row, h).attend(query, end, weights, out);
     }
@@ -114,8 +114,8 @@ struct Cache {
 
     template <class T>
     Head<T> head(size_t row, int head) const {
-        float *scales = (float *)(start + (row * heads + head) * head_bytes());
-        T *keys = (T *)(scales + 2 * positions);
+        float* scales = (float*)(start + (row * heads + head) * head_bytes());
+        T* keys = (T*)(scales + 2 * positions);
         return {dim, keys, keys + (size_t)positions * dim, scales, scales + positions};
     }
 };

@@ -31,19 +31,19 @@ typedef float FloatsInMemory __attribute__((vector_size(4 * WIDTH), aligned(4), 
 inline FloatVector fused(FloatVector a, FloatVector b, FloatVector c) {
     return _mm512_fmadd_ps(a, b, c);
 }
-inline FloatVector widened(const int8_t *x) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)x)));
+inline FloatVector widened(const int8_t* x) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)x)));
 }
 #elif defined(__AVX2__)
 inline FloatVector fused(FloatVector a, FloatVector b, FloatVector c) {
     return _mm256_fmadd_ps(a, b, c);
 }
-inline FloatVector widened(const int8_t *x) {
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)x)));
+inline FloatVector widened(const int8_t* x) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)x)));
 }
 #else
 inline FloatVector fused(FloatVector a, FloatVector b, FloatVector c) { return a * b + c; }
-inline FloatVector widened(const int8_t *x) {
+inline FloatVector widened(const int8_t* x) {
     return FloatVector{(float)x[0], (float)x[1], (float)x[2], (float)x[3]};
 }
 #endif
@@ -53,57 +53,57 @@ struct Floats {
 
     Floats() = default;
     Floats(float x) {
-        for (FloatVector &v : part) v = x - FloatVector{};
+        for (FloatVector& v : part) v = x - FloatVector{};
     }
-    static Floats load(const float *x) {
+    static Floats load(const float* x) {
         Floats v;
-        for (int p = 0; p < PARTS; p++) v.part[p] = *(const FloatsInMemory *)(x + p * WIDTH);
+        for (int p = 0; p < PARTS; p++) v.part[p] = *(const FloatsInMemory*)(x + p * WIDTH);
         return v;
     }
-    static Floats load(const int8_t *x) {
+    static Floats load(const int8_t* x) {
         Floats v;
         for (int p = 0; p < PARTS; p++) v.part[p] = widened(x + p * WIDTH);
         return v;
     }
-    void store(float *x) const {
-        for (int p = 0; p < PARTS; p++) *(FloatsInMemory *)(x + p * WIDTH) = part[p];
+    void store(float* x) const {
+        for (int p = 0; p < PARTS; p++) *(FloatsInMemory*)(x + p * WIDTH) = part[p];
     }
 };
 
 template <class Operation>
-inline Floats map(const Floats &a, const Floats &b, Operation operation) {
+inline Floats map(const Floats& a, const Floats& b, Operation operation) {
     Floats v;
 #pragma GCC unroll 4
     for (int p = 0; p < PARTS; p++) v.part[p] = operation(a.part[p], b.part[p]);
     return v;
 }
 
-inline Floats operator+(const Floats &a, const Floats &b) {
+inline Floats operator+(const Floats& a, const Floats& b) {
     return map(a, b, [](FloatVector a, FloatVector b) { return a + b; });
 }
-inline Floats operator-(const Floats &a, const Floats &b) {
+inline Floats operator-(const Floats& a, const Floats& b) {
     return map(a, b, [](FloatVector a, FloatVector b) { return a - b; });
 }
-inline Floats operator*(const Floats &a, const Floats &b) {
+inline Floats operator*(const Floats& a, const Floats& b) {
     return map(a, b, [](FloatVector a, FloatVector b) { return a * b; });
 }
-inline Floats operator/(const Floats &a, const Floats &b) {
+inline Floats operator/(const Floats& a, const Floats& b) {
     return map(a, b, [](FloatVector a, FloatVector b) { return a / b; });
 }
-inline Floats larger(const Floats &a, const Floats &b) {
+inline Floats larger(const Floats& a, const Floats& b) {
     return map(a, b, [](FloatVector a, FloatVector b) { return a > b ? a : b; });
 }
-inline Floats smaller(const Floats &a, const Floats &b) {
+inline Floats smaller(const Floats& a, const Floats& b) {
     return map(a, b, [](FloatVector a, FloatVector b) { return a < b ? a : b; });
 }
-inline Floats multiply_add(const Floats &a, const Floats &b, const Floats &c) {
+inline Floats multiply_add(const Floats& a, const Floats& b, const Floats& c) {
     Floats v;
 #pragma GCC unroll 4
     for (int p = 0; p < PARTS; p++) v.part[p] = fused(a.part[p], b.part[p], c.part[p]);
     return v;
 }
 
-inline float sum(const Floats &x) {
+inline float sum(const Floats& x) {
     float lanes[LANES];
     x.store(lanes);
     for (int half = LANES / 2; half; half /= 2)
@@ -111,7 +111,7 @@ inline float sum(const Floats &x) {
     return lanes[0];
 }
 
-inline float maximum(const Floats &x) {
+inline float maximum(const Floats& x) {
     float lanes[LANES];
     x.store(lanes);
     float most = lanes[0];
@@ -119,7 +119,7 @@ inline float maximum(const Floats &x) {
     return most;
 }
 
-inline float peak(const float *x, int count) {  // the largest absolute value
+inline float peak(const float* x, int count) {  // the largest absolute value
     Floats most(0.0f);
     for (int i = 0; i < count; i += LANES) {
         Floats v = Floats::load(x + i);
@@ -128,7 +128,7 @@ inline float peak(const float *x, int count) {  // the largest absolute value
     return maximum(most);
 }
 
-inline Floats rounded(const Floats &x) {  // to the nearest whole number, for up to 2^22
+inline Floats rounded(const Floats& x) {  // to the nearest whole number, for up to 2^22
     return x + 12582912.0f - 12582912.0f;
 }
 
@@ -153,7 +153,7 @@ inline Floats exponential(Floats x) {
 }
 
 // x (1 + erf(x / sqrt 2)) / 2, with erf as the rational function of Eigen and XLA.
-inline Floats gelu(const Floats &x) {
+inline Floats gelu(const Floats& x) {
     const Floats t = smaller(larger(x * 0.707106781f, -4.0f), 4.0f), s = t * t;
     Floats p = -2.72614225801306e-10f;
     p = multiply_add(p, s, 2.77068142495902e-08f);

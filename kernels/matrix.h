@@ -23,12 +23,12 @@ inline int groups(int inputs) { return (inputs + GROUP - 1) / GROUP; }
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
 struct Quad {
     int32_t inputs;
-    void set(const int8_t *x) { memcpy(&inputs, x, 4); }
+    void set(const int8_t* x) { memcpy(&inputs, x, 4); }
 };
 struct QuadWeights {
     IntVector weights;
-    void load(const uint8_t *w) { memcpy(&weights, w, sizeof weights); }
-    IntVector add(IntVector sum, const Quad &quad) const {
+    void load(const uint8_t* w) { memcpy(&weights, w, sizeof weights); }
+    IntVector add(IntVector sum, const Quad& quad) const {
 #if defined(__AVX512VNNI__)
         return (IntVector)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)weights,
                                               _mm512_set1_epi32(quad.inputs));
@@ -41,19 +41,19 @@ struct QuadWeights {
 #elif defined(__AVX2__)
 struct Quad {
     int32_t even, odd;  // inputs 0 and 2, 1 and 3, in 16 bits each
-    void set(const int8_t *x) {
+    void set(const int8_t* x) {
         even = (uint16_t)x[0] | x[2] * 65536;
         odd = (uint16_t)x[1] | x[3] * 65536;
     }
 };
 struct QuadWeights {
     __m256i even, odd;
-    void load(const uint8_t *w) {
-        const __m256i weights = _mm256_loadu_si256((const __m256i *)w);
+    void load(const uint8_t* w) {
+        const __m256i weights = _mm256_loadu_si256((const __m256i*)w);
         even = _mm256_and_si256(weights, _mm256_set1_epi16(0xff));
         odd = _mm256_srli_epi16(weights, 8);
     }
-    IntVector add(IntVector sum, const Quad &quad) const {
+    IntVector add(IntVector sum, const Quad& quad) const {
         sum += (IntVector)_mm256_madd_epi16(even, _mm256_set1_epi32(quad.even));
         return sum + (IntVector)_mm256_madd_epi16(odd, _mm256_set1_epi32(quad.odd));
     }
@@ -61,12 +61,12 @@ struct QuadWeights {
 #else
 struct Quad {
     int8_t inputs[4];
-    void set(const int8_t *x) { memcpy(inputs, x, 4); }
+    void set(const int8_t* x) { memcpy(inputs, x, 4); }
 };
 struct QuadWeights {
-    const uint8_t *weights;
-    void load(const uint8_t *w) { weights = w; }
-    IntVector add(IntVector sum, const Quad &quad) const {
+    const uint8_t* weights;
+    void load(const uint8_t* w) { weights = w; }
+    IntVector add(IntVector sum, const Quad& quad) const {
         for (int out = 0; out < WIDTH; out++)
             for (int in = 0; in < 4; in++) sum[out] += weights[4 * out + in] * quad.inputs[in];
         return sum;
@@ -77,12 +77,12 @@ struct QuadWeights {
 // Rows to multiply. `values` is filled first; int8 matrices take what `quantize` makes of it.
 struct Inputs {
     int stride;
-    float *values;     // [rows, stride]
-    Quad *quads;       // [rows, stride / 4]
-    float *scales;     // [rows, groups(stride)]
-    int32_t *offsets;  // [rows, groups(stride)], -128 times the sum of the group
+    float* values;     // [rows, stride]
+    Quad* quads;       // [rows, stride / 4]
+    float* scales;     // [rows, groups(stride)]
+    int32_t* offsets;  // [rows, groups(stride)], -128 times the sum of the group
 
-    float *row(int row) const { return values + (size_t)row * stride; }
+    float* row(int row) const { return values + (size_t)row * stride; }
 
     void quantize(int row, int inputs) const {
         for (int group = 0; group < groups(inputs); group++) {
@@ -90,7 +90,7 @@ struct Inputs {
                       count = inputs - first < GROUP ? inputs - first : GROUP;
             const float *x = this->row(row) + first, most = peak(x, count);
             const float steps = most > 0 ? 127.0f / most : 0.0f;
-            Quad *quad = quads + ((size_t)row * stride + first) / 4;
+            Quad* quad = quads + ((size_t)row * stride + first) / 4;
             int32_t total = 0;
             for (int i = 0; i < count; i += LANES) {
                 float lanes[LANES];
@@ -111,13 +111,13 @@ enum class Then { STORE, ADD, GELU };
 // [outputs / 16, inputs / 4, 16, 4] and a scale for each output.
 struct Matrix {
     int outputs, inputs;
-    float *values;
-    uint8_t *bytes;
-    float *scales;
+    float* values;
+    uint8_t* bytes;
+    float* scales;
 
     // Packs a tile of `source`, float32 [outputs, inputs].
-    void pack(int tile, const float *source) const {
-        const float *w = source + (size_t)tile * LANES * inputs;
+    void pack(int tile, const float* source) const {
+        const float* w = source + (size_t)tile * LANES * inputs;
         float steps[LANES];
         for (int lane = 0; lane < LANES && bytes; lane++) {
             const float most = peak(w + (size_t)lane * inputs, inputs);
@@ -139,7 +139,7 @@ struct Matrix {
     }
 
     // The outputs of a tile for all rows; each row's outputs begin at y[row].
-    void multiply(int tile, const Inputs &x, int rows, Then then, float *const *y) const {
+    void multiply(int tile, const Inputs& x, int rows, Then then, float* const* y) const {
         int row = 0;
         for (; row + BLOCK <= rows; row += BLOCK) multiply_rows<BLOCK>(tile, x, row, then, y);
         if (rows - row == 3) multiply_rows<3>(tile, x, row, then, y);
@@ -149,12 +149,12 @@ struct Matrix {
 
   private:
     template <int R>
-    void multiply_rows(int tile, const Inputs &x, int first, Then then, float *const *y) const {
+    void multiply_rows(int tile, const Inputs& x, int first, Then then, float* const* y) const {
         Floats products[R];
         values ? float32_products<R>(tile, x, first, products)
                : int8_products<R>(tile, x, first, products);
         for (int r = 0; r < R; r++) {
-            float *to = y[first + r] + tile * LANES;
+            float* to = y[first + r] + tile * LANES;
             Floats v = products[r];
             if (bytes) v = v * Floats::load(scales + tile * LANES);
             if (then == Then::ADD) v = v + Floats::load(to);
@@ -164,7 +164,7 @@ struct Matrix {
     }
 
     template <int R>
-    void float32_products(int tile, const Inputs &x, int first, Floats *products) const {
+    void float32_products(int tile, const Inputs& x, int first, Floats* products) const {
         const float *w = values + (size_t)tile * inputs * LANES, *row[R];
         FloatVector total[R][PARTS] = {};
         for (int r = 0; r < R; r++) row[r] = x.row(first + r);
@@ -183,9 +183,9 @@ struct Matrix {
     }
 
     template <int R>
-    void int8_products(int tile, const Inputs &x, int first, Floats *products) const {
-        const uint8_t *w = bytes + (size_t)tile * inputs * LANES;
-        const Quad *row[R];
+    void int8_products(int tile, const Inputs& x, int first, Floats* products) const {
+        const uint8_t* w = bytes + (size_t)tile * inputs * LANES;
+        const Quad* row[R];
         for (int r = 0; r < R; r++) {
             row[r] = x.quads + (size_t)(first + r) * x.stride / 4;
             products[r] = 0.0f;
@@ -194,7 +194,7 @@ struct Matrix {
             IntVector total[R][PARTS];
             const size_t at = (size_t)first * groups(x.stride) + group;
             for (int r = 0; r < R; r++)
-                for (IntVector &part : total[r])
+                for (IntVector& part : total[r])
                     part = x.offsets[at + (size_t)r * groups(x.stride)] - IntVector{};
             const int end = quad + QUADS < inputs / 4 ? quad + QUADS : inputs / 4;
             for (; quad < end; quad++, w += 4 * LANES) {

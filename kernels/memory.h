@@ -12,21 +12,21 @@
 class Memory {
   public:
     template <class T>
-    T *take(size_t count) {
+    T* take(size_t count) {
         const size_t bytes = (count * sizeof(T) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
         if (bytes > left_) extend(bytes);
         left_ -= bytes;
         next_ += bytes;
-        return (T *)(next_ - bytes);
+        return (T*)(next_ - bytes);
     }
 
     template <class T>
-    T *copy(const T *source, size_t count) {
-        return (T *)memcpy(take<T>(count), source, count * sizeof(T));
+    T* copy(const T* source, size_t count) {
+        return (T*)memcpy(take<T>(count), source, count * sizeof(T));
     }
 
     void free() {
-        while (Block *block = last_) {
+        while (Block* block = last_) {
             last_ = block->previous;
             munmap(block, block->size);
         }
@@ -37,26 +37,26 @@ class Memory {
     static constexpr size_t ALIGNMENT = 64, BLOCK = 32 << 20;
 
     struct Block {
-        Block *previous;
+        Block* previous;
         size_t size;
     };
 
     void extend(size_t bytes) {
         const size_t size = (bytes > BLOCK ? bytes : BLOCK) + ALIGNMENT;
-        void *pages = mmap(nullptr, size, PROT_READ | PROT_WRITE,
+        void* pages = mmap(nullptr, size, PROT_READ | PROT_WRITE,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (pages == MAP_FAILED) {
             perror("the model's memory");
             abort();
         }
         madvise(pages, size, MADV_HUGEPAGE);
-        *(Block *)pages = {last_, size};
-        last_ = (Block *)pages;
-        next_ = (char *)pages + ALIGNMENT;
+        *(Block*)pages = {last_, size};
+        last_ = (Block*)pages;
+        next_ = (char*)pages + ALIGNMENT;
         left_ = size - ALIGNMENT;
     }
 
-    Block *last_;
-    char *next_;
+    Block* last_;
+    char* next_;
     size_t left_;
 };

@@ -37,8 +37,8 @@ class Pool {
 
     // Calls work(tile, thread) for each tile, and returns when all are done.
     template <class Work>
-    void run(int tiles, const Work &work) {
-        call_ = [](const void *work, int tile, int thread) { (*(const Work *)work)(tile, thread); };
+    void run(int tiles, const Work& work) {
+        call_ = [](const void* work, int tile, int thread) { (*(const Work*)work)(tile, thread); };
         work_ = &work;
         __atomic_store_n(&finished_, 0, __ATOMIC_RELAXED);
         const uint64_t number = (ticket_ >> 40) + 1;
@@ -55,7 +55,7 @@ class Pool {
         20000;  // before a worker sleeps; the next call mostly comes sooner
 
     struct Worker {
-        Pool *pool;
+        Pool* pool;
         int thread;
         pthread_t handle;
     };
@@ -66,8 +66,8 @@ class Pool {
 #endif
     }
 
-    static void *enter(void *worker) {
-        ((Worker *)worker)->pool->serve(((Worker *)worker)->thread);
+    static void* enter(void* worker) {
+        ((Worker*)worker)->pool->serve(((Worker*)worker)->thread);
         return nullptr;
     }
 
@@ -109,8 +109,8 @@ class Pool {
     alignas(64) uint32_t calls_;
     uint32_t sleeping_;
     bool stopping_;
-    void (*call_)(const void *work, int tile, int thread);
-    const void *work_;
+    void (*call_)(const void* work, int tile, int thread);
+    const void* work_;
     int started_;
     Worker workers_[MOST];
 };

@@ -44,7 +44,7 @@ struct LayerTensors {
 struct Norm {
     float *weight, *bias;
 
-    void apply(const float *x, int dim, float *y) const {
+    void apply(const float* x, int dim, float* y) const {
         Floats total = 0.0f, squares = 0.0f;
         for (int i = 0; i < dim; i += LANES) total = total + Floats::load(x + i);
         const float mean = sum(total) / dim;
@@ -72,7 +72,7 @@ struct Slot {
 
 struct Text {
     Memory memory;
-    Cache *cache;  // a row for each layer
+    Cache* cache;  // a row for each layer
     int tokens;    // none: the null text, which adds nothing
 };
 
@@ -85,23 +85,23 @@ struct Model {
     Pool pool;
     Memory memory;
 
-    Layer *layers;
+    Layer* layers;
     Norm norm_out;
     Matrix heads;
-    float *embeddings;  // [codebooks, vocab_size + 1, dim]
-    float *positions;   // sinusoids [positions, dim], or rotations [positions, 2, head_dim]
-    Slot *slots;
-    Text *texts;   // [slots, guidance_rows]
-    Cache *cache;  // a row for each layer, slot and guidance row
+    float* embeddings;  // [codebooks, vocab_size + 1, dim]
+    float* positions;   // sinusoids [positions, dim], or rotations [positions, 2, head_dim]
+    Slot* slots;
+    Text* texts;   // [slots, guidance_rows]
+    Cache* cache;  // a row for each layer, slot and guidance row
 
     // Of one pass.
-    Row *rows;
-    int *with_text;  // the rows that have a text
-    float *x;        // [max_rows, dim]
-    float *y;        // [max_rows, widest]: queries, keys and values
+    Row* rows;
+    int* with_text;  // the rows that have a text
+    float* x;        // [max_rows, dim]
+    float* y;        // [max_rows, widest]: queries, keys and values
     Inputs inputs;   // [max_rows, widest]
-    float **to;      // [max_rows], where the outputs of a matrix go
-    float *weights;  // [threads, longest], of attention
+    float** to;      // [max_rows], where the outputs of a matrix go
+    float* weights;  // [threads, longest], of attention
 
     int head_dim() const { return shape.dim / shape.heads; }
 
@@ -112,19 +112,19 @@ struct Model {
         return (most + LANES - 1) / LANES * LANES;
     }
 
-    Text &text(const Row &row) const {
+    Text& text(const Row& row) const {
         return texts[row.slot * shape.guidance_rows + row.guidance];
     }
 
-    size_t cache_row(int layer, const Row &row) const {
+    size_t cache_row(int layer, const Row& row) const {
         return ((size_t)layer * shape.slots + row.slot) * shape.guidance_rows + row.guidance;
     }
 
-    Norm norm(const float *weight, const float *bias) {
+    Norm norm(const float* weight, const float* bias) {
         return {memory.copy(weight, shape.dim), memory.copy(bias, shape.dim)};
     }
 
-    Matrix matrix(const float *source, int outputs, int inputs) {
+    Matrix matrix(const float* source, int outputs, int inputs) {
         const size_t count = (size_t)outputs * inputs;
         Matrix matrix = {outputs, inputs, nullptr, nullptr, nullptr};
         if (shape.int8)
@@ -136,21 +136,21 @@ struct Model {
     }
 
     // Where the outputs of a matrix go: to rows of `target`.
-    float **rows_of(float *target, int stride, int count) const {
+    float** rows_of(float* target, int stride, int count) const {
         for (int row = 0; row < count; row++) to[row] = target + (size_t)row * stride;
         return to;
     }
 
     // `count` rows of `inputs`, with a matrix, to y.
-    void multiply(const Matrix &matrix, int count, Then then, float *const *y) {
+    void multiply(const Matrix& matrix, int count, Then then, float* const* y) {
         if (shape.int8) pool.run(count, [&](int row, int) { inputs.quantize(row, matrix.inputs); });
         pool.run(matrix.outputs / LANES,
                  [&](int tile, int) { matrix.multiply(tile, inputs, count, then, y); });
     }
 
-    void rotate(float *x, int position) const {  // queries or keys [heads, head_dim]
-        const float *cosines = positions + (size_t)position * 2 * head_dim();
-        const float *sines = cosines + head_dim();
+    void rotate(float* x, int position) const {  // queries or keys [heads, head_dim]
+        const float* cosines = positions + (size_t)position * 2 * head_dim();
+        const float* sines = cosines + head_dim();
         for (int head = 0; head < shape.heads; head++, x += head_dim())
             for (int i = 0; i < head_dim(); i += 2) {
                 const float a = x[i], b = x[i + 1];
@@ -160,7 +160,7 @@ struct Model {
     }
 
     void attend_to_past(int index, int count) {
-        const Layer &layer = layers[index];
+        const Layer& layer = layers[index];
         const int dim = shape.dim;
         pool.run(count, [&](int row, int) {
             layer.norm.apply(x + (size_t)row * dim, dim, inputs.row(row));
@@ -182,7 +182,7 @@ struct Model {
     }
 
     void attend_to_text(int index, int count) {
-        const Layer &layer = layers[index];
+        const Layer& layer = layers[index];
         const int dim = shape.dim;
         pool.run(count, [&](int item, int) {
             layer.cross_norm.apply(x + (size_t)with_text[item] * dim, dim, inputs.row(item));
@@ -190,7 +190,7 @@ struct Model {
         multiply(layer.cross_queries, count, Then::STORE, rows_of(y, dim, count));
         pool.run(count * shape.heads, [&](int item, int thread) {
             const int row = item / shape.heads, head = item % shape.heads, at = head * head_dim();
-            const Text &text = this->text(rows[with_text[row]]);
+            const Text& text = this->text(rows[with_text[row]]);
             text.cache->attend(index, head, y + (size_t)row * dim + at, text.tokens,
                                weights + (size_t)thread * longest(), inputs.row(row) + at);
         });
@@ -199,7 +199,7 @@ struct Model {
     }
 
     void feed_forward(int index, int count) {
-        const Layer &layer = layers[index];
+        const Layer& layer = layers[index];
         const int dim = shape.dim, ffn_dim = shape.ffn_dim;
         pool.run(count, [&](int row, int) {
             layer.ffn_norm.apply(x + (size_t)row * dim, dim, inputs.row(row));
@@ -214,7 +214,7 @@ struct Model {
     void run(int count) {
         int texts = 0;
         for (int row = 0; row < count; row++) {
-            const float *position = positions + (size_t)rows[row].position * shape.dim;
+            const float* position = positions + (size_t)rows[row].position * shape.dim;
             for (int i = 0; i < shape.dim && !shape.rotary; i++)
                 x[(size_t)row * shape.dim + i] += position[i];
             if (text(rows[row]).tokens) with_text[texts++] = row;
@@ -227,12 +227,12 @@ struct Model {
     }
 
     // tokens: those of all codebooks at one position, `stride` apart.
-    void embed(const int32_t *tokens, int stride, float *x) const {
+    void embed(const int32_t* tokens, int stride, float* x) const {
         memset(x, 0, shape.dim * sizeof(float));
         for (int codebook = 0; codebook < shape.codebooks; codebook++) {
             const size_t entry =
                 (size_t)codebook * (shape.vocab_size + 1) + tokens[codebook * stride];
-            const float *embedding = embeddings + entry * shape.dim;
+            const float* embedding = embeddings + entry * shape.dim;
             for (int i = 0; i < shape.dim; i++) x[i] += embedding[i];
         }
     }
@@ -242,13 +242,13 @@ struct Model {
 
 extern "C" {
 
-Model *model_new(const Shape *shape, int32_t threads) {
+Model* model_new(const Shape* shape, int32_t threads) {
     Memory memory = {};
-    Model *model = memory.take<Model>(1);
+    Model* model = memory.take<Model>(1);
     model->memory = memory;
-    const Shape &s = model->shape = *shape;
+    const Shape& s = model->shape = *shape;
     const size_t rows = s.max_rows, widest = model->widest();
-    Memory &m = model->memory;
+    Memory& m = model->memory;
     model->layers = m.take<Layer>(s.layers);
     model->slots = m.take<Slot>(s.slots);
     model->texts = m.take<Text>((size_t)s.slots * s.guidance_rows);
@@ -261,13 +261,13 @@ Model *model_new(const Shape *shape, int32_t threads) {
     model->y = m.take<float>(rows * widest);
     model->inputs = {(int)widest, m.take<float>(rows * widest), m.take<Quad>(rows * widest / 4),
                      m.take<float>(rows * groups(widest)), m.take<int32_t>(rows * groups(widest))};
-    model->to = m.take<float *>(rows);
+    model->to = m.take<float*>(rows);
     model->weights = m.take<float>((size_t)threads * model->longest());
     model->pool.start(threads);
     return model;
 }
 
-void model_free(Model *model) {
+void model_free(Model* model) {
     model->pool.stop();
     for (int i = 0; i < model->shape.slots * model->shape.guidance_rows; i++)
         model->texts[i].memory.free();
@@ -277,9 +277,9 @@ void model_free(Model *model) {
 
 // embeddings [codebooks, vocab_size + 1, dim]; positions: sinusoids [positions, dim] or rotations
 // [positions, 2 (cosines, sines), head_dim]; heads [codebooks * vocab_size, dim].
-void model_set_ends(Model *model, const float *embeddings, const float *positions,
-                    const float *norm_weight, const float *norm_bias, const float *heads) {
-    const Shape &s = model->shape;
+void model_set_ends(Model* model, const float* embeddings, const float* positions,
+                    const float* norm_weight, const float* norm_bias, const float* heads) {
+    const Shape& s = model->shape;
     const size_t width = s.rotary ? 2 * model->head_dim() : s.dim, tokens = s.vocab_size + 1;
     model->embeddings = model->memory.copy(embeddings, s.codebooks * tokens * s.dim);
     model->positions = model->memory.copy(positions, s.positions * width);
@@ -287,10 +287,10 @@ void model_set_ends(Model *model, const float *embeddings, const float *position
     model->heads = model->matrix(heads, s.codebooks * s.vocab_size, s.dim);
 }
 
-void model_set_layer(Model *model, int32_t index, const LayerTensors *tensors) {
+void model_set_layer(Model* model, int32_t index, const LayerTensors* tensors) {
     const int dim = model->shape.dim, ffn_dim = model->shape.ffn_dim;
     const AttentionTensors &self = tensors->self, &cross = tensors->cross;
-    Layer &layer = model->layers[index];
+    Layer& layer = model->layers[index];
     layer.norm = model->norm(self.norm_weight, self.norm_bias);
     layer.qkv = model->matrix(self.qkv, 3 * dim, dim);
     layer.out = model->matrix(self.out, dim, dim);
@@ -306,15 +306,15 @@ void model_set_layer(Model *model, int32_t index, const LayerTensors *tensors) {
 }
 
 // The number of guidance rows of a slot, and of positions before its codes.
-void model_set_slot(Model *model, int32_t slot, int32_t rows, int32_t prefix) {
+void model_set_slot(Model* model, int32_t slot, int32_t rows, int32_t prefix) {
     model->slots[slot] = {rows, prefix};
 }
 
 // What a guidance row attends to, float32 [tokens, dim]. At most max_tokens; none: the null text.
-void model_set_text(Model *model, int32_t slot, int32_t guidance, int32_t tokens,
-                    const float *text) {
-    const Shape &s = model->shape;
-    Text &target = model->text({slot, guidance, 0});
+void model_set_text(Model* model, int32_t slot, int32_t guidance, int32_t tokens,
+                    const float* text) {
+    const Shape& s = model->shape;
+    Text& target = model->text({slot, guidance, 0});
     target.memory.free();
     target.tokens = s.cross_attention ? tokens : 0;
     if (!target.tokens) return;
@@ -329,7 +329,7 @@ void model_set_text(Model *model, int32_t slot, int32_t guidance, int32_t tokens
             model->multiply(model->layers[index].cross_keys_values, count, Then::STORE,
                             model->rows_of(model->y, 2 * s.dim, count));
             for (int row = 0; row < count; row++) {
-                const float *keys = model->y + (size_t)row * 2 * s.dim;
+                const float* keys = model->y + (size_t)row * 2 * s.dim;
                 target.cache->put(index, first + row, keys, keys + s.dim);
             }
         }
@@ -337,7 +337,7 @@ void model_set_text(Model *model, int32_t slot, int32_t guidance, int32_t tokens
 }
 
 // Computes what stands before a slot's codes, float32 [rows, prefix, dim], into the cache.
-void model_run_prefix(Model *model, int32_t slot, const float *prefix) {
+void model_run_prefix(Model* model, int32_t slot, const float* prefix) {
     const int dim = model->shape.dim, most = model->shape.max_rows;
     const auto [rows, length] = model->slots[slot];
     for (int guidance = 0; guidance < rows; guidance++)
@@ -353,12 +353,12 @@ void model_run_prefix(Model *model, int32_t slot, const float *prefix) {
 // One pass over `lengths[n]` positions of each sequence n, from starts[n] on. tokens [codebooks,
 // total], sequence after sequence. logits [rows of all sequences, codebooks * vocab_size]: those
 // after the last position of each guidance row. At most max_rows positions times rows.
-void model_forward(Model *model, int32_t sequences, const int32_t *slots, const int32_t *starts,
-                   const int32_t *lengths, const int32_t *tokens, int32_t total, float *logits) {
-    const Shape &s = model->shape;
+void model_forward(Model* model, int32_t sequences, const int32_t* slots, const int32_t* starts,
+                   const int32_t* lengths, const int32_t* tokens, int32_t total, float* logits) {
+    const Shape& s = model->shape;
     int count = 0;
     for (int n = 0; n < sequences; tokens += lengths[n++]) {
-        const Slot &slot = model->slots[slots[n]];
+        const Slot& slot = model->slots[slots[n]];
         for (int guidance = 0; guidance < slot.rows; guidance++)
             for (int i = 0; i < lengths[n]; i++, count++) {
                 model->rows[count] = {slots[n], guidance, slot.prefix + starts[n] + i};
