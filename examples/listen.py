@@ -8,7 +8,6 @@ import json
 import os
 import sys
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -17,15 +16,12 @@ from urllib.request import Request, urlopen
 
 
 def show_progress(url: str) -> None:
-    """Shows the song's progress as soon as the server knows the request, until it ends."""
-    while True:
-        time.sleep(0.1)
-        events = Request(url, headers={**headers, "Accept": "text/event-stream"})
-        with suppress(OSError), urlopen(events) as f:
-            for now in (json.loads(line[6:]) for line in f if line.startswith(b"data: ")):
-                made = f"{now['state']}: {now['seconds']:.0f} of {now['total_seconds']:.0f} s"
-                sys.stderr.write(f"\r{made}, {now['seconds_left'] or 0:.0f} s left   ")
-            return
+    """Shows the song's progress until it ends."""
+    events = Request(url, headers={**headers, "Accept": "text/event-stream"})
+    with suppress(OSError), urlopen(events) as f:
+        for now in (json.loads(line[6:]) for line in f if line.startswith(b"data: ")):
+            made = f"{now['state']}: {now['seconds']:.0f} of {now['total_seconds'] or 0:.0f} s"
+            sys.stderr.write(f"\r{made}, {now['seconds_left'] or 0:.0f} s left   ")
 
 
 parser = argparse.ArgumentParser()
@@ -39,7 +35,7 @@ body = json.dumps({"prompt": arguments.prompt, "duration": arguments.duration}).
 # Not an argument, because every user of the machine can read those.
 key = "Bearer " + os.environ.get("API_KEY", "")
 headers = {"Content-Type": "application/json", "X-Request-Id": request_id, "Authorization": key}
-progress = f"{arguments.server}/generations/{request_id}"
+progress = f"{arguments.server}/generations/{request_id}?wait=5"  # it may come before the song
 threading.Thread(target=show_progress, args=[progress], daemon=True).start()
 player = None
 with suppress(FileNotFoundError):

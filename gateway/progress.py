@@ -21,16 +21,22 @@ NAME = re.compile(r"[\w.-]{8,64}", re.ASCII)
 
 @dataclass
 class Job:
-    """The progress of one song. `first` is the time and the number of frames from which its speed
-    is measured."""
+    """The progress of one song; its state is `receiving` until the gateway knows the request.
+    `first` is the time and the number of frames from which its speed is measured."""
 
-    model: str
-    total_frames: int
-    progress: Progress = field(default_factory=lambda: Progress("loading"))
+    model: str | None = None
+    total_frames: int = 0
+    progress: Progress = field(default_factory=lambda: Progress("receiving"))
+    changes: int = 0
     error: ServiceError | None = None
     first: tuple[float, int] | None = None
 
+    def begin(self, model: str, frames: int) -> None:
+        self.model, self.total_frames = model, frames
+        self.on_progress(Progress("loading"))
+
     def on_progress(self, progress: Progress) -> None:
+        self.changes += 1
         frames = max(progress.frames, self.progress.frames)  # a resumed song keeps its frames
         self.progress = replace(progress, frames=frames)
         if progress.state != "generating":
@@ -49,7 +55,7 @@ class Job:
             "state": self.progress.state,
             "position": self.progress.position,
             "seconds": frames / FRAME_RATE,
-            "total_seconds": self.total_frames / FRAME_RATE,
+            "total_seconds": self.total_frames / FRAME_RATE if self.model else None,
             "steps_per_second": round(speed, 1) if speed else None,
             "seconds_left": round((self.total_frames - frames) / speed, 1) if speed else None,
             "error": public(self.error) if self.error else None,
@@ -91,11 +97,11 @@ class Jobs:
         try:
             yield job
         except (asyncio.CancelledError, ConnectionError):  # the client closed the connection
-            job.progress = Progress("cancelled", frames=job.progress.frames)
+            job.on_progress(Progress("cancelled"))
             raise
         except Exception as error:
             job.error = visible(error)
-            job.progress = Progress("failed", frames=job.progress.frames)
+            job.on_progress(Progress("failed"))
             raise
         finally:
             # A job is done before its last byte is sent: a new job may have its name by now.

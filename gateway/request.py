@@ -121,7 +121,7 @@ def from_form(contents: Mapping[str, str | bytearray], max_duration: float) -> B
     """
     fields = form_fields(max_duration)
     values = {
-        name: _number(content)
+        name: number(content)
         if name in fields and isinstance(fields[name].row, (Number, Duration))
         else content
         for name, content in _given(fields, contents, "").items()
@@ -205,7 +205,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _number(text: object) -> object:
+def number(text: object) -> object:
     """The number that JSON writes as `text`, else the text: Python would read 1_0, too."""
     try:
         value = json.loads(str(text))

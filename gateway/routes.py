@@ -19,16 +19,18 @@ from gateway.audio.formats import FORMATS, Encoder, preferred
 from gateway.contract import Chunk, Failed, Loading, Ready, Status
 from gateway.default_model import resolve
 from gateway.progress import Job, name_of
-from gateway.request import Continuation, with_audio
+from gateway.request import Continuation, number, with_audio
 from gateway.response import complete_or_aborted, reset_on_close, send
 from gateway.services import CALLER, SERVICES
-from protocol.errors import EngineUnavailable
+from protocol.errors import EngineUnavailable, NotFound
+from protocol.fields import Number
 from protocol.request import GenerationRequest
 from protocol.variant import Variant
 
 routes = web.RouteTableDef()
 
 PUBLIC_PATHS = ("/healthz", "/readyz", "/openapi.json")  # they need no key
+WAIT = Number("Seconds to wait for a song that is not there yet", 0, 5)
 NOT_KEPT = {"Cache-Control": "no-store"}
 
 
@@ -66,27 +68,29 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
     An error before the first audio is a response of its own; a later one aborts the connection.
     """
     services, start = request.app[SERVICES], time.monotonic()
-    with services.access.song(request[CALLER]), ExitStack() as upload:
+    job, name = Job(), name_of(request.headers.get("X-Request-Id"))
+    response = web.StreamResponse()
+    with (
+        services.access.song(request[CALLER]),
+        complete_or_aborted(request, response),
+        services.jobs.follow(name, job, request[CALLER]),
+        ExitStack() as upload,
+    ):
         if body.is_form(request):
             client = request[CALLER] or request.remote or ""
             upload.enter_context(services.decoder.room(client))
         song, continuation = await prepare(request)
-        job = Job(song.variant.name, song.request.frames)
-        name = name_of(request.headers.get("X-Request-Id"))
-        response = web.StreamResponse()
-        with (
-            complete_or_aborted(request, response),
-            services.metrics.songs.labels(job.model).track_inprogress(),
-            services.jobs.follow(name, job, request[CALLER]),
-        ):
+        model = song.variant.name
+        job.begin(model, song.request.frames)
+        with services.metrics.songs.labels(model).track_inprogress():
             generation = await _with_file(request, response, song, continuation)
             samples = generation.samples - generation.start
-            chunks = services.generation.generate(job.model, generation, job.on_progress)
+            chunks = services.generation.generate(model, generation, job.on_progress)
             del continuation, generation  # their audio is large, and songs are long
             async with aclosing(chunks):
                 first = await anext(chunks)
                 upload.close()  # the engine has the file
-                services.metrics.first_audio.labels(job.model).observe(time.monotonic() - start)
+                services.metrics.first_audio.labels(model).observe(time.monotonic() - start)
                 await stream(request, response, song, samples, first, chunks)
     return response
 
@@ -157,10 +161,15 @@ async def _with_file(
 
 @routes.get("/generations/{id}")
 async def get_progress(request: web.Request) -> web.StreamResponse:
-    """A song's progress: now, or as server-sent events until its end."""
-    job = request.app[SERVICES].jobs.find(request.match_info["id"], request[CALLER])
+    """A song's progress: now, or as server-sent events until its end.
+
+    A browser connects again after the end, with the id of the last event; 204 tells it to stop.
+    """
+    job = await _find(request)
     if "text/event-stream" not in _accept(request):
         return web.json_response(_progress(request, job), headers=NOT_KEPT)
+    if job.ended and request.headers.get("Last-Event-ID") == str(job.changes):
+        return web.Response(status=204)
     content = {"Content-Type": "text/event-stream; charset=utf-8"}
     response = web.StreamResponse(headers={**content, **NOT_KEPT})
     with complete_or_aborted(request, response):
@@ -168,6 +177,19 @@ async def get_progress(request: web.Request) -> web.StreamResponse:
         if request.method != "HEAD":
             await _send_events(request, job, response)
     return response
+
+
+async def _find(request: web.Request) -> Job:
+    """The song with this id; its request may come up to `?wait=` seconds later."""
+    services, clock = request.app[SERVICES], asyncio.get_running_loop().time
+    deadline = clock() + WAIT.check("wait", number(request.query.get("wait", "0")))
+    while True:
+        try:
+            return services.jobs.find(request.match_info["id"], request[CALLER])
+        except NotFound:
+            if clock() >= deadline:
+                raise
+        await asyncio.sleep(services.settings.poll_interval)
 
 
 async def _send_events(request: web.Request, job: Job, response: web.StreamResponse) -> None:
@@ -178,7 +200,7 @@ async def _send_events(request: web.Request, job: Job, response: web.StreamRespo
         ended, progress = job.ended, _progress(request, job)
         changed = progress != sent
         if changed or time.monotonic() - since > settings.heartbeat_interval:
-            event = f"data: {json.dumps(progress)}" if changed else ":"
+            event = f"id: {job.changes}\ndata: {json.dumps(progress)}" if changed else ":"
             await send(request, response, f"{event}\n\n".encode())
             sent, since = progress, time.monotonic()
         if ended:
@@ -188,8 +210,8 @@ async def _send_events(request: web.Request, job: Job, response: web.StreamRespo
 
 def _progress(request: web.Request, job: Job) -> dict[str, Any]:
     """The job's progress, with that of the download while its model loads."""
-    loading = job.progress.state == "loading"
-    download = request.app[SERVICES].models.loading(job.model) if loading else None
+    model = job.model if job.progress.state == "loading" else None
+    download = request.app[SERVICES].models.loading(model) if model else None
     return {**job.snapshot(), "download": asdict(download) if download else None}
 
 

@@ -35,7 +35,47 @@ async def events_of(client: TestClient) -> list[Any]:
     async with client.get(f"/generations/{NAME}", headers=headers) as response:
         assert response.content_type == "text/event-stream"
         lines = (await response.text()).split("\n\n")
-    return [json.loads(line.removeprefix("data: ")) for line in lines if line not in ("", ":")]
+    return [json.loads(line.partition("data: ")[2]) for line in lines if line not in ("", ":")]
+
+
+async def test_a_song_is_there_from_its_headers_on(client: TestClient) -> None:
+    go = asyncio.Event()
+
+    async def body() -> Any:
+        yield b'{"prompt": '
+        await go.wait()
+        yield b'"jazz", "duration": 1}'
+
+    headers = {**HEADERS, "Content-Type": "application/json"}
+    song = asyncio.create_task(client.post("/generate", data=body(), headers=headers))
+    response = await client.get(f"/generations/{NAME}?wait=5")
+    now = await response.json()
+    assert (now["state"], now["model"], now["total_seconds"]) == ("receiving", None, None)
+    go.set()
+    assert (await song).status == 200
+    assert (await progress(client))["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("wait", "expected"),
+    [("0.01", (404, "not_found", None)), ("6", (422, "invalid_field", "wait")),
+     ("long", (422, "invalid_field", "wait"))],
+)  # fmt: skip
+async def test_a_wait_for_a_song_has_an_end(
+    client: TestClient, wait: str, expected: tuple[int, str, str | None]
+) -> None:
+    assert await error(await client.get(f"/generations/{NAME}?wait={wait}")) == expected
+
+
+async def test_an_event_source_stops_after_the_last_event(client: TestClient) -> None:
+    await (await client.post("/generate", json=GOOD, headers=HEADERS)).read()
+    headers = {"Accept": "text/event-stream"}
+    text = await (await client.get(f"/generations/{NAME}", headers=headers)).text()
+    last = text.removeprefix("id: ").partition("\n")[0]
+    for id, status in ((last, 204), ("0", 200)):
+        known = {**headers, "Last-Event-ID": id}
+        response = await client.get(f"/generations/{NAME}", headers=known)
+        assert response.status == status
 
 
 async def test_events_follow_a_song_from_queue_to_end(
@@ -84,9 +124,9 @@ async def test_progress_is_not_cached_and_head_ends_at_once(
 async def test_a_comment_comes_while_nothing_changes(waiting: TestClient) -> None:
     headers = {"Accept": "text/event-stream"}
     async with waiting.get(f"/generations/{NAME}", headers=headers) as events:
-        lines = [await asyncio.wait_for(events.content.readline(), 2) for _ in range(6)]
-        assert lines[0].startswith(b"data: {")
-        assert lines[1:] == [b"\n", b":\n", b"\n", b":\n", b"\n"]
+        lines = [await asyncio.wait_for(events.content.readline(), 2) for _ in range(7)]
+        assert lines[0].startswith(b"id: ") and lines[1].startswith(b"data: {")
+        assert lines[2:] == [b"\n", b":\n", b"\n", b":\n", b"\n"]
 
 
 async def test_a_loading_model_shows_its_download(client: TestClient, triton: FakeTriton) -> None:
