@@ -18,6 +18,8 @@ import argparse
 import itertools
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -47,6 +49,7 @@ PROMPT = "a calm piano melody over slow strings, warm and nostalgic"
 ROWS = CLASSIFIER_FREE.rows
 FLOAT = 4  # bytes
 PRECISIONS = ("int8", "float32")
+BUSY = "import os; os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})\nwhile True: pass"
 # Numbers that a step reads.
 MATRICES = SMALL.layers * 14 * SMALL.dim**2 + CODEBOOKS * SMALL.vocab_size * SMALL.dim
 POSITION = SMALL.layers * 2 * ROWS * SMALL.dim  # keys and values of one position of a song
@@ -169,6 +172,21 @@ def prefill(model: LoadedModel, quick: bool) -> list[Record]:
     return table.rows
 
 
+def contention(models: Mapping[str, LoadedModel]) -> list[Record]:
+    """What another program on one of the cores costs a step of one song."""
+    table = Table("A step of one song in ms, alone and beside a busy program on one core")
+    for name, model in models.items():
+        step = partial(DecodeStep(model, 1, 101), 100, 1)
+        alone = median(seconds(step) for _ in range(30))
+        with subprocess.Popen([sys.executable, "-c", BUSY]) as program:
+            time.sleep(1)
+            beside = median(seconds(step) for _ in range(60))
+            program.kill()
+        times = {"alone": round(1000 * alone, 1), "beside": round(1000 * beside, 1)}
+        table.add({"precision": name} | times | {"ratio": round(beside / alone, 2)})
+    return table.rows
+
+
 def codec_seconds(model: LoadedModel) -> float:
     """The time to decode a second of audio, second by second."""
     stream, codes = model.codec.stream(), _codes(FRAME_RATE)
@@ -224,7 +242,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", type=Path, help="of the checkpoint, which is kept there")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--only", choices=("steps", "engine", "prefill", "parity"))
+    parser.add_argument("--only", choices=("steps", "engine", "prefill", "contention", "parity"))
     parser.add_argument("--quick", action="store_true", help="fewer and shorter measurements")
     arguments = parser.parse_args()
     only, quick = arguments.only, arguments.quick
@@ -247,6 +265,8 @@ def main() -> None:
             results["engine"] = engine(models["int8"], quick)
         if only in (None, "prefill"):
             results["prefill"] = prefill(models["int8"], quick)
+        if only in (None, "contention"):
+            results["contention"] = contention(models)
         if only in (None, "parity"):
             results["parity"] = parity(models["float32"], folder, quick)
     print("\n" + json.dumps(results))

@@ -56,6 +56,7 @@ class Sampler:
         self._top_p = torch.zeros(shape, device=device)
         self._guidance = torch.zeros(slots, 1, device=device)  # coefficients, see `combine`
 
+    @torch.inference_mode()
     def set_request(
         self, slot: int, request: GenerationRequest, guidance: Guidance = CLASSIFIER_FREE
     ) -> None:
@@ -72,6 +73,7 @@ class Sampler:
             self._guidance = torch.nn.functional.pad(self._guidance, (0, missing))
         self._guidance[slot, : len(coefficients)] = coefficients
 
+    @torch.inference_mode()
     def sample(self, logits: Tensor, slots: Sequence[int], frames: Tensor) -> Tensor:
         """The next codes of n sequences.
 
