@@ -84,7 +84,10 @@ class TritonClient:
 
     async def catalogue(self) -> list[Variant]:
         with _translated(FRONT):
-            result = await self._client.infer(FRONT, [], client_timeout=ANSWER_TIMEOUT)
+            # A caller that leaves must not cancel it, for the reason that `_stream` gives.
+            result = await asyncio.shield(
+                self._client.infer(FRONT, [], client_timeout=ANSWER_TIMEOUT)
+            )
         return [Variant(**model) for model in _status(result)["models"]]
 
     async def loaded(self) -> set[str]:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc.aio
@@ -45,6 +45,12 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
             yield response
             await asyncio.sleep(0.02)
         self.ended += 1
+
+    async def ModelInfer(self, request: Any, _: Any) -> Any:
+        self.requests.append(request)
+        await asyncio.sleep(0.1)
+        self.ended += 1
+        return service_pb2.ModelInferResponse()
 
 
 def status(**values: Any) -> Any:
@@ -172,15 +178,16 @@ async def test_a_caller_that_leaves_cancels_by_a_request(
     assert song.cancelled()
 
 
-async def test_a_status_is_read_to_its_end_without_a_caller(
-    client: TritonClient, server: FakeServer
+@pytest.mark.parametrize("call", [lambda client: client.status(MODEL), TritonClient.catalogue])
+async def test_a_question_is_answered_without_a_caller(
+    client: TritonClient, server: FakeServer, call: Callable[[TritonClient], Any]
 ) -> None:
     server.responses = [status(state="loading", bytes=5, total_bytes=None)]
-    call = asyncio.create_task(client.status(MODEL))
+    question = asyncio.create_task(call(client))
     await until(lambda: server.requests)
-    call.cancel()
+    question.cancel()
     await until(lambda: server.ended)
-    assert call.cancelled() and len(server.requests) == 1
+    assert question.cancelled() and len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
