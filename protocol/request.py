@@ -24,7 +24,7 @@ from protocol.constants import (
 from protocol.errors import InvalidField, WeightsChanged
 from protocol.fields import Array, Duration, Field, Number, Text, check, row, table
 
-MAX_PROMPT = 2_000  # characters
+MAX_PROMPT, MAX_REVISION = 2_000, 64  # characters
 
 
 DRAW = -1  # the seed of a request that wants another one, as many clients send it
@@ -113,6 +113,7 @@ class GenerationRequest:
     revision: str | None = row(
         Text(
             "Revision of the weights that the song needs; other weights are refused",
+            max_length=MAX_REVISION,
             http=False,
             absent="any",
         ),

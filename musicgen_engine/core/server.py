@@ -38,6 +38,7 @@ from musicgen_engine.messages import (
     Submit,
 )
 from musicgen_engine.settings import EngineSettings
+from musicgen_engine.threads import start_essential
 from protocol.constants import SAMPLE_RATE
 from protocol.errors import Cancelled, EngineUnavailable, ServiceError
 
@@ -57,8 +58,8 @@ class EngineServer:
 
     def run(self, folder: Path, checkpoint: str | None, config: ModelConfig) -> None:
         """Return when the model cannot be loaded, after reporting why."""
-        threading.Thread(target=self._receive, daemon=True).start()
-        threading.Thread(target=self._report_regularly, daemon=True).start()
+        start_essential(self._receive)
+        start_essential(self._report_regularly)
         try:
             model = self._load(folder, checkpoint, config)
         except ServiceError as error:

@@ -37,6 +37,7 @@ from musicgen_engine.messages import (
 )
 from musicgen_engine.metrics import GAUGES
 from musicgen_engine.stub.fork_server import ForkServer
+from musicgen_engine.threads import start_essential
 from protocol.errors import EngineUnavailable, GenerationFailed, ServiceError
 from protocol.request import GenerationRequest
 
@@ -86,12 +87,8 @@ class EngineProcess:
         self._ready_since: float | None = None
         self._stopping = threading.Event()
         self._start()
-        self._threads = [
-            threading.Thread(target=target, daemon=True)
-            for target in (self._supervise, self._forward_cancellations)
-        ]
-        for thread in self._threads:
-            thread.start()
+        work = (self._supervise, self._forward_cancellations)
+        self._threads = [start_essential(target) for target in work]
 
     def submit(self, request: GenerationRequest, sink: ResponseSink) -> None:
         """Hand the request over; `sink` gets its end exactly once.

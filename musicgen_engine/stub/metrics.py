@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import triton_python_backend_utils as pb_utils
 
@@ -29,15 +30,27 @@ class TritonMetrics:
 
     def update(self, values: Mapping[str, float]) -> None:
         """Set the gauges; add to the counters."""
-        # A dead Triton never answers, and the wait for its answer holds the interpreter's lock.
-        # Only a signal without a handler can end this process then.
-        signal.alarm(TIMEOUT)
-        try:
+        with _answer_in_time():
             for name, value in values.items():
                 metric = self._metrics[name]
                 if name in COUNTERS:
                     metric.increment(value)
                 else:
                     metric.set(value)
-        finally:
-            signal.alarm(0)
+
+    def close(self) -> None:
+        """Remove them. What Python removes later, without Triton's memory, crashes."""
+        with _answer_in_time():
+            self._metrics.clear()
+            self._families.clear()
+
+
+@contextmanager
+def _answer_in_time() -> Iterator[None]:
+    """A dead Triton never answers, and the wait for its answer holds the interpreter's lock. Only a
+    signal without a handler can end this process then."""
+    signal.alarm(TIMEOUT)
+    try:
+        yield
+    finally:
+        signal.alarm(0)

@@ -50,8 +50,8 @@ class VariantModel:
         model_config = json.dumps(asdict(ModelConfig.parse(parameters)))
         folder = str(Path(args["model_repository"]) / args["model_version"])
         arguments = [folder, parameters.get("checkpoint", ""), model_config]
-        metrics = TritonMetrics(args["model_name"], args["model_version"])
-        self._engine = EngineProcess(ForkServer(), arguments, metrics.update)
+        self._metrics = TritonMetrics(args["model_name"], args["model_version"])
+        self._engine = EngineProcess(ForkServer(), arguments, self._metrics.update)
         # By the caller's number for its request, as long as the engine process has them.
         self._songs: WeakValueDictionary[int, ResponseStream] = WeakValueDictionary()
 
@@ -85,6 +85,7 @@ class VariantModel:
 
     def finalize(self) -> None:
         self._engine.stop()
+        self._metrics.close()
 
 
 class ResponseStream:

@@ -10,7 +10,7 @@ import pytest
 import tritonclient.http as triton_http
 from tritonclient.utils import InferenceServerException
 
-from tests.conftest import ADMIN, ROOT, Stack, until
+from tests.conftest import ADMIN, ROOT, Stack, gone, until
 from tests.stack.client import SONG, TYPES, model_status, stream
 
 
@@ -100,3 +100,19 @@ def test_parameters_of_triton_are_ignored(stack: Stack) -> None:
     with variant(stack, "plain", "FORCE_CPU_ONLY_INPUT_TENSORS", "yes") as client:
         client.load_model("plain", ADMIN)
         assert model_status(stack, "plain")["state"] in ("loading", "ready")
+
+
+def test_the_stub_of_an_unloaded_model_ends_without_a_crash(stack: Stack) -> None:
+    tiny = ROOT / "model_repository" / "musicgen-tiny" / "1"
+    with variant(stack, "traced", "checkpoint", str(tiny)) as client:
+        folder = stack.repository / "traced" / "1"
+        folder.unlink()
+        folder.mkdir()
+        trace = "import faulthandler\nfaulthandler.enable()\n"
+        (folder / "model.py").write_text(trace + (tiny / "model.py").read_text())
+        client.load_model("traced", ADMIN)
+        until(lambda: model_status(stack, "traced")["state"] == "ready")
+        stub = stack.stub("/traced/")
+        client.unload_model("traced", ADMIN)
+        until(lambda: gone(stub))
+    assert "Fatal Python error" not in stack.log.read_text()

@@ -183,6 +183,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "PROMPT_SAMPLE_RATE is 44101; give a multiple of 25 from 8000 to 192000",
     ),
     ({**SONG, "START": 1}, "START is 1; give 0 to 0"),
+    ({**SONG, "REVISION": 65 * "x"}, "REVISION has 65 characters; shorten it to 64"),
     ({**SONG, "CODES": zeros(4, 10), "START": 6401}, "START is 6401; give 0 to 6400"),
     ({**SONG, "CODES": zeros(4, 10), "START": -1}, "START is -1; give 0 to "),
 ]
