@@ -31,7 +31,7 @@ import numpy as np
 import torch
 
 from bench.baselines import Audiocraft, Baseline, Transformers
-from bench.offline import ARRIVAL_INTERVAL, Recorder, generate
+from bench.offline import ARRIVAL_INTERVAL, Timeline, generate
 from bench.report import Record, Table, hardware
 from bench.small import SMALL, write_small
 from musicgen_engine.config import ModelConfig
@@ -158,7 +158,7 @@ def prefill(model: LoadedModel, quick: bool) -> list[Record]:
     )
     for songs in (1,) if quick else (1, 4, 8):
         scheduler = Scheduler(max_queue=songs)
-        engine = Engine(model, scheduler, Recorder())
+        engine = Engine(model, scheduler, Timeline())
         for id in range(songs):
             scheduler.submit(Sequence(id, GenerationRequest(PROMPT, frames=500, seed=id)))
             engine.step()

@@ -22,7 +22,7 @@ ARRIVAL_INTERVAL = 0.2  # seconds between two requests
 
 
 @dataclass
-class Recorder:
+class Timeline:
     """An OutputSink that keeps the time of each submission and the chunks with their times, by
     sequence."""
 
@@ -52,19 +52,19 @@ class Recorder:
         return np.concatenate([chunk.audio for _, chunk in self.chunks[id]], axis=1)
 
 
-def generate(model: LoadedModel, requests: Many[GenerationRequest]) -> Recorder:
+def generate(model: LoadedModel, requests: Many[GenerationRequest]) -> Timeline:
     """Generate all requests in one batch; a request's index is the id of its sequence."""
-    recorder, scheduler = Recorder(), Scheduler(max_queue=len(requests))
-    engine = Engine(model, scheduler, recorder)
+    timeline, scheduler = Timeline(), Scheduler(max_queue=len(requests))
+    engine = Engine(model, scheduler, timeline)
 
     def submit() -> None:
         for id, request in enumerate(requests):
-            recorder.submitted[id] = time.perf_counter()
+            timeline.submitted[id] = time.perf_counter()
             scheduler.submit(Sequence(id, request))
             time.sleep(ARRIVAL_INTERVAL)
 
     threading.Thread(target=submit).start()
-    while recorder.ended < len(requests):
+    while timeline.ended < len(requests):
         scheduler.wait()
         engine.step()
-    return recorder
+    return timeline

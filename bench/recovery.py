@@ -1,14 +1,21 @@
-"""Checks that songs survive `kill -9`: `python -m bench.recovery [--trials 100]`.
+"""Checks that songs survive signals to processes: `python -m bench.recovery [--trials 100]`.
 
-Requests one song again and again, and kills tritonserver, stub or engine at a random moment between
-the first byte and the last. The client must get the uninterrupted song, headers and all, to the
-byte. It sees only a pause, which lasts as long as the processes need to start, plus ten seconds
-until the gateway notices a dead stub.
+Each trial requests songs and sends a signal to a process, at a random moment between the request
+and the last byte. The clients must get the uninterrupted songs, headers and all, to the byte. They
+see only a pause, which lasts as long as the processes need to start, plus the seconds until a
+process that hangs is noticed.
 
-The processes die in turns, so that no death counts as one of a series, which would delay the next
-start: a new stub has an engine that never failed, and a round is longer than the time after which
-Triton counts as steady. So a hundred rounds take two hours, on any machine. Prints tables, then one
-line of JSON; the exit code is 1 unless all songs were whole.
+    --processes stub engine          these in turns
+    --signals KILL TERM STOP SEGV    one of these
+    --times 2                        sends it again, to the next process of the kind, which may load
+    --formats wav flac ogg mp3       one of these
+    --upload FILE                    songs continue the file, whole or with their new part alone
+    --songs 20                       so many at a time; those beyond the slots wait
+
+The processes get signals in turns, so that no death counts as one of a series, which would delay
+the next start: a new stub has an engine that never failed, and a turn of all is longer than the
+time after which Triton counts as steady. Prints tables, then one line of JSON; the exit code is 1
+unless all songs were whole.
 """
 
 from __future__ import annotations
@@ -21,10 +28,10 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
+from pathlib import Path
 from statistics import median
 
 import aiohttp
@@ -34,67 +41,118 @@ from bench.service import MODEL, metric, process, running
 from supervisor.process import STEADY
 from tests.conftest import Stack, until
 
-SONG = {"model": MODEL, "prompt": "fast happy flute with drums", "duration": 8, "seed": 7}
-HEADERS = {"X-Request-Id": "bench-recovery"}
-VICTIMS = ("tritonserver", "stub", "engine")
-ROUND = STEADY + 5  # seconds at least, for Triton starts some seconds after its death
+PROCESSES = ("tritonserver", "stub", "engine", "fork server", "front")
+FORMATS = ("wav", "flac", "ogg", "mp3")
+TURN = STEADY + 5  # seconds at least, for Triton starts some seconds after its death
+AGAIN = 3.0  # seconds at most between two signals of a trial
 RECOVERY = 180.0  # seconds at most
 TIMEOUT = aiohttp.ClientTimeout(RECOVERY)
 
 
 @dataclass(frozen=True)
+class Song:
+    """`output` is that of a song which continues an upload, else None."""
+
+    format: str
+    output: str | None
+    duration: float
+
+    def body(self, upload: bytes) -> aiohttp.FormData | str:
+        song = {"model": MODEL, "prompt": "fast happy flute with drums", "seed": 7}
+        fields = {**song, "duration": self.duration, "format": self.format}
+        if self.output is None:
+            return json.dumps(fields)
+        texts = {name: str(value) for name, value in fields.items()}
+        form = aiohttp.FormData({**texts, "output": self.output})
+        form.add_field("audio", upload, filename="beginning")
+        return form
+
+
+@dataclass(frozen=True)
 class Response:
-    """`times` are the moments, in seconds, at which parts of the body arrived."""
+    """`times` are the moments, in seconds since the request, at which parts of the body arrived."""
 
     headers: dict[str, str]
     body: bytes
     times: list[float]
 
     @property
-    def seconds(self) -> float:
-        return self.times[-1] - self.times[0]
-
-    @property
     def pause(self) -> float:
-        """The longest time between two parts."""
-        return max((later - earlier for earlier, later in pairwise(self.times)), default=0.0)
+        """The longest time without a part."""
+        times = [0.0, *self.times]
+        return max(later - earlier for earlier, later in pairwise(times))
 
     def equals(self, other: Response) -> bool:
         return (self.headers, self.body) == (other.headers, other.body)
 
 
-async def listen(stack: Stack, victim: int | None = None, delay: float = 0.0) -> Response:
-    """The song, or as much as arrived; `victim` is killed `delay` seconds after the first byte."""
-    loop = asyncio.get_running_loop()
+async def listen(stack: Stack, song: Song, upload: bytes, number: int = 0) -> Response:
+    """The song, or as much as arrived; `number` tells songs at the same time apart."""
     parts: list[bytes] = []
     times: list[float] = []
+    sent = {"X-Request-Id": f"bench-recovery-{number}"}
+    if song.output is None:
+        sent["Content-Type"] = "application/json"
+    start = time.monotonic()
     async with (
-        aiohttp.ClientSession(stack.url, headers=HEADERS, timeout=TIMEOUT) as session,
-        session.post("/generate", json=SONG) as response,
+        aiohttp.ClientSession(stack.url, timeout=TIMEOUT) as session,
+        session.post("/generate", data=song.body(upload), headers=sent) as response,
     ):
         with suppress(aiohttp.ClientError, asyncio.TimeoutError):  # it broke off
             async for part in response.content.iter_any():
-                if victim and not times:
-                    loop.call_later(delay, os.kill, victim, signal.SIGKILL)
                 parts.append(part)
-                times.append(loop.time())
-    headers = {name: value for name, value in response.headers.items() if name != "Date"}
+                times.append(time.monotonic() - start)
+    headers = {
+        name: value
+        for name, value in response.headers.items()
+        if name not in ("Date", "X-Request-Id")
+    }
     return Response(headers, b"".join(parts), times)
 
 
-def trial(stack: Stack, victim: str, whole: Response, rng: random.Random) -> Record:
+@dataclass(frozen=True)
+class Plan:
+    """What a trial does."""
+
+    process: str
+    signal: str
+    song: Song
+    songs: int
+    delays: list[float]  # seconds before each signal
+
+    async def run(self, stack: Stack, upload: bytes) -> list[Response]:
+        """The songs. Empty if they ended before the first signal."""
+        songs = [
+            asyncio.create_task(listen(stack, self.song, upload, number))
+            for number in range(self.songs)
+        ]
+        await asyncio.sleep(self.delays[0])
+        if any(song.done() for song in songs):
+            await asyncio.gather(*songs)
+            return []
+        for delay in [0.0, *self.delays[1:]]:
+            await asyncio.sleep(delay)
+            target = await asyncio.to_thread(process, stack, self.process)
+            with suppress(ProcessLookupError):  # it has ended by itself
+                os.kill(target.pid, signal.Signals[f"SIG{self.signal}"])
+        return await asyncio.gather(*songs)
+
+
+def trial(stack: Stack, plan: Plan, upload: bytes, whole: Response) -> Record | None:
     until(lambda: stack.get("/readyz")[0] == 200, RECOVERY)
-    before, target = resumes(stack), process(stack, victim)
-    while True:
-        delay = rng.uniform(0, whole.seconds)
-        response = asyncio.run(listen(stack, target.pid, delay))
-        if not target.alive:  # else this song was faster, and ended before the kill
-            break
+    before = resumes(stack)
+    responses = asyncio.run(plan.run(stack, upload))
+    if not responses:
+        return None
     return {
-        "killed": victim,
-        "after, s": round(delay, 2),
-        "whole": response.equals(whole),
-        "pause, s": round(response.pause, 2),
+        "process": plan.process,
+        "signal": plan.signal,
+        "format": plan.song.format,
+        "output": plan.song.output or "-",
+        "after, s": " ".join(f"{delay:.2f}" for delay in plan.delays),
+        "songs": len(responses),
+        "whole": sum(response.equals(whole) for response in responses),
+        "pause, s": round(max(response.pause for response in responses), 2),
         "resumes": resumes(stack) - before,
     }
 
@@ -103,11 +161,13 @@ def resumes(stack: Stack) -> int:
     return metric(f"{stack.url}/metrics", "gateway_resumes_total")
 
 
-def summary(victim: str, trials: Sequence[Record]) -> Record:
+def summary(name: str, number: str, trials: list[Record]) -> Record:
     pauses = [trial["pause, s"] for trial in trials]
     return {
-        "killed": victim,
+        "process": name,
+        "signal": number,
         "trials": len(trials),
+        "songs": sum(trial["songs"] for trial in trials),
         "whole": sum(trial["whole"] for trial in trials),
         "resumes": sum(trial["resumes"] for trial in trials),
         "pause, s": round(median(pauses), 1),
@@ -118,23 +178,46 @@ def summary(victim: str, trials: Sequence[Record]) -> Record:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--trials", type=int, default=100, help="for each process")
-    parser.add_argument("--seed", type=int, default=0, help="of the random moments")
+    parser.add_argument("--seed", type=int, default=0, help="of all that is random")
+    parser.add_argument("--processes", nargs="+", default=PROCESSES[:3], choices=PROCESSES)
+    parser.add_argument("--signals", nargs="+", default=["KILL"])
+    parser.add_argument("--times", type=int, default=1, help="signals in a trial")
+    parser.add_argument("--formats", nargs="+", default=["wav"], choices=FORMATS)
+    parser.add_argument("--upload", type=Path, help="a file that the songs continue")
+    parser.add_argument("--songs", type=int, default=1, help="at a time")
+    parser.add_argument("--duration", type=float, default=8.0, help="of a song, in seconds")
     arguments = parser.parse_args()
     rng, trials = random.Random(arguments.seed), Table("Trials")
+    upload = arguments.upload.read_bytes() if arguments.upload else b""
+    outputs = ("whole", "new") if upload else (None,)
+    songs = [
+        Song(format, output, arguments.duration)
+        for format, output in product(arguments.formats, outputs)
+    ]
     with running() as stack:
-        asyncio.run(listen(stack))  # warms up
-        whole = asyncio.run(listen(stack))
+        asyncio.run(listen(stack, songs[0], upload))  # warms up
+        whole = {song: asyncio.run(listen(stack, song, upload)) for song in songs}
         for _ in range(arguments.trials):
             start = time.monotonic()
-            for victim in VICTIMS:
-                trials.add(trial(stack, victim, whole, rng))
-            time.sleep(max(0, start + ROUND - time.monotonic()))
-    results = Table(f"A song of {SONG['duration']} s")
-    for victim in VICTIMS:
-        results.add(summary(victim, [row for row in trials.rows if row["killed"] == victim]))
+            for name in arguments.processes:
+                row = None
+                while row is None:
+                    song = rng.choice(songs)
+                    first = rng.uniform(0, whole[song].times[-1])
+                    again = [rng.uniform(0, AGAIN) for _ in range(arguments.times - 1)]
+                    number = rng.choice(arguments.signals)
+                    plan = Plan(name, number, song, arguments.songs, [first, *again])
+                    row = trial(stack, plan, upload, whole[song])
+                trials.add(row)
+            time.sleep(max(0, start + TURN - time.monotonic()))
+    results = Table(f"Songs of {arguments.duration:g} s")
+    for name, number in product(arguments.processes, arguments.signals):
+        rows = [row for row in trials.rows if (row["process"], row["signal"]) == (name, number)]
+        if rows:
+            results.add(summary(name, number, rows))
     record = {"bench": "recovery", "hardware": hardware(), "seed": arguments.seed}
     print(json.dumps({**record, "songs": results.rows}))
-    sys.exit(not all(row["whole"] for row in trials.rows))
+    sys.exit(any(row["whole"] < row["songs"] for row in trials.rows))
 
 
 if __name__ == "__main__":

@@ -132,12 +132,12 @@ class Scheduler:
             for sequence in cancelled:
                 self._free(sequence)
             self._admit()
-            encode = next((sequence for sequence in self._running if sequence.needs_encoding), None)
-            ready = [
-                sequence
-                for sequence in self._running
-                if not sequence.needs_encoding and not sequence.all_decoded
-            ]
+            encode, ready = None, []
+            for sequence in self._running:
+                if sequence.needs_encoding:
+                    encode = encode or sequence
+                elif not sequence.all_decoded:
+                    ready.append(sequence)
         decode = [sequence for sequence in ready if sequence.status is SequenceStatus.RUNNING]
         prefill = next((one for one in ready if one.status is SequenceStatus.PREFILL), None)
         length = prefill.prefill_length(self._prefill_chunk(len(decode))) if prefill else 0

@@ -211,7 +211,7 @@ class EngineProcess:
         except Exception:  # metrics must not cost a request
             log.exception("the engine's metrics cannot be updated")
 
-    def _reap(self) -> int:
+    def _reap(self) -> int | None:
         """The exit code of a process that has closed its channel."""
         try:
             return self._process.wait(EXIT)
@@ -221,13 +221,13 @@ class EngineProcess:
         finally:
             self._channel.close()  # last: by now no thread can be in the middle of sending
 
-    def _fail_all(self, exit_code: int, failures: int) -> float:
+    def _fail_all(self, exit_code: int | None, failures: int) -> float:
         """Fail all requests of the ended process. Return the seconds until the next start."""
         if isinstance(self._report.state, FailedState):  # the engine said itself why
             reason = self._report.state.error
             delay = min(MAX_DELAY, 2.0**failures)
         else:
-            how = signal.Signals(-exit_code).name if exit_code < 0 else f"exit code {exit_code}"
+            how = _describe(exit_code)
             reason = EngineUnavailable(f"the engine stopped ({how}) and is started again; retry")
             delay = 0.0 if failures == 1 else min(MAX_DELAY, 2.0 ** (failures - 1))
         if not self._stopping.is_set():
@@ -249,6 +249,12 @@ class EngineProcess:
             cancelled |= {id for id, sink in sinks.items() if sink.cancelled}
             for id in cancelled:
                 self._send(channel, Cancel(id))
+
+
+def _describe(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "the fork server failed"
+    return signal.Signals(-exit_code).name if exit_code < 0 else f"exit code {exit_code}"
 
 
 def _fail(sink: ResponseSink, error: ServiceError) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 import socket
 import struct
 import subprocess
@@ -25,23 +24,24 @@ class ForkedProcess:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
+        self._ended = False
         self._exit_code: int | None = None
 
     def kill(self) -> None:
         with suppress(OSError):  # it has ended
             self._connection.shutdown(socket.SHUT_WR)
 
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait for the exit code; -n is the end by signal n. Raises TimeoutError."""
-        if self._exit_code is None:
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for the exit code: -n is the end by signal n, None an engine that ended with the
+        fork server, or that could not be forked. Raises TimeoutError."""
+        if not self._ended:
             self._connection.settimeout(timeout)
             try:
                 code = self._connection.recv(16)
             except ConnectionError:
                 code = b""
             self._connection.close()
-            # The engine dies with the fork server, which then sends nothing.
-            self._exit_code = int(code) if code else -signal.SIGKILL
+            self._exit_code, self._ended = int(code) if code else None, True
         return self._exit_code
 
 

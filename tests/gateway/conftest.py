@@ -17,12 +17,10 @@ from tests.gateway.fake_triton import FakeTriton
 
 @pytest.fixture
 def settings(tmp_path: Path) -> GatewaySettings:
-    """The defaults with short timeouts, and a small page."""
+    """The defaults with short intervals, and a small page."""
     (tmp_path / "index.html").write_text("<title>page</title>")
     (tmp_path / "app.js").write_text("1")
     return GatewaySettings(
-        load_timeout=5.0,
-        resume_timeout=0.5,
         web=tmp_path,
         silence_timeout=0.3,
         poll_interval=0.01,

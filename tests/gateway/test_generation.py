@@ -223,8 +223,10 @@ def test_the_time_that_a_model_is_away_adds_up_until_audio_comes() -> None:
 
 
 async def test_a_song_fails_when_its_model_is_away_for_too_long(
-    triton: FakeTriton, generation: Generation
+    triton: FakeTriton, models: Models, settings: GatewaySettings
 ) -> None:
+    impatient = dataclasses.replace(settings, resume_timeout=0.2)
+    generation = Generation(triton, models, impatient, Metrics())
     triton.cuts = [DOWN]
     chunks = generation.generate(MODEL, REQUEST, ignore)
     await anext(chunks)

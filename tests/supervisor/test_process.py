@@ -15,6 +15,7 @@ import pytest
 
 from supervisor.process import CHECK_INTERVAL, Process
 from supervisor.settings import PROJECT
+from tests.conftest import TIMEOUT
 
 FOLDER = "import pathlib, sys; folder = pathlib.Path(sys.argv[1])\n"
 LIVES = FOLDER + "(folder / 'started').touch(); import time; time.sleep(60)\n"
@@ -53,7 +54,7 @@ def program(script: str, folder: Path, log: Log, grace: float = 60, **options: A
     return Process("program", command, os.environ, log, grace, **options)
 
 
-async def until(condition: Callable[[], object], seconds: float = 60) -> None:
+async def until(condition: Callable[[], object], seconds: float = TIMEOUT) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "not in time"
@@ -199,7 +200,7 @@ async def test_a_missed_answer_costs_nothing(tmp_path: Path, log: Log) -> None:
         return answers.pop(0) if answers else True
 
     async with running(program(STUBBORN, tmp_path, log, CHECK_INTERVAL * 2, is_live=is_live)):
-        await until(lambda: not answers, 60)
+        await until(lambda: not answers)
     assert log == ["starting program"]
 
 

@@ -17,7 +17,7 @@ from musicgen_engine.model.conditioning import Conditioning
 from protocol.constants import Codes, Samples
 from protocol.errors import Cancelled, GenerationFailed, InvalidField, QueueFull, WeightsChanged
 from protocol.request import GenerationRequest
-from tests.conftest import until
+from tests.conftest import TIMEOUT, until
 from tests.musicgen_engine.conftest import load
 from tests.musicgen_engine.core.harness import Harness, Result, generate, generate_together
 from tests.musicgen_engine.core.reference import Reference
@@ -115,7 +115,7 @@ def test_the_time_of_a_step_is_seen_from_outside(tiny: LoadedModel) -> None:
     answers = threading.Event()
 
     def encode_text(prompt: str) -> Conditioning:
-        answers.wait(20)
+        answers.wait(TIMEOUT)
         return tiny.encode_text(prompt)
 
     harness = Harness(replace(tiny, encode_text=encode_text))

@@ -26,12 +26,13 @@ from musicgen_engine.messages import (
     FailureReport,
     LoadingState,
     MetricsReport,
+    QueuedState,
     ReadyState,
     SequenceReport,
     Submit,
 )
 from protocol.request import GenerationRequest
-from tests.conftest import ROOT
+from tests.conftest import ROOT, TIMEOUT
 
 SLOTS, QUEUE = 16, 32
 LONG = GenerationRequest("jazz", frames=6_000, seed=1)
@@ -49,13 +50,13 @@ def engine(folder: Path, checkpoint: str = "") -> Iterator[Channel]:
         channel = Channel(ours)
         yield channel
         channel.close()
-        assert process.wait(20) == 0  # it ends with its stub
+        assert process.wait(TIMEOUT) == 0  # it ends with its stub
 
 
 def until(channel: Channel, condition: Callable[[Any], bool]) -> list[Any]:
     """The messages up to the one that fulfils the condition."""
     start, messages = time.monotonic(), []
-    while time.monotonic() - start < 60:
+    while time.monotonic() - start < TIMEOUT:
         messages.append(channel.receive())
         if condition(messages[-1]):
             return messages
@@ -117,6 +118,11 @@ def test_a_refusal_costs_the_others_no_message(busy: Channel) -> None:
     metrics = sum(isinstance(message, MetricsReport) for message in messages)
     reports = sum(isinstance(message, SequenceReport) for message in messages)
     assert reports <= (metrics + 1) * (SLOTS + QUEUE)
+
+
+def test_a_song_is_reported_again_while_nothing_changes(busy: Channel) -> None:
+    reports = [until(busy, report_of(SLOTS + QUEUE - 1))[-1] for _ in range(3)]
+    assert len(set(reports)) == 1 and isinstance(reports[0].state, QueuedState)
 
 
 def test_a_request_that_does_not_fit_is_refused_at_once(busy: Channel) -> None:

@@ -37,7 +37,7 @@ from protocol.errors import (
     WeightsMissing,
 )
 from protocol.request import GenerationRequest
-from tests.conftest import ROOT, descendants, until
+from tests.conftest import ROOT, TIMEOUT, descendants, until
 from tests.musicgen_engine.stub.fake_engine import LARGE
 
 ENGINE = Path(__file__).with_name("fake_engine.py")
@@ -151,7 +151,7 @@ def pids(process: EngineProcess) -> list[int]:
 
 def test_a_song_arrives_whole(start: Start) -> None:
     recorder = submit(start("serve"), "play")
-    assert recorder.ended.wait(20)
+    assert recorder.ended.wait(TIMEOUT)
     chunk = recorder.received
     assert chunk and np.array_equal(chunk.audio, np.ones((2, 1280)))
     assert np.array_equal(chunk.codes, np.arange(12).reshape(4, 3))
@@ -165,7 +165,7 @@ def test_audio_and_codes_may_each_be_empty(start: Start, known: int, samples: in
     codes = np.ones((4, known), np.int32) if known else None
     recorder = Recorder()
     start("serve").submit(replace(request_to("play"), codes=codes, start=samples), recorder)
-    assert recorder.ended.wait(20)
+    assert recorder.ended.wait(TIMEOUT)
     chunk = recorder.received
     assert chunk and chunk.audio.shape == (2, samples)
     assert chunk.codes.shape == (4, known)
@@ -176,11 +176,11 @@ def test_a_death_ends_every_request_and_the_next_is_served(start: Start) -> None
     waiting = [submit(process, "wait") for _ in range(3)]
     submit(process, "die")
     for recorder in waiting:
-        assert recorder.ended.wait(20)
+        assert recorder.ended.wait(TIMEOUT)
         assert isinstance(recorder.failure, EngineUnavailable)
         assert "SIGABRT" in recorder.failure.message
     again = submit(process, "play")
-    assert again.ended.wait(20)
+    assert again.ended.wait(TIMEOUT)
     assert again.received
 
 
@@ -188,9 +188,9 @@ def test_metrics_are_passed_on_and_a_dead_engine_has_zeros(
     start: Start, metrics: list[Mapping[str, float]]
 ) -> None:
     process = start("serve")
-    assert submit(process, "play").ended.wait(20)
+    assert submit(process, "play").ended.wait(TIMEOUT)
     assert metrics == [{"running": 1, "steps": 7}]
-    assert submit(process, "die").ended.wait(20)
+    assert submit(process, "die").ended.wait(TIMEOUT)
     assert metrics[1:] == [dict.fromkeys(GAUGES, 0)]
 
 
@@ -200,9 +200,9 @@ def test_metrics_that_cannot_be_updated_cost_no_request(server: ForkServer) -> N
 
     process = EngineProcess(server, ["serve"], update)
     try:
-        assert submit(process, "die").ended.wait(20)
+        assert submit(process, "die").ended.wait(TIMEOUT)
         again = submit(process, "play")
-        assert again.ended.wait(20) and again.received
+        assert again.ended.wait(TIMEOUT) and again.received
     finally:
         process.stop()
 
@@ -233,7 +233,7 @@ def test_a_cancelled_request_ends_and_others_go_on(start: Start) -> None:
     process = start("serve")
     cancelled, other = submit(process, "wait"), submit(process, "wait")
     cancelled.cancelled = True
-    assert cancelled.ended.wait(20)
+    assert cancelled.ended.wait(TIMEOUT)
     assert isinstance(cancelled.failure, Cancelled)
     assert not other.ended.is_set()
 
@@ -242,17 +242,17 @@ def test_a_client_that_cannot_be_reached_ends_alone(start: Start) -> None:
     process = start("serve")
     broken = Broken()
     process.submit(request_to("play"), broken)
-    assert broken.ended.wait(20)
+    assert broken.ended.wait(TIMEOUT)
     assert isinstance(broken.failure, GenerationFailed)
     other = submit(process, "play")
-    assert other.ended.wait(20)
+    assert other.ended.wait(TIMEOUT)
     assert other.received
 
 
 def test_a_cancel_is_repeated_until_the_request_ends(start: Start) -> None:
     cancelled = submit(start("serve"), "hear late")
     cancelled.cancelled = True
-    assert cancelled.ended.wait(20)
+    assert cancelled.ended.wait(TIMEOUT)
     assert isinstance(cancelled.failure, Cancelled)
 
 
@@ -263,8 +263,8 @@ def test_an_undelivered_song_is_no_deadlock_with_a_large_one(start: Start) -> No
     process.submit(request_to("play long"), broken)
     codes = np.zeros((4, LARGE // 16), np.int32)
     process.submit(replace(request_to("play"), codes=codes), large)
-    assert broken.ended.wait(20)
-    assert large.ended.wait(20)
+    assert broken.ended.wait(TIMEOUT)
+    assert large.ended.wait(TIMEOUT)
     assert large.received and large.received.codes.shape == codes.shape
 
 
@@ -282,7 +282,7 @@ def test_an_engine_that_cannot_start_is_reported_and_retried(tmp_path: Path, sta
             process.submit(request_to("play"), Recorder())
         away.rename(python)
         until(lambda: is_state(process, ReadyState))
-        assert submit(process, "play").ended.wait(20)
+        assert submit(process, "play").ended.wait(TIMEOUT)
         process.stop()
 
 
