@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.offline import Recorder, generate
+from bench.offline import Timeline, generate
 from bench.report import Record, Table, hardware
 from bench.small import write_small
 from musicgen_engine.config import ModelConfig
@@ -122,7 +122,7 @@ def songs() -> list[Record]:
     return table.rows
 
 
-def _agreeing(exact: Recorder, coarse: Recorder, id: int) -> float:
+def _agreeing(exact: Timeline, coarse: Timeline, id: int) -> float:
     """Seconds until the first code that differs."""
     differ = (exact.codes(id) != coarse.codes(id)).any(axis=0)
     return float(np.argmax(differ) if differ.any() else len(differ)) / FRAME_RATE
