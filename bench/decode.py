@@ -134,17 +134,17 @@ def engine(model: LoadedModel, quick: bool) -> list[Record]:
     codec = codec_seconds(model)
     for songs in batches:
         frames = duration * FRAME_RATE
-        recorder = generate(
+        timeline = generate(
             model, [GenerationRequest(PROMPT, frames, seed=n) for n in range(songs)]
         )
-        waits = recorder.waits()
+        waits = timeline.waits()
         row = {
             "songs": songs,
-            "audio": round(songs * duration / recorder.seconds(), 2),
+            "audio": round(songs * duration / timeline.seconds(), 2),
             "first song": round(waits[0], 2),
             "median": round(median(waits), 2),
             "longest": round(max(waits), 2),
-            "codec's share": round(songs * duration * codec / recorder.seconds(), 3),
+            "codec's share": round(songs * duration * codec / timeline.seconds(), 3),
         }
         table.add(row)
     return table.rows

@@ -268,6 +268,17 @@ def test_an_undelivered_song_is_no_deadlock_with_a_large_one(start: Start) -> No
     assert large.received and large.received.codes.shape == codes.shape
 
 
+def test_the_death_of_the_fork_server_is_named(start: Start) -> None:
+    with fork_server() as server:
+        process = start("serve", server)
+        _, parent = pids(process)
+        waiting = submit(process, "wait")
+        os.kill(parent, signal.SIGKILL)
+        assert waiting.ended.wait(TIMEOUT)
+        assert waiting.failure and "the fork server failed" in waiting.failure.message
+        process.stop()
+
+
 def test_an_engine_that_cannot_start_is_reported_and_retried(tmp_path: Path, start: Start) -> None:
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
