@@ -10,6 +10,8 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from musicgen_engine.channel import Channel
@@ -124,15 +126,13 @@ class EngineServer:
         self._channel.send(FailureReport(sequence.id, FailedState.of(error)))
 
     def _receive(self) -> None:
-        try:
+        with _ending_with_the_stub():
             while True:
                 message = self._channel.receive()
                 if isinstance(message, Submit):
                     self._submit(Sequence(message.id, message.request, message.request_id))
                 elif isinstance(message, Cancel):
                     self._cancel(message.id)
-        except (EOFError, OSError):
-            os._exit(0)  # the stub is gone, and a step may be running
 
     def _submit(self, sequence: Sequence) -> None:
         try:
@@ -150,16 +150,17 @@ class EngineServer:
             self.error(dropped, Cancelled("the request was cancelled"))
 
     def _report_regularly(self) -> None:
-        while True:
-            time.sleep(REPORT_INTERVAL)
-            if self._engine and self._engine.step_seconds > STEP_TIMEOUT:
-                log.error("the engine hangs: a step takes over %d s", STEP_TIMEOUT)
-                os._exit(1)
-            self._report()
-            for id, state in self._scheduler.states().items():
-                self._report_sequence(id, state)
-            engine = self._engine.metrics() if self._engine else {}
-            self._channel.send(MetricsReport({**self._scheduler.counts(), **engine}))
+        with _ending_with_the_stub():
+            while True:
+                time.sleep(REPORT_INTERVAL)
+                if self._engine and self._engine.step_seconds > STEP_TIMEOUT:
+                    log.error("the engine hangs: a step takes over %d s", STEP_TIMEOUT)
+                    os._exit(1)
+                self._report()
+                for id, state in self._scheduler.states().items():
+                    self._report_sequence(id, state)
+                engine = self._engine.metrics() if self._engine else {}
+                self._channel.send(MetricsReport({**self._scheduler.counts(), **engine}))
 
     def _report(self) -> None:
         with self._reporting:
@@ -171,6 +172,14 @@ class EngineServer:
         self._channel.send(
             SequenceReport(id, loading if isinstance(loading, LoadingState) else state)
         )
+
+
+@contextmanager
+def _ending_with_the_stub() -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, OSError):
+        os._exit(0)  # the stub is gone, and a step may be running
 
 
 def _log_end(sequence: Sequence, how: str) -> None:

@@ -149,7 +149,7 @@ def tone(seconds: int) -> Any:
 
 OUT_OF_RANGE: dict[str, list[float]] = {
     "DURATION": [-1, 0, math.nan, math.inf],
-    "SEED": [-1],
+    "SEED": [-2],
     "TEMPERATURE": [-1, 101, math.nan, math.inf, -math.inf],
     "TOP_K": [-1, 1_000_001],
     "TOP_P": [-0.1, 1.1, math.nan, math.inf],
