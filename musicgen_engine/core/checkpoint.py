@@ -309,8 +309,8 @@ def streaming_codec(model: Any) -> StreamingCodec:
     _require(isinstance(lstm, nn.LSTM), "its codec has no LSTM")
     _require(getattr(layers[1], "skip", True), "its codec's LSTM has no skip connection")
     _require(not layers[0].causal, "its codec is causal")
+    model.float()  # a checkpoint may be in half precision
     for module in (quantizer, layers):
-        module.float()
         _bake_weight_norm(module)
     try:
         return StreamingCodec(dequantize, layers[0], lstm, nn.Sequential(*layers[2:]), channels)
