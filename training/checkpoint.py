@@ -76,11 +76,11 @@ def export(file: Path, config: Config, state: Mapping[str, torch.Tensor]) -> Non
         "version": audiocraft.__version__,
         "exported": True,
     }
-    torch.save(package, file)
+    save_atomically(package, file)  # an engine may have mapped the old file
     file.chmod(0o644)
 
 
 def save_atomically(state: Any, file: Path) -> None:
-    """Saves the state of a stage; a stop while it writes leaves the old file whole."""
+    """Saves a state; a stop while it writes leaves the old file whole."""
     torch.save(state, file.with_suffix(".new"))
     file.with_suffix(".new").rename(file)
