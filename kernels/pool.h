@@ -20,13 +20,12 @@ class Pool {
   public:
     static constexpr int MOST = 64;  // threads, the caller's included
 
-    bool start(int threads) {
+    void start(int threads) {  // or as many as the system gives
         for (; started_ < threads - 1; started_++) {
             workers_[started_] = {this, started_ + 1, {}};
             if (pthread_create(&workers_[started_].handle, nullptr, enter, &workers_[started_]))
-                return false;
+                return;
         }
-        return true;
     }
 
     void stop() {
@@ -72,8 +71,10 @@ class Pool {
     }
 
     void serve(int thread) {
-        while (!__atomic_load_n(&stopping_, __ATOMIC_SEQ_CST)) {
+        for (;;) {
+            // Read first: what is announced later keeps this thread awake.
             const uint32_t seen = __atomic_load_n(&calls_, __ATOMIC_SEQ_CST);
+            if (__atomic_load_n(&stopping_, __ATOMIC_SEQ_CST)) return;
             while (take(thread)) {
             }
             for (int i = 0; i < SPINS && __atomic_load_n(&calls_, __ATOMIC_SEQ_CST) == seen; i++)

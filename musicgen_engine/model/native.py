@@ -75,10 +75,10 @@ class NativeTransformer:
             config.vocab_size, config.rotary, config.cross_attention, precision == torch.int8,
             config.rows, slots, positions, self._max_rows, MAX_TOKENS,
         )  # fmt: skip
-        threads = min(torch.get_num_threads(), 64)
         threads = min(torch.get_num_threads(), MAX_THREADS)
         self._model = self._library.model_new(ctypes.byref(shape), threads)
-        weakref.finalize(self, self._library.model_free, self._model)
+        # Not at the end of the process: another thread may still compute then.
+        weakref.finalize(self, self._library.model_free, self._model).atexit = False
         table = (
             rotations(positions, config.head_dim)
             if config.rotary
@@ -93,7 +93,8 @@ class NativeTransformer:
 
     def set_conditioning(self, slot: int, conditioning: Conditioning) -> None:
         prefix, dim = conditioning.prefix, self._config.dim
-        texts = [torch.empty(0, dim) if one is None else one for one in conditioning.cross]
+        texts = [torch.empty(0, dim) if one is None else _plain(one) for one in conditioning.cross]
+        prefix = None if prefix is None else _plain(prefix)
         length = 0 if prefix is None else prefix.shape[1]
         _check(0 <= slot < len(self._rows) and 0 < len(texts) <= self._config.rows)
         _check(all(one.shape[1] == dim and len(one) <= MAX_TOKENS for one in texts))
@@ -101,10 +102,10 @@ class NativeTransformer:
         _check(length < self._positions)
         self._rows[slot], self._prefixes[slot] = len(texts), length
         self._library.model_set_slot(self._model, slot, len(texts), length)
-        for row, text in enumerate(map(_plain, texts)):
+        for row, text in enumerate(texts):
             self._library.model_set_text(self._model, slot, row, len(text), text.data_ptr())
         if prefix is not None:
-            self._library.model_run_prefix(self._model, slot, _plain(prefix).data_ptr())
+            self._library.model_run_prefix(self._model, slot, prefix.data_ptr())
 
     def forward(self, batch: ModelInput) -> Tensor:
         config, tokens = self._config, batch.tokens

@@ -1,5 +1,8 @@
 """The native code computes what the plain transformer computes, and each row by itself."""
 
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +17,7 @@ from musicgen_engine.model.backend_loader import BACKENDS
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.guidance import Guidance
 from musicgen_engine.model.transformer import TransformerConfig, Weights
+from tests.conftest import ROOT
 from tests.musicgen_engine.model.random_weights import (
     DIM,
     POSITIONS,
@@ -82,6 +86,16 @@ def test_prefix_and_three_guidance_rows_agree(precision: torch.dtype) -> None:
     logits = [run(new(name, precision, shape), three_rows()) for name in ("native", "eager")]
     assert logits[0].shape[1] == 3
     assert distance(*logits) < 1e-5
+
+
+@pytest.mark.parametrize("length", [7, 30])
+def test_a_prefix_may_lie_in_any_order_or_precision(length: int) -> None:
+    turned = torch.randn(2, DIM, length, generator=torch.Generator().manual_seed(1))
+    prefixes = [prefix.transpose(1, 2) for prefix in (turned, turned.half())]
+    for prefix in prefixes:
+        states = Conditioning((text(), None), prefix)
+        logits = [run(new(name, torch.float32, config()), states) for name in ("native", "eager")]
+        assert distance(*logits) < 1e-5
 
 
 @each_precision
@@ -172,6 +186,29 @@ def test_what_it_cannot_compute_is_refused(
 ) -> None:
     with pytest.raises(BackendUnavailable):
         new("native", precision, shape)
+
+
+COMPUTE_ON = """
+import threading
+from tests.musicgen_engine.model.test_native import *
+
+backend = new("native", torch.float32, config())
+backend.set_conditioning(0, conditioning())
+started = threading.Event()
+
+def compute():
+    while True:
+        feed(backend, 0, [20])
+        started.set()
+
+threading.Thread(target=compute, daemon=True).start()
+started.wait()
+"""
+
+
+def test_a_process_may_end_while_a_thread_computes() -> None:
+    ended = subprocess.run([sys.executable, "-c", COMPUTE_ON], cwd=ROOT, check=False)
+    assert ended.returncode != -signal.SIGSEGV
 
 
 def test_numbers_out_of_range_are_refused() -> None:
