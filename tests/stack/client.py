@@ -28,6 +28,7 @@ TYPES = {
     "REVISION": "BYTES",
     "CODES": "INT32",
     "START": "INT64",
+    "ARRIVAL_TIME": "INT64",
     "STREAM": "BOOL",
 }
 NUMPY = {
