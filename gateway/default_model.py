@@ -25,7 +25,7 @@ class DefaultModel:
         self._models = models
         self._settings = settings
         self._name: str | None = None
-        self.check = Cached(self._check, settings.watch_interval)
+        self.check = Cached(self._check, settings.poll_interval)
 
     async def name(self) -> str:
         """The name of the default model. Raise `EngineUnavailable` when there is none."""
