@@ -36,8 +36,9 @@ struct Head {
     // Returns the scale. The numbers go to every `stride`th place of `to`.
     float quantize(const float* x, T* to, int stride) const {
         const bool exact = sizeof(T) == sizeof(float);
-        const float most = exact ? 0.0f : peak(x, dim), steps = most > 0 ? 127.0f / most : 0.0f;
-        for (int i = 0; i < dim; i++) to[i * stride] = exact ? (T)x[i] : (T)rintf(x[i] * steps);
+        const float most = exact ? 0.0f : peak(x, dim), steps = steps_to(most);
+        for (int i = 0; i < dim; i++)
+            to[i * stride] = exact ? (T)x[i] : steps > 0 ? (T)rintf(x[i] * steps) : (T)0;
         return exact ? 1.0f : most / 127.0f;
     }
 

@@ -111,30 +111,34 @@ inline float sum(const Floats& x) {
     return lanes[0];
 }
 
-inline float maximum(const Floats& x) {
-    float lanes[LANES];
-    x.store(lanes);
-    float most = lanes[0];
-    for (float lane : lanes) most = lane > most ? lane : most;
-    return most;
+// The largest absolute value, or NaN if there is one: as a whole number it is above all others.
+inline float peak(const float* x, int count) {
+    IntVector most[PARTS] = {};
+    for (int i = 0; i < count; i += LANES)
+        for (int p = 0; p < PARTS; p++) {
+            const IntVector v = (IntVector)Floats::load(x + i).part[p] & 0x7fffffff;
+            most[p] = v > most[p] ? v : most[p];
+        }
+    int32_t lanes[LANES], largest = 0;
+    memcpy(lanes, most, sizeof lanes);
+    for (int32_t lane : lanes) largest = lane > largest ? lane : largest;
+    float value;
+    memcpy(&value, &largest, sizeof value);
+    return value;
 }
 
-inline float peak(const float* x, int count) {  // the largest absolute value
-    Floats most(0.0f);
-    for (int i = 0; i < count; i += LANES) {
-        Floats v = Floats::load(x + i);
-        most = larger(most, larger(v, 0.0f - v));
-    }
-    return maximum(most);
-}
+// int8 has 127 steps up to the peak of a group; this is how many a number of 1 has. Zero where the
+// numbers become zero: the peak is next to nothing, or infinite or NaN. Times these they are NaN.
+inline float steps_to(float peak) { return peak > 1e-30f ? 127.0f / peak : 0.0f; }
 
 inline Floats rounded(const Floats& x) {  // to the nearest whole number, for up to 2^22
     return x + 12582912.0f - 12582912.0f;
 }
 
-// Cephes' polynomial, within 2 units in the last place. Below -87 it stays at 1e-38.
+// Cephes' polynomial, within 2 units in the last place. Below -87 it stays at 1e-38. Limits come
+// first, so that NaN stays NaN.
 inline Floats exponential(Floats x) {
-    x = smaller(larger(x, -87.0f), 88.0f);
+    x = smaller(88.0f, larger(-87.0f, x));
     const Floats n = rounded(x * 1.44269504f);
     x = multiply_add(n, -0.693359375f, x);  // n ln 2, in two parts
     x = multiply_add(n, 2.12194440e-4f, x);

@@ -89,13 +89,13 @@ struct Inputs {
             const int first = group * GROUP,
                       count = inputs - first < GROUP ? inputs - first : GROUP;
             const float *x = this->row(row) + first, most = peak(x, count);
-            const float steps = most > 0 ? 127.0f / most : 0.0f;
+            const float steps = steps_to(most);
             Quad* quad = quads + ((size_t)row * stride + first) / 4;
             int32_t total = 0;
             for (int i = 0; i < count; i += LANES) {
                 float lanes[LANES];
                 int8_t whole[LANES];
-                rounded(Floats::load(x + i) * steps).store(lanes);
+                rounded(steps > 0 ? Floats::load(x + i) * steps : 0.0f).store(lanes);
                 for (int lane = 0; lane < LANES; lane++) total += whole[lane] = (int8_t)lanes[lane];
                 for (int lane = 0; lane < LANES; lane += 4) (quad++)->set(whole + lane);
             }
@@ -121,7 +121,7 @@ struct Matrix {
         float steps[LANES];
         for (int lane = 0; lane < LANES && bytes; lane++) {
             const float most = peak(w + (size_t)lane * inputs, inputs);
-            steps[lane] = most > 0 ? 127.0f / most : 0.0f;
+            steps[lane] = steps_to(most);
             scales[tile * LANES + lane] = most / 127.0f;
         }
         const size_t start = (size_t)tile * inputs * LANES;
@@ -132,7 +132,7 @@ struct Matrix {
                     const float weight = w[(size_t)lane * inputs + i + j];
                     const size_t to = start + (size_t)i * LANES + lane * depth + j;
                     if (bytes)
-                        bytes[to] = (int)rintf(weight * steps[lane]) + 128;
+                        bytes[to] = (steps[lane] > 0 ? (int)rintf(weight * steps[lane]) : 0) + 128;
                     else
                         values[to] = weight;
                 }

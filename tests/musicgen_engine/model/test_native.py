@@ -1,5 +1,6 @@
 """The native code computes what the plain transformer computes, and each row by itself."""
 
+import math
 import signal
 import subprocess
 import sys
@@ -166,6 +167,45 @@ def test_inputs_of_zero_are_no_division_by_zero() -> None:
     zeros.embeddings.zero_()
     logits = run(new("native", torch.int8, config(rotary=True), zeros), conditioning())
     assert logits.isfinite().all()
+
+
+@each_set
+@each_precision
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+@pytest.mark.parametrize("place", ["text", "matrix", "norm"])
+def test_what_is_not_finite_stays_visible(
+    choose: Any, instruction_set: str, precision: torch.dtype, number: float, place: str
+) -> None:
+    choose(instruction_set)
+    broken, words = weights(config()), text()
+    first = next(iter(broken.layers))
+    places = {"text": words, "matrix": first.ffn_in, "norm": first.norm_ffn[0][None]}
+    places[place][0, 3] = number
+    logits = run(new("native", precision, config(), broken), Conditioning((words, None)))
+    assert logits[:, 0].isnan().all()
+
+
+@each_precision
+def test_a_broken_sequence_breaks_no_other(precision: torch.dtype) -> None:
+    backend = new("native", precision, config())
+    results = []
+    for number in (0.0, math.nan):
+        backend.set_conditioning(0, Conditioning((text() + number, None)))
+        backend.set_conditioning(1, conditioning(1))
+        backend.forward(batch((0, 0, TOKENS[:, :5]), (1, 0, TOKENS[:, :5])))
+        results.append(backend.forward(batch((0, 5, TOKENS[:, 5:6]), (1, 5, TOKENS[:, 5:6]))))
+    sound, broken = results
+    assert torch.equal(broken[2:], sound[2:])
+    backend.set_conditioning(0, conditioning())  # nor the next in its slot
+    backend.forward(batch((0, 0, TOKENS[:, :1])))
+    assert backend.forward(batch((0, 1, TOKENS[:, :1]))).isfinite().all()
+
+
+@pytest.mark.parametrize("scale", [1e-32, 1e-38, 1e-42])
+def test_very_small_inputs_are_zero(scale: float) -> None:
+    states = Conditioning((text() * scale, None))
+    logits = [run(new(name, torch.int8, config()), states) for name in ("native", "eager")]
+    assert distance(*logits) < 1e-5
 
 
 def test_a_text_may_be_longer_than_a_window() -> None:
