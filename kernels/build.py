@@ -36,13 +36,14 @@ def build(folder: Path, compiler: Sequence[str], *options: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
     def compile(one: InstructionSet) -> None:
-        library = folder / one.library.name
-        part = library.with_suffix(".part")  # never half a library under its name
+        part = Path(parts, one.library.name)
         command = [*compiler, *OPTIONS, *one.options, *options, str(SOURCE), "-o", str(part)]
         subprocess.run(command, check=True)
-        part.rename(library)
+        part.rename(folder / one.library.name)
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    # Never half a library under its name, also when two builds run.
+    threads = ThreadPoolExecutor(os.cpu_count())
+    with tempfile.TemporaryDirectory(dir=folder) as parts, threads:
         list(threads.map(compile, INSTRUCTION_SETS))
 
 
@@ -64,6 +65,8 @@ def main() -> None:
             print("There is no C++ compiler here; installing one for this build", flush=True)
             build_with_package(LIBRARIES)
     except subprocess.CalledProcessError as error:
+        for one in INSTRUCTION_SETS:  # those of an older source may not fit
+            one.library.unlink(missing_ok=True)
         sys.exit(
             f"The native code cannot be compiled ({error.cmd[0]} ends with {error.returncode}). "
             "The service works without it, five times slower on a CPU."

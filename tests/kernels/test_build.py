@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,12 @@ def run(*command: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
+def fake_compiler(folder: Path, script: str) -> None:
+    """A C++ compiler that stands first in the PATH."""
+    (folder / "c++").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "c++").chmod(0o755)
+
+
 def test_this_processor_has_a_library() -> None:
     assert kernels.library() in [one.library for one in kernels.supported()]
 
@@ -31,6 +38,37 @@ def test_an_instruction_set_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> No
         assert kernels.library() == one.library
     monkeypatch.setenv("KERNEL", "no such set")
     assert kernels.library() is None
+
+
+def test_a_failed_build_leaves_no_library_of_an_older_source(tmp_path: Path) -> None:
+    libraries = tmp_path / "a folder"
+    libraries.mkdir()
+    for one in kernels.INSTRUCTION_SETS:
+        (libraries / one.library.name).touch()
+    fake_compiler(tmp_path, "exit 3")
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = run(sys.executable, "-m", "kernels.build", PATH=path, KERNELS=str(libraries))
+    assert done.returncode == 1
+    assert "cannot be compiled" in done.stderr
+    assert not list(libraries.iterdir())
+
+
+def test_two_builds_at_once_do_not_meet(tmp_path: Path) -> None:
+    """A compilation ends when the other build has begun the same one."""
+    script = f"""
+        while [ $# -gt 1 ]; do shift; done
+        begun={tmp_path}/$(basename "$1")
+        echo whole > "$1"
+        echo >> $begun
+        for i in $(seq 100); do [ $(wc -l < $begun) -lt 2 ] && sleep 0.05; done
+        true
+    """
+    fake_compiler(tmp_path, script)
+    libraries = tmp_path / "libraries"
+    with ThreadPoolExecutor() as threads:
+        both = [threads.submit(build, libraries, [str(tmp_path / "c++")]) for _ in range(2)]
+    assert not any(one.exception() for one in both)
+    assert len(list(libraries.iterdir())) == len(kernels.INSTRUCTION_SETS)
 
 
 @pytest.mark.slow
