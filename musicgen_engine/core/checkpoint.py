@@ -120,7 +120,7 @@ def load(folder: Path, device: torch.device) -> Checkpoint:
         "its codec has other codebooks",
     )
     streaming = streaming_codec(codec)
-    codec.to(device, torch.float32)  # assigned tensors keep the type of their file
+    codec.to(device)
     encode_audio = _audio_encoder(codec, streaming.channels, device)
     torch.set_num_threads(threads)
     return Checkpoint(_weights(lm), pattern, streaming, _text_encoder(lm, device), encode_audio)
