@@ -6,12 +6,14 @@ import os
 import shutil
 import sys
 import sysconfig
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import grpc.aio
+from tritonclient.grpc.service_pb2 import RepositoryIndexRequest
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from musicgen_engine.settings import EngineSettings
 from supervisor import shared_memory
@@ -24,6 +26,7 @@ from supervisor.supervision import log
 EXIT_TIMEOUT = 5  # seconds that requests have left when Triton stops
 HEALTH = "/grpc.health.v1.Health/Check"  # its request and its response are empty or short
 HEALTH_TIMEOUT = 2.0  # seconds
+LOAD_TIMEOUT = 45.0  # seconds for a stub to start; the engine loads the weights after that
 GPU = Path("/dev/nvidiactl")
 NO_GPU = (
     b"CudaDriverHelper has not been initialized"  # an error for Triton, which no option prevents
@@ -137,21 +140,39 @@ def process(
         server.command(settings, admin_key),
         server.environment(settings, environment),
         log,
-        is_live=partial(is_live, settings.grpc_address),
+        is_live=Liveness(settings.grpc_address, admin_key),
         on_start=shared_memory.prepare,
         on_exit=shared_memory.clean,
         stderr=None if GPU.exists() else stderr_without(NO_GPU),
     )
 
 
-async def is_live(address: str) -> bool:
-    """Whether the server answers over gRPC. One that is told to end says no, and may never end."""
-    async with grpc.aio.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
-        try:
-            await channel.unary_unary(HEALTH)(b"", timeout=HEALTH_TIMEOUT)
-        except grpc.aio.AioRpcError:
-            return False
-    return True
+class Liveness:
+    """Whether the server answers over gRPC, and no model has been loading for LOAD_TIMEOUT.
+
+    A server that is told to end says no, and may never end. One whose stub dies while it loads
+    waits for that stub for ever.
+    """
+
+    def __init__(self, address: str, admin_key: str) -> None:
+        self._address = address
+        self._key = (("triton-grpc-protocol-admin-key", admin_key),)
+        self._loading_since: dict[str, float] = {}
+
+    async def __call__(self) -> bool:
+        options = [("grpc.enable_http_proxy", 0)]
+        async with grpc.aio.insecure_channel(self._address, options) as channel:
+            try:
+                await channel.unary_unary(HEALTH)(b"", timeout=HEALTH_TIMEOUT)
+                index = await GRPCInferenceServiceStub(channel).RepositoryIndex(
+                    RepositoryIndexRequest(), metadata=self._key, timeout=HEALTH_TIMEOUT
+                )
+            except grpc.aio.AioRpcError:
+                return False
+        now = time.monotonic()
+        loading = [model.name for model in index.models if model.state == "LOADING"]
+        self._loading_since = {name: self._loading_since.get(name, now) for name in loading}
+        return all(now - since < LOAD_TIMEOUT for since in self._loading_since.values())
 
 
 def _link(folder: Path, file: Path) -> None:

@@ -158,6 +158,15 @@ def send_what_ends_triton(stack: Stack) -> int:
     return victim
 
 
+def kill_stubs_twice(stack: Stack) -> int:
+    """The second one while Triton waits for it: no load of a model ends after that."""
+    victim, first = stack.triton(), stack.stub()
+    os.kill(first, signal.SIGKILL)
+    until(lambda: stack.stub() != first)
+    os.kill(stack.stub(), signal.SIGKILL)
+    return victim
+
+
 @pytest.mark.parametrize(
     "end",
     [
@@ -170,6 +179,7 @@ def send_what_ends_triton(stack: Stack) -> int:
         ),
         pytest.param(partial(send_signal, signal.SIGSTOP, Stack.stub), id="stub-SIGSTOP"),
         pytest.param(send_what_ends_triton, id="triton-request", marks=pytest.mark.slow),
+        pytest.param(kill_stubs_twice, id="stub-twice", marks=pytest.mark.slow),
     ],
 )
 async def test_songs_go_on_after_a_process_hangs_or_ends(
@@ -248,6 +258,7 @@ async def test_a_model_whose_engine_keeps_dying_is_unavailable(stack: Stack) -> 
         os.kill(stack.engine(), signal.SIGKILL)
         return False
 
+    until(lambda: stack.get("/readyz")[0] == 200)  # the test before killed the engine, too
     await song(stack, GOOD)
     until(dying)
     assert "SIGKILL" in stack.model("musicgen-tiny")["reason"]
