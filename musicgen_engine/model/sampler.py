@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,17 @@ from musicgen_engine.model.rng import exponential
 from protocol.request import GenerationRequest
 
 MIN_TEMPERATURE = 0.01  # less takes the likeliest token: a quotient of logits could overflow
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """For operations so small that threads take longer to meet than to compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,7 @@ class Sampler:
         self._guidance[slot, : len(coefficients)] = coefficients
 
     @torch.inference_mode()
+    @_one_thread()
     def sample(self, logits: Tensor, slots: Sequence[int], frames: Tensor) -> Tensor:
         """The next codes of n sequences.
 
