@@ -173,7 +173,7 @@ def prefill(model: LoadedModel, quick: bool) -> list[Record]:
 
 
 def contention(models: Mapping[str, LoadedModel]) -> list[Record]:
-    """What another program on one of the cores costs a step of one song."""
+    """The cost of another program on one of the cores for a step of one song."""
     table = Table("A step of one song in ms, alone and beside a busy program on one core")
     for name, model in models.items():
         step = partial(DecodeStep(model, 1, 101), 100, 1)

@@ -112,7 +112,7 @@ async def listen(stack: Stack, song: Song, upload: bytes, number: int = 0) -> Re
 
 @dataclass(frozen=True)
 class Plan:
-    """What a trial does."""
+    """The work of a trial."""
 
     process: str
     signal: str

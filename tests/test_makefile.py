@@ -23,7 +23,7 @@ def test_clean_removes_all_that_git_ignores(tmp_path: Path) -> None:
 
 
 def install(path: Path, **environment: str) -> str:
-    """What the installation says; programs are those in the folder `path`."""
+    """The output of the installation; programs are those in the folder `path`."""
     done = subprocess.run(
         [sys.executable, chromium.__file__, "--install"],
         env={"HOME": str(path), "PATH": str(path), **environment},

@@ -18,6 +18,7 @@ from musicgen_engine.core.audiocraft_imports import light_imports
 from musicgen_engine.hub import LM
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.delay_pattern import DelayPattern
+from musicgen_engine.model.one_thread import one_thread
 from musicgen_engine.model.streaming_codec import StreamingCodec
 from musicgen_engine.model.transformer import (
     AttentionWeights,
@@ -87,6 +88,7 @@ class Unsupported(ValueError):
     """The engine has no counterpart for a part of the checkpoint; the message names it."""
 
 
+@one_thread()  # loading is many small operations
 def load(folder: Path, device: torch.device) -> Checkpoint:
     """Load state_dict.bin and compression_state_dict.bin from `folder`.
 
@@ -103,9 +105,6 @@ def load(folder: Path, device: torch.device) -> Checkpoint:
     # All files are on the disk by now, see hub.fetch. Without this, transformers asks the hub for
     # a newer version of each file, and waits long for a hub that does not answer.
     huggingface_hub.constants.HF_HUB_OFFLINE = True
-    # Loading is many small operations: threads would wait for one another longer than they work.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     folder = folder.resolve()
     os.chdir(folder)
     with light_imports(), _borrowed(), warnings.catch_warnings():
@@ -122,7 +121,6 @@ def load(folder: Path, device: torch.device) -> Checkpoint:
     streaming = streaming_codec(codec)
     codec.to(device)
     encode_audio = _audio_encoder(codec, streaming.channels, device)
-    torch.set_num_threads(threads)
     return Checkpoint(_weights(lm), pattern, streaming, _text_encoder(lm, device), encode_audio)
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,21 +11,11 @@ from torch import Tensor
 
 from musicgen_engine.model.backend import to_device
 from musicgen_engine.model.guidance import CLASSIFIER_FREE, Guidance, combine
+from musicgen_engine.model.one_thread import one_thread
 from musicgen_engine.model.rng import exponential
 from protocol.request import GenerationRequest
 
 MIN_TEMPERATURE = 0.01  # less takes the likeliest token: a quotient of logits could overflow
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """For operations so small that threads take longer to meet than to compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
@@ -86,7 +75,7 @@ class Sampler:
         self._guidance[slot, : len(coefficients)] = coefficients
 
     @torch.inference_mode()
-    @_one_thread()
+    @one_thread()
     def sample(self, logits: Tensor, slots: Sequence[int], frames: Tensor) -> Tensor:
         """The next codes of n sequences.
 
