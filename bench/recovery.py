@@ -35,6 +35,7 @@ from pathlib import Path
 from statistics import median
 
 import aiohttp
+from multidict import CIMultiDict
 
 from bench.report import Record, Table, hardware
 from bench.service import MODEL, metric, process, running
@@ -72,7 +73,7 @@ class Song:
 class Response:
     """`times` are the moments, in seconds since the request, at which parts of the body arrived."""
 
-    headers: dict[str, str]
+    headers: CIMultiDict[str]
     body: bytes
     times: list[float]
 
@@ -102,11 +103,9 @@ async def listen(stack: Stack, song: Song, upload: bytes, number: int = 0) -> Re
             async for part in response.content.iter_any():
                 parts.append(part)
                 times.append(time.monotonic() - start)
-    headers = {
-        name: value
-        for name, value in response.headers.items()
-        if name not in ("Date", "X-Request-Id")
-    }
+    headers = response.headers.copy()
+    for name in ("Date", "X-Request-Id"):
+        del headers[name]
     return Response(headers, b"".join(parts), times)
 
 
