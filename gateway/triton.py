@@ -268,7 +268,7 @@ def _engine_error(model: str, status: dict[str, Any]) -> ServiceError:
         return EngineUnavailable("The server cancelled the song; try again.")
     if error.status is None:
         log.error("%s: %s", model, error)
-        return Internal("The model failed on this song; try again or change the prompt.")
+        return Internal(error.message)
     return error
 
 

@@ -173,6 +173,14 @@ class GenerationFailed(ServiceError, code="generation_failed", triton="INTERNAL"
     """The model failed on this song alone."""
 
 
+class NotFinite(GenerationFailed):
+    def __init__(self) -> None:
+        super().__init__(
+            "the model's output is not finite, because its checkpoint or its backend is broken; "
+            "choose another model"
+        )
+
+
 class Cancelled(ServiceError, code="cancelled", triton="CANCELLED"):
     """The client closed the request."""
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from musicgen_engine.model.streaming_codec import StreamingCodec
 from protocol.constants import FRAME_RATE, SAMPLES_PER_FRAME, Codes, Samples
+from protocol.errors import NotFinite
 from protocol.request import GenerationRequest
 
 # In frames of audio. Chunks are short for two seconds: a listener has no audio in reserve at first.
@@ -49,10 +52,12 @@ class AudioStream:
 
     def decode(self, codes: Codes) -> AudioChunk | None:
         """Decode the next frames of [codebooks, frames]; None while a resumed sequence catches
-        up."""
+        up. Raises NotFinite."""
         end = self._next_end()
         self.ended = end == self._frames
         audio = self._codec.push(codes[:, self._decoded : end], last=self.ended)
+        if not np.isfinite(audio).all():
+            raise NotFinite
         self._decoded = end
         if not (audio.size or self.ended):
             return None

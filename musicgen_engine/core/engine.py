@@ -19,8 +19,9 @@ from musicgen_engine.core.sequence import Sequence
 from musicgen_engine.logs import about
 from musicgen_engine.metrics import Counters
 from musicgen_engine.model.backend import ModelInput
+from musicgen_engine.model.sampler import NOT_FINITE
 from protocol.constants import SAMPLE_RATE
-from protocol.errors import Cancelled, GenerationFailed, ServiceError
+from protocol.errors import Cancelled, GenerationFailed, NotFinite, ServiceError
 from protocol.request import GenerationRequest
 
 log = logging.getLogger("engine")
@@ -128,7 +129,10 @@ class Engine:
             slots = [sequence.slot for sequence in decode]
             codes = self._model.sampler.sample(logits[:rows], slots, torch.from_numpy(frames))
             for sequence, at, new in zip(decode, frames, codes.cpu().numpy(), strict=True):
-                sequence.append(at, new)
+                if new[0] == NOT_FINITE:
+                    self._fail(sequence, NotFinite())
+                else:
+                    sequence.append(at, new)
 
     def _condition(self, sequence: Sequence) -> None:
         """Compute and sample the next positions under the conditioning of their section."""
@@ -162,7 +166,8 @@ class Engine:
             self._fail(sequence, error)
         except Exception:
             log.exception("the song failed", extra=about(sequence.request_id))
-            self._fail(sequence, GenerationFailed("the model failed on this song; see the log"))
+            problem = "the model failed on this song; try again or change the prompt"
+            self._fail(sequence, GenerationFailed(problem))
 
     def _fail(self, sequence: Sequence, error: ServiceError) -> None:
         self._scheduler.finish(sequence)

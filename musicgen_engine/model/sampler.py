@@ -15,6 +15,7 @@ from musicgen_engine.model.one_thread import one_thread
 from musicgen_engine.model.rng import exponential
 from protocol.request import GenerationRequest
 
+NOT_FINITE = -1  # instead of a code
 MIN_TEMPERATURE = 0.01  # less takes the likeliest token: a quotient of logits could overflow
 
 
@@ -85,7 +86,7 @@ class Sampler:
             frames: int64 [n, codebooks], on the host: the absolute frame of each code.
 
         Returns:
-            int64 [n, codebooks]
+            int64 [n, codebooks]; NOT_FINITE for a sequence whose logits are not all finite.
         """
         filters = [self._filters[slot] for slot in slots]
         index, frames = (
@@ -93,6 +94,13 @@ class Sampler:
             to_device(frames, logits.device),
         )
         guided = combine(logits, [filter.rows for filter in filters], self._guidance[index])
+        codes = self._sample(guided, filters, index, frames)
+        finite = guided.sum(dim=(1, 2), keepdim=True).isfinite()  # a sum hides no NaN
+        return torch.where(finite[..., 0], codes, NOT_FINITE)
+
+    def _sample(
+        self, guided: Tensor, filters: Sequence[_Filter], index: Tensor, frames: Tensor
+    ) -> Tensor:
         if all(filter.greedy for filter in filters):
             return guided.argmax(-1)
 

@@ -196,7 +196,7 @@ class EngineProcess:
         except Exception as error:  # an undeliverable request must not cost the others theirs
             if not isinstance(error, ServiceError):
                 log.exception("the song cannot be delivered", extra=about(sink.request_id))
-                error = GenerationFailed("the song could not be delivered; see the log")
+                error = GenerationFailed("the song could not be delivered; try again")
             with self._lock:
                 self._undeliverable.add(message.id)  # the thread that receives must not send
             _fail(sink, error)

@@ -1,7 +1,9 @@
 """Requests in one batch: the codes are exactly audiocraft's, and as if each were alone."""
 
 import threading
+from copy import copy
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,14 @@ from musicgen_engine.core.loaded_model import LoadedModel
 from musicgen_engine.model.backend import ModelInput
 from musicgen_engine.model.conditioning import Conditioning
 from protocol.constants import Codes, Samples
-from protocol.errors import Cancelled, GenerationFailed, InvalidField, QueueFull, WeightsChanged
+from protocol.errors import (
+    Cancelled,
+    GenerationFailed,
+    InvalidField,
+    NotFinite,
+    QueueFull,
+    WeightsChanged,
+)
 from protocol.request import GenerationRequest
 from tests.conftest import TIMEOUT, until
 from tests.musicgen_engine.conftest import load
@@ -403,6 +412,26 @@ def test_an_encoder_that_fails_on_a_text_fails_it_alone(tiny: LoadedModel, sampl
     good, bad = generate_together(model, {0: SAMPLED, 2: replace(SAMPLED, prompt="bad")})
     assert isinstance(bad.error, GenerationFailed) and "no such text" not in str(bad.error)
     assert same(good, sampled)
+
+
+def test_a_song_whose_logits_are_not_finite_fails_alone(tiny: LoadedModel, sampled: Result) -> None:
+    def encode_text(prompt: str) -> Conditioning:
+        conditioning = tiny.encode_text(prompt)
+        if prompt != "bad":
+            return conditioning
+        return Conditioning(tuple(one if one is None else one * nan for one in conditioning.cross))
+
+    model = replace(tiny, encode_text=encode_text)
+    good, bad = generate_together(model, {0: SAMPLED, 2: replace(SAMPLED, prompt="bad")})
+    assert isinstance(bad.error, NotFinite) and bad.chunks == []
+    assert same(good, sampled)
+
+
+def test_a_song_whose_audio_is_not_finite_fails(tiny: LoadedModel) -> None:
+    codec = copy(tiny.codec)
+    codec.dequantize = lambda codes: tiny.codec.dequantize(codes) * nan
+    result = generate(replace(tiny, codec=codec), SAMPLED)
+    assert isinstance(result.error, NotFinite) and result.chunks == []
 
 
 def test_an_error_of_the_device_ends_the_engine(tiny: LoadedModel) -> None:

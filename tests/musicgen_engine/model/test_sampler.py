@@ -1,5 +1,6 @@
 """Codes are sampled as audiocraft samples them, by each sequence's own settings alone."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from musicgen_engine.core.audiocraft_imports import make_torchaudio_importable
 from musicgen_engine.model.guidance import CLASSIFIER_FREE, Guidance
-from musicgen_engine.model.sampler import Sampler
+from musicgen_engine.model.sampler import NOT_FINITE, Sampler
 from protocol.request import GenerationRequest
 
 CPU = torch.device("cpu")
@@ -215,6 +216,26 @@ def test_a_sequence_is_the_same_to_the_bit_in_any_batch() -> None:
             together = sampler.sample(by_sequence(many[:, rows]), rows, frames[rows])
             assert torch.equal(together, torch.cat([alone[row] for row in rows]))
     torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("row", [0, 1], ids=["with the text", "without"])
+def test_logits_that_are_not_finite_give_no_codes(number: float, row: int) -> None:
+    """With all settings; batch mates keep their codes."""
+    greedy: dict[str, Any] = {"temperature": 0.0}
+    settings = [*SETTINGS.values(), greedy]
+    sampler, n = Sampler(len(settings), 4, 2048, CPU), len(settings)
+    for slot, setting in enumerate(settings):
+        sampler.set_request(slot, replace(REQUEST, seed=slot, **setting))
+    many, frames = logits(n, 4, 2048), torch.arange(4 * n).view(n, 4)
+    sound = sampler.sample(by_sequence(many), range(n), frames)
+    for broken in range(n):
+        changed = many.clone()
+        changed[row, broken, 3, 77] = number
+        codes = sampler.sample(by_sequence(changed), range(n), frames)
+        assert (codes[broken] == NOT_FINITE).all()
+        others = [one for one in range(n) if one != broken]
+        assert torch.equal(codes[others], sound[others])
 
 
 def test_requests_with_other_guidance_rows_do_not_disturb() -> None:
