@@ -68,8 +68,9 @@ struct Layer {
 };
 
 struct Slot {
-    int rows;    // guidance rows
-    int prefix;  // positions before the codes
+    int rows;             // guidance rows
+    int prefix;           // positions before the codes
+    const float* before;  // what stands there: [rows, prefix, dim]
 };
 
 struct Text {
@@ -311,9 +312,10 @@ void model_set_layer(Model* model, int32_t index, const LayerTensors* tensors) {
     layer.ffn_out = model->matrix(tensors->ffn_out, dim, ffn_dim);
 }
 
-// The number of guidance rows of a slot, and of positions before its codes.
-void model_set_slot(Model* model, int32_t slot, int32_t rows, int32_t prefix) {
-    model->slots[slot] = {rows, prefix};
+// The number of guidance rows of a slot, and the positions before its codes: float32 [rows, prefix,
+// dim], which the caller keeps.
+void model_set_slot(Model* model, int32_t slot, int32_t rows, int32_t prefix, const float* before) {
+    model->slots[slot] = {rows, prefix, before};
 }
 
 // What a guidance row attends to, float32 [tokens, dim]. At most max_tokens; none: the null text.
@@ -342,22 +344,8 @@ void model_set_text(Model* model, int32_t slot, int32_t guidance, int32_t tokens
     }
 }
 
-// Computes what stands before a slot's codes, float32 [rows, prefix, dim], into the cache.
-void model_run_prefix(Model* model, int32_t slot, const float* prefix) {
-    const int dim = model->shape.dim, most = model->shape.max_rows;
-    const auto [rows, length] = model->slots[slot];
-    for (int guidance = 0; guidance < rows; guidance++)
-        for (int first = 0; first < length; first += most) {
-            const int count = length - first < most ? length - first : most;
-            for (int i = 0; i < count; i++) model->rows[i] = {slot, guidance, first + i};
-            memcpy(model->x, prefix + ((size_t)guidance * length + first) * dim,
-                   (size_t)count * dim * sizeof(float));
-            model->run(count);
-        }
-}
-
-// One pass over `lengths[n]` positions of each sequence n, from starts[n] on. tokens [codebooks,
-// total], sequence after sequence. logits [rows of all sequences, codebooks * vocab_size]: those
+// One pass over `lengths[n]` positions of each sequence n, from starts[n] on; those before its codes
+// are negative. tokens [codebooks, total], sequence after sequence. logits [rows of all sequences, codebooks * vocab_size]: those
 // after the last position of each guidance row. At most max_rows positions times rows.
 void model_forward(Model* model, int32_t sequences, const int32_t* slots, const int32_t* starts,
                    const int32_t* lengths, const int32_t* tokens, int32_t total, float* logits) {
@@ -367,8 +355,14 @@ void model_forward(Model* model, int32_t sequences, const int32_t* slots, const 
         const Slot& slot = model->slots[slots[n]];
         for (int guidance = 0; guidance < slot.rows; guidance++)
             for (int i = 0; i < lengths[n]; i++, count++) {
-                model->rows[count] = {slots[n], guidance, slot.prefix + starts[n] + i};
-                model->embed(tokens + i, total, model->x + (size_t)count * s.dim);
+                const int position = slot.prefix + starts[n] + i;
+                const size_t before = (size_t)guidance * slot.prefix + position;
+                float* x = model->x + (size_t)count * s.dim;
+                model->rows[count] = {slots[n], guidance, position};
+                if (position < slot.prefix)
+                    memcpy(x, slot.before + before * s.dim, s.dim * sizeof(float));
+                else
+                    model->embed(tokens + i, total, x);
             }
     }
     model->run(count);

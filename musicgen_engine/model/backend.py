@@ -18,7 +18,8 @@ class ModelInput:
 
     tokens: [codebooks, sum(lengths)]
     slots: [n], where each sequence keeps its keys and values.
-    starts: [n], the position of each sequence's first token in its window.
+    starts: [n], the position of each sequence's first token in its window. Those of a prefix are
+        negative: -1 is the last one. There the conditioning's prefix stands for the token.
     lengths: [n], the tokens of each sequence: 1 in decode, more in prefill.
     """
 
@@ -38,12 +39,12 @@ class Backend(Protocol):
     def set_conditioning(self, slot: int, conditioning: Conditioning) -> None:
         """Condition the positions to come of `slot`; those in the cache stay as they are.
 
-        A prefix is computed into the cache at once. A conditioning that replaces another one in
-        the middle of a sequence has as many rows and a prefix of the same length.
+        A conditioning that replaces another one in the middle of a sequence has as many rows and
+        a prefix of the same length.
         """
 
     def forward(self, batch: ModelInput) -> Tensor:
-        """Run the batch; each sequence continues what its slot has seen since position 0.
+        """Run the batch; each sequence continues what its slot has seen since its first position.
 
         Returns:
             The logits after the last position of each sequence: float32

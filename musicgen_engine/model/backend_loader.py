@@ -23,7 +23,7 @@ from musicgen_engine.model.transformer import Transformer, TransformerConfig, We
 # In int8 a model with fewer parameters is hardly faster: its matrices fit into the caches.
 SMALL = 20_000_000
 PROOF_LAYERS = 2  # all layers have the same shapes: two show whether a backend computes right
-PROOF_POSITIONS = 16
+PROOF_POSITIONS = 24
 # Of the largest logit. Another order of adding up differs by far less; in int8 it turns the
 # rounding of single numbers.
 TOLERANCE = {torch.int8: 2e-2}
@@ -142,13 +142,22 @@ def find_fault(
 
 
 def _trial(backend: Backend, weights: Weights) -> Iterator[Tensor]:
-    """The logits of two sequences: one is prefilled in a chunk, both are decoded."""
+    """The logits of two sequences: one is prefilled in a chunk, both are decoded. Without
+    cross-attention both have a prefix."""
     config, random = weights.config, np.random.default_rng(0)
     noise = torch.from_numpy(random.standard_normal((5, config.dim), np.float32))
-    for slot in (0, 1):
-        backend.set_conditioning(slot, Conditioning((noise * (slot + 1), None)))
     tokens = random.integers(0, config.vocab_size + 1, (config.codebooks, PROOF_POSITIONS))
-    yield backend.forward(_one(tokens[:, :8], slot=0, start=0))
+    for slot, known in ((0, 8), (1, 0)):
+        text = noise * (slot + 1)
+        conditioning = (
+            Conditioning((text, None))
+            if config.cross_attention
+            else Conditioning((None, None), torch.stack([text, -text]))
+        )
+        backend.set_conditioning(slot, conditioning)
+        before = conditioning.prefix_length
+        if before + known:
+            yield backend.forward(_one(tokens[:, : before + known], slot, start=-before))
     for position in range(8, 12):
         pair = tokens[:, [position, position - 8]]
         slots, starts = np.array([0, 1]), np.array([position, position - 8])

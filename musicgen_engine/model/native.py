@@ -68,6 +68,7 @@ class NativeTransformer:
         self._config = config
         self._positions = positions
         self._rows, self._prefixes = np.zeros((2, slots), int)  # by slot
+        self._prefix_tensors: list[Tensor | None] = [None] * slots  # native code reads them
         self._library = _library(library)
         self._max_rows = config.rows * (slots + positions)  # a whole window beside all others
         shape = _Shape(
@@ -95,24 +96,24 @@ class NativeTransformer:
         prefix, dim = conditioning.prefix, self._config.dim
         texts = [torch.empty(0, dim) if one is None else _plain(one) for one in conditioning.cross]
         prefix = None if prefix is None else _plain(prefix)
-        length = 0 if prefix is None else prefix.shape[1]
+        length = conditioning.prefix_length
         _check(0 <= slot < len(self._rows) and 0 < len(texts) <= self._config.rows)
         _check(all(one.shape[1] == dim and len(one) <= MAX_TOKENS for one in texts))
         _check(prefix is None or prefix.shape == (len(texts), length, dim))
         _check(length < self._positions)
         self._rows[slot], self._prefixes[slot] = len(texts), length
-        self._library.model_set_slot(self._model, slot, len(texts), length)
+        self._prefix_tensors[slot] = prefix
+        start = None if prefix is None else prefix.data_ptr()
+        self._library.model_set_slot(self._model, slot, len(texts), length, start)
         for row, text in enumerate(texts):
             self._library.model_set_text(self._model, slot, row, len(text), text.data_ptr())
-        if prefix is not None:
-            self._library.model_run_prefix(self._model, slot, prefix.data_ptr())
 
     def forward(self, batch: ModelInput) -> Tensor:
         config, tokens = self._config, batch.tokens
         slots, starts, lengths = batch.slots, batch.starts, batch.lengths
         _check(((slots >= 0) & (slots < len(self._rows))).all())
         rows, prefixes = self._rows[slots], self._prefixes[slots]
-        _check((rows > 0).all() and (starts >= 0).all() and (lengths > 0).all())
+        _check((rows > 0).all() and (starts >= -prefixes).all() and (lengths > 0).all())
         _check((prefixes + starts + lengths <= self._positions).all())
         _check(tokens.shape == (config.codebooks, lengths.sum()))
         _check((tokens.min() >= 0) & (tokens.max() <= config.vocab_size))
@@ -160,8 +161,7 @@ def _library(path: Path) -> ctypes.CDLL:
     library.model_free.argtypes = [c_void_p]
     library.model_set_ends.argtypes = [c_void_p] * 6
     library.model_set_layer.argtypes = [c_void_p, c_int32, c_void_p]
-    library.model_set_slot.argtypes = [c_void_p, c_int32, c_int32, c_int32]
+    library.model_set_slot.argtypes = [c_void_p, c_int32, c_int32, c_int32, c_void_p]
     library.model_set_text.argtypes = [c_void_p, c_int32, c_int32, c_int32, c_void_p]
-    library.model_run_prefix.argtypes = [c_void_p, c_int32, c_void_p]
     library.model_forward.argtypes = [c_void_p, c_int32, *[c_void_p] * 4, c_int32, c_void_p]
     return library

@@ -12,7 +12,7 @@ Source: audiocraft `models/lm.py` and `modules/transformer.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
@@ -170,25 +170,22 @@ class Transformer:
 
     @torch.inference_mode()
     def set_conditioning(self, slot: int, conditioning: Conditioning) -> None:
-        self._conditionings[slot] = conditioning
-        for row, text in enumerate(conditioning.cross):
-            placed = None if text is None else text.to(self._device, self._cache.data.dtype)
+        placed = [None if one is None else self._placed(one) for one in conditioning.cross]
+        prefix = None if conditioning.prefix is None else self._placed(conditioning.prefix)
+        self._conditionings[slot] = replace(conditioning, prefix=prefix)
+        for row, text in enumerate(placed):
             for layer in self._layers:
-                layer.set_text(slot, row, placed)
-        if conditioning.prefix is not None:
-            prefix = conditioning.prefix.to(self._device, self._cache.data.dtype)
-            rows, length, _ = prefix.shape
-            texts = _texts(conditioning)
-            self._run(
-                prefix.flatten(0, 1), [_Segment(slot, slice(0, rows * length), 0, length, texts)]
-            )
+                layer.set_text(slot, row, text)
+
+    def _placed(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._device, self._cache.data.dtype)
 
     @torch.inference_mode()
     def forward(self, batch: ModelInput) -> Tensor:
         segments, sources = self._segments(batch)
         embedded = self._embed(to_device(torch.from_numpy(batch.tokens), self._device))
         source = to_device(torch.from_numpy(sources), self._device)
-        x = self._run(embedded[source], segments)
+        x = self._run(self._with_prefixes(embedded[source], segments), segments)
         last = [segment.row(row)[-1] for segment in segments for row in range(segment.rows)]
         logits = self._heads(self._norm_out(x[last])).float()
         return logits.view(-1, self._config.codebooks, self._config.vocab_size)
@@ -199,14 +196,23 @@ class Transformer:
         sequences = (batch.slots.tolist(), batch.starts.tolist(), batch.lengths.tolist())
         for slot, start, length in zip(*sequences, strict=True):
             conditioning = self._conditionings[slot]
-            if conditioning.prefix is not None:
-                start += conditioning.prefix.shape[1]
-            texts = _texts(conditioning)
+            start += conditioning.prefix_length
+            texts = tuple(text is not None for text in conditioning.cross)
             rows = slice(first, first + len(texts) * length)
             segments.append(_Segment(slot, rows, start, start + length, texts))
             sources.append(np.tile(np.arange(token, token + length), len(texts)))
             first, token = rows.stop, token + length
         return segments, np.concatenate(sources)
+
+    def _with_prefixes(self, x: Tensor, segments: Sequence[_Segment]) -> Tensor:
+        """x: [rows of the pass, dim], with prefixes where these stand for tokens."""
+        for segment in segments:
+            prefix = self._conditionings[segment.slot].prefix
+            if prefix is not None and segment.start < prefix.shape[1]:
+                part = prefix[:, segment.start : segment.end]
+                rows = x[segment.x].view(segment.rows, segment.length, -1)
+                rows[:, : part.shape[1]] = part
+        return x
 
     def _embed(self, tokens: Tensor) -> Tensor:
         """[codebooks, positions] → [positions, dim]"""
@@ -348,7 +354,3 @@ class _LayerNorm:
 
     def __call__(self, x: Tensor) -> Tensor:
         return functional.layer_norm(x, self._weight.shape, self._weight, self._bias, eps=1e-5)
-
-
-def _texts(conditioning: Conditioning) -> tuple[bool, ...]:
-    return tuple(text is not None for text in conditioning.cross)

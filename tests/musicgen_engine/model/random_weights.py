@@ -93,6 +93,13 @@ def batch(*sequences: tuple[int, int, Integers]) -> ModelInput:
     )
 
 
+def begin(backend: Backend, slot: int, conditioning: Conditioning) -> None:
+    """Condition the slot, and compute its prefix in one chunk."""
+    backend.set_conditioning(slot, conditioning)
+    if length := conditioning.prefix_length:
+        backend.forward(batch((slot, -length, TOKENS[:, :length])))
+
+
 def feed(backend: Backend, slot: int, chunks: Sequence[int], start: int = 0) -> Tensor:
     """The logits [rows, codebooks, vocab_size] after each chunk of TOKENS: [chunks, ...]."""
     logits = []
@@ -104,5 +111,5 @@ def feed(backend: Backend, slot: int, chunks: Sequence[int], start: int = 0) -> 
 
 def run(backend: Backend, conditioning: Conditioning, slot: int = 0) -> Tensor:
     """The logits after each of the first positions: a chunk of 6, then one at a time."""
-    backend.set_conditioning(slot, conditioning)
+    begin(backend, slot, conditioning)
     return feed(backend, slot, [6, 1, 1, 1, 1])

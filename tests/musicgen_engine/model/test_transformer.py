@@ -11,13 +11,16 @@ from torch import Tensor
 
 from musicgen_engine.core.loaded_model import LoadedModel
 from musicgen_engine.model.backend import Backend
+from musicgen_engine.model.backend_loader import BACKENDS
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.guidance import Guidance
 from tests.musicgen_engine.conftest import load
 from tests.musicgen_engine.model.random_weights import (
+    POSITIONS,
     TOKENS,
     backend,
     batch,
+    begin,
     conditioning,
     config,
     feed,
@@ -112,7 +115,7 @@ def test_a_prefix_computes_as_the_tokens_it_embeds(rotary: bool, length: int) ->
     model = backend(config(rotary=rotary))
     whole = run(model, conditioning())
     prefix = embedded(length).expand(2, -1, -1)
-    model.set_conditioning(1, replace(conditioning(), prefix=prefix))
+    begin(model, 1, replace(conditioning(), prefix=prefix))
     for index, (start, count) in enumerate([(0, 6 - length), (6 - length, 1), (7 - length, 1)]):
         if count:
             tokens = TOKENS[:, length + start : length + start + count]
@@ -123,11 +126,34 @@ def test_a_prefix_computes_as_the_tokens_it_embeds(rotary: bool, length: int) ->
 def test_each_row_has_a_prefix_of_its_own() -> None:
     model = backend(config())
     prefix = torch.stack([embedded(3), embedded(3).flip(0)])
-    model.set_conditioning(0, replace(conditioning(), prefix=prefix))
+    begin(model, 0, replace(conditioning(), prefix=prefix))
     both = feed(model, 0, [4, 1, 1])
     for row in (0, 1):
-        model.set_conditioning(1, replace(conditioning(), prefix=prefix[[row]].expand(2, -1, -1)))
+        begin(model, 1, replace(conditioning(), prefix=prefix[[row]].expand(2, -1, -1)))
         assert torch.allclose(feed(model, 1, [4, 1, 1])[:, row], both[:, row], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend_name", ["packed", "native"])
+@pytest.mark.parametrize("chunks", [[1] * 12, [3, 3, 6], [4, 8], [7, 5]])
+def test_a_prefix_is_the_same_to_the_bit_in_any_chunks(
+    backend_name: str, chunks: list[int]
+) -> None:
+    """A chunk may hold the end of the prefix and the first codes; another sequence decodes beside
+    it."""
+    shape = config(cross_attention=False)
+    new, cpu = BACKENDS[backend_name], torch.device("cpu")
+    model = new(weights(shape), 4, POSITIONS, cpu, torch.float32)
+    states = Conditioning((None, None), torch.stack([text(1, tokens=7), text(2, tokens=7)]))
+    expected = run(model, states)[-1]
+    begin(model, 1, Conditioning((None, None), torch.stack([text(3), text(4)])))
+    model.set_conditioning(2, states)
+    known = np.concatenate([TOKENS[:, :7], TOKENS], axis=1)  # tokens of a prefix mean nothing
+    start = 0
+    for step, length in enumerate(chunks):
+        chunk = (2, start - 7, known[:, start : start + length])
+        model.forward(batch((1, step, TOKENS[:, [step]]), chunk))
+        start += length
+    assert torch.equal(feed(model, 2, [1] * 5, start=5)[-1], expected)
 
 
 @pytest.mark.parametrize("rotary", [False, True])
