@@ -18,10 +18,13 @@ from training.structure import CODEBOOKS
 
 class Baseline(Protocol):
     def generate(self, songs: int, frames: int, steps: int, callback: Callable[[], None]) -> None:
-        """Continue `frames` of random codes by `steps` steps, all songs in one batch.
+        """Continue songs of which `frames` are in the cache by `steps` steps, all in one batch.
+
+        The cache holds random numbers: the time of a step does not depend on them, and to compute
+        them takes longer than all else.
 
         Args:
-            callback: called after the prefill, which makes the first codes, and after each step.
+            callback: called after each step; what comes before the first call is not a step alone.
         """
 
 
@@ -36,13 +39,21 @@ class Audiocraft:
         self._prompt = prompt
 
     def generate(self, songs: int, frames: int, steps: int, callback: Callable[[], None]) -> None:
+        def after_step(step: int, _steps: int) -> None:
+            if step == 1:
+                self._fill_cache(frames)
+            callback()
+
+        # The codebooks' delays add steps.
+        length = steps - (CODEBOOKS - 1)
         self._model.lm.generate(
-            torch.randint(SMALL.vocab_size, (songs, CODEBOOKS, frames)),
-            self._conditions(songs),
-            max_gen_len=frames + steps,
-            top_k=250,
-            callback=lambda _step, _steps: callback(),
+            None, self._conditions(songs), max_gen_len=length, top_k=250, callback=after_step
         )
+
+    def _fill_cache(self, frames: int) -> None:
+        for layer in self._model.lm.transformer.layers:
+            cache = layer.self_attn._streaming_state
+            cache |= {name: _filled(cache[name], frames) for name in ("past_keys", "past_values")}
 
     def greedy(self, frames: int) -> Codes:
         """The codes of a song without sampling: [codebooks, frames]."""
@@ -76,9 +87,17 @@ class Transformers:
         )
         model: Any = transformers.MusicgenForConditionalGeneration(config)
         self._model = model.eval()
+        self._cache: Any = transformers.EncoderDecoderCache
+        self._half: Any = transformers.DynamicCache
 
     def generate(self, songs: int, frames: int, steps: int, callback: Callable[[], None]) -> None:
+        cache = self._cache(self._half(), self._half())  # of the song and of the text
+
         def after_step(codes: torch.Tensor, _scores: Any) -> torch.Tensor:
+            if cache.get_seq_length() < frames:
+                for layer in cache.self_attention_cache.layers:
+                    layer.keys = _filled(layer.keys, frames)
+                    layer.values = _filled(layer.values, frames)
             callback()
             return torch.zeros(len(codes), dtype=torch.bool)  # do not stop
 
@@ -86,10 +105,16 @@ class Transformers:
         self._model.generate(
             input_ids=text,
             attention_mask=torch.ones_like(text),
-            decoder_input_ids=torch.randint(SMALL.vocab_size, (songs * CODEBOOKS, frames)),
+            past_key_values=cache,
             guidance_scale=3.0,
             do_sample=True,
             top_k=250,
             max_new_tokens=steps,
             stopping_criteria=[after_step],
         )
+
+
+def _filled(cached: torch.Tensor, frames: int) -> torch.Tensor:
+    """As `cached`, [rows, heads, frames, dim], with that many frames of random numbers."""
+    rows, heads, _, dim = cached.shape
+    return torch.rand(rows, heads, frames, dim) - 0.5

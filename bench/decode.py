@@ -1,4 +1,4 @@
-"""Measures decoding beside audiocraft and transformers: `python -m bench.decode [--quick]`.
+"""Measures decoding beside audiocraft and transformers: `python -m bench.decode [--only PART]`.
 
 A step makes the next codes of all songs. It reads each matrix once, for any number of songs (361 M
 of the 420 M parameters in musicgen-small's shape; the others are embeddings, and the keys and
@@ -7,9 +7,9 @@ rows. It multiplies the matrices by two rows for each song. So a step is no fast
 can be read: this limit stands beside the steps per second. int8 reads a quarter of the bytes of
 float32. Music plays in real time at 50 steps per second.
 
-The weights are random, in musicgen-small's exact shape. Each step of a baseline's own `generate` is
-followed by one of ours, so that other load on the machine slows both alike; medians count. Prints
-tables, then one line of JSON.
+The weights are random, in musicgen-small's exact shape. Some steps of a baseline's own `generate`
+are followed by some of ours, so that other load on the machine slows both alike; medians count.
+Prints tables, then one line of JSON.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from bench.account import account
 from bench.baselines import Audiocraft, Baseline, Transformers
 from bench.offline import ARRIVAL_INTERVAL, Timeline, generate
 from bench.report import Record, Table, hardware
@@ -37,7 +39,7 @@ from bench.small import SMALL, write_small
 from musicgen_engine.config import ModelConfig
 from musicgen_engine.core.engine import Engine
 from musicgen_engine.core.loaded_model import LoadedModel
-from musicgen_engine.core.scheduler import PREFILL_CHUNK, Scheduler
+from musicgen_engine.core.scheduler import Scheduler
 from musicgen_engine.core.sequence import Sequence
 from musicgen_engine.model.backend import ModelInput
 from musicgen_engine.model.guidance import CLASSIFIER_FREE
@@ -47,6 +49,10 @@ from training.structure import CODEBOOKS
 
 PROMPT = "a calm piano melody over slow strings, warm and nostalgic"
 ROWS = CLASSIFIER_FREE.rows
+# A position in 16 is computed before a step is timed, which touches each page of the cache. The
+# others stay zero: the time of a step does not depend on what the cache holds, and to compute them
+# takes longer than all else.
+SPACING = 16
 FLOAT = 4  # bytes
 PRECISIONS = ("int8", "float32")
 BUSY = "import os; os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})\nwhile True: pass"
@@ -65,64 +71,101 @@ class DecodeStep:
             request = GenerationRequest(PROMPT, frames=positions, seed=slot)
             model.sampler.set_request(slot, request)
             model.backend.set_conditioning(slot, conditioning)
-            for start in range(0, positions, PREFILL_CHUNK):
-                model.backend.forward(_model_input([slot], start, PREFILL_CHUNK))
+        for start in range(0, positions, SPACING):
+            model.backend.forward(_model_input(range(songs), start, 1))
 
     def __call__(self, position: int, songs: int) -> None:
-        logits = self._model.backend.forward(_model_input(range(songs), position, 1))
+        self.sample(self.forward(position, songs), position, songs)
+
+    def forward(self, position: int, songs: int) -> Tensor:
+        return self._model.backend.forward(_model_input(range(songs), position, 1))
+
+    def sample(self, logits: Tensor, position: int, songs: int) -> None:
         frames = torch.full((songs, CODEBOOKS), position)
         self._model.sampler.sample(logits, range(songs), frames).cpu()
 
 
 class PairedTimer:
-    """The callback of a baseline: after each of its steps it takes one of each of ours, and times
-    all."""
+    """The callback of a baseline: after each burst of its steps it takes one of each of ours.
 
-    def __init__(self, steps: Mapping[str, Callable[[], None]]) -> None:
-        self._steps = steps
-        self._start: float | None = None  # none before the end of the prefill, which is not timed
-        self.baseline: list[float] = []
-        self.ours: dict[str, list[float]] = {name: [] for name in steps}
+    `times` has the seconds of the steps, but for the first one of each burst: what ran before it
+    has left its own data in the caches, and its threads still wait for work on the cores.
+    """
+
+    BURST = 3
+    STEPS = 1 + 3 * BURST  # of the baseline; the first one is not timed
+
+    def __init__(self, baseline: str, steps: Mapping[str, Callable[[], None]]) -> None:
+        self._baseline, self._steps = baseline, steps
+        self._burst: list[float] = []
+        self._start: float | None = None
+        self.times: dict[str, list[float]] = {name: [] for name in (baseline, *steps)}
 
     def __call__(self) -> None:
         if self._start is not None:
-            self.baseline.append(time.perf_counter() - self._start)
-        for name, step in self._steps.items():
-            self.ours[name].append(seconds(step))
+            self._burst.append(time.perf_counter() - self._start)
+        if len(self._burst) == self.BURST:
+            self.times[self._baseline] += self._burst[1:]
+            self._burst = []
+            for name, step in self._steps.items():
+                self.times[name] += [seconds(step) for _ in range(self.BURST)][1:]
         self._start = time.perf_counter()
 
 
 def steps(
     models: Mapping[str, LoadedModel], folder: Path, machine: Record, quick: bool
-) -> dict[str, list[Record]]:
-    positions, batches, count = ((100,), (1, 4), 6) if quick else ((100, 750), (1, 4, 8), 12)
+) -> list[Record]:
+    """Each baseline beside ours, then all in one table."""
+    positions, batches = ((100,), (1, 4)) if quick else ((100, 750), (1, 4, 8))
+    cases = list(itertools.product(positions, batches))
     ours = {
         name: DecodeStep(model, max(batches), max(positions) + 1) for name, model in models.items()
     }
-    results = {}
+    times: dict[tuple[int, int], dict[str, list[float]]] = {case: {} for case in cases}
+    baselines = _baselines(folder)
+    for name, load in baselines.items():
+        baseline = load()
+        table = Table(f"Steps per second beside {name}")
+        for position, songs in cases:
+            timer = PairedTimer(
+                name, {key: partial(step, position, songs) for key, step in ours.items()}
+            )
+            baseline.generate(songs, position, timer.STEPS, timer)
+            for key, values in timer.times.items():
+                times[position, songs].setdefault(key, []).extend(values)
+            theirs, *ours_rates = (1 / median(values) for values in timer.times.values())
+            row: Record = {"position": position, "songs": songs, name: _three_digits(theirs)}
+            for precision, rate in zip(ours, ours_rates, strict=True):
+                row[precision] = _three_digits(rate)
+                row[f"{precision} ratio"] = _three_digits(rate / theirs)
+            table.add(row)
+        del baseline  # its memory, before the next one takes as much
+    table = Table("Steps per second, and ours as a share of what the memory allows")
+    for (position, songs), by_name in times.items():
+        row = {"position": position, "songs": songs}
+        rates = {name: 1 / median(by_name[name]) for name in (*baselines, *models)}
+        row |= {name: _three_digits(rate) for name, rate in rates.items()}
+        for precision, model in models.items():
+            read = model.precision.itemsize * (MATRICES + songs * position * POSITION)
+            limit = machine["GB/s"] * 1e9 / read
+            row[f"{precision} share"] = round(rates[precision] / limit, 2)
+        table.add(row)
+    return table.rows
+
+
+def _baselines(folder: Path) -> dict[str, Callable[[], Baseline]]:
     baselines: dict[str, Callable[[], Baseline]] = {
         "audiocraft": lambda: Audiocraft(folder, PROMPT),
         "transformers": Transformers,
     }
-    for name, load in baselines.items():
-        baseline = load()
-        table = Table(f"Steps per second: {name}'s generate, ours, and the limit of the memory")
-        for position, songs in itertools.product(positions, batches):
-            timer = PairedTimer({key: partial(step, position, songs) for key, step in ours.items()})
-            baseline.generate(songs, position - count // 2, count, timer)
-            theirs = median(timer.baseline)
-            row: Record = {"position": position, "songs": songs, name: round(1 / theirs, 2)}
-            for precision, times in timer.ours.items():
-                size = models[precision].precision.itemsize
-                read = size * (MATRICES + songs * position * POSITION) / machine["GB/s"] / 1e9
-                row |= {
-                    precision: round(1 / median(times), 2),
-                    f"{precision} ratio": round(theirs / median(times), 2),
-                    f"{precision} limit": round(1 / read, 1),
-                }
-            table.add(row)
-        results[name] = table.rows
-    return results
+    try:
+        from bench.openvino_step import OpenVino
+    except ModuleNotFoundError:
+        command = f"{sys.executable} -m pip install --no-deps -r requirements/bench.txt"
+        print(f"\nOpenVINO is left out: it comes with {command}", flush=True)
+    else:
+        baselines["OpenVINO int8"] = OpenVino
+    return baselines
 
 
 def engine(model: LoadedModel, quick: bool) -> list[Record]:
@@ -221,6 +264,10 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def _three_digits(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
 def _codes(frames: int) -> Codes:
     codes = np.random.default_rng(0).integers(SMALL.vocab_size, size=(CODEBOOKS, frames))
     return codes.astype(np.int32)
@@ -242,7 +289,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", type=Path, help="of the checkpoint, which is kept there")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--only", choices=("steps", "engine", "prefill", "contention", "parity"))
+    parser.add_argument(
+        "--only", choices=("steps", "account", "engine", "prefill", "contention", "parity")
+    )
+    parser.add_argument("--plot", type=Path, help="an SVG file to draw the steps per second into")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter measurements")
     arguments = parser.parse_args()
     only, quick = arguments.only, arguments.quick
@@ -253,22 +303,32 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as temporary:
         folder = (arguments.folder or Path(temporary)).resolve()
+        plot = arguments.plot and arguments.plot.resolve()  # a baseline changes the directory
         write_small(folder)
         results["machine"] = limits(arguments.threads)
-        models = {
-            name: LoadedModel.load(folder, ModelConfig(device="cpu", precision=name, memory=0.4))
-            for name in PRECISIONS
-        }
+
+        @cache
+        def model(precision: str) -> LoadedModel:
+            config = ModelConfig(device="cpu", precision=precision, memory=0.4)
+            return LoadedModel.load(folder, config)
+
+        if only in (None, "account"):
+            results["account"] = account(folder)
         if only in (None, "steps"):
+            models = {name: model(name) for name in PRECISIONS}
             results["steps"] = steps(models, folder, results["machine"], quick)
+            if plot:
+                from bench.plot import draw
+
+                draw(plot, results["steps"], results["hardware"])
         if only in (None, "engine"):
-            results["engine"] = engine(models["int8"], quick)
+            results["engine"] = engine(model("int8"), quick)
         if only in (None, "prefill"):
-            results["prefill"] = prefill(models["int8"], quick)
+            results["prefill"] = prefill(model("int8"), quick)
         if only in (None, "contention"):
-            results["contention"] = contention(models)
+            results["contention"] = contention({name: model(name) for name in PRECISIONS})
         if only in (None, "parity"):
-            results["parity"] = parity(models["float32"], folder, quick)
+            results["parity"] = parity(model("float32"), folder, quick)
     print("\n" + json.dumps(results))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,20 @@ Record = dict[str, Any]
 
 
 class Table:
-    """Prints each row under the names of the first one, and keeps all in `rows`."""
+    """Prints rows in Markdown under the names of the first one, and keeps all in `rows`."""
 
     def __init__(self, title: str) -> None:
-        print(f"\n{title}", flush=True)
+        print(f"\n{title}\n", flush=True)
         self.rows: list[Record] = []
 
     def add(self, row: Record) -> None:
+        widths = [max(9, len(name)) for name in row]
+        lines: list[Iterable[object]] = [row.values()]
         if not self.rows:
-            print(*(f"{name:>9}" for name in row), sep="  ")
-        cells = (f"{value!s:>{max(9, len(name))}}" for name, value in row.items())
-        print(*cells, sep="  ", flush=True)
+            lines = [row, ("-" * width for width in widths), *lines]
+        for cells in lines:
+            padded = (f"{cell!s:>{width}}" for cell, width in zip(cells, widths, strict=True))
+            print("|", " | ".join(padded), "|", flush=True)
         self.rows.append(row)
 
 
