@@ -53,11 +53,10 @@ $(WEB_TOOLS)/.package-lock.json: requirements/web/package-lock.json
 	@npm ci --prefix requirements/web --loglevel=error --no-audit --no-fund --no-update-notifier
 	@touch $@
 
-# The service works without it: backend_loader says so.
+# The service works without it: backend_loader says so. The next make tries again.
 $(KERNELS): .venv/service kernels/*.cpp kernels/*.h kernels/*.py requirements/compiler.txt
 	@echo "Compiling the native code"
-	@.venv/bin/python -m kernels.build || true
-	@mkdir -p $(@D) && touch $@
+	@.venv/bin/python -m kernels.build && touch $@ || true
 
 train: .venv/service
 	@.venv/bin/python -m training build/musicgen-tiny

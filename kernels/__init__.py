@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-LIBRARIES = Path(os.environ.get("KERNELS") or FOLDER / "lib")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,12 @@ class InstructionSet:
 
     @property
     def library(self) -> Path:
-        return LIBRARIES / f"transformer-{self.name}.so"
+        return libraries() / f"transformer-{self.name}.so"
+
+
+def libraries() -> Path:
+    """The folder of the libraries; KERNELS names another one."""
+    return Path(os.environ.get("KERNELS") or FOLDER / "lib")
 
 
 def _instruction_set(name: str, features: str, options: str) -> InstructionSet:
@@ -49,9 +54,22 @@ def supported() -> list[InstructionSet]:
     return [one for one in INSTRUCTION_SETS if one.features <= features]
 
 
+def chosen(variables: Mapping[str, str] = os.environ) -> list[InstructionSet]:
+    """As `supported`, or the one that KERNEL names.
+
+    Raises:
+        ValueError: this processor has no such set; says which it has.
+    """
+    sets = {one.name: one for one in supported()}
+    name = variables.get("KERNEL", "").strip()
+    if not name:
+        return [*sets.values()]
+    if name not in sets:
+        remedy = f"{' or '.join(sets)}, which this processor has"
+        raise ValueError(f"KERNEL={name!r} is wrong: set it to {remedy}")
+    return [sets[name]]
+
+
 def library() -> Path | None:
-    """The library for this processor, or for the instruction set that KERNEL names; None where it
-    is not built."""
-    wanted = os.environ.get("KERNEL")
-    built = (one.library for one in supported() if wanted in (None, "", one.name))
-    return next(filter(Path.exists, built), None)
+    """The best library for this processor; None where it is not built. Raises as `chosen`."""
+    return next(filter(Path.exists, (one.library for one in chosen())), None)

@@ -13,9 +13,10 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
-from kernels import FOLDER, INSTRUCTION_SETS, LIBRARIES, InstructionSet
+from kernels import FOLDER, INSTRUCTION_SETS, InstructionSet, libraries
 
 SOURCE = FOLDER / "transformer.cpp"
 COMPILER = FOLDER.parent / "requirements" / "compiler.txt"  # a compiler as a Python package
@@ -58,19 +59,30 @@ def build_with_package(folder: Path) -> None:
 
 
 def main() -> None:
+    compiler = shutil.which("c++")
     try:
-        if compiler := shutil.which("c++"):
-            build(LIBRARIES, [compiler], "-Wl,--as-needed")
+        if compiler:
+            build(libraries(), [compiler], "-Wl,--as-needed")
         else:
             print("There is no C++ compiler here; installing one for this build", flush=True)
-            build_with_package(LIBRARIES)
-    except subprocess.CalledProcessError as error:
-        for one in INSTRUCTION_SETS:  # those of an older source may not fit
-            one.library.unlink(missing_ok=True)
+            build_with_package(libraries())
+    except (subprocess.CalledProcessError, OSError) as error:
+        with suppress(OSError):
+            for one in INSTRUCTION_SETS:  # those of an older source may not fit
+                one.library.unlink(missing_ok=True)
         sys.exit(
-            f"The native code cannot be compiled ({error.cmd[0]} ends with {error.returncode}). "
+            f"The native code cannot be built: {_problem(error, compiler)}, and build again. "
             "The service works without it, five times slower on a CPU."
         )
+
+
+def _problem(error: subprocess.CalledProcessError | OSError, compiler: str | None) -> str:
+    """The cause and the remedy. A compiler has printed more."""
+    if isinstance(error, OSError):
+        return f"{error.filename} cannot be used ({error.strerror}). Mend that"
+    if compiler:
+        return f"{compiler} fails. Mend it, or take it from the PATH for one from PyPI"
+    return "the compiler from PyPI cannot be installed, or fails. Connect to PyPI, or install g++"
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import kernels
 from protocol.settings import DEFAULT_MAX_DURATION, LOG_FORMATS, MAX_SECONDS, Environment
 
 
@@ -17,7 +18,8 @@ class EngineSettings:
 
     @classmethod
     def from_environment(cls, variables: Mapping[str, str]) -> EngineSettings:
-        """Raises SettingsError."""
+        """Raises ValueError, for a wrong KERNEL too."""
+        kernels.chosen(variables)
         environment = Environment(variables)
         return cls(
             max_duration=environment.max_duration(),

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+import kernels
 from tests.browser import chromium
 from tests.fake_hub import FakeHub
 
@@ -28,7 +29,8 @@ ROOT = TESTS.parent
 TIMEOUT = 120.0  # seconds after which a test gives up; far beyond what a slow machine needs
 ADMIN_KEY = "the-key-of-the-tests"  # of Triton's model control
 ADMIN = {"admin-key": ADMIN_KEY}  # the key as a header over HTTP
-
+NOT_BUILT = "the native code is not built: run `python -m kernels.build`"
+needs_native = pytest.mark.skipif(kernels.library() is None, reason=NOT_BUILT)
 
 LONG = {"browser", "musicgen_engine", "stack"}  # folders whose files take long
 

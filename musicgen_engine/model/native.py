@@ -64,7 +64,7 @@ class NativeTransformer:
             raise BackendUnavailable(f"needs sizes that are multiples of {LANES}")
         library = kernels.library()
         if library is None:
-            raise BackendUnavailable("is not built for this processor: run python -m kernels.build")
+            raise BackendUnavailable("is not built: run `python -m kernels.build`")
         self._config = config
         self._positions = positions
         self._rows, self._prefixes = np.zeros((2, slots), int)  # by slot

@@ -11,7 +11,8 @@ import pytest
 
 import kernels
 from kernels.build import build
-from tests.conftest import ROOT
+from musicgen_engine.settings import EngineSettings
+from tests.conftest import NOT_BUILT, ROOT
 
 NATIVE = "tests/musicgen_engine/model/test_native.py"
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
@@ -28,16 +29,29 @@ def fake_compiler(folder: Path, script: str) -> None:
     (folder / "c++").chmod(0o755)
 
 
-def test_this_processor_has_a_library() -> None:
-    assert kernels.library() in [one.library for one in kernels.supported()]
+def test_the_native_code_is_built() -> None:
+    """Other tests are skipped without it; this one fails, so that a suite never leaves it out."""
+    assert kernels.library(), NOT_BUILT
 
 
-def test_an_instruction_set_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_instruction_set_can_be_chosen() -> None:
     for one in kernels.supported():
-        monkeypatch.setenv("KERNEL", one.name)
-        assert kernels.library() == one.library
-    monkeypatch.setenv("KERNEL", "no such set")
-    assert kernels.library() is None
+        assert kernels.chosen({"KERNEL": one.name}) == [one]
+    assert kernels.chosen({"KERNEL": " "}) == kernels.supported()
+
+
+@pytest.mark.parametrize("name", ["avx-2", "AVX2", "lacking"])
+def test_another_instruction_set_is_refused(name: str) -> None:
+    """Misspelt, or of another processor."""
+    if name == "lacking":
+        lacking = [one for one in kernels.INSTRUCTION_SETS if one not in kernels.supported()]
+        if not lacking:
+            pytest.skip("this processor has them all")
+        name = lacking[0].name
+    names = " or ".join(one.name for one in kernels.supported())
+    message = f"^KERNEL='{name}' is wrong: set it to {names}, which this processor has$"
+    with pytest.raises(ValueError, match=message):
+        EngineSettings.from_environment({"KERNEL": name})
 
 
 def test_a_failed_build_leaves_no_library_of_an_older_source(tmp_path: Path) -> None:
@@ -49,8 +63,34 @@ def test_a_failed_build_leaves_no_library_of_an_older_source(tmp_path: Path) -> 
     path = f"{tmp_path}:{os.environ['PATH']}"
     done = run(sys.executable, "-m", "kernels.build", PATH=path, KERNELS=str(libraries))
     assert done.returncode == 1
-    assert "cannot be compiled" in done.stderr
+    assert done.stderr.startswith(f"The native code cannot be built: {tmp_path / 'c++'} fails. ")
     assert not list(libraries.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_named() -> None:
+    done = run(sys.executable, "-m", "kernels.build", KERNELS="/dev/null/lib")
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert "/dev/null/lib cannot be used (Not a directory). Mend that" in line
+
+
+def test_a_compiler_that_is_no_program_is_named(tmp_path: Path) -> None:
+    compiler = tmp_path / "c++"
+    compiler.write_bytes(b"\0")
+    compiler.chmod(0o755)
+    done = run(sys.executable, "-m", "kernels.build", PATH=str(tmp_path), KERNELS=str(tmp_path))
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert f"{compiler} cannot be used (Exec format error). Mend that" in line
+
+
+def test_without_a_compiler_and_a_network_the_remedy_is_named(tmp_path: Path) -> None:
+    variables = {"PATH": "/nowhere", "KERNELS": str(tmp_path), "PIP_NO_INDEX": "1"}
+    done = run(sys.executable, "-m", "kernels.build", **variables)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("The native code cannot be built: ")
+    assert "Connect to PyPI, or install g++" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_two_builds_at_once_do_not_meet(tmp_path: Path) -> None:

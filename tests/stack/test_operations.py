@@ -7,7 +7,7 @@ import urllib.request
 import aiohttp
 import pytest
 
-from tests.conftest import Stack, until
+from tests.conftest import Stack, needs_native, until
 from tests.prometheus import samples
 from tests.stack.client import SONG, front, lines, stream, zeros
 from tests.stack.songs import GOOD, post
@@ -45,6 +45,7 @@ def test_a_dead_engine_has_no_slots_until_it_is_back(stack: Stack) -> None:
     assert metrics(stack)["musicgen_slots_in_use"] == 0
 
 
+@needs_native
 @pytest.mark.usefixtures("new_engine")
 def test_metrics_show_the_work_of_the_engine(stack: Stack) -> None:
     before = metrics(stack)

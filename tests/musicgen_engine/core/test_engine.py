@@ -26,7 +26,7 @@ from protocol.errors import (
     WeightsChanged,
 )
 from protocol.request import GenerationRequest
-from tests.conftest import TIMEOUT, until
+from tests.conftest import TIMEOUT, needs_native, until
 from tests.musicgen_engine.conftest import load
 from tests.musicgen_engine.core.harness import Harness, Result, generate, generate_together
 from tests.musicgen_engine.core.reference import Reference
@@ -249,6 +249,7 @@ def test_a_song_is_the_same_to_the_bit_in_any_batch(tiny: LoadedModel, sampled: 
         assert same(result, alone)
 
 
+@needs_native
 def test_a_song_in_int8_is_the_same_to_the_bit_in_any_batch(int8: LoadedModel) -> None:
     assert (int8.backend_name, int8.precision) == ("native", torch.int8)
     alone = generate(int8, SAMPLED)

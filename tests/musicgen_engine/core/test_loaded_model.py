@@ -8,6 +8,7 @@ import torch
 from musicgen_engine.config import ModelConfig
 from musicgen_engine.core.loaded_model import LoadedModel
 from protocol.errors import EngineUnavailable
+from tests.conftest import needs_native
 from tests.musicgen_engine.conftest import TINY, load
 
 
@@ -38,6 +39,7 @@ def test_audiocrafts_own_model_is_freed() -> None:
     assert model.encode_text("slow piano").cross[0] is not None
 
 
+@needs_native
 @pytest.mark.parametrize("backend", ["auto", "native", "packed", "eager"])
 def test_the_backend_that_serves_is_named(backend: str) -> None:
     model = load(TINY, backend=backend)

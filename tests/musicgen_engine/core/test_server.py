@@ -32,7 +32,7 @@ from musicgen_engine.messages import (
     Submit,
 )
 from protocol.request import GenerationRequest
-from tests.conftest import ROOT, TIMEOUT
+from tests.conftest import ROOT, TIMEOUT, needs_native
 
 SLOTS, QUEUE = 16, 32
 LONG = GenerationRequest("jazz", frames=6_000, seed=1)
@@ -82,6 +82,7 @@ def loaded(tiny_checkpoint: Path) -> Iterator[Channel]:
         yield channel
 
 
+@needs_native
 def test_a_song_arrives_as_typed_messages(loaded: Channel) -> None:
     loaded.send(Submit(5000, "mine", GenerationRequest("jazz", frames=60, seed=1)))
     messages = until(loaded, lambda message: isinstance(message, ChunkReport) and message.last)
@@ -132,6 +133,7 @@ def test_a_request_that_does_not_fit_is_refused_at_once(busy: Channel) -> None:
     assert (failed.code, failed.field) == ("invalid_field", "codes")
 
 
+@needs_native
 def test_metrics_are_reported(busy: Channel) -> None:
     def is_full(message: Any) -> bool:
         return isinstance(message, MetricsReport) and message.values["running"] == SLOTS

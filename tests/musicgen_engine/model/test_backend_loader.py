@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from musicgen_engine.model.backend import Backend, ModelInput
 from musicgen_engine.model.backend_loader import BACKENDS, Choice, NewBackend, choose_backend
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.transformer import LayerWeights, TransformerConfig
+from tests.conftest import needs_native
 from tests.musicgen_engine.model.random_weights import (
     POSITIONS,
     conditioning,
@@ -24,6 +26,10 @@ from tests.musicgen_engine.model.random_weights import (
 )
 
 CPU = torch.device("cpu")
+
+each_backend = pytest.mark.parametrize(
+    "backend", [pytest.param("native", marks=needs_native), "packed"]
+)
 
 
 class Wrapped:
@@ -61,26 +67,31 @@ def logits(choice: Choice) -> Tensor:
     return run(choice.load(2, POSITIONS, CPU), conditioning())
 
 
+@needs_native
 def test_auto_is_native_on_a_cpu_and_float32_for_a_small_model() -> None:
     choice = choose("auto")
     assert (choice.name, choice.precision, choice.fault) == ("native", torch.float32, None)
 
 
+@needs_native
 def test_auto_is_int8_for_a_large_model() -> None:
     choice = choose("auto", shape=config(layers=3, dim=1024, heads=16, ffn_dim=4096))
     assert (choice.name, choice.precision, choice.fault) == ("native", torch.int8, None)
 
 
-def test_without_native_code_auto_is_packed_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KERNEL", "none")
+@pytest.fixture
+def unbuilt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KERNELS", str(tmp_path))
+
+
+def test_without_native_code_auto_is_packed_and_says_so(unbuilt: None) -> None:
     choice = choose("auto", shape=config(layers=3, dim=1024, heads=16, ffn_dim=4096))
     assert (choice.name, choice.precision) == ("packed", torch.float32)
-    assert choice.fault and choice.fault.startswith("native is not built for this processor")
+    assert choice.fault == "native is not built: run `python -m kernels.build`"
 
 
-def test_int8_without_native_code_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_int8_without_native_code_is_eager(unbuilt: None) -> None:
     expected = logits(choose("eager", precision=torch.int8))
-    monkeypatch.setenv("KERNEL", "none")
     choice = choose("auto", precision=torch.int8)
     assert (choice.name, choice.precision) == ("eager", torch.int8)
     assert torch.equal(logits(choice), expected)
@@ -108,7 +119,7 @@ def test_a_precision_that_a_backend_lacks_is_a_fault(backend: str, precision: to
     assert choice.fault and choice.fault.startswith(f"{backend} computes in float32")
 
 
-@pytest.mark.parametrize("backend", ["native", "packed"])
+@each_backend
 @pytest.mark.parametrize("rotary", [False, True])
 @pytest.mark.parametrize("layers", [1, 2, 5])
 def test_a_backend_serves_with_all_layers(backend: str, layers: int, rotary: bool) -> None:
@@ -173,7 +184,7 @@ def test_the_reason_has_no_text_of_another_library() -> None:
     assert choice.fault and "no kernel" not in choice.fault
 
 
-@pytest.mark.parametrize("backend", ["native", "packed"])
+@each_backend
 def test_a_backend_proves_itself_on_shapes_without_a_text(backend: str) -> None:
     choice = choose(backend, shape=config(cross_attention=False))
     assert (choice.name, choice.fault) == (backend, None)

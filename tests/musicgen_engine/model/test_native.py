@@ -18,7 +18,7 @@ from musicgen_engine.model.backend_loader import BACKENDS
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.guidance import Guidance
 from musicgen_engine.model.transformer import TransformerConfig, Weights
-from tests.conftest import ROOT
+from tests.conftest import ROOT, needs_native
 from tests.musicgen_engine.model.random_weights import (
     DIM,
     POSITIONS,
@@ -31,6 +31,8 @@ from tests.musicgen_engine.model.random_weights import (
     text,
     weights,
 )
+
+pytestmark = needs_native
 
 CPU = torch.device("cpu")
 SETS = [one.name for one in kernels.supported()]
