@@ -75,6 +75,10 @@ def is_state(kind: type) -> Callable[[Any], bool]:
     return lambda message: isinstance(message, EngineReport) and isinstance(message.state, kind)
 
 
+def is_metrics(message: Any) -> bool:
+    return isinstance(message, MetricsReport)
+
+
 @pytest.fixture(scope="module")
 def loaded(tiny_checkpoint: Path) -> Iterator[Channel]:
     with engine(tiny_checkpoint) as channel:
@@ -105,6 +109,7 @@ def busy(loaded: Channel) -> Channel:
     for id in range(SLOTS + QUEUE):
         loaded.send(Submit(id, "", LONG))
         until(loaded, report_of(id))
+    until(loaded, lambda message: is_metrics(message) and message.values["running"] == SLOTS)
     return loaded
 
 
@@ -116,7 +121,7 @@ def test_a_refusal_costs_the_others_no_message(busy: Channel) -> None:
         messages += until(busy, failure_of(id))
         assert messages[-1].reason.code == "queue_full"
         assert messages[-1].reason.retry_after >= 1
-    metrics = sum(isinstance(message, MetricsReport) for message in messages)
+    metrics = sum(map(is_metrics, messages))
     reports = sum(isinstance(message, SequenceReport) for message in messages)
     assert reports <= (metrics + 1) * (SLOTS + QUEUE)
 
@@ -135,10 +140,7 @@ def test_a_request_that_does_not_fit_is_refused_at_once(busy: Channel) -> None:
 
 @needs_native
 def test_metrics_are_reported(busy: Channel) -> None:
-    def is_full(message: Any) -> bool:
-        return isinstance(message, MetricsReport) and message.values["running"] == SLOTS
-
-    report = until(busy, is_full)[-1]
+    report = until(busy, is_metrics)[-1]
     assert (report.values["slots"], report.values["queued"]) == (SLOTS, QUEUE)
     assert report.values["memory"] > 1e6
     assert report.values["backend_fallback"] == 0
