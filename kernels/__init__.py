@@ -38,11 +38,11 @@ def _instruction_set(name: str, features: str, options: str) -> InstructionSet:
 INSTRUCTION_SETS = (  # the best first
     _instruction_set(
         "avx512vnni",
-        "avx512f avx512bw avx512dq avx512vl avx512_vnni avx2 fma",
-        "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma",
+        "avx512f avx512bw avx512dq avx512vl avx512_vnni avx2 fma f16c",
+        "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma -mf16c",
     ),
-    _instruction_set("avxvnni", "avx_vnni avx2 fma", "-mavxvnni -mavx2 -mfma"),
-    _instruction_set("avx2", "avx2 fma", "-mavx2 -mfma"),
+    _instruction_set("avxvnni", "avx_vnni avx2 fma f16c", "-mavxvnni -mavx2 -mfma -mf16c"),
+    _instruction_set("avx2", "avx2 fma f16c", "-mavx2 -mfma -mf16c"),
     _instruction_set("portable", "", ""),
 )
 

@@ -92,7 +92,7 @@ struct Cache {
 
     Cache(Memory& memory, size_t rows, int heads, int dim, int positions, bool int8)
         : heads(heads), dim(dim), positions((positions + LANES - 1) / LANES * LANES), int8(int8) {
-        start = memory.take<char>(rows * heads * head_bytes());
+        start = memory.take_sparsely<char>(rows * heads * head_bytes());
     }
 
     // key, value: [heads, dim]

@@ -27,6 +27,24 @@ typedef float FloatVector __attribute__((vector_size(4 * WIDTH)));
 typedef int32_t IntVector __attribute__((vector_size(4 * WIDTH)));
 typedef float FloatsInMemory __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
 
+// A float16. Its numbers are floats, so arithmetic on them is exact in float32.
+struct Half {
+    uint16_t bits;
+
+    static Half of(float x) {  // exact where Half has x; see `widened`
+        uint32_t bits;
+        x *= 0x1p-112f;
+        memcpy(&bits, &x, sizeof bits);
+        return {(uint16_t)(bits >> 16 & 0x8000 | bits >> 13 & 0x7fff)};
+    }
+    operator float() const {
+        const uint32_t bits = (uint32_t)(this->bits & 0x8000) << 16 | (this->bits & 0x7fff) << 13;
+        float x;
+        memcpy(&x, &bits, sizeof x);
+        return x * 0x1p112f;  // the exponents of a float16 begin at -15, those of a float at -127
+    }
+};
+
 #if defined(__AVX512F__)
 inline FloatVector fused(FloatVector a, FloatVector b, FloatVector c) {
     return _mm512_fmadd_ps(a, b, c);
@@ -34,9 +52,15 @@ inline FloatVector fused(FloatVector a, FloatVector b, FloatVector c) {
 inline FloatVector widened(const int8_t* x) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)x)));
 }
+inline FloatVector widened(const Half* x) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)x));
+}
 #elif defined(__AVX2__)
 inline FloatVector fused(FloatVector a, FloatVector b, FloatVector c) {
     return _mm256_fmadd_ps(a, b, c);
+}
+inline FloatVector widened(const Half* x) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)x));
 }
 inline FloatVector widened(const int8_t* x) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)x)));
@@ -46,6 +70,7 @@ inline FloatVector fused(FloatVector a, FloatVector b, FloatVector c) { return a
 inline FloatVector widened(const int8_t* x) {
     return FloatVector{(float)x[0], (float)x[1], (float)x[2], (float)x[3]};
 }
+inline FloatVector widened(const Half* x) { return FloatVector{x[0], x[1], x[2], x[3]}; }
 #endif
 
 struct Floats {
@@ -60,7 +85,8 @@ struct Floats {
         for (int p = 0; p < PARTS; p++) v.part[p] = *(const FloatsInMemory*)(x + p * WIDTH);
         return v;
     }
-    static Floats load(const int8_t* x) {
+    template <class T>
+    static Floats load(const T* x) {
         Floats v;
         for (int p = 0; p < PARTS; p++) v.part[p] = widened(x + p * WIDTH);
         return v;

@@ -1,5 +1,8 @@
 // Matrices in float32 or int8, and the inputs that they are multiplied by.
 //
+// float32: weights that a float16 holds exactly, as those of a checkpoint in float16, lie in one. The
+// products are the same to the bit, and half as much is read.
+//
 // int8: a number is a whole number from -127 to 127 times a scale. Weights have a scale for each
 // output, inputs for each 128 of a row. musicgen_engine/model/int8.py has the same in torch.
 
@@ -107,13 +110,22 @@ struct Inputs {
 
 enum class Then { STORE, ADD, GELU };
 
-// In tiles of 16 outputs: float32 [outputs / 16, inputs, 16], or weight + 128 in a byte
+// In tiles of 16 outputs: floats or halves [outputs / 16, inputs, 16], or weight + 128 in a byte
 // [outputs / 16, inputs / 4, 16, 4] and a scale for each output.
 struct Matrix {
     int outputs, inputs;
-    float* values;
+    float* floats;
+    Half* halves;
     uint8_t* bytes;
     float* scales;
+
+    // Whether halves hold all weights of a tile.
+    bool fits_halves(int tile, const float* source) const {
+        const float* w = source + (size_t)tile * LANES * inputs;
+        int others = 0;
+        for (int i = 0; i < LANES * inputs; i++) others += Half::of(w[i]) != w[i];
+        return !others;
+    }
 
     // Packs a tile of `source`, float32 [outputs, inputs].
     void pack(int tile, const float* source) const {
@@ -133,8 +145,10 @@ struct Matrix {
                     const size_t to = start + (size_t)i * LANES + lane * depth + j;
                     if (bytes)
                         bytes[to] = (steps[lane] > 0 ? (int)rintf(weight * steps[lane]) : 0) + 128;
+                    else if (halves)
+                        halves[to] = Half::of(weight);
                     else
-                        values[to] = weight;
+                        floats[to] = weight;
                 }
     }
 
@@ -151,8 +165,9 @@ struct Matrix {
     template <int R>
     void multiply_rows(int tile, const Inputs& x, int first, Then then, float* const* y) const {
         Floats products[R];
-        values ? float32_products<R>(tile, x, first, products)
-               : int8_products<R>(tile, x, first, products);
+        bytes    ? int8_products<R>(tile, x, first, products)
+        : halves ? float32_products<R>(halves, tile, x, first, products)
+                 : float32_products<R>(floats, tile, x, first, products);
         for (int r = 0; r < R; r++) {
             float* to = y[first + r] + tile * LANES;
             Floats v = products[r];
@@ -163,23 +178,22 @@ struct Matrix {
         }
     }
 
-    template <int R>
-    void float32_products(int tile, const Inputs& x, int first, Floats* products) const {
-        const float *w = values + (size_t)tile * inputs * LANES, *row[R];
-        FloatVector total[R][PARTS] = {};
-        for (int r = 0; r < R; r++) row[r] = x.row(first + r);
+    template <int R, class T>
+    void float32_products(const T* w, int tile, const Inputs& x, int first,
+                          Floats* products) const {
+        const float* row[R];
+        Floats total[R];
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++) row[r] = x.row(first + r), total[r] = 0.0f;
+        w += (size_t)tile * inputs * LANES;
         for (int i = 0; i < inputs; i++, w += LANES) {
-            __builtin_prefetch(w + AHEAD / sizeof(float));
+            __builtin_prefetch(w + AHEAD / sizeof(T));
             const Floats weights = Floats::load(w);
 #pragma GCC unroll 4
-            for (int r = 0; r < R; r++) {
-                const FloatVector input = row[r][i] - FloatVector{};
-                for (int p = 0; p < PARTS; p++)
-                    total[r][p] = fused(weights.part[p], input, total[r][p]);
-            }
+            for (int r = 0; r < R; r++) total[r] = multiply_add(weights, row[r][i], total[r]);
         }
-        for (int r = 0; r < R; r++)
-            for (int p = 0; p < PARTS; p++) products[r].part[p] = total[r][p];
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++) products[r] = total[r];
     }
 
     template <int R>

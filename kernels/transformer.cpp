@@ -100,6 +100,7 @@ struct Model {
     // Of one pass.
     Row* rows;
     int* with_text;  // the rows that have a text
+    int* last;       // the rows of last positions
     float* x;        // [max_rows, dim]
     float* y;        // [max_rows, widest]: queries, keys and values
     Inputs inputs;   // [max_rows, widest]
@@ -129,11 +130,19 @@ struct Model {
 
     Matrix matrix(const float* source, int outputs, int inputs) {
         const size_t count = (size_t)outputs * inputs;
-        Matrix matrix = {outputs, inputs, nullptr, nullptr, nullptr};
+        Matrix matrix = {};
+        matrix.outputs = outputs, matrix.inputs = inputs;
+        int others = 0;  // tiles that need floats
+        pool.run(shape.int8 ? 0 : outputs / LANES, [&](int tile, int) {
+            if (!matrix.fits_halves(tile, source))
+                __atomic_add_fetch(&others, 1, __ATOMIC_RELAXED);
+        });
         if (shape.int8)
             matrix.bytes = memory.take<uint8_t>(count), matrix.scales = memory.take<float>(outputs);
+        else if (others)
+            matrix.floats = memory.take<float>(count);
         else
-            matrix.values = memory.take<float>(count);
+            matrix.halves = memory.take<Half>(count);
         pool.run(outputs / LANES, [&](int tile, int) { matrix.pack(tile, source); });
         return matrix;
     }
@@ -144,9 +153,21 @@ struct Model {
         return to;
     }
 
+    // Makes `count` rows of `inputs`, of `width` numbers: fill(row, numbers).
+    template <class Fill>
+    void prepare(int count, int width, const Fill& fill) {
+        pool.run(count, [&](int row, int) {
+            fill(row, inputs.row(row));
+            if (shape.int8) inputs.quantize(row, width);
+        });
+    }
+
+    void quantize(int count, int width) {
+        if (shape.int8) pool.run(count, [&](int row, int) { inputs.quantize(row, width); });
+    }
+
     // `count` rows of `inputs`, with a matrix, to y.
     void multiply(const Matrix& matrix, int count, Then then, float* const* y) {
-        if (shape.int8) pool.run(count, [&](int row, int) { inputs.quantize(row, matrix.inputs); });
         const int tiles = matrix.outputs / LANES;
         pool.run((tiles + SPAN - 1) / SPAN, [&](int span, int) {
             const int end = (span + 1) * SPAN < tiles ? (span + 1) * SPAN : tiles;
@@ -169,8 +190,8 @@ struct Model {
     void attend_to_past(int index, int count) {
         const Layer& layer = layers[index];
         const int dim = shape.dim;
-        pool.run(count, [&](int row, int) {
-            layer.norm.apply(x + (size_t)row * dim, dim, inputs.row(row));
+        prepare(count, dim, [&](int row, float* to) {
+            layer.norm.apply(x + (size_t)row * dim, dim, to);
         });
         multiply(layer.qkv, count, Then::STORE, rows_of(y, 3 * dim, count));
         pool.run(count, [&](int row, int) {
@@ -185,14 +206,15 @@ struct Model {
                           rows[row].position + 1, weights + (size_t)thread * longest(),
                           inputs.row(row) + at);
         });
+        quantize(count, dim);
         multiply(layer.out, count, Then::ADD, rows_of(x, dim, count));
     }
 
     void attend_to_text(int index, int count) {
         const Layer& layer = layers[index];
         const int dim = shape.dim;
-        pool.run(count, [&](int item, int) {
-            layer.cross_norm.apply(x + (size_t)with_text[item] * dim, dim, inputs.row(item));
+        prepare(count, dim, [&](int item, float* to) {
+            layer.cross_norm.apply(x + (size_t)with_text[item] * dim, dim, to);
         });
         multiply(layer.cross_queries, count, Then::STORE, rows_of(y, dim, count));
         pool.run(count * shape.heads, [&](int item, int thread) {
@@ -201,6 +223,7 @@ struct Model {
             text.cache->attend(index, head, y + (size_t)row * dim + at, text.tokens,
                                weights + (size_t)thread * longest(), inputs.row(row) + at);
         });
+        quantize(count, dim);
         for (int item = 0; item < count; item++) to[item] = x + (size_t)with_text[item] * dim;
         multiply(layer.cross_out, count, Then::ADD, to);
     }
@@ -208,12 +231,13 @@ struct Model {
     void feed_forward(int index, int count) {
         const Layer& layer = layers[index];
         const int dim = shape.dim, ffn_dim = shape.ffn_dim;
-        pool.run(count, [&](int row, int) {
-            layer.ffn_norm.apply(x + (size_t)row * dim, dim, inputs.row(row));
+        prepare(count, dim, [&](int row, float* to) {
+            layer.ffn_norm.apply(x + (size_t)row * dim, dim, to);
         });
         multiply(layer.ffn_in, count, Then::GELU, rows_of(y, ffn_dim, count));
-        for (int row = 0; row < count; row++)
-            memcpy(inputs.row(row), y + (size_t)row * ffn_dim, ffn_dim * sizeof(float));
+        prepare(count, ffn_dim, [&](int row, float* to) {
+            memcpy(to, y + (size_t)row * ffn_dim, ffn_dim * sizeof(float));
+        });
         multiply(layer.ffn_out, count, Then::ADD, rows_of(x, dim, count));
     }
 
@@ -264,6 +288,7 @@ Model* model_new(const Shape* shape, int32_t threads) {
                           model->head_dim(), s.positions, s.int8);
     model->rows = m.take<Row>(rows);
     model->with_text = m.take<int>(rows);
+    model->last = m.take<int>(rows);
     model->x = m.take<float>(rows * s.dim);
     model->y = m.take<float>(rows * widest);
     model->inputs = {(int)widest, m.take<float>(rows * widest), m.take<Quad>(rows * widest / 4),
@@ -330,9 +355,9 @@ void model_set_text(Model* model, int32_t slot, int32_t guidance, int32_t tokens
     *target.cache = Cache(target.memory, s.layers, s.heads, model->head_dim(), tokens, s.int8);
     for (int first = 0; first < tokens; first += s.max_rows) {
         const int count = tokens - first < s.max_rows ? tokens - first : s.max_rows;
-        for (int row = 0; row < count; row++)
-            memcpy(model->inputs.row(row), text + (size_t)(first + row) * s.dim,
-                   s.dim * sizeof(float));
+        model->prepare(count, s.dim, [&](int row, float* to) {
+            memcpy(to, text + (size_t)(first + row) * s.dim, s.dim * sizeof(float));
+        });
         for (int index = 0; index < s.layers; index++) {
             model->multiply(model->layers[index].cross_keys_values, count, Then::STORE,
                             model->rows_of(model->y, 2 * s.dim, count));
@@ -366,13 +391,13 @@ void model_forward(Model* model, int32_t sequences, const int32_t* slots, const 
             }
     }
     model->run(count);
-    int outputs = 0;
-    for (int n = 0, last = -1; n < sequences; n++)
-        for (int guidance = 0; guidance < model->slots[slots[n]].rows; guidance++) {
-            last += lengths[n];
-            model->norm_out.apply(model->x + (size_t)last * s.dim, s.dim,
-                                  model->inputs.row(outputs++));
-        }
+    int outputs = 0, *last = model->last;
+    for (int n = 0, row = -1; n < sequences; n++)
+        for (int guidance = 0; guidance < model->slots[slots[n]].rows; guidance++)
+            last[outputs++] = row += lengths[n];
+    model->prepare(outputs, s.dim, [&](int output, float* to) {
+        model->norm_out.apply(model->x + (size_t)last[output] * s.dim, s.dim, to);
+    });
     model->multiply(model->heads, outputs, Then::STORE,
                     model->rows_of(logits, s.codebooks * s.vocab_size, outputs));
 }

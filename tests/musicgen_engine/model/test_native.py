@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,26 @@ def test_it_computes_what_eager_computes(
     shape = config(rotary=rotary, cross_attention=cross_attention)
     logits = [run(new(name, precision, shape), conditioning()) for name in ("native", "eager")]
     assert distance(*logits) < 1e-5
+
+
+@each_set
+def test_weights_of_a_float16_give_the_same_bits(choose: Any, instruction_set: str) -> None:
+    """One weight that no float16 holds makes the code keep the whole matrix in float32."""
+    choose(instruction_set)
+    plain = weights(config())
+    halves = plain.heads.half().float()
+    halves[5, :9] = torch.tensor(
+        [0, 2**-24, -(2**-24), 3e-5, 2**-14, 65504, -65504, 1, -0.1]
+    ).half()
+    floats = halves.clone()
+    floats[0, 0] = 1 / 3
+    logits = [
+        run(new(name, torch.float32, config(), replace(plain, heads=heads)), conditioning())
+        for name, heads in (("native", halves), ("native", floats), ("eager", halves))
+    ]
+    others = [one.flatten(2)[..., 1:] for one in logits]
+    assert torch.equal(others[0], others[1])
+    assert distance(others[0], others[2]) < 1e-5
 
 
 @each_precision
