@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import pickle
 import pickletools
 import queue
 import re
@@ -303,8 +304,17 @@ def _strings_at(file: Path, _modified: int) -> dict[str, str]:
             "runs as."
         ) from error
     except (zipfile.BadZipFile, StopIteration, ValueError):
-        raise WeightsMissing(
-            f"{file.name} is not a file that PyTorch saved, or only a part of one. Get it again."
-        ) from None
+        raise WeightsMissing(f"{file.name} is {_fault(file)}") from None
     keys = ("xp.cfg", "pretrained")
     return {key: value for key, value in pairwise(texts) if key in keys}
+
+
+def _fault(file: Path) -> str:
+    """Why the file is not one that torch.save writes, and the remedy."""
+    with file.open("rb") as start:
+        if start.read(1) == pickle.PROTO:
+            return (
+                "in the format of PyTorch before 1.6, which can run code. Where you trust it, read "
+                "it with torch.load and write it with torch.save of a newer PyTorch."
+            )
+    return "not a file that PyTorch saved, or only a part of one. Get it again."

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partialmethod
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 
 from musicgen_engine.core.audiocraft_imports import light_imports
-from musicgen_engine.hub import LM
+from musicgen_engine.hub import CODEC, LM
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.delay_pattern import DelayPattern
 from musicgen_engine.model.one_thread import one_thread
@@ -67,6 +68,7 @@ get_checkpoint_conversion_mapping("t5")  # type: ignore[no-untyped-call]
 # The codec computes in float32 on a GPU too, not in TF32.
 torch.backends.cudnn.allow_tf32 = False
 
+PARTS = {"xp.cfg", "best_state"}  # of each file
 MAX_TOKENS = MAX_PROMPT + 2  # of text: one a character, though a few signs take several
 
 
@@ -109,7 +111,8 @@ def load(folder: Path, device: torch.device) -> Checkpoint:
     os.chdir(folder)
     with light_imports(), _borrowed(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        check(torch.load(folder / LM, weights_only=True))  # before much is read
+        for file in (LM, CODEC):  # before much is read
+            _check_file(folder / file)
         lm = loaders.load_lm_model(str(folder), device="cpu")
         codec = loaders.load_compression_model(str(folder), device="cpu")
     codec = get_wrapped_compression_model(codec, lm.cfg)
@@ -145,6 +148,17 @@ def _borrowed() -> Iterator[None]:
         vars(nn.init).update(initialisers)
         nn.Module.load_state_dict = load_state_dict  # type: ignore[method-assign]
         serialization.config.load.mmap = mmap
+
+
+def _check_file(file: Path) -> None:
+    try:
+        package = torch.load(file, weights_only=True)
+    except UnpicklingError:
+        raise Unsupported(f"{file.name} holds more than weights, so it could run code") from None
+    known = isinstance(package, dict) and ("pretrained" in package or package.keys() >= PARTS)
+    _require(known, f"{file.name} is not one that audiocraft.utils.export writes")
+    if file.name == LM:
+        check(package)
 
 
 def check(package: Any) -> None:

@@ -1,6 +1,6 @@
 """Which checkpoints are supported, and how an error names what is not."""
 
-import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from musicgen_engine.core.loaded_model import LoadedModel
-from protocol.errors import EngineUnavailable
+from musicgen_engine.hub import CODEC, LM, fetch
+from protocol.errors import EngineUnavailable, WeightsMissing
 from tests.musicgen_engine.conftest import load
 
 
@@ -29,9 +30,42 @@ class Trap:
 
 def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
     torch.save({"best_state": Trap(tmp_path / "ran"), "xp.cfg": ""}, tmp_path / "state_dict.bin")
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(EngineUnavailable, match=r"state_dict.bin holds more than weights"):
         load(tmp_path)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("file", [LM, CODEC])
+@pytest.mark.parametrize("content", [{"weight": torch.zeros(3)}, torch.zeros(3)], ids=type)
+def test_a_file_of_another_kind_is_named(
+    tiny_checkpoint: Path, tmp_path: Path, file: str, content: object
+) -> None:
+    shutil.copytree(tiny_checkpoint, tmp_path, dirs_exist_ok=True)
+    torch.save(content, tmp_path / file)
+    with pytest.raises(EngineUnavailable, match=f": {file} is not one that audiocraft"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("file", [LM, CODEC])
+def test_a_file_in_the_format_of_old_versions_is_named(
+    tiny_checkpoint: Path, tmp_path: Path, file: str
+) -> None:
+    shutil.copytree(tiny_checkpoint, tmp_path, dirs_exist_ok=True)
+    package = torch.load(tmp_path / file, weights_only=True)
+    torch.save(package, tmp_path / file, _use_new_zipfile_serialization=False)
+    with pytest.raises(WeightsMissing, match=f" {file} is in the format of PyTorch before 1.6, "):
+        fetch(tmp_path, lambda done, total: None)
+
+
+@pytest.mark.parametrize("file", [LM, CODEC])
+@pytest.mark.parametrize("length", [0, 1, 5_000, -1])
+def test_a_file_that_is_cut_short_is_named(
+    tiny_checkpoint: Path, tmp_path: Path, file: str, length: int
+) -> None:
+    shutil.copytree(tiny_checkpoint, tmp_path, dirs_exist_ok=True)
+    (tmp_path / file).write_bytes((tiny_checkpoint / file).read_bytes()[:length])
+    with pytest.raises(WeightsMissing, match=f" {file} is not a file that PyTorch saved, or only"):
+        fetch(tmp_path, lambda done, total: None)
 
 
 Change = Callable[[Any, dict[str, torch.Tensor]], None]  # of the configuration and the weights
