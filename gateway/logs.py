@@ -9,6 +9,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import RequestPayloadError
 from pythonjsonlogger.json import JsonFormatter
 
+from protocol.logs import bounded
+
 FIELDS = ["asctime", "levelname", "name", "request_id", "message"]
 NAMES = {"asctime": "time", "levelname": "level", "name": "logger"}
 TIME = "%Y-%m-%dT%H:%M:%S%z"
@@ -26,6 +28,7 @@ def handler(format: str) -> logging.Handler:
     )
     handler.addFilter(_add_request_id)
     handler.addFilter(_is_ours)
+    handler.addFilter(bounded)
     return handler
 
 

@@ -7,6 +7,8 @@ import re
 
 from pythonjsonlogger.json import JsonFormatter
 
+from protocol.logs import bounded
+
 NO_REQUEST = {"request_id": "-"}
 FIELDS = ["asctime", "levelname", "name", "message"]
 NAMES = {"asctime": "time", "levelname": "level", "name": "logger"}
@@ -21,6 +23,7 @@ def configure(model: str, format: str) -> None:
         FIELDS, TIME, rename_fields=NAMES, static_fields={"model": model}, defaults=NO_REQUEST
     )
     handler = logging.StreamHandler()
+    handler.addFilter(bounded)
     handler.setFormatter(json if format == "json" else text)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
