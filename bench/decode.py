@@ -253,7 +253,7 @@ def limits(threads: int) -> Record:
     """How fast this machine reads memory."""
     table = Table("This machine")
     data = torch.ones(2**28)
-    reading = data.numel() * FLOAT / min(seconds(data.sum) for _ in range(5))
+    reading = data.numel() * FLOAT / min(seconds(data.sum) for _ in range(20))
     table.add({"threads": threads, "GB/s": round(reading / 1e9, 1)})
     return table.rows[0]
 
