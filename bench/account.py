@@ -26,16 +26,16 @@ from kernels.build import build
 from training.structure import CODEBOOKS
 
 TIMERS = Path(__file__).with_name("timed_pool.h")
-NORMS, QUANTIZING, CACHE = "norms", "activations to int8", "keys and values into the cache"
+PREPARING, CACHE = "norms, activations to int8", "keys and values into the cache"
 PROJECTIONS, ATTENTION = "products for queries, keys, values", "attention"
 OUTPUT, FEED_FORWARD, HEADS = "product after attention", "feed-forward products", "heads"
 CROSS = "attention to the text, with products"
 LAYER = (
-    *(NORMS, QUANTIZING, PROJECTIONS, CACHE, ATTENTION, QUANTIZING, OUTPUT),
-    *(NORMS, QUANTIZING, CROSS, CROSS, QUANTIZING, CROSS),
-    *(NORMS, QUANTIZING, FEED_FORWARD, QUANTIZING, FEED_FORWARD),
+    *(PREPARING, PROJECTIONS, CACHE, ATTENTION, PREPARING, OUTPUT),
+    *(PREPARING, CROSS, CROSS, PREPARING, CROSS),
+    *(PREPARING, FEED_FORWARD, PREPARING, FEED_FORWARD),
 )
-PASSES = (*LAYER * SMALL.layers, QUANTIZING, HEADS)  # of the native code, in their order
+PASSES = (*LAYER * SMALL.layers, PREPARING, HEADS)  # in the order of kernels/transformer.cpp
 BETWEEN, WAITING = "between the passes", "threads that wait for one another"
 CALL, SAMPLING = "Python's call, embeddings", "sampling"
 # Bytes that a part reads.
@@ -99,7 +99,10 @@ def measure(folder: Path, threads: int) -> dict[str, list[float]]:
         step.sample(logits, POSITION, 1)
         times[SAMPLING].append(perf_counter() - end)
         if count.value != len(PASSES):
-            sys.exit(f"the native code makes {count.value} passes, but PASSES has {len(PASSES)}")
+            sys.exit(
+                f"The native code makes {count.value} passes and {__file__} names {len(PASSES)}: "
+                "bring PASSES up to date with kernels/transformer.cpp."
+            )
         native = passes[-1].end - passes[0].start
         inside = sum(one.end - one.start for one in passes)
         times[CALL].append(end - start - native)
