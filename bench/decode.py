@@ -36,18 +36,23 @@ from bench.offline import ARRIVAL_INTERVAL, Timeline, generate
 from bench.report import Record, Table, hardware
 from bench.small import SMALL, write_small
 from musicgen_engine.config import ModelConfig
+from musicgen_engine.core import checkpoint
 from musicgen_engine.core.engine import Engine
 from musicgen_engine.core.loaded_model import LoadedModel
 from musicgen_engine.core.scheduler import Scheduler
 from musicgen_engine.core.sequence import Sequence
 from musicgen_engine.model.backend import ModelInput
 from musicgen_engine.model.guidance import CLASSIFIER_FREE
+from musicgen_engine.model.native_codec import native_codec
+from musicgen_engine.model.one_thread import one_thread
+from musicgen_engine.model.streaming_codec import StreamingCodec
 from protocol.constants import FRAME_RATE, SAMPLES_PER_FRAME, Codes
 from protocol.request import GenerationRequest
-from training.structure import CODEBOOKS
+from training.structure import CODEBOOKS, TINY
 
 PROMPT = "a calm piano melody over slow strings, warm and nostalgic"
 ROWS = CLASSIFIER_FREE.rows
+TINY_FOLDER = Path(__file__).parents[1] / "model_repository" / "musicgen-tiny" / "1"
 # A position in 16 is computed before a step is timed, which touches each page of the cache. The
 # others stay zero: the time of a step does not depend on what the cache holds, and to compute them
 # takes longer than all else.
@@ -56,6 +61,7 @@ FLOAT = 4  # bytes
 # Bytes of a number in a matrix and in the cache. A checkpoint in float16 is read as such.
 PRECISIONS = {"int8": (1, 1), "float32": (2, 4)}
 BUSY = "import os; os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})\nwhile True: pass"
+Clock = Callable[[], float]
 # Numbers that a step reads.
 MATRICES = SMALL.layers * 14 * SMALL.dim**2 + CODEBOOKS * SMALL.vocab_size * SMALL.dim
 POSITION = SMALL.layers * 2 * ROWS * SMALL.dim  # keys and values of one position of a song
@@ -175,7 +181,7 @@ def engine(model: LoadedModel, quick: bool) -> list[Record]:
         "and seconds to the first audio"
     )
     duration, batches = (1, (1, 2, 4)) if quick else (5, (1, 2, 4, 8, 16))
-    codec = codec_seconds(model)
+    codec = codec_seconds(model.codec, _codes(FRAME_RATE))
     for songs in batches:
         frames = duration * FRAME_RATE
         timeline = generate(
@@ -231,11 +237,35 @@ def contention(models: Mapping[str, LoadedModel]) -> list[Record]:
     return table.rows
 
 
-def codec_seconds(model: LoadedModel) -> float:
-    """The time to decode a second of audio, second by second."""
-    stream, codes = model.codec.stream(), _codes(FRAME_RATE)
+def codec(folder: Path) -> list[Record]:
+    """Plain and native in turn, on one thread."""
+    table = Table("Decoding a second of audio: ms of one core, and how far native differs")
+    for name, (source, vocab_size) in {
+        "musicgen-small": (folder, SMALL.vocab_size),
+        "musicgen-tiny": (TINY_FOLDER, TINY.vocab_size),
+    }.items():
+        with one_thread():
+            plain = checkpoint.load(source, torch.device("cpu")).codec
+            codecs = {"plain": plain, "native": native_codec(plain)}
+            codes = _codes(3 * FRAME_RATE, vocab_size)
+            expected, samples = (one.stream().push(codes, last=True) for one in codecs.values())
+            times: dict[str, list[float]] = {key: [] for key in codecs}
+            for _ in range(5):
+                for key, one in codecs.items():
+                    second = codec_seconds(one, codes[:, :FRAME_RATE], time.thread_time)
+                    times[key].append(1000 * second)
+        ms = {key: round(median(several), 1) for key, several in times.items()}
+        ratio = median(n / p for p, n in zip(*times.values(), strict=True))
+        error = float(np.abs(samples - expected).max())
+        table.add({"codec": name} | ms | {"ratio": round(ratio, 2), "error": f"{error:.1g}"})
+    return table.rows
+
+
+def codec_seconds(codec: StreamingCodec, codes: Codes, clock: Clock = time.perf_counter) -> float:
+    """The time to decode codes in the middle of a song."""
+    stream = codec.stream()
     stream.push(codes, last=False)
-    return median(seconds(lambda: stream.push(codes, last=False)) for _ in range(5))
+    return median(seconds(lambda: stream.push(codes, last=False), clock) for _ in range(3))
 
 
 def parity(model: LoadedModel, folder: Path, quick: bool) -> Record:
@@ -259,18 +289,18 @@ def limits(threads: int) -> Record:
     return table.rows[0]
 
 
-def seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def seconds(run: Callable[[], object], clock: Clock = time.perf_counter) -> float:
+    start = clock()
     run()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def _three_digits(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-def _codes(frames: int) -> Codes:
-    codes = np.random.default_rng(0).integers(SMALL.vocab_size, size=(CODEBOOKS, frames))
+def _codes(frames: int, vocab_size: int = SMALL.vocab_size) -> Codes:
+    codes = np.random.default_rng(0).integers(vocab_size, size=(CODEBOOKS, frames))
     return codes.astype(np.int32)
 
 
@@ -290,9 +320,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", type=Path, help="of the checkpoint, which is kept there")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument(
-        "--only", choices=("steps", "account", "engine", "prefill", "contention", "parity")
-    )
+    parts = ("codec", "steps", "account", "engine", "prefill", "contention", "parity")
+    parser.add_argument("--only", choices=parts)
     parser.add_argument("--plot", type=Path, help="an SVG file to draw the steps per second into")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter measurements")
     arguments = parser.parse_args()
@@ -315,6 +344,8 @@ def main() -> None:
 
         if only in (None, "account"):
             results["account"] = account(folder)
+        if only in (None, "codec"):
+            results["codec"] = codec(folder)
         if only in (None, "steps"):
             models = {name: model(name) for name in PRECISIONS}
             results["steps"] = steps(models, folder, results["machine"], quick)

@@ -1,6 +1,6 @@
-// Times the native code. The compiler includes this file before kernels/transformer.cpp, whose Pool
-// it replaces by one that notes when each pass over tiles begins and ends, and how long the threads
-// work in it.
+// Times the native code. The compiler includes this file before each file of kernels/, whose Pool it
+// replaces by one that notes when each pass over tiles begins and ends, and how long the threads work
+// in it.
 
 #pragma once
 
@@ -15,8 +15,8 @@ struct Pass {
 constexpr int MOST_PASSES = 4096;
 
 extern "C" {
-Pass passes[MOST_PASSES];
-int32_t pass_count;
+inline Pass passes[MOST_PASSES];
+inline int32_t pass_count;
 }
 
 class TimedPool : public Pool {

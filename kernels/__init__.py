@@ -1,6 +1,6 @@
 """The native code: its instruction sets, and where their libraries are.
 
-`python -m kernels.build` compiles transformer.cpp once for each instruction set.
+`python -m kernels.build` compiles all of it once for each instruction set.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class InstructionSet:
 
     @property
     def library(self) -> Path:
-        return libraries() / f"transformer-{self.name}.so"
+        return libraries() / f"musicgen-{self.name}.so"
 
 
 def libraries() -> Path:

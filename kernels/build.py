@@ -1,4 +1,4 @@
-"""`python -m kernels.build` compiles the native code: transformer.cpp for every instruction set.
+"""`python -m kernels.build` compiles the native code, once for every instruction set.
 
 It takes the system's C++ compiler. Without one it installs a compiler from PyPI into a folder that
 it removes again, since that needs 400 MB.
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from kernels import FOLDER, INSTRUCTION_SETS, InstructionSet, libraries
 
-SOURCE = FOLDER / "transformer.cpp"
+SOURCES = [str(file) for file in sorted(FOLDER.glob("*.cpp"))]
 COMPILER = FOLDER.parent / "requirements" / "compiler.txt"  # a compiler as a Python package
 PIP = (sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check")
 GLIBC = "2.35"  # as old as Triton allows
@@ -38,7 +38,7 @@ def build(folder: Path, compiler: Sequence[str], *options: str) -> None:
 
     def compile(one: InstructionSet) -> None:
         part = Path(parts, one.library.name)
-        command = [*compiler, *OPTIONS, *one.options, *options, str(SOURCE), "-o", str(part)]
+        command = [*compiler, *OPTIONS, *one.options, *options, *SOURCES, "-o", str(part)]
         subprocess.run(command, check=True)
         part.rename(folder / one.library.name)
 

@@ -55,6 +55,9 @@ inline FloatVector widened(const int8_t* x) {
 inline FloatVector widened(const Half* x) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)x));
 }
+inline FloatVector widened(const int16_t* x) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i*)x)));
+}
 #elif defined(__AVX2__)
 inline FloatVector fused(FloatVector a, FloatVector b, FloatVector c) {
     return _mm256_fmadd_ps(a, b, c);
@@ -65,9 +68,13 @@ inline FloatVector widened(const Half* x) {
 inline FloatVector widened(const int8_t* x) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)x)));
 }
+inline FloatVector widened(const int16_t* x) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i*)x)));
+}
 #else
 inline FloatVector fused(FloatVector a, FloatVector b, FloatVector c) { return a * b + c; }
-inline FloatVector widened(const int8_t* x) {
+template <class T>
+inline FloatVector widened(const T* x) {
     return FloatVector{(float)x[0], (float)x[1], (float)x[2], (float)x[3]};
 }
 inline FloatVector widened(const Half* x) { return FloatVector{x[0], x[1], x[2], x[3]}; }
@@ -163,7 +170,7 @@ inline Floats rounded(const Floats& x) {  // to the nearest whole number, for up
 
 // Cephes' polynomial, within 2 units in the last place. Below -87 it stays at 1e-38. Limits come
 // first, so that NaN stays NaN.
-inline Floats exponential(Floats x) {
+__attribute__((always_inline)) inline Floats exponential(Floats x) {
     x = smaller(88.0f, larger(-87.0f, x));
     const Floats n = rounded(x * 1.44269504f);
     x = multiply_add(n, -0.693359375f, x);  // n ln 2, in two parts

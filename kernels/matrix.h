@@ -1,7 +1,7 @@
 // Matrices in float32 or int8, and the inputs that they are multiplied by.
 //
-// float32: weights that a float16 holds exactly, as those of a checkpoint in float16, lie in one. The
-// products are the same to the bit, and half as much is read.
+// float32: weights that a float16 holds exactly, as those of a checkpoint in float16, lie in one.
+// The products are the same to the bit, and half as much is read.
 //
 // int8: a number is a whole number from -127 to 127 times a scale. Weights have a scale for each
 // output, inputs for each 128 of a row. musicgen_engine/model/int8.py has the same in torch.
@@ -118,6 +118,7 @@ struct Matrix {
     Half* halves;
     uint8_t* bytes;
     float* scales;
+    float* bias;  // or none
 
     // Whether halves hold all weights of a tile.
     bool fits_halves(int tile, const float* source) const {
@@ -172,6 +173,7 @@ struct Matrix {
             float* to = y[first + r] + tile * LANES;
             Floats v = products[r];
             if (bytes) v = v * Floats::load(scales + tile * LANES);
+            if (bias) v = v + Floats::load(bias + tile * LANES);
             if (then == Then::ADD) v = v + Floats::load(to);
             if (then == Then::GELU) v = gelu(v);
             v.store(to);

@@ -55,7 +55,7 @@ class Memory {
         void* pages = mmap(nullptr, size, PROT_READ | PROT_WRITE,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (pages == MAP_FAILED) {
-            perror("the model's memory");
+            perror("the native code's memory");
             abort();
         }
         madvise(pages, size, advice);

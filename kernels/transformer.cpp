@@ -134,8 +134,7 @@ struct Model {
         matrix.outputs = outputs, matrix.inputs = inputs;
         int others = 0;  // tiles that need floats
         pool.run(shape.int8 ? 0 : outputs / LANES, [&](int tile, int) {
-            if (!matrix.fits_halves(tile, source))
-                __atomic_add_fetch(&others, 1, __ATOMIC_RELAXED);
+            if (!matrix.fits_halves(tile, source)) __atomic_add_fetch(&others, 1, __ATOMIC_RELAXED);
         });
         if (shape.int8)
             matrix.bytes = memory.take<uint8_t>(count), matrix.scales = memory.take<float>(outputs);
@@ -190,9 +189,8 @@ struct Model {
     void attend_to_past(int index, int count) {
         const Layer& layer = layers[index];
         const int dim = shape.dim;
-        prepare(count, dim, [&](int row, float* to) {
-            layer.norm.apply(x + (size_t)row * dim, dim, to);
-        });
+        prepare(count, dim,
+                [&](int row, float* to) { layer.norm.apply(x + (size_t)row * dim, dim, to); });
         multiply(layer.qkv, count, Then::STORE, rows_of(y, 3 * dim, count));
         pool.run(count, [&](int row, int) {
             float *queries = y + (size_t)row * 3 * dim, *keys = queries + dim, *values = keys + dim;
@@ -231,9 +229,8 @@ struct Model {
     void feed_forward(int index, int count) {
         const Layer& layer = layers[index];
         const int dim = shape.dim, ffn_dim = shape.ffn_dim;
-        prepare(count, dim, [&](int row, float* to) {
-            layer.ffn_norm.apply(x + (size_t)row * dim, dim, to);
-        });
+        prepare(count, dim,
+                [&](int row, float* to) { layer.ffn_norm.apply(x + (size_t)row * dim, dim, to); });
         multiply(layer.ffn_in, count, Then::GELU, rows_of(y, ffn_dim, count));
         prepare(count, ffn_dim, [&](int row, float* to) {
             memcpy(to, y + (size_t)row * ffn_dim, ffn_dim * sizeof(float));
@@ -369,9 +366,10 @@ void model_set_text(Model* model, int32_t slot, int32_t guidance, int32_t tokens
     }
 }
 
-// One pass over `lengths[n]` positions of each sequence n, from starts[n] on; those before its codes
-// are negative. tokens [codebooks, total], sequence after sequence. logits [rows of all sequences, codebooks * vocab_size]: those
-// after the last position of each guidance row. At most max_rows positions times rows.
+// One pass over `lengths[n]` positions of each sequence n, from starts[n] on; those before its
+// codes are negative. tokens [codebooks, total], sequence after sequence. logits [rows of all
+// sequences, codebooks * vocab_size]: those after the last position of each guidance row. At most
+// max_rows positions times rows.
 void model_forward(Model* model, int32_t sequences, const int32_t* slots, const int32_t* starts,
                    const int32_t* lengths, const int32_t* tokens, int32_t total, float* logits) {
     const Shape& s = model->shape;

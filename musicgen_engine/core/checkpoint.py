@@ -123,6 +123,7 @@ def load(folder: Path, device: torch.device) -> Checkpoint:
     )
     streaming = streaming_codec(codec)
     codec.to(device)
+    streaming.to(device)
     encode_audio = _audio_encoder(codec, streaming.channels, device)
     return Checkpoint(_weights(lm), pattern, streaming, _text_encoder(lm, device), encode_audio)
 
@@ -294,7 +295,7 @@ def _audio_encoder(
 
 
 def streaming_codec(model: Any) -> StreamingCodec:
-    """The decoder and the quantizer of a compression model. The model is changed."""
+    """The decoder and the quantizer of a compression model. The model loses its decoder."""
     channels = 1
     if isinstance(model, InterleaveStereoCompressionModel):
         _require(not model.per_timestep, "its channels alternate by frames")
@@ -302,18 +303,20 @@ def streaming_codec(model: Any) -> StreamingCodec:
     _require(model.sample_rate == SAMPLE_RATE, f"its codec is for {model.sample_rate} Hz")
     _require(model.channels == 1, "its codec mixes channels")
     if isinstance(model, HFEncodecCompressionModel):
-        inner = model.model  # transformers' EncodecModel
+        inner: Any = model.model  # transformers' EncodecModel
         config = inner.config
         _require(not config.normalize, "its codec changes the loudness")
         _require(config.chunk_length_s is None, "its codec fades segments into each other")
         layers, quantizer = inner.decoder.layers, inner.quantizer
 
         def dequantize(codes: Tensor) -> Tensor:
-            return quantizer.decode(codes.transpose(0, 1))
+            features: Tensor = quantizer.decode(codes.transpose(0, 1))
+            return features
 
     else:
         _require(isinstance(model, EncodecModel), f"its codec is a {type(model).__name__}")
         _require(not model.renormalize, "its codec changes the loudness")
+        inner = model
         layers, quantizer = model.decoder.model, model.quantizer
         _require(isinstance(quantizer, ResidualVectorQuantizer), "its codec has no codes")
         dequantize = quantizer.decode
@@ -324,6 +327,7 @@ def streaming_codec(model: Any) -> StreamingCodec:
     model.float()  # a checkpoint may be in half precision
     for module in (quantizer, layers):
         _bake_weight_norm(module)
+    inner.decoder = None  # its weights go when native code takes its place
     try:
         return StreamingCodec(dequantize, layers[0], lstm, nn.Sequential(*layers[2:]), channels)
     except ValueError as error:

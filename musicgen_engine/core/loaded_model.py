@@ -15,7 +15,7 @@ from musicgen_engine.core.checkpoint import MAX_TOKENS
 from musicgen_engine.core.memory import slots_that_fit
 from musicgen_engine.hub import revision
 from musicgen_engine.model.backend import Backend
-from musicgen_engine.model.backend_loader import SMALL, choose_backend
+from musicgen_engine.model.backend_loader import SMALL, choose_backend, choose_codec
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.delay_pattern import DelayPattern
 from musicgen_engine.model.sampler import Sampler
@@ -28,7 +28,7 @@ log = logging.getLogger("engine")
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """`fallback` says why `backend_name` is not the backend that was asked for."""
+    """`fallback` says why `backend_name`, or the codec's code, is not what was asked for."""
 
     revision: str
     device: torch.device
@@ -64,6 +64,9 @@ class LoadedModel:
             slot=transformer.cached_numbers(pattern.positions, MAX_TOKENS) * bytes_each,
         )
         backend = choice.load(slots, pattern.positions, device)
+        codec, codec_fault = choose_codec(
+            config.backend, parts.codec, pattern.codebooks, pattern.special_token
+        )
         log.info("%d slots on %s in %s, backend %s", slots, device, choice.precision, choice.name)
         return cls(
             revision=revision(folder),
@@ -75,9 +78,9 @@ class LoadedModel:
             encode_audio=parts.encode_audio,
             backend=backend,
             backend_name=choice.name,
-            fallback=choice.fault,
+            fallback=choice.fault or codec_fault,
             sampler=Sampler(slots, pattern.codebooks, transformer.vocab_size, device),
-            codec=parts.codec,
+            codec=codec,
         )
 
 

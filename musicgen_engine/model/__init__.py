@@ -4,9 +4,11 @@
 backend            the seam: ModelInput → logits; what may compute them
 backend_loader     chooses a backend and lets it prove itself
 transformer        the decoder over a KV cache → attention, linear, positions, kv_cache
+native             the same in native code
 conditioning       what a sequence is conditioned on
 sampler            logits → codes → guidance, rng
 delay_pattern      where codes stand in the model's input (no torch)
 streaming_codec    codes → audio, as a stream
+native_codec       the same in native code
 ```
 """

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.delay_pattern import Integers
 from musicgen_engine.model.linear import PackedLinear, PlainLinear
 from musicgen_engine.model.native import NativeTransformer
+from musicgen_engine.model.native_codec import native_codec
+from musicgen_engine.model.streaming_codec import StreamingCodec
 from musicgen_engine.model.transformer import Transformer, TransformerConfig, Weights
 
 # In int8 a model with fewer parameters is hardly faster: its matrices fit into the caches.
@@ -28,8 +30,11 @@ PROOF_POSITIONS = 24
 # rounding of single numbers.
 TOLERANCE = {torch.int8: 2e-2}
 DEFAULT_TOLERANCE = 1e-3
+PROOF_FRAMES = 8
+CODEC_TOLERANCE = 1e-4  # of the loudest sample
 
 log = logging.getLogger("engine")
+T = TypeVar("T")
 
 
 class NewBackend(Protocol):
@@ -126,19 +131,37 @@ def find_fault(
     candidate: NewBackend, weights: Weights, device: torch.device, precision: torch.dtype
 ) -> str | None:
     """The fault of a backend that differs from eager on random codes, or fails; else None."""
+
+    def new(backend: NewBackend) -> Backend:
+        return backend(weights, 2, PROOF_POSITIONS, device, precision)
+
+    def logits(backend: Backend) -> Tensor:
+        return torch.cat(list(_trial(backend, weights)))
+
+    tolerance = TOLERANCE.get(precision, DEFAULT_TOLERANCE)
+    _, fault = _proved(partial(new, candidate), partial(new, BACKENDS["eager"]), logits, tolerance)
+    return fault
+
+
+def _proved(
+    candidate: Callable[[], T],
+    eager: Callable[[], T],
+    trial: Callable[[T], Tensor],
+    tolerance: float,
+) -> tuple[T, None] | tuple[None, str]:
+    """The candidate if its trial gives what that of eager gives, else its fault."""
     try:
-        logits, expected = (
-            torch.cat(list(_trial(new(weights, 2, PROOF_POSITIONS, device, precision), weights)))
-            for new in (candidate, BACKENDS["eager"])
-        )
+        made = candidate()
+        result, expected = trial(made), trial(eager())
     except BackendUnavailable as reason:
-        return str(reason)
+        return None, str(reason)
     except Exception as error:
         log.exception("the backend failed on its trial")
-        return f"fails: {type(error).__name__}"
-    difference = float((logits - expected).abs().max() / expected.abs().max())
-    proved = difference <= TOLERANCE.get(precision, DEFAULT_TOLERANCE)
-    return None if proved else f"differs from eager by {difference:.2g}"
+        return None, f"fails: {type(error).__name__}"
+    difference = float((result - expected).abs().max() / expected.abs().max())
+    if difference <= tolerance:
+        return made, None
+    return None, f"differs from eager by {difference:.2g}"
 
 
 def _trial(backend: Backend, weights: Weights) -> Iterator[Tensor]:
@@ -167,3 +190,27 @@ def _trial(backend: Backend, weights: Weights) -> Iterator[Tensor]:
 def _one(tokens: Integers, slot: int, start: int) -> ModelInput:
     numbers = (np.array([slot]), np.array([start]), np.array([tokens.shape[1]]))
     return ModelInput(tokens, *numbers)
+
+
+def choose_codec(
+    name: str,
+    codec: StreamingCodec,
+    codebooks: int,
+    vocab_size: int,
+    native: Callable[[StreamingCodec], StreamingCodec] = native_codec,
+) -> tuple[StreamingCodec, str | None]:
+    """The codec in native code, where the backend `name` may be native on a CPU and the code proves
+    itself; else the plain one. With it, the fault of the native code, or None."""
+    if codec.device.type != "cpu" or name not in ("auto", "native"):
+        return codec, None
+    shape = (codebooks, PROOF_FRAMES)
+    codes = np.random.default_rng(0).integers(vocab_size, size=shape, dtype=np.int32)
+
+    def samples(codec: StreamingCodec) -> Tensor:
+        return torch.from_numpy(codec.stream().push(codes, last=True))
+
+    proved, fault = _proved(partial(native, codec), lambda: codec, samples, CODEC_TOLERANCE)
+    if proved:
+        return proved, None
+    log.warning("the native code of the codec is put aside: it %s", fault)
+    return codec, f"the codec's native code {fault}"

@@ -62,14 +62,11 @@ class NativeTransformer:
         sizes = (config.dim, config.head_dim, config.ffn_dim, config.codebooks * config.vocab_size)
         if any(size % LANES for size in sizes):
             raise BackendUnavailable(f"needs sizes that are multiples of {LANES}")
-        library = kernels.library()
-        if library is None:
-            raise BackendUnavailable("is not built: run `python -m kernels.build`")
         self._config = config
         self._positions = positions
         self._rows, self._prefixes = np.zeros((2, slots), int)  # by slot
         self._prefix_tensors: list[Tensor | None] = [None] * slots  # native code reads them
-        self._library = _library(library)
+        self._library = _library(library())
         self._max_rows = config.rows * (slots + positions)  # a whole window beside all others
         shape = _Shape(
             config.layers, config.dim, config.heads, config.ffn_dim, config.codebooks,
@@ -85,22 +82,22 @@ class NativeTransformer:
             if config.rotary
             else sinusoids(positions, config.dim)
         )
-        ends = [_plain(t) for t in (weights.embeddings, table, *weights.norm_out, weights.heads)]
+        ends = [plain(t) for t in (weights.embeddings, table, *weights.norm_out, weights.heads)]
         self._library.model_set_ends(self._model, *(tensor.data_ptr() for tensor in ends))
         for index, layer in enumerate(weights.layers):
-            tensors = [None if t is None else _plain(t) for t in _tensors(layer)]
+            tensors = [None if t is None else plain(t) for t in _tensors(layer)]
             pointers = _LayerTensors(*(None if t is None else t.data_ptr() for t in tensors))
             self._library.model_set_layer(self._model, index, ctypes.byref(pointers))
 
     def set_conditioning(self, slot: int, conditioning: Conditioning) -> None:
         prefix, dim = conditioning.prefix, self._config.dim
-        texts = [torch.empty(0, dim) if one is None else _plain(one) for one in conditioning.cross]
-        prefix = None if prefix is None else _plain(prefix)
+        texts = [torch.empty(0, dim) if one is None else plain(one) for one in conditioning.cross]
+        prefix = None if prefix is None else plain(prefix)
         length = conditioning.prefix_length
-        _check(0 <= slot < len(self._rows) and 0 < len(texts) <= self._config.rows)
-        _check(all(one.shape[1] == dim and len(one) <= MAX_TOKENS for one in texts))
-        _check(prefix is None or prefix.shape == (len(texts), length, dim))
-        _check(length < self._positions)
+        check(0 <= slot < len(self._rows) and 0 < len(texts) <= self._config.rows)
+        check(all(one.shape[1] == dim and len(one) <= MAX_TOKENS for one in texts))
+        check(prefix is None or prefix.shape == (len(texts), length, dim))
+        check(length < self._positions)
         self._rows[slot], self._prefixes[slot] = len(texts), length
         self._prefix_tensors[slot] = prefix
         start = None if prefix is None else prefix.data_ptr()
@@ -111,13 +108,13 @@ class NativeTransformer:
     def forward(self, batch: ModelInput) -> Tensor:
         config, tokens = self._config, batch.tokens
         slots, starts, lengths = batch.slots, batch.starts, batch.lengths
-        _check(((slots >= 0) & (slots < len(self._rows))).all())
+        check(((slots >= 0) & (slots < len(self._rows))).all())
         rows, prefixes = self._rows[slots], self._prefixes[slots]
-        _check((rows > 0).all() and (starts >= -prefixes).all() and (lengths > 0).all())
-        _check((prefixes + starts + lengths <= self._positions).all())
-        _check(tokens.shape == (config.codebooks, lengths.sum()))
-        _check((tokens.min() >= 0) & (tokens.max() <= config.vocab_size))
-        _check((rows * lengths).sum() <= self._max_rows)
+        check((rows > 0).all() and (starts >= -prefixes).all() and (lengths > 0).all())
+        check((prefixes + starts + lengths <= self._positions).all())
+        check(tokens.shape == (config.codebooks, lengths.sum()))
+        check((tokens.min() >= 0) & (tokens.max() <= config.vocab_size))
+        check((rows * lengths).sum() <= self._max_rows)
         logits = torch.empty(int(rows.sum()), config.codebooks, config.vocab_size)
         numbers = [
             np.ascontiguousarray(array, np.int32) for array in (slots, starts, lengths, tokens)
@@ -129,7 +126,15 @@ class NativeTransformer:
         return logits
 
 
-def _check(in_range: bool | np.bool_) -> None:
+def library() -> Path:
+    """The native code for this processor."""
+    built = kernels.library()
+    if built is None:
+        raise BackendUnavailable("is not built: run `python -m kernels.build`")
+    return built
+
+
+def check(in_range: bool | np.bool_) -> None:
     if not in_range:
         raise ValueError("a number for the native code is out of range")
 
@@ -149,7 +154,7 @@ def _tensors(layer: LayerWeights) -> list[Tensor | None]:
     ]
 
 
-def _plain(tensor: Tensor) -> Tensor:
+def plain(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", torch.float32).contiguous()
 
 

@@ -23,7 +23,7 @@ FARTHEST = 4  # frames; EnCodec at 32 kHz reaches 3 before the LSTM and 1 behind
 class StreamingCodec:
     """The part that all streams share. Full scale is 1; everything is computed in float32.
 
-    It is made from modules on the CPU, which may be moved to a device afterwards.
+    It is made from modules on the CPU, and may be moved to a device afterwards.
 
     Args:
         dequantize: int64 codes [channels, codebooks of a channel, n] → [channels, features, n].
@@ -48,17 +48,20 @@ class StreamingCodec:
         if lstm.bidirectional:
             raise ValueError("an LSTM that runs in both directions is not supported")
         self.dequantize = dequantize
-        self.lstm = lstm
+        self.lstm: nn.Module = lstm
         self.channels = channels
+        self.device = torch.device("cpu")
         features = dequantize(torch.zeros(1, 1, 1, dtype=torch.int64)).shape[1]
         self.before = Convolutions(before, features, 1)
         self.after = Convolutions(after, lstm.hidden_size, SAMPLES_PER_FRAME)
         # Later frames that the samples of a frame depend on.
         self.lookahead = self.before.reach + self.after.reach
 
-    @property
-    def device(self) -> torch.device:
-        return next(self.lstm.parameters()).device
+    def to(self, device: torch.device) -> None:
+        """Move it, without what `dequantize` needs."""
+        self.device = device
+        for module in (self.before.module, self.lstm, self.after.module):
+            module.to(device)
 
     def stream(self, first: int = 0) -> CodecStream:
         """A stream that gives the samples from frame `first` on."""
@@ -110,6 +113,7 @@ class Convolutions:
 
     def __init__(self, module: nn.Module, features: int, hop: int) -> None:
         self.module = module
+        self.features = features
         self.hop = hop
         frames = 2 * FARTHEST + 1
         # Item i has a NaN at frame i, which turns every output that depends on this frame into NaN,

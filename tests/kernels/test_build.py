@@ -14,7 +14,7 @@ from kernels.build import build
 from musicgen_engine.settings import EngineSettings
 from tests.conftest import NOT_BUILT, ROOT
 
-NATIVE = "tests/musicgen_engine/model/test_native.py"
+NATIVE = [f"tests/musicgen_engine/model/test_{name}.py" for name in ("native", "native_codec")]
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
 
 
@@ -118,7 +118,7 @@ def test_without_a_compiler_one_is_installed_for_the_build(tmp_path: Path) -> No
     assert "no C++ compiler here" in done.stdout
     names = {one.library.name for one in kernels.INSTRUCTION_SETS}
     assert {file.name for file in tmp_path.iterdir()} == names
-    tests = run(sys.executable, "-m", "pytest", "-q", NATIVE, KERNELS=str(tmp_path))
+    tests = run(sys.executable, "-m", "pytest", "-q", *NATIVE, KERNELS=str(tmp_path))
     assert tests.returncode == 0, tests.stdout
 
 
@@ -134,7 +134,7 @@ def test_sanitizers_find_nothing(tmp_path: Path) -> None:
     ]
     preload = " ".join(library.stdout.strip() for library in libraries)
     tests = run(
-        *(sys.executable, "-m", "pytest", "-q", "-p", "no:faulthandler", NATIVE),
+        *(sys.executable, "-m", "pytest", "-q", "-p", "no:faulthandler", *NATIVE),
         KERNELS=str(tmp_path), LD_PRELOAD=preload, ASAN_OPTIONS="detect_leaks=0",
     )  # fmt: skip
     assert tests.returncode == 0, tests.stdout + tests.stderr

@@ -35,7 +35,7 @@ from protocol.request import GenerationRequest
 from tests.conftest import ROOT, TIMEOUT, needs_native
 
 SLOTS, QUEUE = 16, 32
-LONG = GenerationRequest("jazz", frames=6_000, seed=1)
+LONG = GenerationRequest("jazz", frames=100_000, seed=1)
 
 
 @contextmanager

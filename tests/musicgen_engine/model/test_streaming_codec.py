@@ -1,7 +1,7 @@
 """The codec compared with one decode of a whole song by the unmodified model.
 
-The model is tiny, with random weights. Errors are relative to the loudness of the song (its
-standard deviation).
+The codec is plain or in native code. The model is tiny, with random weights. Errors are relative to
+the loudness of the song (its standard deviation).
 """
 
 from collections.abc import Callable, Iterable
@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from musicgen_engine.core.audiocraft_imports import make_torchaudio_importable
 from musicgen_engine.core.checkpoint import streaming_codec
+from musicgen_engine.model.native_codec import native_codec
 from musicgen_engine.model.streaming_codec import CodecStream, StreamingCodec
 from protocol.constants import SAMPLES_PER_FRAME, Codes, Samples
+from tests.conftest import needs_native
 from training.random_checkpoint import MINIMAL
 from training.structure import codec_config
 
@@ -33,7 +35,7 @@ from transformers import EncodecConfig, EncodecModel  # noqa: E402
 
 FRAMES = 40
 VOCAB_SIZE = 64
-TOLERANCE = 1e-5
+TOLERANCE, NATIVE_TOLERANCE = 1e-5, 1e-4
 
 Model = Any  # one of audiocraft's compression models
 
@@ -95,6 +97,7 @@ class Case:
     """A model in two copies, one of them for the codec, and the codes of a song."""
 
     build: Callable[[], Model]
+    native: bool = False
     model: Model = field(init=False)
     codec: StreamingCodec = field(init=False)
     codes: Codes = field(init=False)
@@ -103,6 +106,8 @@ class Case:
     def __post_init__(self) -> None:
         self.model = self.build()
         self.codec = streaming_codec(self.build())
+        if self.native:
+            self.codec = native_codec(self.codec)
         self.codes = self.random_codes(FRAMES)
         self.samples = self.at_once(self.codes)
 
@@ -117,8 +122,20 @@ class Case:
 
 
 @pytest.fixture(scope="module", params=MODELS)
-def case(request: pytest.FixtureRequest) -> Case:
+def plain(request: pytest.FixtureRequest) -> Case:
     return Case(MODELS[request.param])
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        *[pytest.param((name, False), id=name) for name in MODELS],
+        *[pytest.param((name, True), id=f"{name}-native", marks=needs_native) for name in MODELS],
+    ],
+)
+def case(request: pytest.FixtureRequest) -> Case:
+    name, native = request.param
+    return Case(MODELS[name], native)
 
 
 @pytest.fixture(scope="module")
@@ -141,10 +158,11 @@ def streamed(stream: CodecStream, codes: Codes, sizes: Iterable[int]) -> Samples
     return np.concatenate(pushed(stream, codes, sizes), axis=1)
 
 
-def assert_close(samples: Samples, expected: Samples) -> None:
+def assert_close(case: Case, samples: Samples, expected: Samples) -> None:
+    tolerance = NATIVE_TOLERANCE if case.native else TOLERANCE
     assert samples.dtype == np.float32
     assert samples.shape == expected.shape
-    assert np.abs(samples - expected).max() < TOLERANCE * expected.std()
+    assert np.abs(samples - expected).max(initial=0) < tolerance * case.samples.std()
 
 
 @pytest.mark.parametrize(
@@ -154,33 +172,33 @@ def assert_close(samples: Samples, expected: Samples) -> None:
 )
 def test_chunks_of_any_size_are_one_decode_of_the_whole(case: Case, sizes: Iterable[int]) -> None:
     samples = streamed(case.codec.stream(), case.codes, sizes)
-    assert_close(samples, case.samples)
+    assert_close(case, samples, case.samples)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 6, 8])
 def test_a_very_short_song_is_one_decode_of_the_whole(case: Case, frames: int) -> None:
     codes = case.random_codes(frames)
     expected = case.at_once(codes)
-    assert_close(streamed(case.codec.stream(), codes, repeat(1)), expected)
-    assert_close(streamed(case.codec.stream(), codes, [frames]), expected)
+    assert_close(case, streamed(case.codec.stream(), codes, repeat(1)), expected)
+    assert_close(case, streamed(case.codec.stream(), codes, [frames]), expected)
 
 
 def test_the_last_push_may_bring_no_frames(case: Case) -> None:
     stream = case.codec.stream()
     begun = stream.push(case.codes, last=False)
     rest = stream.push(case.codes[:, FRAMES:], last=True)
-    assert_close(np.concatenate([begun, rest], axis=1), case.samples)
+    assert_close(case, np.concatenate([begun, rest], axis=1), case.samples)
 
 
-def test_every_frame_changes_the_samples_visibly(case: Case) -> None:
+def test_every_frame_changes_the_samples_visibly(plain: Case) -> None:
     """Otherwise the comparisons of this module prove nothing."""
     for frame in range(FRAMES):
-        codes = case.codes.copy()
+        codes = plain.codes.copy()
         codes[:, frame] = (codes[:, frame] + 1) % VOCAB_SIZE
-        changed = np.abs(case.at_once(codes) - case.samples)
-        for around in range(max(0, frame - case.codec.lookahead), frame + 1):
+        changed = np.abs(plain.at_once(codes) - plain.samples)
+        for around in range(max(0, frame - plain.codec.lookahead), frame + 1):
             there = changed[:, around * SAMPLES_PER_FRAME : (around + 1) * SAMPLES_PER_FRAME]
-            assert (there.max(axis=1) > 10 * TOLERANCE * case.samples.std()).all(), (frame, around)
+            assert (there.max(axis=1) > 10 * TOLERANCE * plain.samples.std()).all(), (frame, around)
 
 
 @pytest.mark.parametrize("first", [0, 1, 2, 5, 17, FRAMES - 1, FRAMES])
@@ -188,8 +206,7 @@ def test_every_frame_changes_the_samples_visibly(case: Case) -> None:
 def test_a_stream_can_start_at_any_frame(case: Case, first: int, size: int) -> None:
     rest = streamed(case.codec.stream(first), case.codes, repeat(size))
     expected = case.samples[:, first * SAMPLES_PER_FRAME :]
-    assert rest.shape == expected.shape
-    assert np.abs(rest - expected).max(initial=0) < TOLERANCE * case.samples.std()
+    assert_close(case, rest, expected)
 
 
 def test_streams_do_not_disturb_each_other(case: Case) -> None:
@@ -228,6 +245,7 @@ class Counter(nn.Module):
 
 def test_frames_before_the_first_are_not_upsampled(mono: Case) -> None:
     codec, first = mono.codec, 30
+    assert isinstance(codec.lstm, nn.LSTM)
     after = Counter(codec.after.module)
     counted = StreamingCodec(codec.dequantize, codec.before.module, codec.lstm, after, 1)
     after.frames = 0
@@ -239,10 +257,10 @@ def test_frames_before_the_first_are_not_upsampled(mono: Case) -> None:
     assert after.frames == FRAMES - first + codec.after.reach
 
 
-def test_weights_are_computed_once(case: Case) -> None:
+def test_weights_are_computed_once(plain: Case) -> None:
     layers = [
         layer
-        for module in (case.codec.before.module, case.codec.after.module)
+        for module in (plain.codec.before.module, plain.codec.after.module)
         for layer in module.modules()
         if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d)
     ]
@@ -292,6 +310,7 @@ def test_a_codec_that_cannot_be_streamed_is_refused(build: Callable[[], Model], 
 
 def test_an_lstm_in_both_directions_is_refused(mono: Case) -> None:
     codec = mono.codec
+    assert isinstance(codec.lstm, nn.LSTM)
     lstm = nn.LSTM(codec.lstm.input_size, codec.lstm.hidden_size, bidirectional=True)
     with pytest.raises(ValueError, match="both directions"):
         StreamingCodec(codec.dequantize, codec.before.module, lstm, codec.after.module, 1)
