@@ -1,6 +1,6 @@
-// Times the native code. The compiler includes this file before each file of kernels/, whose Pool it
-// replaces by one that notes when each pass over tiles begins and ends, and how long the threads work
-// in it.
+// Times the native code. The compiler includes this file before each file of kernels/, whose Pool
+// it replaces by one that notes when each pass over tiles begins and ends, and how long the threads
+// work in it.
 
 #pragma once
 
