@@ -40,7 +40,7 @@ check: .venv/dev
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
-	.venv/bin/clang-format --dry-run --Werror kernels/*.h kernels/*.cpp bench/*.h
+	.venv/bin/clang-format --dry-run --Werror kernels/*.h kernels/*.cpp tests/kernels/*.h bench/*.h
 	.venv/bin/python -m docs.tables --check
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory check-web; \
 	else echo "web/ is not checked: that needs Node.js with npm"; fi
