@@ -183,3 +183,20 @@ def _model_input(sequences: list[Sequence], lengths: list[int]) -> ModelInput:
         starts=np.array([sequence.position for sequence in sequences]),
         lengths=np.array(lengths),
     )
+
+
+def warm_up(model: LoadedModel) -> None:
+    """Generate a short song. The first use of each part takes several times as long as others: it
+    takes memory, starts threads, chooses algorithms. So it is not a listener's."""
+    scheduler = Scheduler(max_queue=1)
+    engine = Engine(model, scheduler, _Discard())
+    song = Sequence(0, GenerationRequest("music", frames=10, seed=0))
+    scheduler.submit(song)
+    while not song.finished:
+        engine.step()
+
+
+class _Discard:
+    def chunk(self, sequence: Sequence, chunk: AudioChunk) -> None: ...
+
+    def error(self, sequence: Sequence, error: ServiceError) -> None: ...

@@ -17,7 +17,7 @@ from pathlib import Path
 from musicgen_engine.channel import Channel
 from musicgen_engine.config import ModelConfig
 from musicgen_engine.core.audio_stream import AudioChunk
-from musicgen_engine.core.engine import Engine
+from musicgen_engine.core.engine import Engine, warm_up
 from musicgen_engine.core.loaded_model import LoadedModel
 from musicgen_engine.core.scheduler import Scheduler
 from musicgen_engine.core.sequence import Sequence
@@ -90,7 +90,9 @@ class EngineServer:
     def _load(self, folder: Path, checkpoint: str | None, config: ModelConfig) -> LoadedModel:
         try:
             weights = fetch(resolve(checkpoint, folder), self._on_progress)
-            return LoadedModel.load(weights, config)
+            model = LoadedModel.load(weights, config)
+            warm_up(model)
+            return model
         except ServiceError:
             raise
         except Exception as error:

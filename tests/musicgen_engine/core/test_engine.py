@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from musicgen_engine.core.audio_stream import AudioChunk
+from musicgen_engine.core.engine import warm_up
 from musicgen_engine.core.loaded_model import LoadedModel
 from musicgen_engine.model.backend import ModelInput
 from musicgen_engine.model.conditioning import Conditioning
@@ -539,3 +540,25 @@ def test_a_changed_song_does_not_depend_on_its_batch_mates(
     result.sequence.change_prompt(60, "loud drums")
     harness.run()
     assert same(result, drummed)
+
+
+class Recorder:
+    """Passes on what is asked of a part, and keeps the names."""
+
+    def __init__(self, part: Any) -> None:
+        self._part = part
+        self.names: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        self.names.add(name)
+        return getattr(self._part, name)
+
+
+def test_a_model_that_is_warm_has_used_each_part(tiny: LoadedModel) -> None:
+    parts: dict[str, Any] = {
+        name: Recorder(getattr(tiny, name)) for name in ("backend", "sampler", "codec")
+    }
+    warm_up(replace(tiny, **parts))
+    assert {"set_conditioning", "forward"} <= parts["backend"].names
+    assert {"set_request", "sample"} <= parts["sampler"].names
+    assert "stream" in parts["codec"].names
