@@ -29,6 +29,8 @@ struct Head {
         int first = 0;
         for (; first + 4 * LANES <= dim; first += 4 * LANES)
             mix<4>(first, end, weights, share, out);
+        for (; first + 2 * LANES <= dim; first += 2 * LANES)
+            mix<2>(first, end, weights, share, out);
         for (; first < dim; first += LANES) mix<1>(first, end, weights, share, out);
     }
 
@@ -50,6 +52,7 @@ struct Head {
             const T* k = keys + (size_t)first * dim;
             Floats even = 0.0f, odd = 0.0f;  // two sums: an addition need not wait for the last one
             for (int i = 0; i < dim; i += 2, k += 2 * LANES) {
+                __builtin_prefetch(k + AHEAD / sizeof(T));
                 even = multiply_add(Floats::load(k), query[i] * share, even);
                 odd = multiply_add(Floats::load(k + LANES), query[i + 1] * share, odd);
             }
@@ -76,10 +79,12 @@ struct Head {
         Floats total[N];
         for (Floats& one : total) one = 0.0f;
         const T* v = values + first;
-        for (int position = 0; position < end; position++, v += dim)
+        for (int position = 0; position < end; position++, v += dim) {
+            __builtin_prefetch(v + AHEAD / sizeof(T));
 #pragma GCC unroll 4
             for (int n = 0; n < N; n++)
                 total[n] = multiply_add(Floats::load(v + n * LANES), weights[position], total[n]);
+        }
         for (int n = 0; n < N; n++) (total[n] * share).store(out + first + n * LANES);
     }
 };

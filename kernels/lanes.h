@@ -13,6 +13,7 @@
 #endif
 
 constexpr int LANES = 16;
+constexpr int AHEAD = 2048;  // bytes to fetch ahead of a long read: the processor stops at pages
 
 #if defined(__AVX512F__)
 constexpr int WIDTH = 16;  // numbers of a register

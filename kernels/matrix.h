@@ -15,8 +15,7 @@
 
 constexpr int GROUP = 128;  // inputs with one scale
 constexpr int QUADS = GROUP / 4;
-constexpr int BLOCK = 4;     // rows that share a read of the weights
-constexpr int AHEAD = 2048;  // bytes of weights to fetch ahead: the processor stops at pages
+constexpr int BLOCK = 4;  // rows that share a read of the weights
 
 inline int groups(int inputs) { return (inputs + GROUP - 1) / GROUP; }
 

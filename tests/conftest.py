@@ -32,6 +32,12 @@ ADMIN = {"admin-key": ADMIN_KEY}  # the key as a header over HTTP
 NOT_BUILT = "the native code is not built: run `python -m kernels.build`"
 needs_native = pytest.mark.skipif(kernels.library() is None, reason=NOT_BUILT)
 
+# In the background and under nohup these are ignored, and the services of the tests would inherit
+# that. A handler is not inherited.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
+
 LONG = {"browser", "musicgen_engine", "stack"}  # folders whose files take long
 
 
