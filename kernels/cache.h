@@ -53,6 +53,7 @@ struct Head {
             Floats even = 0.0f, odd = 0.0f;  // two sums: an addition need not wait for the last one
             for (int i = 0; i < dim; i += 2, k += 2 * LANES) {
                 __builtin_prefetch(k + AHEAD / sizeof(T));
+                __builtin_prefetch(k + LANES + AHEAD / sizeof(T));
                 even = multiply_add(Floats::load(k), query[i] * share, even);
                 odd = multiply_add(Floats::load(k + LANES), query[i + 1] * share, odd);
             }
@@ -80,7 +81,9 @@ struct Head {
         for (Floats& one : total) one = 0.0f;
         const T* v = values + first;
         for (int position = 0; position < end; position++, v += dim) {
-            __builtin_prefetch(v + AHEAD / sizeof(T));
+#pragma GCC unroll 4
+            for (int n = 0; n < N; n += 64 / (LANES * sizeof(T)))
+                __builtin_prefetch(v + n * LANES + AHEAD / sizeof(T));
 #pragma GCC unroll 4
             for (int n = 0; n < N; n++)
                 total[n] = multiply_add(Floats::load(v + n * LANES), weights[position], total[n]);
