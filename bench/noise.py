@@ -15,7 +15,7 @@ import numpy as np
 
 from musicgen_engine.messages import ChunkReport, DoneState, GeneratingState
 from musicgen_engine.stub import tensors, variant
-from protocol.constants import FRAME_RATE, SAMPLE_RATE
+from protocol.constants import FRAME_RATE, NO_CHROMA, SAMPLE_RATE
 from protocol.request import GenerationRequest
 from protocol.tensors import VARIANT_INPUTS, from_tensors
 
@@ -46,7 +46,7 @@ def _stream(response: variant.ResponseStream) -> None:
     for frames in range(FRAME_RATE, total + 1, FRAME_RATE):
         last = frames == total
         state = DoneState(frames, total) if last else GeneratingState(frames, total)
-        response.chunk(ChunkReport(0, AUDIO, CODES, "noise", state, last))
+        response.chunk(ChunkReport(0, AUDIO, CODES, NO_CHROMA, "noise", state, last))
         if not last:
             _sleep_until(start + (frames - FRAME_RATE / 2) / FRAME_RATE)
             response.status(state)

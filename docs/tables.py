@@ -13,9 +13,10 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from gateway.request import Continuation, json_fields
+from gateway.request import form_fields as fields_of_a_form
+from gateway.request import json_fields
 from protocol.errors import ServiceError
-from protocol.fields import Field, table
+from protocol.fields import Field
 from protocol.request import FIELDS
 from protocol.settings import MAX_SECONDS
 from protocol.tensors import MODEL, STREAM
@@ -29,7 +30,9 @@ def request_fields() -> str:
 
 
 def form_fields() -> str:
-    return _fields(table(Continuation))
+    shared = json_fields(MAX_SECONDS)
+    form = fields_of_a_form(MAX_SECONDS).items()
+    return _fields({name: field for name, field in form if name not in shared})
 
 
 def inputs() -> str:

@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from aiohttp import BodyPartReader, HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gateway.audio.reader import FIELD
 from gateway.audio.upload import MAX_BYTES
-from gateway.request import Body, check_name, form_fields, from_form, from_json
+from gateway.request import FILES, Body, check_name, form_fields, from_form, from_json
 from gateway.services import SERVICES
 from protocol.errors import (
     BodyTooLarge,
@@ -66,12 +65,12 @@ async def _parse(request: web.Request, max_duration: float) -> Body:
         kind = InvalidForm if is_form(request) else InvalidJson
         raise kind("The body is not encoded as its headers say; send it plain.") from None
     raise UnsupportedMediaType(
-        "Send Content-Type: application/json (in UTF-8), or multipart/form-data with audio."
+        "Send Content-Type: application/json (in UTF-8), or multipart/form-data with a file."
     )
 
 
 async def _form(request: web.Request, fields: Iterable[str]) -> dict[str, str | bytearray]:
-    """The parts by their names, which are those of `fields`: texts, and the file."""
+    """The parts by their names, which are those of `fields`: texts, and files."""
     contents: dict[str, str | bytearray] = {}
     try:
         parts = await request.multipart()
@@ -82,8 +81,8 @@ async def _form(request: web.Request, fields: Iterable[str]) -> dict[str, str | 
             if name in contents:
                 raise InvalidField(f"{name[:50]} is there twice; send it once.", name[:50])
             check_name(fields, name)
-            content = await _part(part, MAX_BYTES if name == FIELD else MAX_TEXT)
-            contents[name] = content if name == FIELD else content.decode()
+            content = await _part(part, MAX_BYTES if name in FILES else MAX_TEXT)
+            contents[name] = content if name in FILES else content.decode()
     except (ValueError, RuntimeError, HttpProcessingError):  # not multipart, or not UTF-8
         raise InvalidForm("The body is no form in UTF-8; send multipart/form-data.") from None
     return contents

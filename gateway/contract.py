@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-from protocol.constants import Codes, Samples
+from protocol.constants import NO_CHROMA, Chroma, Codes, Samples
 from protocol.errors import EngineUnavailable, ModelLoading, ServiceError
 from protocol.request import GenerationRequest
 from protocol.variant import Variant
@@ -75,6 +75,7 @@ class Progress:
 @dataclass(frozen=True)
 class Chunk:
     """The next part of a song. `codes` are those since the last chunk; they run ahead of `audio`.
+    `chroma` is the melody of the whole song, empty where it has none.
     `revision` is that of the weights."""
 
     audio: Samples
@@ -82,6 +83,7 @@ class Chunk:
     sample_rate: int
     revision: str
     progress: Progress
+    chroma: Chroma = field(default_factory=lambda: NO_CHROMA)
 
     @property
     def seconds(self) -> float:

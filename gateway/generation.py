@@ -38,6 +38,7 @@ TRANSIENT = (EngineUnavailable, TritonUnavailable, ModelLoading)
 class ResumeState:
     """The part of a song that the gateway has: all codes so far, the samples per channel that the
     listener has (or does not want), the revision of the weights, and when the engine accepted it.
+    From the first chunk on, `request` holds the chroma of its melody in place of the audio.
     """
 
     request: GenerationRequest
@@ -81,8 +82,10 @@ class ResumeState:
             self.samples += response.audio.shape[1]
             self.codes.append(response.codes)
             self.revision = response.revision
-            # The first codes are all those of its audio, which is large.
+            # The first codes are all those of its audio, which is large; so is that of a melody.
             self.request = replace(self.request, prompt_audio=None)
+            if response.chroma.size:
+                self.request = replace(self.request, melody=None, chroma=response.chroma)
 
     def lose(self, now: float, timeout: float) -> float:
         """The song broke off. Return when it will have been away for `timeout` seconds."""

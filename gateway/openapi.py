@@ -23,7 +23,7 @@ def describe(max_duration: float) -> dict[str, Any]:
     components = document["components"]
     for name, fields in {
         "Song": json_fields(max_duration),
-        "Continuation": form_fields(max_duration),
+        "SongForm": form_fields(max_duration),
     }.items():
         _fill_schema(components["schemas"][name], fields)
     errors = [kind for kind in ServiceError.codes.values() if kind.status is not None]

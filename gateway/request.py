@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, replace
+from dataclasses import MISSING, dataclass, field, replace
 from typing import Any
 
 from gateway.audio.formats import FORMATS
@@ -13,6 +13,7 @@ from gateway.audio.upload import MAX_BYTES
 from protocol.constants import (
     FRAME_RATE,
     MAX_CHANNELS,
+    MAX_MELODY_SECONDS,
     MAX_PROMPT_SECONDS,
     MAX_SAMPLE_RATE,
     MIN_SAMPLE_RATE,
@@ -21,21 +22,25 @@ from protocol.constants import (
     Samples,
 )
 from protocol.errors import InvalidField, InvalidJson
-from protocol.fields import Duration, Field, Number, Row, Text, check, is_number, kind, row, table
-from protocol.request import GenerationRequest, request_fields, whole_frames
+from protocol.fields import Field, Row, Text, check, is_number, kind, row, table
+from protocol.request import FIELDS, GenerationRequest, request_fields, whole_frames
 
 DEFAULT_DURATION = 30.0
+FILES = {"audio", "melody"}  # the fields of a form that are files
 
 
+@dataclass(frozen=True)
 class File(Row):
-    """An audio file; `gateway/audio/upload.py` checks its content."""
+    """An audio file of at most `longest` seconds; `gateway/audio/upload.py` checks its content."""
+
+    longest: float
 
     def check(self, name: str, value: Any) -> Any:
         return value
 
     @property
     def range(self) -> str:
-        size = f"{MAX_PROMPT_SECONDS:g} s and {MAX_BYTES // 1024**2} MB"
+        size = f"{self.longest:g} s and {MAX_BYTES // 1024**2} MB"
         rates = f"{MIN_SAMPLE_RATE // 1000} to {MAX_SAMPLE_RATE // 1000} kHz"
         return f"at most {size}, 1 to {MAX_CHANNELS} channels, {rates}"
 
@@ -67,14 +72,23 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Continuation:
+class Uploads:
     """The fields of a form alone."""
 
-    audio: bytearray = row(
+    audio: bytearray | None = row(
         File(
             "The beginning of the song as a file: WAV, FLAC, Ogg, MP3, AAC, M4A or AIFF; more than "
-            "two channels become stereo"
-        )
+            "two channels become stereo",
+            MAX_PROMPT_SECONDS,
+        ),
+        None,
+    )
+    melody: bytearray | None = row(
+        File(
+            "The melody that the music follows, as such a file, for a model that takes one",
+            MAX_MELODY_SECONDS,
+        ),
+        None,
     )
     output: str = row(
         Text("The whole song, or only what is new after `audio`", choices=("whole", "new")), "whole"
@@ -85,7 +99,7 @@ class Continuation:
 class Body:
     request: GenerationRequest
     options: Options
-    continuation: Continuation | None = None
+    uploads: Uploads = field(default_factory=Uploads)
 
 
 def json_fields(max_duration: float) -> dict[str, Field]:
@@ -100,7 +114,8 @@ def json_fields(max_duration: float) -> dict[str, Field]:
 
 def form_fields(max_duration: float) -> dict[str, Field]:
     """The table of the fields of a form."""
-    return {**json_fields(max_duration), **table(Continuation)}
+    separate = {"separate": FIELDS["separate"]}
+    return {**json_fields(max_duration), **table(Uploads), **separate}
 
 
 def from_json(data: bytes, max_duration: float) -> Body:
@@ -114,20 +129,38 @@ def from_json(data: bytes, max_duration: float) -> Body:
 
 
 def from_form(contents: Mapping[str, str | bytearray], max_duration: float) -> Body:
-    """Read the parts of a form by their names; `audio` alone is not text.
+    """Read the parts of a form by their names; all but the files are text.
 
     Raises:
         InvalidField
     """
     fields = form_fields(max_duration)
     values = {
-        name: number(content)
-        if name in fields and isinstance(fields[name].row, (Number, Duration))
+        name: from_text(content)
+        if name in fields and not isinstance(fields[name].row, (Text, File))
         else content
         for name, content in _given(fields, contents, "").items()
     }
-    request, options = _checked(fields, values, max_duration)
-    return Body(request, options, Continuation(**check(table(Continuation), values)))
+    others = {name: value for name, value in values.items() if name not in FILES}
+    request, options = _checked(fields, others, max_duration)
+    uploads = Uploads(**check(table(Uploads), values))
+    if not values.keys() & FILES:
+        raise InvalidField.of_field("audio", "is missing; send it or melody, or send JSON")
+    if uploads.melody is not None and request.chroma is not None:
+        raise InvalidField.of_field("melody", "comes with chroma; send one of them")
+    return Body(request, options, uploads)
+
+
+def with_melody(request: GenerationRequest, melody: Samples) -> GenerationRequest:
+    """The request that follows `melody`, of SAMPLE_RATE. Raises InvalidField if it is too short."""
+    _require_a_frame("melody", melody)
+    return replace(request, melody=melody)
+
+
+def _require_a_frame(name: str, audio: Samples) -> None:
+    if whole_frames(audio, SAMPLE_RATE) == 0:
+        problem = f"is shorter than {1 / FRAME_RATE:g} s; send more of it"
+        raise InvalidField.of_field(name, problem)
 
 
 def with_audio(request: GenerationRequest, audio: Samples, output: str) -> GenerationRequest:
@@ -136,10 +169,8 @@ def with_audio(request: GenerationRequest, audio: Samples, output: str) -> Gener
     Raises:
         InvalidField: the audio is too short, or the song is not longer than it.
     """
+    _require_a_frame("audio", audio)
     frames = whole_frames(audio, SAMPLE_RATE)
-    if frames == 0:
-        problem = f"is shorter than {1 / FRAME_RATE:g} s; send more of it"
-        raise InvalidField.of_field("audio", problem)
     if frames >= request.frames:
         raise InvalidField(
             f"audio lasts {audio.shape[1] / SAMPLE_RATE:.3g} s, and duration is "
@@ -205,10 +236,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def number(text: object) -> object:
-    """The number that JSON writes as `text`, else the text: Python would read 1_0, too."""
+def from_text(text: object) -> object:
+    """The number, list, true or false that JSON writes as `text`, else the text: Python would read
+    1_0, too."""
     try:
         value = json.loads(str(text))
     except (ValueError, RecursionError):
         return text
-    return value if is_number(value) else text
+    return value if is_number(value) or isinstance(value, bool | list) else text

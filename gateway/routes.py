@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, aclosing, closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from aiohttp import web
@@ -19,9 +19,10 @@ from gateway.audio.formats import FORMATS, Encoder, preferred
 from gateway.contract import Chunk, Failed, Loading, Ready, Status
 from gateway.default_model import resolve
 from gateway.progress import Job, name_of
-from gateway.request import Continuation, number, with_audio
+from gateway.request import Uploads, from_text, with_audio, with_melody
 from gateway.response import complete_or_aborted, reset_on_close, send
 from gateway.services import CALLER, SERVICES
+from protocol.constants import MAX_MELODY_SECONDS
 from protocol.errors import EngineUnavailable, NotFound
 from protocol.fields import Number
 from protocol.request import GenerationRequest
@@ -79,17 +80,17 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
         if body.is_form(request):
             client = request[CALLER] or request.remote or ""
             upload.enter_context(services.decoder.room(client))
-        song, continuation = await prepare(request)
+        song, uploads = await prepare(request)
         model = song.variant.name
         job.begin(model, song.request.frames)
         with services.metrics.songs.labels(model).track_inprogress():
-            generation = await _with_file(request, response, song, continuation)
+            generation = await _with_files(request, response, song, uploads)
             samples = generation.samples - generation.start
             chunks = services.generation.generate(model, generation, job.on_progress)
-            del continuation, generation  # their audio is large, and songs are long
+            del uploads, generation  # their audio is large, and songs are long
             async with aclosing(chunks):
                 first = await anext(chunks)
-                upload.close()  # the engine has the file
+                upload.close()  # the engine has the files
                 services.metrics.first_audio.labels(model).observe(time.monotonic() - start)
                 await stream(request, response, song, samples, first, chunks)
     return response
@@ -100,8 +101,8 @@ def _accept(request: web.Request) -> str:
     return ", ".join(request.headers.getall("Accept", []))
 
 
-async def prepare(request: web.Request) -> tuple[Song, Continuation | None]:
-    """Read and check the client's request: everything but the content of its file."""
+async def prepare(request: web.Request) -> tuple[Song, Uploads]:
+    """Read and check the client's request: everything but the content of its files."""
     services, read = request.app[SERVICES], await body.read(request)
     format = read.options.format or preferred(_accept(request))
     catalogue = await services.models.catalogue()
@@ -110,8 +111,8 @@ async def prepare(request: web.Request) -> tuple[Song, Continuation | None]:
         model = services.default_model.among(catalogue)
     else:
         model = resolve(read.options.model, variants)
-    output = read.continuation.output if read.continuation else None
-    return Song(variants[model], read.request, format, output), read.continuation
+    output = None if read.uploads.audio is None else read.uploads.output
+    return Song(variants[model], read.request, format, output), read.uploads
 
 
 async def stream(
@@ -124,7 +125,9 @@ async def stream(
 ) -> None:
     """Send the song's file, of so many samples per channel: the first chunk, and all others."""
     audio_seconds = request.app[SERVICES].metrics.audio.labels(song.variant.name)
-    tags = receipt.tags(song.variant, song.request, first.revision, song.output)
+    chroma = first.chroma if first.chroma.size else None
+    made = replace(song.request, chroma=chroma)  # the same song without the file of its melody
+    tags = receipt.tags(song.variant, made, first.revision, song.output)
     new_encoder = FORMATS[song.format]
     with closing(new_encoder(len(first.audio), first.sample_rate, samples, tags)) as encoder:
         response.headers.update(song.headers(first.revision, encoder))
@@ -141,22 +144,25 @@ async def stream(
         await response.write_eof()
 
 
-async def _with_file(
-    request: web.Request,
-    response: web.StreamResponse,
-    song: Song,
-    continuation: Continuation | None,
+async def _with_files(
+    request: web.Request, response: web.StreamResponse, song: Song, uploads: Uploads
 ) -> GenerationRequest:
-    """The request for the engine, with the audio of the client's file if there is one.
+    """The request for the engine, with the audio of the client's files.
 
-    The response says which part of the file was left out.
+    The response says which parts of the files were left out.
     """
-    if continuation is None:
-        return song.request
-    audio = await request.app[SERVICES].decoder.decode(continuation.audio)
-    if audio.warning:
-        response.headers["X-Audio-Warning"] = audio.warning
-    return with_audio(song.request, audio.samples, continuation.output)
+    decode, wanted, warnings = request.app[SERVICES].decoder.decode, song.request, []
+    if uploads.audio is not None:
+        audio = await decode(uploads.audio)
+        warnings.append(audio.warning)
+        wanted = with_audio(wanted, audio.samples, uploads.output)
+    if uploads.melody is not None:
+        melody = await decode(uploads.melody, "melody", MAX_MELODY_SECONDS)
+        warnings.append(melody.warning)
+        wanted = with_melody(wanted, melody.samples)
+    if any(warnings):
+        response.headers["X-Audio-Warning"] = " ".join(filter(None, warnings))
+    return wanted
 
 
 @routes.get("/generations/{id}")
@@ -182,7 +188,7 @@ async def get_progress(request: web.Request) -> web.StreamResponse:
 async def _find(request: web.Request) -> Job:
     """The song with this id; its request may come up to `?wait=` seconds later."""
     services, clock = request.app[SERVICES], asyncio.get_running_loop().time
-    deadline = clock() + WAIT.check("wait", number(request.query.get("wait", "0")))
+    deadline = clock() + WAIT.check("wait", from_text(request.query.get("wait", "0")))
     while True:
         try:
             return services.jobs.find(request.match_info["id"], request[CALLER])
@@ -231,6 +237,7 @@ async def list_models(request: web.Request) -> web.Response:
             "weights": variant.weights,
             "size": variant.size,
             "channels": variant.channels,
+            "melody": variant.melody,
             "state": _state(status),
             "progress": asdict(status) if isinstance(status, Loading) else None,
             "reason": status.error.message if isinstance(status, Failed) else None,

@@ -150,7 +150,8 @@ class TritonClient:
                 else:
                     codes, rate = result.as_numpy("CODES"), int(result.as_numpy("SAMPLE_RATE")[0])
                     revision = result.as_numpy("REVISION")[0].decode()
-                    yield Chunk(audio, codes, rate, revision, progress)
+                    chroma = result.as_numpy("CHROMA")
+                    yield Chunk(audio, codes, rate, revision, progress, chroma)
         if failure is not None:
             raise failure
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, TypeAlias
 
-from protocol.constants import Codes, Samples
+from protocol.constants import Chroma, Codes, Samples
 from protocol.errors import ServiceError
 from protocol.request import GenerationRequest
 
@@ -45,6 +45,7 @@ class ReadyState(State):
     slots: int
     channels: int
     codebooks: int
+    melody: bool  # whether it takes one
     sample_rate: int
 
 
@@ -135,11 +136,12 @@ class SequenceReport:
 @dataclass(frozen=True)
 class ChunkReport:
     """The next part of a song: audio [channels, samples], and the codes [codebooks, frames] that
-    were made since the last chunk."""
+    were made since the last chunk; `chroma` is the whole song's melody."""
 
     id: int
     audio: Samples
     codes: Codes
+    chroma: Chroma
     revision: str
     state: SequenceState
     last: bool

@@ -85,4 +85,5 @@ def _variant(folder: Path) -> Variant:
         weights=is_cached(resolve(checkpoint, folder / "1")),
         size=parameters["size"].string_value or None,
         channels=parameters["channels"].string_value or None,
+        melody=parameters["takes"].string_value == "melody",
     )

@@ -7,13 +7,17 @@ import numpy.typing as npt
 
 Samples = npt.NDArray[np.float32]  # [channels, samples], full scale is 1
 Codes = npt.NDArray[np.int32]  # [codebooks, frames]
+Chroma = npt.NDArray[np.int32]  # [windows, columns], pitch classes from 0 (C) to 11
 
 FRAME_RATE = 50  # codec frames a second
 SAMPLE_RATE = 32_000  # Hz
 SAMPLES_PER_FRAME = SAMPLE_RATE // FRAME_RATE
 
-# Audio that a song can start with.
-MAX_PROMPT_SECONDS = 30.0  # audiocraft's own limit
+PITCH_CLASSES = 12
+NO_CHROMA: Chroma = np.zeros((0, 0), np.int32)  # of a song without a melody
+
+MAX_PROMPT_SECONDS = 30.0  # of audio that a song starts with; audiocraft's own limit
+MAX_MELODY_SECONDS = 120.0
 MAX_CHANNELS = 8
 # Hz. Resampling needs memory by the square of what two rates do not have in common.
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE, SAMPLE_RATE_STEP = 8_000, 192_000, 25

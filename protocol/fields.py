@@ -15,7 +15,9 @@ import math
 from dataclasses import MISSING, dataclass
 from typing import Any
 
-from protocol.constants import FRAME_RATE
+import numpy as np
+
+from protocol.constants import FRAME_RATE, PITCH_CLASSES
 from protocol.errors import InvalidField
 
 KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
@@ -156,6 +158,28 @@ class Duration(Row):
 
 
 @dataclass(frozen=True)
+class Flag(Row):
+    """True or false."""
+
+    def check(self, name: str, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise InvalidField.of_field(name, f"is {kind(value)}; send true or false")
+        return value
+
+    @property
+    def range(self) -> str:
+        return "true, false"
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "boolean"}
+
+    @property
+    def tensor(self) -> tuple[str, list[int]]:
+        return "BOOL", [1]
+
+
+@dataclass(frozen=True)
 class Array(Row):
     """A matrix of `triton` numbers, from Triton's clients alone."""
 
@@ -170,6 +194,33 @@ class Array(Row):
     @property
     def tensor(self) -> tuple[str, list[int]]:
         return self.triton, [-1, -1]
+
+
+@dataclass(frozen=True)
+class PitchClasses(Array):
+    """A matrix of pitch classes; lists of lists in JSON."""
+
+    triton: str = "INT32"
+
+    def check(self, name: str, value: Any) -> Any:
+        if not isinstance(value, list | np.ndarray):
+            raise InvalidField.of_field(name, f"is {kind(value)}; send lists of whole numbers")
+        matrix = np.array(value, object)
+        matrix = super().check(name, matrix if matrix.shape != (0,) else matrix[None])
+        for number in matrix.ravel().tolist():
+            if type(number) is not int or not 0 <= number < PITCH_CLASSES:
+                wrong = shown(number) if is_number(number) else kind(number)
+                raise InvalidField.of_field(name, f"holds {wrong}; give {self.range}")
+        return matrix.astype(np.int32)
+
+    @property
+    def range(self) -> str:
+        return f"0 to {PITCH_CLASSES - 1}"
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        number = {"type": "integer", "minimum": 0, "maximum": PITCH_CLASSES - 1}
+        return {"type": "array", "items": {"type": "array", "items": number}}
 
 
 @dataclass(frozen=True)
@@ -193,6 +244,8 @@ class Field:
             return "required"
         if self.default is None:
             return self.row.absent
+        if isinstance(self.default, bool):
+            return str(self.default).lower()
         return f"`{self.default}`" if isinstance(self.default, str) else f"{self.default:,g}"
 
 

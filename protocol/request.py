@@ -12,20 +12,36 @@ import numpy as np
 from protocol.constants import (
     FRAME_RATE,
     MAX_CHANNELS,
+    MAX_MELODY_SECONDS,
     MAX_PROMPT_SECONDS,
     MAX_SAMPLE_RATE,
     MIN_SAMPLE_RATE,
     SAMPLE_RATE,
     SAMPLE_RATE_STEP,
     SAMPLES_PER_FRAME,
+    Chroma,
     Codes,
     Samples,
 )
 from protocol.errors import InvalidField, WeightsChanged
-from protocol.fields import Array, Duration, Field, Number, Text, check, row, table
+from protocol.fields import (
+    Array,
+    Duration,
+    Field,
+    Flag,
+    Number,
+    PitchClasses,
+    Text,
+    check,
+    row,
+    table,
+)
 
 MAX_PROMPT, MAX_REVISION = 2_000, 64  # characters
-
+SEPARATE_REMEDY = (
+    "is true; this service cannot take a melody out of a mix. Give false, and audio of the melody "
+    "alone"
+)
 
 DRAW = -1  # the seed of a request that wants another one, as many clients send it
 
@@ -96,6 +112,40 @@ class GenerationRequest:
         ),
         SAMPLE_RATE,
     )
+    melody: Samples | None = row(
+        Array(
+            f"The melody that the music follows, 0.02 to {MAX_MELODY_SECONDS:g} s, for a model "
+            "that takes one: [channels, samples], full scale is 1",
+            "FP32",
+            http=False,
+        ),
+        None,
+    )
+    melody_sample_rate: int = row(
+        Number(
+            f"Sample rate of `melody`, a multiple of {SAMPLE_RATE_STEP}",
+            MIN_SAMPLE_RATE,
+            MAX_SAMPLE_RATE,
+            whole=True,
+            http=False,
+        ),
+        SAMPLE_RATE,
+    )
+    separate: bool = row(
+        Flag(
+            "Take the melody out of a mix with drums and bass first; false for one that is hummed, "
+            "sung or played alone",
+            http=False,
+        ),
+        True,
+    )
+    chroma: Chroma | None = row(
+        PitchClasses(
+            "The melody as pitch classes, from C (0) to B (11), in place of audio: [windows, "
+            "columns], as a song with a melody has them"
+        ),
+        None,
+    )
     codes: Codes | None = row(
         Array("All codes of the song so far: [codebooks, frames]", "INT32", http=False), None
     )
@@ -147,6 +197,10 @@ class GenerationRequest:
         """Frames from the start of one window to the start of the next."""
         return round(self.extend_stride * FRAME_RATE)
 
+    def windows(self, length: int) -> int:
+        """The windows of `length` frames that the song has."""
+        return 1 + max(0, -(-(self.frames - length) // self.stride))
+
     @property
     def prompt_frames(self) -> int:
         """Frames that the request brings: of its codes, or whole ones of its audio."""
@@ -169,10 +223,23 @@ class GenerationRequest:
             request = replace(request, seed=draw_seed())
         if request.codes is not None:
             request = _checked_codes(request)
+        if request.chroma is not None and not request.chroma.size:
+            request = replace(request, chroma=None)
+        for audio, instead in (("prompt_audio", "codes"), ("melody", "chroma")):
+            if audio in values and instead in values:
+                raise InvalidField.of_field(audio, f"comes with {instead}; give one of them")
         if request.prompt_audio is not None:
-            if "codes" in values:
-                raise InvalidField.of_field("prompt_audio", "comes with codes; give one of them")
-            _check_audio(request, request.prompt_audio)
+            rate = request.prompt_sample_rate
+            _check_audio("prompt", request.prompt_audio, rate, MAX_PROMPT_SECONDS)
+            if request.prompt_frames >= request.frames:
+                raise InvalidField.of_field(
+                    "prompt_audio",
+                    f"has {request.prompt_frames} frames; the song has {request.frames} with it, "
+                    "give a longer duration",
+                )
+        if request.melody is not None:
+            rate = request.melody_sample_rate
+            _check_audio("melody", request.melody, rate, MAX_MELODY_SECONDS)
         limit = request.prompt_frames * SAMPLES_PER_FRAME
         if request.start > limit:
             frames = f"{request.prompt_frames} frames of {SAMPLES_PER_FRAME} samples"
@@ -187,9 +254,11 @@ class GenerationRequest:
         values["duration"] = self.duration
         return {name: value for name, value in values.items() if value is not None}
 
-    def check_model(self, codebooks: int, vocab_size: int, window: int, revision: str) -> None:
-        """Check that a model with these codebooks, this window (frames) and these weights can
-        generate the song.
+    def check_model(
+        self, codebooks: int, vocab_size: int, window: int, columns: int, revision: str
+    ) -> None:
+        """Check that a model with these codebooks, this window (frames), so many columns of a
+        melody for each window, and these weights can generate the song.
 
         Raises:
             InvalidField: it names the field, its value and the remedy.
@@ -203,6 +272,7 @@ class GenerationRequest:
             limit = f"less than {window / FRAME_RATE:g}, the window of this model"
             problem = f"is {self.extend_stride:g}; give {limit}"
             raise InvalidField.of_field("extend_stride", problem)
+        self._check_melody(window, columns)
         if self.codes is None:
             return
         if len(self.codes) != codebooks:
@@ -211,6 +281,18 @@ class GenerationRequest:
         if (largest := self.codes.max(initial=0)) >= vocab_size:
             problem = f"holds {largest}; give 0 to {vocab_size - 1}"
             raise InvalidField.of_field("codes", problem)
+
+    def _check_melody(self, window: int, columns: int) -> None:
+        for name in ("melody", "chroma"):
+            if getattr(self, name) is not None and not columns:
+                problem = "is not for this model; choose one that takes a melody"
+                raise InvalidField.of_field(name, problem)
+        if self.melody is not None and self.separate:
+            raise InvalidField.of_field("separate", SEPARATE_REMEDY)
+        shape = (self.windows(window), columns)
+        if self.chroma is not None and self.chroma.shape != shape:
+            problem = f"has the shape {list(self.chroma.shape)}; give {list(shape)} for this song"
+            raise InvalidField.of_field("chroma", problem)
 
 
 FIELDS = table(GenerationRequest)
@@ -249,24 +331,20 @@ def _checked_codes(request: GenerationRequest) -> GenerationRequest:
     return request
 
 
-def _check_audio(request: GenerationRequest, audio: Samples) -> None:
-    rate = request.prompt_sample_rate
+def _check_audio(kind: str, audio: Samples, rate: int, longest: float) -> None:
+    """`kind` is "prompt" or "melody", `longest` is in seconds."""
+    name = "melody" if kind == "melody" else f"{kind}_audio"
     if not 1 <= len(audio) <= MAX_CHANNELS:
         limits = f"[channels, samples] with 1 to {MAX_CHANNELS} channels"
         problem = f"has the shape {list(audio.shape)}; give {limits}"
-        raise InvalidField.of_field("prompt_audio", problem)
+        raise InvalidField.of_field(name, problem)
     if rate % SAMPLE_RATE_STEP:
         limits = f"a multiple of {SAMPLE_RATE_STEP} from {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}"
-        raise InvalidField.of_field("prompt_sample_rate", f"is {rate}; give {limits}")
+        raise InvalidField.of_field(f"{kind}_sample_rate", f"is {rate}; give {limits}")
     seconds, frames = audio.shape[1] / rate, whole_frames(audio, rate)
-    if not frames or seconds > MAX_PROMPT_SECONDS:
-        limits = f"{1 / FRAME_RATE:g} to {MAX_PROMPT_SECONDS:g} s"
-        raise InvalidField.of_field("prompt_audio", f"lasts {seconds:g} s; give {limits}")
-    if frames >= request.frames:
-        problem = (
-            f"has {frames} frames; the song has {request.frames} with it, give a longer duration"
-        )
-        raise InvalidField.of_field("prompt_audio", problem)
+    if not frames or seconds > longest:
+        limits = f"{1 / FRAME_RATE:g} to {longest:g} s"
+        raise InvalidField.of_field(name, f"lasts {seconds:g} s; give {limits}")
     if not np.isfinite(audio).all():
         problem = "holds NaN or infinity; give finite numbers, full scale is 1"
-        raise InvalidField.of_field("prompt_audio", problem)
+        raise InvalidField.of_field(name, problem)

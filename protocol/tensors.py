@@ -40,6 +40,7 @@ VARIANT_INPUTS, FRONT_INPUTS = [*INPUTS, STREAM], [MODEL, *INPUTS]
 OUTPUTS = [
     _tensor("AUDIO", "FP32", [-1, -1]),  # [channels, samples], full scale is 1
     _tensor("CODES", "INT32", [-1, -1]),  # [codebooks, frames], ahead of AUDIO
+    _tensor("CHROMA", "INT32", [-1, -1]),  # [windows, columns], of the whole song
     _tensor("SAMPLE_RATE", "INT32", [1]),
     _tensor("FRAMES", "INT32", [1]),  # of the whole song, 50 a second
     _tensor("SEED", "INT64", [1]),

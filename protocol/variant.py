@@ -9,6 +9,7 @@ from dataclasses import dataclass
 class Variant:
     """`checkpoint` is None for weights in the model's own folder. `weights` is "bundled", "cached"
     or "missing". `size`, such as "300M", and `channels`, "mono" or "stereo", come from its config.
+    `melody`: it takes one.
     """
 
     name: str
@@ -17,3 +18,4 @@ class Variant:
     weights: str
     size: str | None = None
     channels: str | None = None
+    melody: bool = False

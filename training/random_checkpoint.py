@@ -1,6 +1,6 @@
 """Writes a checkpoint with MusicGen's structure, any size and random weights.
 
-    python -m training.random_checkpoint FOLDER [--channels 2]
+    python -m training.random_checkpoint FOLDER [--channels 2] [--melody]
 
 Its music is noise, which is enough for tests and benchmarks. The seed is fixed, so the same
 versions of the libraries write the same weights.
@@ -21,12 +21,21 @@ from training.checkpoint import (
     set_codebooks,
     write_text_encoder,
 )
-from training.structure import CODEBOOKS, Config, Structure, codec_config, lm_config
+from training.structure import (
+    CODEBOOKS,
+    Config,
+    Structure,
+    codec_config,
+    lm_config,
+    melody_lm_config,
+)
 
 RMS = 0.1  # of the audio; full scale is 1
 LOGIT_SCALE = 3.0  # standard deviation of the logits, so that the model prefers some codes
 # Factors on the random initialisation: with strong text and weak codes the model repeats itself.
 TEXT_SCALE, CODE_SCALE = 0.2, 16.0
+MELODY_SCALE = 8.0
+MELODY = "condition_provider.conditioners.self_wav"  # in the state
 MINIMAL = Structure(
     layers=2,
     dim=64,
@@ -44,12 +53,17 @@ MINIMAL = Structure(
 )
 
 
-def write_checkpoint(folder: Path, structure: Structure, channels: int = 1) -> None:
-    """Writes the checkpoint, for 1 or 2 channels of audio, and makes `folder` if necessary."""
+def write_checkpoint(
+    folder: Path, structure: Structure, channels: int = 1, melody: bool = False
+) -> None:
+    """Writes the checkpoint, for 1 or 2 channels of audio, and makes `folder` if necessary.
+
+    With `melody` it is one that takes a melody.
+    """
     write_text_encoder(folder, structure)
     config = codec_config(structure)
     export(folder / CODEC, config, _codec_state(config))
-    config = lm_config(structure, channels)
+    config = (melody_lm_config if melody else lm_config)(structure, channels)
     export(folder / LM, config, _lm_state(config, folder))
 
 
@@ -71,7 +85,10 @@ def _codec_state(config: Config) -> Mapping[str, torch.Tensor]:
 
 
 def _lm_state(config: Config, folder: Path) -> Mapping[str, torch.Tensor]:
-    lm = build_lm(config, folder)
+    text_conditioners = dict(config["conditioners"], args={})
+    # audiocraft's would download a separator for melodies; its own weights are these.
+    melody = text_conditioners.pop("self_wav", None)
+    lm = build_lm({**config, "conditioners": text_conditioners}, folder)
     with torch.no_grad():
         for linear in lm.linears:
             linear.weight *= LOGIT_SCALE
@@ -79,15 +96,23 @@ def _lm_state(config: Config, folder: Path) -> Mapping[str, torch.Tensor]:
             embedding.weight *= CODE_SCALE
         text = lm.condition_provider.conditioners["description"]
         text.output_proj.weight *= TEXT_SCALE
-    return lm.state_dict()  # type: ignore[no-any-return]
+    state: dict[str, torch.Tensor] = lm.state_dict()
+    if melody:
+        projection = torch.nn.Linear(12, config["transformer_lm"]["dim"])
+        state[f"{MELODY}.output_proj.weight"] = projection.weight.detach() * MELODY_SCALE
+        state[f"{MELODY}.output_proj.bias"] = projection.bias.detach()
+        window = torch.hann_window(2 ** melody["chroma_stem"]["radix2_exp"])
+        state[f"{MELODY}.chroma.spec.window"] = window
+    return state
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--channels", type=int, choices=(1, 2), default=1)
+    parser.add_argument("--melody", action="store_true")
     arguments = parser.parse_args()
-    write_checkpoint(arguments.folder, MINIMAL, arguments.channels)
+    write_checkpoint(arguments.folder, MINIMAL, arguments.channels, arguments.melody)
 
 
 if __name__ == "__main__":

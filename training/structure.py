@@ -98,6 +98,21 @@ def codec_config(structure: Structure) -> Config:
     }
 
 
+def melody_lm_config(structure: Structure, channels: int) -> Config:
+    """The transformer, as facebook/musicgen-melody or, for 2 channels, musicgen-stereo-melody."""
+    config = lm_config(structure, channels)
+    config["fuser"] |= {"prepend": ["self_wav", "description"], "cross": []}
+    chroma = {"sample_rate": SAMPLE_RATE, "n_chroma": 12, "radix2_exp": 14, "argmax": True}
+    evaluation = {"match_len_on_eval": False, "eval_wavs": None, "n_eval_wavs": 100}
+    melody = {"model": "chroma_stem", "chroma_stem": chroma | evaluation}
+    config["conditioners"] = {
+        "args": {"merge_text_conditions_p": 0.25, "drop_desc_p": 0.5},
+        "self_wav": melody,
+        "description": config["conditioners"]["description"],
+    }
+    return config
+
+
 def lm_config(structure: Structure, channels: int) -> Config:
     """The transformer, as facebook/musicgen-small or, for 2 channels, musicgen-stereo-small."""
     delays = [delay for delay in range(CODEBOOKS) for _ in range(channels)]

@@ -1,6 +1,8 @@
 """The reader of audio files that clients send, a process with limits.
 
-    python -m gateway.audio.reader < FILE > SAMPLES
+    python -m gateway.audio.reader SECONDS < FILE > SAMPLES
+
+A file that is longer than SECONDS is refused.
 
 A malicious file can harm this process alone. It has little memory, little time and no secrets, and
 it can open nothing: no file, no socket, no other process.
@@ -38,9 +40,7 @@ from protocol.constants import (
     SAMPLE_RATE,
     Samples,
 )
-from protocol.errors import InvalidField
 
-FIELD = "audio"
 MAX_MEMORY = 224 * 1024**2  # bytes of data; code takes some 30 MB more
 MAX_CPU = 3  # seconds
 PADDING = 0.2  # seconds of silence that a codec may add
@@ -69,44 +69,50 @@ LIMITS = {
 PR_SET_NO_NEW_PRIVS, CAPABILITY_VERSION = 38, 0x20080522
 
 
+class UnreadableFile(ValueError):
+    """What is wrong with the file; it continues the name of the file's field."""
+
+
 @dataclass(frozen=True, eq=False)
 class Audio:
-    """The samples of a file at 32 kHz, mono or stereo, and a sentence about the parts left out."""
+    """The samples of a file at 32 kHz, mono or stereo, and about the parts left out a sentence
+    that continues the name of the file's field."""
 
     samples: Samples
     warning: str | None = None
 
 
-def decode(data: bytes) -> Audio:
-    """Decode a file in this process. A part that cannot be decoded is left out.
+def decode(data: bytes, longest: float = MAX_PROMPT_SECONDS) -> Audio:
+    """Decode a file of at most `longest` seconds in this process. A part that cannot be decoded is
+    left out.
 
     Raises:
-        InvalidField: it says what is wrong with the file.
+        UnreadableFile
     """
     if not data:
-        raise InvalidField.of_field(FIELD, EMPTY)
+        raise UnreadableFile(EMPTY)
     data, lost = _without_id3(data), list[float]()
     try:
         try:
-            samples = _converted(_libsndfile_frames(data, lost))
+            samples = _converted(_libsndfile_frames(data, lost), longest)
         except soundfile.LibsndfileError:
-            samples = _converted(_ffmpeg_frames(data, lost))
+            samples = _converted(_ffmpeg_frames(data, lost), longest)
     except av.MemoryError:
         raise
     except av.FFmpegError:
-        raise InvalidField.of_field(FIELD, UNREADABLE) from None
+        raise UnreadableFile(UNREADABLE) from None
     if not samples.size:
-        raise InvalidField.of_field(FIELD, UNREADABLE if lost else EMPTY)
+        raise UnreadableFile(UNREADABLE if lost else EMPTY)
     if not np.isfinite(samples).all():
         problem = "holds NaN or infinity; send finite samples, full scale is 1"
-        raise InvalidField.of_field(FIELD, problem)
+        raise UnreadableFile(problem)
     if np.abs(samples).max() < SILENCE:
-        raise InvalidField.of_field(FIELD, "is silent; send a file with sound")
+        raise UnreadableFile("is silent; send a file with sound")
     if not lost:
         return Audio(samples)
     seconds = sum(lost)
     amount = "a part" if math.isnan(seconds) else f"{max(seconds, 0.01):.2f} s"
-    return Audio(samples, f"{FIELD} is damaged or cut short; {amount} of it is left out.")
+    return Audio(samples, f"is damaged or cut short; {amount} of it is left out.")
 
 
 def _without_id3(data: bytes) -> bytes:
@@ -132,7 +138,7 @@ def _libsndfile_frames(data: bytes, lost: list[float]) -> Iterator[AudioFrame]:
         align, size = BLOCK_ALIGN.search(file.extra_info), BYTES.get(file.subtype)
         if align and size and int(align[1]) != size * file.channels:
             problem = "has a header that contradicts itself; convert it to a plain WAV"
-            raise InvalidField.of_field(FIELD, problem)
+            raise UnreadableFile(problem)
         while len(block := file.read(BLOCK, "float32", always_2d=True)):
             frame = AudioFrame.from_ndarray(block.reshape(1, -1), "flt", f"{file.channels}c")
             frame.sample_rate = file.samplerate
@@ -156,10 +162,10 @@ def _ffmpeg_frames(data: bytes, lost: list[float]) -> Iterator[AudioFrame]:
     """The frames of any other file; `lost` gets the seconds that cannot be decoded."""
     with av.open(io.BytesIO(data), "r", options=FFMPEG, metadata_errors="replace") as container:
         if not container.streams.audio:
-            raise InvalidField.of_field(FIELD, "holds no audio; send a WAV, FLAC, MP3 or Ogg")
+            raise UnreadableFile("holds no audio; send a WAV, FLAC, MP3 or Ogg")
         stream = container.streams.audio[0]
         if stream.codec_context is None:  # FFmpeg does not know the codec
-            raise InvalidField.of_field(FIELD, UNREADABLE)
+            raise UnreadableFile(UNREADABLE)
         stream.codec_context.thread_count = 1
         if stream.codec_context.name == "flac":  # a frame with a wrong checksum is noise
             stream.codec_context.options = {"err_detect": "crccheck+explode"}
@@ -192,25 +198,25 @@ def _decoded(packets: Iterator[Any], lost: list[float]) -> Iterator[AudioFrame]:
             yield from frames
 
 
-def _converted(frames: Iterator[AudioFrame]) -> Samples:
-    """The samples at 32 kHz, mono or stereo, at most MAX_PROMPT_SECONDS of them."""
+def _converted(frames: Iterator[AudioFrame], longest: float) -> Samples:
+    """The samples at 32 kHz, mono or stereo, at most `longest` seconds of them."""
     parts = [
         _stereo(_resampled(group), layout)
-        for (_, layout, _), group in groupby(_checked(frames), _form)
+        for (_, layout, _), group in groupby(_checked(frames, longest), _form)
     ]
     channels = max((len(part) for part in parts), default=1)
     parts = [np.broadcast_to(part, (channels, part.shape[1])) for part in parts]
     samples: Samples = np.concatenate([np.zeros((channels, 0), np.float32), *parts], axis=1)
-    return samples[:, : round(MAX_PROMPT_SECONDS * SAMPLE_RATE)]
+    return samples[:, : round(longest * SAMPLE_RATE)]
 
 
-def _checked(frames: Iterable[AudioFrame]) -> Iterator[AudioFrame]:
+def _checked(frames: Iterable[AudioFrame], longest: float) -> Iterator[AudioFrame]:
     seconds = 0.0
     for frame in frames:
         _check_format(frame.sample_rate, frame.layout.nb_channels)
         seconds += frame.samples / frame.sample_rate
-        if seconds > MAX_PROMPT_SECONDS + PADDING:
-            raise InvalidField.of_field(FIELD, f"is longer than {MAX_PROMPT_SECONDS:g} s; cut it")
+        if seconds > longest + PADDING:
+            raise UnreadableFile(f"is longer than {longest:g} s; cut it")
         frame.pts = None  # a part that was left out makes no gap
         yield frame
 
@@ -219,10 +225,10 @@ def _check_format(sample_rate: int, channels: int) -> None:
     if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
         limits = f"{MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}"
         problem = f"has {sample_rate} samples a second; convert it to {limits}"
-        raise InvalidField.of_field(FIELD, problem)
+        raise UnreadableFile(problem)
     if not 1 <= channels <= MAX_CHANNELS:
         problem = f"has {channels} channels; convert it to 1 to {MAX_CHANNELS}"
-        raise InvalidField.of_field(FIELD, problem)
+        raise UnreadableFile(problem)
 
 
 def _form(frame: AudioFrame) -> tuple[int, str, str]:
@@ -266,12 +272,12 @@ def main() -> None:
     data = sys.stdin.buffer.read()
     confine()
     try:
-        audio = decode(data)
-    except InvalidField as error:
-        print(json.dumps(error.data()))
+        audio = decode(data, float(sys.argv[1]))
+    except UnreadableFile as error:
+        print(json.dumps({"problem": str(error)}))
     except MemoryError:
         problem = f"needs over {MAX_MEMORY // 1024**2} MB to be read; convert it to a plain WAV"
-        print(json.dumps(InvalidField.of_field(FIELD, problem).data()))
+        print(json.dumps({"problem": problem}))
     else:
         print(json.dumps({"channels": len(audio.samples), "warning": audio.warning}), flush=True)
         sys.stdout.buffer.write(np.ascontiguousarray(audio.samples).data)

@@ -11,6 +11,8 @@ import unicodedata
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+
 from gateway import __version__
 from protocol.request import FIELDS, GenerationRequest
 from protocol.variant import Variant
@@ -37,12 +39,13 @@ def tags(
     """The tags by FFmpeg's names (`encoder` is FFmpeg's own).
 
     The comment is the body of a request for the same song, as JSON. `output` is that of a song
-    which continues a file: its body is a form, and the comment has all of it but the file.
+    which continues a file: its body is a form, and the comment has all of it but that file. The
+    file of a melody is not needed: the comment has its chroma.
     """
     title = " ".join(request.prompt.split())
     values = request.values().items()
     body: dict[str, Any] = {"model": variant.name}
-    body |= {name: value for name, value in values if FIELDS[name].row.http}
+    body |= {name: _plain(value) for name, value in values if FIELDS[name].row.http}
     if output:
         body["output"] = output
     return {
@@ -54,6 +57,11 @@ def tags(
         "digitalsourcetype": SOURCE_TYPE,
         "comment": json.dumps(body, ensure_ascii=False),
     }
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON has it."""
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def content_disposition(model: str, prompt: str, suffix: str) -> str:

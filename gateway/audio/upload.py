@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from gateway.audio import reader
-from gateway.audio.reader import FIELD, MAX_CPU, UNREADABLE, Audio
-from protocol.errors import Internal, InvalidField, QueueFull, ServiceError
+from gateway.audio.reader import MAX_CPU, UNREADABLE, Audio, UnreadableFile
+from protocol.constants import MAX_PROMPT_SECONDS
+from protocol.errors import Internal, InvalidField, QueueFull
 
 MAX_BYTES = 32 * 1024**2
 MAX_DECODERS = 2  # at a time
@@ -30,7 +31,8 @@ log = logging.getLogger(__name__)
 
 
 class Decoder:
-    """Decodes a few files at a time, in processes that run `command`; other files wait."""
+    """Decodes a few files at a time, in processes that run `command` with the greatest length in
+    seconds; other files wait."""
 
     def __init__(self, command: Sequence[str] = (sys.executable, "-m", reader.__name__)) -> None:
         self._command = command
@@ -39,7 +41,7 @@ class Decoder:
 
     @contextmanager
     def room(self, client: str) -> Iterator[None]:
-        """Reserve memory for one file, before its first byte comes.
+        """Reserve memory for the files of one form, before the first byte comes.
 
         Raises:
             QueueFull: there are too many files in memory, of this client or of all.
@@ -56,24 +58,30 @@ class Decoder:
             self._files[client] -= 1
             self._files += Counter()  # forgets clients without files
 
-    async def decode(self, data: bytes | bytearray) -> Audio:
-        """Decode a file.
+    async def decode(
+        self, data: bytes | bytearray, field: str = "audio", longest: float = MAX_PROMPT_SECONDS
+    ) -> Audio:
+        """Decode the file of this field, of at most `longest` seconds.
 
         Raises:
             InvalidField: it says what is wrong with the file.
         """
-        async with self._slots:
-            line, _, samples = (await self._run(data)).partition(b"\n")
-        header = json.loads(line)
-        if "code" in header:
-            raise ServiceError.of(header)
+        try:
+            async with self._slots:
+                line, _, samples = (await self._run(data, longest)).partition(b"\n")
+            header = json.loads(line)
+            if problem := header.get("problem"):
+                raise UnreadableFile(problem)
+        except UnreadableFile as error:
+            raise InvalidField.of_field(field, str(error)) from None
         decoded = np.frombuffer(samples, np.float32).reshape(header["channels"], -1)
-        return Audio(decoded, header["warning"])
+        return Audio(decoded, header["warning"] and f"{field} {header['warning']}")
 
-    async def _run(self, data: bytes | bytearray) -> bytes:
+    async def _run(self, data: bytes | bytearray, longest: float) -> bytes:
         """The output of a process with this input."""
         process = await asyncio.create_subprocess_exec(
             *self._command,
+            str(longest),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -96,4 +104,4 @@ class Decoder:
             raise Internal("The file could not be read; the gateway's log says why.")
         log.warning("a file ended its decoder (%s): %s", signal.Signals(-code).name, text)
         slow = f"takes over {MAX_CPU} s to be read; convert it to a plain WAV"
-        raise InvalidField.of_field(FIELD, slow if code == -signal.SIGXCPU else UNREADABLE)
+        raise UnreadableFile(slow if code == -signal.SIGXCPU else UNREADABLE)

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from musicgen_engine.model.streaming_codec import StreamingCodec
-from protocol.constants import FRAME_RATE, SAMPLES_PER_FRAME, Codes, Samples
+from protocol.constants import (
+    FRAME_RATE,
+    NO_CHROMA,
+    SAMPLES_PER_FRAME,
+    Chroma,
+    Codes,
+    Samples,
+)
 from protocol.errors import NotFinite
 from protocol.request import GenerationRequest
 
@@ -20,10 +27,11 @@ CHUNK = FRAME_RATE
 class AudioChunk:
     """`codes` are those that the codec got since the last chunk, ahead of `audio` by its
     look-ahead. The first chunk has all codes of a beginning that the request brought as audio: with
-    them the sequence can be resumed from any chunk."""
+    them the sequence can be resumed from any chunk. `chroma` is the melody of all windows."""
 
     audio: Samples
     codes: Codes
+    chroma: Chroma
     last: bool
 
 
@@ -33,6 +41,7 @@ class AudioStream:
 
     def __init__(self, request: GenerationRequest, codec: StreamingCodec) -> None:
         self._frames = request.frames
+        self._chroma = NO_CHROMA if request.chroma is None else request.chroma
         self._codes_known = request.prompt_frames
         self._codes_sent = 0 if request.codes is None else request.codes.shape[1]
         first, self._skip = divmod(request.start, SAMPLES_PER_FRAME)
@@ -64,4 +73,4 @@ class AudioStream:
         audio, self._skip = audio[:, self._skip :], 0
         known = max(self._codes_known, end)
         new, self._codes_sent = codes[:, self._codes_sent : known], known
-        return AudioChunk(audio, new, last=self.ended)
+        return AudioChunk(audio, new, self._chroma, last=self.ended)

@@ -1,4 +1,4 @@
-"""A checkpoint in audiocraft's format, taken apart: the one module that touches audiocraft."""
+"""A checkpoint in audiocraft's format, taken apart. This module and `melody` touch audiocraft."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from functools import partialmethod
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from musicgen_engine.core.audiocraft_imports import light_imports
+from musicgen_engine.core.melody import SPECTRUM, MelodyEncoder
 from musicgen_engine.hub import CODEC, LM
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.delay_pattern import DelayPattern
@@ -27,7 +28,15 @@ from musicgen_engine.model.transformer import (
     TransformerConfig,
     Weights,
 )
-from protocol.constants import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME, Codes, Samples
+from protocol.constants import (
+    FRAME_RATE,
+    PITCH_CLASSES,
+    SAMPLE_RATE,
+    SAMPLES_PER_FRAME,
+    Chroma,
+    Codes,
+    Samples,
+)
 from protocol.errors import InvalidField
 from protocol.request import MAX_PROMPT, GenerationRequest
 
@@ -44,8 +53,7 @@ with light_imports(), warnings.catch_warnings():
     import torch
     import transformers.utils.logging
     from audiocraft.data.audio_utils import convert_audio
-    from audiocraft.models import loaders
-    from audiocraft.models.builders import get_wrapped_compression_model
+    from audiocraft.models import builders, loaders
     from audiocraft.models.encodec import (
         EncodecModel,
         HFEncodecCompressionModel,
@@ -70,20 +78,33 @@ torch.backends.cudnn.allow_tf32 = False
 
 PARTS = {"xp.cfg", "best_state"}  # of each file
 MAX_TOKENS = MAX_PROMPT + 2  # of text: one a character, though a few signs take several
+MAX_PREFIX_TOKENS = 512  # of text before the codes, where each takes a position of each row
+FUSION_WAYS = ("sum", "prepend", "cross", "input_interpolate")
+TEXT, MELODY = {"description": "t5"}, {"self_wav": "chroma_stem"}  # conditions and their encoders
+CHROMA = {"sample_rate": SAMPLE_RATE, "n_chroma": PITCH_CLASSES, "argmax": True}
+OF_TRAINING = ("cache_path", "match_len_on_eval", "eval_wavs", "n_eval_wavs")
+MELODY_WEIGHTS = "condition_provider.conditioners.self_wav."
+
+
+class EncodeText(Protocol):
+    def __call__(self, prompt: str, chroma: Chroma | None = None) -> Conditioning:
+        """The conditioning by a text and, for a model that takes one, a melody: [1, columns].
+
+        Raises InvalidField for a text that is too long.
+        """
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`encode_text` turns a prompt of at most MAX_TOKENS into a conditioning; it raises
-    InvalidField for a longer one. `encode_audio` turns audio of any number of channels, at the
-    given sample rate, into codes.
-    """
+    """`encode_audio` turns audio of any number of channels, at the given sample rate, into codes.
+    `melody` is None for a model that takes no melody."""
 
     weights: Weights
     pattern: DelayPattern
     codec: StreamingCodec
-    encode_text: Callable[[str], Conditioning]
+    encode_text: EncodeText
     encode_audio: Callable[[Samples, int], Codes]
+    melody: MelodyEncoder | None
 
 
 class Unsupported(ValueError):
@@ -111,11 +132,11 @@ def load(folder: Path, device: torch.device) -> Checkpoint:
     os.chdir(folder)
     with light_imports(), _borrowed(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for file in (LM, CODEC):  # before much is read
-            _check_file(folder / file)
-        lm = loaders.load_lm_model(str(folder), device="cpu")
+        package, _ = [_checked(folder / file) for file in (LM, CODEC)]  # before much is read
+        melody_config, melody_state = _take_melody(package)
+        lm = _language_model(package)
         codec = loaders.load_compression_model(str(folder), device="cpu")
-    codec = get_wrapped_compression_model(codec, lm.cfg)
+    codec = builders.get_wrapped_compression_model(codec, lm.cfg)
     pattern = _pattern(lm)
     _require(
         (codec.num_codebooks, codec.cardinality) == (pattern.codebooks, pattern.special_token),
@@ -125,7 +146,34 @@ def load(folder: Path, device: torch.device) -> Checkpoint:
     codec.to(device)
     streaming.to(device)
     encode_audio = _audio_encoder(codec, streaming.channels, device)
-    return Checkpoint(_weights(lm), pattern, streaming, _text_encoder(lm, device), encode_audio)
+    melody = None
+    if melody_config:
+        seconds = lm.cfg.dataset.segment_duration
+        melody = MelodyEncoder(melody_config, melody_state, seconds, streaming.channels, device)
+    encode_text = _text_encoder(lm, melody, device)
+    return Checkpoint(_weights(lm), pattern, streaming, encode_text, encode_audio, melody)
+
+
+def _take_melody(package: Any) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
+    """Remove from the package the encoder of melodies, its configuration and its weights:
+    audiocraft's would instantiate a separator."""
+    config, state = OmegaConf.create(package["xp.cfg"]), package["best_state"]
+    melody = config.conditioners.pop("self_wav", None)
+    package["xp.cfg"] = OmegaConf.to_yaml(config)
+    names = [name for name in state if name.startswith(MELODY_WEIGHTS)]
+    weights = {name.removeprefix(MELODY_WEIGHTS): state.pop(name) for name in names}
+    return (dict(melody.chroma_stem) if melody else None), weights
+
+
+def _language_model(package: Any) -> Any:
+    """As audiocraft's `load_lm_model`, of a file that has been read."""
+    config = OmegaConf.create(package["xp.cfg"])
+    config.device, config.dtype = "cpu", "float32"
+    model = builders.get_lm_model(config)
+    model.load_state_dict(package["best_state"])
+    model.eval()
+    model.cfg = config
+    return model
 
 
 @contextmanager
@@ -151,15 +199,17 @@ def _borrowed() -> Iterator[None]:
         serialization.config.load.mmap = mmap
 
 
-def _check_file(file: Path) -> None:
+def _checked(file: Path) -> Any:
+    """The content of a checkpoint's file."""
     try:
-        package = torch.load(file, weights_only=True)
+        package: Any = torch.load(file, weights_only=True)
     except UnpicklingError:
         raise Unsupported(f"{file.name} holds more than weights, so it could run code") from None
     known = isinstance(package, dict) and ("pretrained" in package or package.keys() >= PARTS)
     _require(known, f"{file.name} is not one that audiocraft.utils.export writes")
     if file.name == LM:
         check(package)
+    return package
 
 
 def check(package: Any) -> None:
@@ -171,7 +221,19 @@ def check(package: Any) -> None:
     config = OmegaConf.create(package["xp.cfg"])
     kinds = {name: kind.model for name, kind in config.conditioners.items() if name != "args"}
     _require(config.lm_model == "transformer_lm", f"it is a {config.lm_model}")
-    _require(kinds == {"description": "t5"}, f"it is conditioned on {', '.join(kinds)}")
+    _require(kinds in (TEXT, TEXT | MELODY), f"it is conditioned on {', '.join(kinds)}")
+    ways = {way: sorted(config.fuser[way]) for way in FUSION_WAYS if config.fuser[way]}
+    if kinds == TEXT:
+        alone = ways == {"cross": ["description"]} and not config.fuser.cross_attention_pos_emb
+        _require(alone, "its text is not for the cross-attention alone")
+    else:
+        before = {"prepend": ["description", "self_wav"]}
+        _require(ways == before, "text and melody do not stand before its codes")
+        _require(not config.transformer_lm.two_step_cfg, "its guidance takes two steps")
+        chroma = config.conditioners.self_wav.chroma_stem
+        wrong = [name for name, value in CHROMA.items() if chroma.get(name) != value]
+        unknown = sorted({*chroma} - {*CHROMA, *SPECTRUM, *OF_TRAINING})
+        _require(not wrong + unknown, f"the {', '.join(wrong + unknown)} of its melody")
     positions = config.transformer_lm.positional_embedding
     _require(positions in ("sin", "rope"), f"its positions are {positions}")
     _require(not config.transformer_lm.xpos, "its rotary positions fade")
@@ -216,6 +278,7 @@ def _weights(lm: Any) -> Weights:
         codebooks=codebooks,
         vocab_size=tokens - 1,
         rotary=transformer.rope is not None,
+        cross_attention=first.cross_attention is not None,
     )
     heads = torch.cat([linear.weight for linear in lm.linears])
     return Weights(config, embeddings, _layers(transformer.layers), _norm(lm.out_norm), heads)
@@ -227,13 +290,13 @@ def _layers(layers: nn.ModuleList) -> Iterator[LayerWeights]:
 
 
 def _layer(layer: Any) -> LayerWeights:
-    _require(layer.cross_attention is not None, "it does not attend to a text")
     _require(isinstance(layer.layer_scale_1, nn.Identity), "its layers are scaled")
     _require(layer.activation is nn.functional.gelu, "its activation is not GELU")
     _require(layer.linear1.bias is None and layer.linear2.bias is None, "its layers have biases")
+    cross = layer.cross_attention
     return LayerWeights(
         self_attention=_attention(layer.norm1, layer.self_attn),
-        cross_attention=_attention(layer.norm_cross, layer.cross_attention),
+        cross_attention=cross and _attention(layer.norm_cross, cross),
         norm_ffn=_norm(layer.norm2),
         ffn_in=layer.linear1.weight,
         ffn_out=layer.linear2.weight,
@@ -254,28 +317,25 @@ def _norm(norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
     return norm.weight, norm.bias
 
 
-def _text_encoder(lm: Any, device: torch.device) -> Callable[[str], Conditioning]:
-    provider, fuser = lm.condition_provider, lm.fuser  # not `lm` itself, which is to go
-    others = [way for way, names in fuser.fuse2cond.items() if names and way != "cross"]
-    _require(
-        not (others or fuser.cross_attention_pos_emb),
-        "its text is not for the cross-attention alone",
-    )
+def _text_encoder(lm: Any, melody: MelodyEncoder | None, device: torch.device) -> EncodeText:
+    provider = lm.condition_provider  # not `lm` itself, which is to go
+    limit = MAX_PREFIX_TOKENS if melody else MAX_TOKENS
     encoder = provider.conditioners["description"]
     encoder.t5.to(device)
     encoder.output_proj.to(device, torch.float32)
     encoder.device = device
 
     @torch.inference_mode()
-    def encode_text(prompt: str) -> Conditioning:
+    def encode_text(prompt: str, chroma: Chroma | None = None) -> Conditioning:
         attributes = ConditioningAttributes(text={"description": prompt})
         texts = provider.tokenize([attributes])
         tokens = texts["description"]["input_ids"].shape[1]
-        if tokens > MAX_TOKENS:
-            problem = f"has {tokens} tokens of text; shorten it to {MAX_TOKENS}"
+        if tokens > limit:
+            problem = f"has {tokens} tokens of text; shorten it to {limit}"
             raise InvalidField.of_field("prompt", problem)
         embeddings, _mask = provider(texts)["description"]
-        return Conditioning((embeddings[0], None))
+        text: Tensor = embeddings[0]
+        return melody.conditioning(text, chroma) if melody else Conditioning((text, None))
 
     return encode_text
 

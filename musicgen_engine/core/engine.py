@@ -42,8 +42,8 @@ class Engine:
         self._scheduler = scheduler
         self._sink = sink
         self._counters = Counters()
-        # By slot: whose conditioning the backend has, and of which section.
-        self._conditioned: dict[int, tuple[int, int]] = {}
+        # By slot: whose conditioning the backend has, and where that holds.
+        self._conditioned: dict[int, tuple[int, tuple[int, int]]] = {}
         self._step_start: float | None = None
         on_cpu = model.device.type == "cpu"
         scheduler.open(model.slots, model.pattern.window, shares_cores=on_cpu)
@@ -81,8 +81,9 @@ class Engine:
     def check(self, request: GenerationRequest) -> None:
         """Check that this model can generate it. Raises as `GenerationRequest.check_model`."""
         model, pattern = self._model, self._model.pattern
+        columns = model.melody.columns if model.melody else 0
         request.check_model(
-            pattern.codebooks, pattern.special_token, pattern.window, model.revision
+            pattern.codebooks, pattern.special_token, pattern.window, columns, model.revision
         )
 
     def metrics(self) -> dict[str, float]:
@@ -95,19 +96,22 @@ class Engine:
         }
 
     def _encode(self, sequence: Sequence) -> None:
-        """Encode the audio that the sequence starts with; in another step, the text it needs."""
+        """Encode the melody of the sequence, the audio that it starts with, or the text it needs:
+        each audio in a step of its own."""
         request, model = sequence.request, self._model
         with self._isolated(sequence):
             if sequence.codes is None:
                 self.check(request)
+            if request.melody is not None and model.melody:
+                return sequence.follow(model.melody.chroma(request, model.pattern.window))
+            if sequence.codes is None:
                 prompt = request.codes
                 if request.prompt_audio is not None:
                     prompt = model.encode_audio(request.prompt_audio, request.prompt_sample_rate)
                 sequence.begin(model.pattern, prompt, AudioStream(request, model.codec))
             if sequence.needs_encoding and request.prompt_audio is None:
-                section = sequence.section
-                text = sequence.sections[section].prompt
-                sequence.conditionings[section] = model.encode_text(text)
+                text = sequence.sections[sequence.section].prompt
+                sequence.condition(model.encode_text(text, sequence.chroma))
                 self._condition(sequence)  # here, where an error is that of one sequence
 
     def _forward(self, batch: Batch) -> None:
@@ -136,9 +140,9 @@ class Engine:
 
     def _condition(self, sequence: Sequence) -> None:
         """Compute and sample the next positions under the conditioning of their section."""
-        current = (sequence.id, sequence.section)
+        current = (sequence.id, sequence.scope)
         if self._conditioned.get(sequence.slot) != current:
-            conditioning = sequence.conditionings[sequence.section]
+            conditioning = sequence.conditionings[sequence.scope]
             self._model.backend.set_conditioning(sequence.slot, conditioning)
             self._model.sampler.set_request(sequence.slot, sequence.request, conditioning.guidance)
             self._conditioned[sequence.slot] = current

@@ -11,12 +11,12 @@ import torch
 
 from musicgen_engine.config import ModelConfig
 from musicgen_engine.core import checkpoint
-from musicgen_engine.core.checkpoint import MAX_TOKENS
+from musicgen_engine.core.checkpoint import MAX_PREFIX_TOKENS, MAX_TOKENS, EncodeText
+from musicgen_engine.core.melody import MelodyEncoder
 from musicgen_engine.core.memory import slots_that_fit
 from musicgen_engine.hub import revision
 from musicgen_engine.model.backend import Backend
 from musicgen_engine.model.backend_loader import SMALL, choose_backend, choose_codec
-from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.delay_pattern import DelayPattern
 from musicgen_engine.model.sampler import Sampler
 from musicgen_engine.model.streaming_codec import StreamingCodec
@@ -35,13 +35,14 @@ class LoadedModel:
     precision: torch.dtype
     slots: int
     pattern: DelayPattern
-    encode_text: Callable[[str], Conditioning]
+    encode_text: EncodeText
     encode_audio: Callable[[Samples, int], Codes]  # of audio and its sample rate
     backend: Backend
     backend_name: str
     fallback: str | None
     sampler: Sampler
     codec: StreamingCodec
+    melody: MelodyEncoder | None  # None for a model that takes no melody
 
     @classmethod
     def load(cls, folder: Path, config: ModelConfig) -> LoadedModel:
@@ -57,13 +58,15 @@ class LoadedModel:
             torch.set_num_threads(1)  # more would wait for one another longer than they work
         choice = choose_backend(config.backend, precision, parts.weights, device)
         bytes_each = choice.precision.itemsize
+        prefix = parts.melody.columns + MAX_PREFIX_TOKENS if parts.melody else 0
+        tokens, positions = 0 if prefix else MAX_TOKENS, pattern.positions + prefix
         slots = slots_that_fit(
             config.memory,
             device,
             weights=transformer.parameters * bytes_each,
-            slot=transformer.cached_numbers(pattern.positions, MAX_TOKENS) * bytes_each,
+            slot=transformer.cached_numbers(positions, tokens) * bytes_each,
         )
-        backend = choice.load(slots, pattern.positions, device)
+        backend = choice.load(slots, positions, device)
         codec, codec_fault = choose_codec(
             config.backend, parts.codec, pattern.codebooks, pattern.special_token
         )
@@ -81,6 +84,7 @@ class LoadedModel:
             fallback=choice.fault or codec_fault,
             sampler=Sampler(slots, pattern.codebooks, transformer.vocab_size, device),
             codec=codec,
+            melody=parts.melody,
         )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from protocol.constants import Codes
+from protocol.constants import Chroma, Codes
 from protocol.request import GenerationRequest
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ class Sequence:
 
     A position is always computed under the conditioning of its own frame: in decode, in prefill, in
     later windows and after a resumption. Position p of a window makes codes of frame
-    `window.start + p` and of earlier ones; that is its own frame.
+    `window.start + p` and of earlier ones; that is its own frame. The positions of a prefix come
+    first in a window, and are negative.
     """
 
     id: int
@@ -57,7 +58,7 @@ class Sequence:
     # From `begin` on.
     codes: Codes | None = None  # [codebooks, frames]
     output: AudioStream | None = None
-    conditionings: dict[int, Conditioning] = field(default_factory=dict)  # by section
+    conditionings: dict[tuple[int, int], Conditioning] = field(default_factory=dict)  # by scope
 
     def __post_init__(self) -> None:
         self.prompt_frames = self.frames_done = self.request.prompt_frames
@@ -90,14 +91,16 @@ class Sequence:
     def windows_left(self, length: int) -> int:
         """The windows of `length` frames that have yet to begin."""
 
-        def later(frames: int) -> int:  # than the first
-            return max(0, -(-(frames - length) // self.request.stride))
-
-        return later(self.request.frames) - later(self.frames_done)
+        request = self.request
+        return request.windows(length) - replace(request, frames=self.frames_done).windows(length)
 
     @property
     def all_decoded(self) -> bool:
         return self.frames_left == 0
+
+    def follow(self, chroma: Chroma) -> None:
+        """The melody has been encoded: [windows, columns]."""
+        self.request = replace(self.request, melody=None, chroma=chroma)
 
     def begin(self, pattern: DelayPattern, prompt: Codes | None, output: AudioStream) -> None:
         """The sequence has its slot, and `prompt`: the codes that it starts with."""
@@ -118,27 +121,44 @@ class Sequence:
     @property
     def section(self) -> int:
         """The section of the next position's frame, by its index."""
-        frame = self._window.start + self.position
         starts = [section.frame for section in self.sections]
-        return max(index for index, start in enumerate(starts) if start <= frame)
+        return max(index for index, start in enumerate(starts) if start <= self._frame)
+
+    @property
+    def scope(self) -> tuple[int, int]:
+        """Where the conditioning of the next position holds: its section and, with a melody, its
+        window, by the frame that this starts with."""
+        return self.section, 0 if self.request.chroma is None else self._window.start
+
+    @property
+    def chroma(self) -> Chroma | None:
+        """The window's part of the melody: [1, columns]."""
+        if self.request.chroma is None:
+            return None
+        return self.request.chroma[[self._window.start // self.request.stride]]
+
+    def condition(self, conditioning: Conditioning) -> None:
+        """The next position and those to come of its scope have this conditioning."""
+        self.conditionings[self.scope] = conditioning
+        self.position -= conditioning.prefix_length
 
     @property
     def rows(self) -> int:
         """Guidance rows of the next position."""
-        return self.conditionings[self.section].guidance.rows
+        return self.conditionings[self.scope].guidance.rows
 
     @property
     def needs_encoding(self) -> bool:
         """Whether a text or audio must be encoded before the next position."""
         if self.codes is None:
             return True
-        return not self.all_decoded and self.section not in self.conditionings
+        return not self.all_decoded and self.scope not in self.conditionings
 
     def prefill_length(self, limit: int) -> int:
         """Positions of the next chunk of a prefill, all of one section."""
-        frame = self._window.start + self.position
-        later = [section.frame - frame for section in self.sections if section.frame > frame]
-        return min([limit, self._known_positions, *later])
+        position = self._window.start + self.position
+        later = [section.frame for section in self.sections if section.frame > self._frame]
+        return min([limit, self._known_positions, *(frame - position for frame in later)])
 
     def tokens(self, count: int) -> Integers:
         """The next tokens for the model: [codebooks, count]."""
@@ -162,6 +182,11 @@ class Sequence:
         self.frames_done = self._window.frames_done(self.position)
         if self.position == self._window.positions:
             self._open_window()
+
+    @property
+    def _frame(self) -> int:
+        """The frame of the next position."""
+        return self._window.start + max(0, self.position)
 
     @property
     def _known_positions(self) -> int:

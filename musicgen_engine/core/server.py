@@ -78,6 +78,7 @@ class EngineServer:
             slots=model.slots,
             channels=model.codec.channels,
             codebooks=model.pattern.codebooks,
+            melody=model.melody is not None,
             sample_rate=SAMPLE_RATE,
         )
         self._report()
@@ -116,6 +117,7 @@ class EngineServer:
                 id=sequence.id,
                 audio=chunk.audio,
                 codes=chunk.codes,
+                chroma=chunk.chroma,
                 revision=self._state.revision,
                 state=state(sequence.frames_done, sequence.request.frames),
                 last=chunk.last,

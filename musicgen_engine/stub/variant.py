@@ -121,6 +121,7 @@ class ResponseStream:
             outputs = {
                 "AUDIO": np.concatenate([chunk.audio for chunk in self._chunks], axis=1),
                 "CODES": np.concatenate([chunk.codes for chunk in self._chunks], axis=1),
+                "CHROMA": chunk.chroma,
                 "SAMPLE_RATE": SAMPLE_RATE,
                 "FRAMES": self.frames,
                 "SEED": self.seed,

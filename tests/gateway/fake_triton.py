@@ -16,12 +16,13 @@ from gateway.contract import (
     Status,
     Triton,
 )
-from protocol.constants import SAMPLE_RATE, SAMPLES_PER_FRAME
+from protocol.constants import NO_CHROMA, SAMPLE_RATE, SAMPLES_PER_FRAME
 from protocol.errors import ServiceError, TritonUnavailable, WeightsChanged
 from protocol.request import GenerationRequest
 from protocol.variant import Variant
 
 CHUNK = 50  # frames of audio in a chunk
+CHROMA = np.arange(12, dtype=np.int32)[None]  # of any melody
 AHEAD = 3  # frames by which the codes run ahead of the audio
 
 
@@ -117,7 +118,9 @@ class FakeTriton:
                 coded = ahead
                 state = "generating" if ahead < request.frames else "done"
                 progress = Progress(state, frames=ahead)
-                yield Chunk(audio, codes, SAMPLE_RATE, self.revision, progress)
+                chroma = request.chroma if request.melody is None else CHROMA
+                chroma = NO_CHROMA if chroma is None else chroma
+                yield Chunk(audio, codes, SAMPLE_RATE, self.revision, progress, chroma)
                 if self.cuts:
                     raise self.cuts.pop(0)
         finally:

@@ -7,7 +7,7 @@ const [server, beginning, whole] = process.argv.slice(2);
 const client = createClient<paths>({ baseUrl: server });
 
 async function generate(
-  body: components["schemas"]["Song"] | components["schemas"]["Continuation"],
+  body: components["schemas"]["Song"] | components["schemas"]["SongForm"],
   file: string,
 ) {
   const form = "audio" in body ? { bodySerializer: toForm } : {};

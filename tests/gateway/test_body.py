@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 from aiohttp import FormData
 from aiohttp.test_utils import TestClient
@@ -19,7 +20,7 @@ from gateway.body import MIN_RATE
 from gateway.settings import GatewaySettings
 from tests.gateway.audio.test_reader import file, tone
 from tests.gateway.conftest import serve
-from tests.gateway.fake_triton import FakeTriton
+from tests.gateway.fake_triton import CHROMA, FakeTriton
 from tests.gateway.test_routes import GOOD, JSON, error
 
 
@@ -128,13 +129,14 @@ async def test_a_file_leaves_memory_when_its_song_begins(client: TestClient) -> 
         song.close()
 
 
-def form(audio: bytes | None, **texts: str) -> FormData:
+def form(audio: bytes | None, *, melody: Any = None, **texts: Any) -> FormData:
     """multipart/form-data"""
     form = FormData(default_to_multipart=True)
     for name, text in texts.items():
         form.add_field(name, text)
-    if audio is not None:
-        form.add_field("audio", io.BytesIO(audio), filename="beginning.wav")
+    for name, data in (("audio", audio), ("melody", melody)):
+        if data is not None:
+            form.add_field(name, io.BytesIO(data), filename="some.wav")
     return form
 
 
@@ -173,6 +175,72 @@ async def test_the_comment_of_a_file_generates_it_again(client: TestClient, form
     song = await response.read()
     again = await client.post("/generate", json={**receipt(song), "format": format})
     assert await again.read() == song
+
+
+@pytest.mark.parametrize("format", FORMATS)
+async def test_the_comment_of_a_song_with_a_melody_generates_it_without_the_file(
+    client: TestClient, triton: FakeTriton, format: str
+) -> None:
+    """The comment has the chroma of the melody."""
+    texts = {"prompt": "slow piano", "duration": "1", "format": format, "separate": "false"}
+    song = await (
+        await client.post("/generate", data=form(None, melody=file(tone(2)), **texts))
+    ).read()
+    comment = receipt(song)
+    assert comment["chroma"] == CHROMA.tolist()
+    again = await client.post("/generate", json={**comment, "format": format})
+    assert await again.read() == song
+    assert triton.requests[0].melody is not None and triton.requests[1].melody is None
+    sent = triton.requests[1].chroma
+    assert sent is not None and np.array_equal(sent, CHROMA)
+
+
+async def test_a_song_follows_a_melody_and_continues_a_file(
+    client: TestClient, triton: FakeTriton
+) -> None:
+    texts = {"prompt": "slow piano", "duration": "2.5", "separate": "false"}
+    upload = form(file(tone(1)), melody=file(tone(70, 16_000, channels=2), 16_000), **texts)
+    response = await client.post("/generate", data=upload)
+    assert response.status == 200
+    await response.read()
+    [sent] = triton.requests
+    assert sent.prompt_audio is not None and sent.prompt_audio.shape == (1, 32_000)
+    assert sent.melody is not None and sent.melody.shape == (2, 70 * 32_000)
+    assert not sent.separate
+
+
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><rect width="1" height="1"/></svg>'
+
+
+@pytest.mark.parametrize(
+    ("melody", "message"),
+    [
+        (file(0 * tone(1)), "melody is silent"),
+        (file(tone(0.01)), "melody is shorter than 0.02 s"),
+        (file(tone(600, 8_000), 8_000), "melody is longer than 120 s; cut it"),
+        (file(tone(1, channels=9)), "melody has 9 channels; convert it to 1 to 8"),
+        (SVG, "melody cannot be read"),
+        (b"", "melody is empty"),
+    ],
+    ids=["silent", "short", "long", "channels", "svg", "empty"],
+)
+async def test_a_melody_that_cannot_be_followed_is_refused(
+    client: TestClient, triton: FakeTriton, melody: bytes, message: str
+) -> None:
+    response = await client.post("/generate", data=form(None, melody=melody, prompt="piano"))
+    problem = (await response.json())["error"]
+    assert (response.status, problem["field"]) == (422, "melody")
+    assert problem["message"].startswith(message)
+    assert not triton.requests
+
+
+@pytest.mark.parametrize("melody", [file(tone(0.02)), file(tone(1, channels=8))])
+async def test_a_short_melody_or_one_of_many_channels_is_followed(
+    client: TestClient, melody: bytes
+) -> None:
+    response = await client.post("/generate", data=form(None, melody=melody, prompt="piano"))
+    assert response.status == 200
+    response.close()
 
 
 async def test_the_comment_of_a_continued_song_needs_its_file(

@@ -36,6 +36,13 @@ def test_a_setting_comes_first_in_any_spelling() -> None:
     assert choose(variants, "facebook/musicgen-large-stereo") == "musicgen-stereo-large"
 
 
+@pytest.mark.parametrize("spelling", ["musicgen-stereo-melody", "musicgen-melody-stereo"])
+def test_a_melody_model_may_be_spelt_in_either_order(spelling: str) -> None:
+    known = ["musicgen-melody", "musicgen-stereo-melody"]
+    for prefix in ("", "facebook/"):
+        assert resolve(prefix + spelling, known) == "musicgen-stereo-melody"
+
+
 def test_an_unknown_setting_is_named() -> None:
     with pytest.raises(EngineUnavailable, match="'bach' is not here; set DEFAULT_MODEL to one of"):
         choose(FakeTriton(*HUB).variants, "bach")

@@ -74,8 +74,8 @@ def test_openapi_python_client_generates_and_continues_a_song(
         song = models.Song("slow piano", duration=1, format_=models.SongFormat.FLAC)
         beginning = generate_song.sync(client=client, body=song, x_request_id="beginning")
         assert isinstance(beginning, types.File)
-        continuation = models.Continuation(
-            "slow piano", beginning, duration=2, temperature=2, seed=7
+        continuation = models.SongForm(
+            "slow piano", audio=beginning, duration=2, temperature=2, seed=7
         )
         whole = generate_song.sync_detailed(client=client, body=continuation)
         progress = get_progress.sync("beginning", client=client)

@@ -24,7 +24,7 @@ from protocol.errors import (
     WeightsChanged,
 )
 from protocol.request import GenerationRequest
-from tests.gateway.fake_triton import FakeTriton
+from tests.gateway.fake_triton import CHROMA, FakeTriton
 from tests.gateway.test_models import until
 
 MODEL = "musicgen-small"
@@ -105,6 +105,23 @@ async def test_audio_leaves_memory_when_its_codes_are_here(
     assert [sent.prompt_audio is audio for sent in triton.requests] == [True, False]
     assert triton.requests[1].prompt_audio is None
     assert triton.requests[1].start == 16_000 + 32_000
+
+
+async def test_a_melody_is_resumed_by_its_chroma(
+    triton: FakeTriton, generation: Generation
+) -> None:
+    """Also when it breaks off again, and before its first chunk by its audio."""
+    triton.refusals = [EngineUnavailable("killed")]
+    triton.cuts = [EngineUnavailable("killed"), EngineUnavailable("killed")]
+    request = dataclasses.replace(REQUEST, melody=np.ones((1, 32_000), np.float32))
+    async for _ in generation.generate(MODEL, request, ignore):
+        pass
+    first, second, *later = triton.requests
+    assert first.melody is request.melody and second.melody is request.melody
+    assert len(later) == 2
+    for rest in later:
+        assert rest.melody is None and rest.chroma is not None
+        assert np.array_equal(rest.chroma, CHROMA)
 
 
 async def test_a_dead_stub_is_reloaded_in_mid_song(

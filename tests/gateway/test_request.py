@@ -9,13 +9,14 @@ import pytest
 
 from gateway.request import (
     Body,
-    Continuation,
     Options,
+    Uploads,
     form_fields,
     from_form,
     from_json,
     json_fields,
     with_audio,
+    with_melody,
 )
 from protocol.constants import Samples
 from protocol.errors import InvalidField, InvalidJson
@@ -36,7 +37,7 @@ def form(**texts: str) -> Body:
 def test_only_the_prompt_is_required() -> None:
     body = read(prompt="jazz")
     assert body.request == GenerationRequest("jazz", 1500, body.request.seed)
-    assert (body.options.model, body.options.format, body.continuation) == (None, None, None)
+    assert (body.options.model, body.options.format, body.uploads) == (None, None, Uploads())
     assert len({read(prompt="jazz").request.seed for _ in range(10)}) == 10
 
 
@@ -143,7 +144,8 @@ def test_a_form_has_the_numbers_of_json(text: str, duration: float) -> None:
 def test_a_form_has_no_other_numbers(text: str) -> None:
     with pytest.raises(InvalidField) as raised:
         form(duration=text)
-    assert raised.value.message == "duration is text; send a number of seconds."
+    assert raised.value.message.startswith("duration is ")
+    assert raised.value.message.endswith("; send a number of seconds.")
 
 
 def test_a_text_in_a_form_may_look_like_a_number() -> None:
@@ -151,14 +153,74 @@ def test_a_text_in_a_form_may_look_like_a_number() -> None:
 
 
 def test_a_form_has_a_file_and_an_output() -> None:
-    assert form().continuation == Continuation(bytearray(b"file"), "whole")
-    assert form(output="new").continuation == Continuation(bytearray(b"file"), "new")
+    assert form().uploads == Uploads(bytearray(b"file"))
+    assert form(output="new").uploads == Uploads(bytearray(b"file"), output="new")
 
 
 def test_a_form_without_a_file_is_refused() -> None:
     with pytest.raises(InvalidField) as raised:
         from_form({"prompt": "jazz"}, 300)
     assert raised.value.field == "audio"
+
+
+def melody_form(**parts: str | bytearray) -> Body:
+    return from_form({"prompt": "jazz", "melody": bytearray(b"tune"), **parts}, 300)
+
+
+def test_a_form_may_have_a_melody_with_or_without_audio() -> None:
+    alone, both = melody_form(), melody_form(audio=bytearray(b"file"))
+    assert alone.uploads == Uploads(melody=bytearray(b"tune"))
+    assert both.uploads == Uploads(bytearray(b"file"), bytearray(b"tune"))
+
+
+@pytest.mark.parametrize(("text", "separate"), [("true", True), ("false", False), ("", True)])
+def test_a_form_says_whether_the_melody_is_part_of_a_mix(text: str, separate: bool) -> None:
+    assert melody_form(separate=text).request.separate is separate
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"separate": "no"}, "separate is text; send true or false."),
+        ({"separate": "0"}, "separate is a number; send true or false."),
+        ({"chroma": "[[1, 2]]"}, "melody comes with chroma; send one of them."),
+    ],
+)
+def test_a_melody_that_contradicts_its_form_is_refused(parts: Any, message: str) -> None:
+    with pytest.raises(InvalidField) as raised:
+        melody_form(**parts)
+    assert raised.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("chroma", "message"),
+    [
+        ("C", "chroma is text; send lists of whole numbers."),
+        ([1, 2], "chroma has the shape [2]; give two dimensions."),
+        ([[1], [1, 2]], "chroma has the shape [2]; give two dimensions."),
+        ([[12]], "chroma holds 12; give 0 to 11."),
+        ([[-1]], "chroma holds -1; give 0 to 11."),
+        ([[0.5]], "chroma holds 0.5; give 0 to 11."),
+        ([["C"]], "chroma holds text; give 0 to 11."),
+        ([[10**400]], "chroma holds 100000000000000000000000000...; give 0 to 11."),
+    ],
+)
+def test_chroma_is_a_matrix_of_pitch_classes(chroma: Any, message: str) -> None:
+    with pytest.raises(InvalidField) as raised:
+        read(prompt="jazz", chroma=chroma)
+    assert raised.value.message == message
+
+
+def test_chroma_is_read_from_json_and_from_a_form() -> None:
+    for body in (read(prompt="jazz", chroma=[[0, 11]]), form(chroma="[[0, 11]]")):
+        assert body.request.chroma is not None and body.request.chroma.tolist() == [[0, 11]]
+
+
+def test_too_short_a_melody_is_refused() -> None:
+    request = GenerationRequest("jazz", 50, 7)
+    assert with_melody(request, audio(640)).melody is not None
+    with pytest.raises(InvalidField, match="MELODY is shorter"):
+        with_melody(request, audio(639))
 
 
 def test_a_missing_prompt_is_named() -> None:
@@ -180,8 +242,8 @@ def test_null_means_that_a_field_is_not_given() -> None:
 def test_an_empty_part_means_that_a_field_is_not_given() -> None:
     parts: dict[str, str | bytearray] = dict.fromkeys(form_fields(300), "")
     body = from_form({**parts, "prompt": "jazz", "audio": bytearray(b"RIFF")}, 300)
-    assert body.request.duration == 30 and body.continuation is not None
-    assert (body.options, body.continuation.output) == (Options(), "whole")
+    assert body.request.duration == 30
+    assert (body.options, body.uploads.output) == (Options(), "whole")
 
 
 def test_the_seed_minus_one_is_drawn() -> None:

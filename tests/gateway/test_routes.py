@@ -136,6 +136,7 @@ async def test_models_are_listed_with_their_states(client: TestClient, triton: F
         "reason": None,
         "size": "300M",
         "channels": "mono",
+        "melody": False,
     }
     assert models["musicgen-tiny"] == {
         **known, "checkpoint": "facebook/musicgen-tiny", "state": "ready"

@@ -114,7 +114,8 @@ async def test_a_request_has_the_inputs_of_the_table(
         for tensor in [*INPUTS, STREAM]
     }
     assert inputs == {name: table[name] for name in inputs}
-    assert table.keys() - inputs.keys() == {"ARRIVAL_TIME", "CODES", "PROMPT_AUDIO", "REVISION"}
+    absent = {"ARRIVAL_TIME", "CHROMA", "CODES", "MELODY", "PROMPT_AUDIO", "REVISION"}
+    assert table.keys() - inputs.keys() == absent
 
 
 async def test_a_chunk_has_audio_codes_and_progress(

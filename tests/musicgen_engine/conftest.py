@@ -41,6 +41,30 @@ def rotary_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def melody_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("melody")
+    write_checkpoint(folder, MINIMAL, melody=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stereo_melody_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stereo-melody")
+    write_checkpoint(folder, MINIMAL, channels=2, melody=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def melody(melody_checkpoint: Path) -> LoadedModel:
+    return load(melody_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def stereo_melody(stereo_melody_checkpoint: Path) -> LoadedModel:
+    return load(stereo_melody_checkpoint)
+
+
+@pytest.fixture(scope="session")
 def tiny(tiny_checkpoint: Path) -> LoadedModel:
     return load(tiny_checkpoint)
 

@@ -31,7 +31,9 @@ from protocol.request import GenerationRequest
 from tests.conftest import TIMEOUT
 
 FAILED = FailedState.of(QueueFull("no place; ask again", retry_after=7))
-READY = ReadyState("0123456789ab", "cuda:0", "float16", "eager", "fast fails", 8, 2, 8, 32_000)
+READY = ReadyState(
+    "0123456789ab", "cuda:0", "float16", "eager", "fast fails", 8, 2, 8, True, 32_000
+)
 FULL = GenerationRequest(
     prompt="🎹 \0 ピアノ",
     frames=300,
@@ -42,13 +44,16 @@ FULL = GenerationRequest(
     revision="0123456789ab",
 )
 CONTINUED = GenerationRequest("", 300, 0, prompt_audio=np.linspace(-1, 1, 8, dtype="f4")[None])
+FOLLOWING = GenerationRequest("", 300, 0, melody=np.ones((2, 9), "f4"), separate=False)
 EMPTY = GenerationRequest("", 1, 0, codes=np.zeros((4, 0), np.int32))
 AUDIO = np.random.default_rng(0).standard_normal((2, 640), np.float32)
+CHROMA = np.arange(24, dtype=np.int32).reshape(2, 12) % 12
 CODES = np.random.default_rng(1).integers(0, 2048, (8, 25), np.int32)
 MESSAGES = [
     Submit(1, "a name", FULL),
     Submit(2, "", CONTINUED),
     Submit(3, "", EMPTY),
+    Submit(4, "", FOLLOWING),
     Cancel(2**40),
     EngineReport(LoadingState(), 0, 0),
     EngineReport(LoadingState(7, 10), 1, 0),
@@ -59,10 +64,10 @@ MESSAGES = [
     SequenceReport(1, LoadingState(1, None)),
     SequenceReport(1, GeneratingState(3, 300)),
     SequenceReport(1, DoneState(300, 300)),
-    ChunkReport(1, AUDIO, CODES, "abc", GeneratingState(25, 300), last=False),
-    ChunkReport(1, AUDIO[:, :0], CODES, "abc", GeneratingState(25, 300), last=False),
-    ChunkReport(1, AUDIO, CODES[:, :0], "abc", DoneState(300, 300), last=True),
-    ChunkReport(1, AUDIO[:, ::2], CODES[::2, 1:], "abc", DoneState(300, 300), last=True),
+    ChunkReport(1, AUDIO, CODES, CHROMA, "abc", GeneratingState(25, 300), last=False),
+    ChunkReport(1, AUDIO[:, :0], CODES, CHROMA, "abc", GeneratingState(25, 300), last=False),
+    ChunkReport(1, AUDIO, CODES[:, :0], CHROMA, "abc", DoneState(300, 300), last=True),
+    ChunkReport(1, AUDIO[:, ::2], CODES[::2, 1:], CHROMA, "abc", DoneState(300, 300), last=True),
     FailureReport(1, FAILED),
 ]
 
@@ -120,7 +125,7 @@ def test_it_does_not_close_in_the_middle_of_a_message() -> None:
     ours, theirs = Pipe()
     channel, other = Channel(ours), Channel(theirs)
     audio = np.zeros((1, 2_500_000), np.float32)  # more than any buffer between two processes
-    large = ChunkReport(1, audio, CODES, "abc", DoneState(300, 300), last=True)
+    large = ChunkReport(1, audio, CODES, CHROMA, "abc", DoneState(300, 300), last=True)
     sender = threading.Thread(target=channel.send, args=(large,), daemon=True)
     closer = threading.Thread(target=channel.close, daemon=True)
     sender.start()

@@ -169,10 +169,15 @@ FULL = GenerationRequest(
     codes=np.arange(12, dtype=np.int32).reshape(4, 3),
     start=1_281,
     revision="0123456789ab",
+    separate=False,
+    chroma=np.arange(12, dtype=np.int32).reshape(2, 6),
 )
 AUDIO = replace(
     FULL,
     codes=None,
+    chroma=None,
+    melody=np.linspace(-1, 1, 960, dtype=np.float32).reshape(2, -1),
+    melody_sample_rate=8_000,
     prompt_audio=np.linspace(-1, 1, 88_200, dtype=np.float32).reshape(2, -1),
     prompt_sample_rate=44_100,
 )
@@ -191,6 +196,7 @@ def test_a_request_survives_as_tensors(request_: GenerationRequest) -> None:
 def test_tensors_have_the_types_that_triton_is_told() -> None:
     types = {row["name"]: (row["data_type"], len(row["dims"])) for row in INPUTS}
     kinds = {"TYPE_STRING": "O", "TYPE_FP32": "f4", "TYPE_INT32": "i4", "TYPE_INT64": "i8"}
+    kinds["TYPE_BOOL"] = "?"
     for name, tensor in {**to_tensors(FULL), **to_tensors(AUDIO)}.items():
         data_type, dimensions = types[name]
         assert tensor.dtype == np.dtype(kinds[data_type])

@@ -11,7 +11,13 @@ from protocol.errors import InvalidField, WeightsChanged
 from protocol.request import FIELDS, GenerationRequest
 from protocol.tensors import from_tensors, to_array, to_tensors
 
-MODEL: dict[str, Any] = {"codebooks": 4, "vocab_size": 2048, "window": 1500, "revision": "abc"}
+MODEL: dict[str, Any] = {
+    "codebooks": 4,
+    "vocab_size": 2048,
+    "window": 1500,
+    "columns": 235,
+    "revision": "abc",
+}
 INPUTS = {"PROMPT": "soft piano", "DURATION": 2}
 
 
@@ -221,6 +227,4 @@ def test_a_rounded_duration_is_never_too_long(longest: float) -> None:
 
 def test_an_empty_revision_is_any() -> None:
     values = {"prompt": "jazz", "duration": 1, "revision": ""}
-    GenerationRequest.parse(values, 300).check_model(
-        codebooks=4, vocab_size=2048, window=1500, revision="abc"
-    )
+    GenerationRequest.parse(values, 300).check_model(**MODEL)

@@ -25,6 +25,10 @@ TYPES = {
     "EXTEND_STRIDE": "FP32",
     "PROMPT_AUDIO": "FP32",
     "PROMPT_SAMPLE_RATE": "INT32",
+    "MELODY": "FP32",
+    "MELODY_SAMPLE_RATE": "INT32",
+    "SEPARATE": "BOOL",
+    "CHROMA": "INT32",
     "REVISION": "BYTES",
     "CODES": "INT32",
     "START": "INT64",
@@ -45,9 +49,8 @@ def tensors(client: Any, values: dict[str, Any]) -> list[Any]:
     inputs = []
     for name, value in values.items():
         value = value.encode() if isinstance(value, str) else value
-        array = np.array(
-            value if name in ("CODES", "PROMPT_AUDIO") else [value], NUMPY[TYPES[name]]
-        )
+        is_matrix = name in ("CODES", "PROMPT_AUDIO", "MELODY", "CHROMA")
+        array = np.array(value if is_matrix else [value], NUMPY[TYPES[name]])
         inputs.append(client.InferInput(name, list(array.shape), TYPES[name]))
         inputs[-1].set_data_from_numpy(array)
     return inputs

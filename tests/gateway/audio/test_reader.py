@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from gateway.audio.reader import decode
-from protocol.errors import InvalidField
+from gateway.audio.reader import UnreadableFile, decode
 
 FILES = Path(__file__).parent / "files"  # songs of the service, with damage
 
@@ -141,7 +140,7 @@ def test_a_mix_is_not_louder_than_full_scale(channels: int) -> None:
     assert np.abs(mixed).max() == pytest.approx(1)
 
 
-CUT = "audio is damaged or cut short; {} of it is left out."
+CUT = "is damaged or cut short; {} of it is left out."
 
 
 @pytest.mark.parametrize("missing", [1, 2, 3, 5_001])  # bytes
@@ -313,9 +312,15 @@ def one(value: str) -> Any:
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_a_file_that_cannot_be_continued_is_refused(data: bytes, message: str) -> None:
-    with pytest.raises(InvalidField) as raised:
+    with pytest.raises(UnreadableFile) as raised:
         decode(data)
-    assert raised.value.field == "audio" and message in raised.value.message
+    assert message in str(raised.value)
+
+
+def test_a_longer_file_is_read_where_it_may_be_longer() -> None:
+    assert decode(file(tone(40)), longest=120.0).samples.shape == (1, 40 * 32_000)
+    with pytest.raises(UnreadableFile, match="longer than 120 s"):
+        decode(file(tone(121)), longest=120.0)
 
 
 @pytest.mark.parametrize("title", [b"\xe9t\xe9\0", b"\0\0", b"\xff" * 40])
@@ -338,5 +343,5 @@ def test_a_playlist_cannot_name_files_of_the_server(
     playlist = b"ffconcat version 1.0\nfile secret.wav\n"
     with av.open(io.BytesIO(playlist), "r") as container:
         assert len(list(container.decode(audio=0)))
-    with pytest.raises(InvalidField, match="cannot be read"):
+    with pytest.raises(UnreadableFile, match="cannot be read"):
         decode(playlist)

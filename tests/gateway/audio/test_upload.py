@@ -29,7 +29,7 @@ async def test_a_process_decodes_as_this_one(name: str) -> None:
     data = (FILES / name).read_bytes()
     decoded, expected = await Decoder().decode(data), decode(data)
     assert np.array_equal(decoded.samples, expected.samples)
-    assert decoded.warning == expected.warning
+    assert decoded.warning == (expected.warning and f"audio {expected.warning}")
 
 
 async def test_a_process_refuses_a_file() -> None:
@@ -45,10 +45,7 @@ async def test_the_process_finds_its_code_in_any_folder(
 
 
 # A process that refuses its file.
-REFUSES = (
-    "import os; from protocol.errors import InvalidField; import json; "
-    "print(json.dumps(InvalidField.of_field('audio', {}).data()))"
-)
+REFUSES = "import json, os; print(json.dumps({{'problem': {}}}))"
 
 
 async def problem(decoder: Decoder, data: bytes) -> str:

@@ -1,6 +1,8 @@
 """Which checkpoints are supported, and how an error names what is not."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import torch
 from musicgen_engine.core.loaded_model import LoadedModel
 from musicgen_engine.hub import CODEC, LM, fetch
 from protocol.errors import EngineUnavailable, WeightsMissing
+from tests.conftest import ROOT
 from tests.musicgen_engine.conftest import load
 
 
@@ -104,8 +107,8 @@ def short(config: Any, weights: dict[str, torch.Tensor]) -> None:
     config.dataset.segment_duration = 10
 
 
-def of_a_melody(config: Any, weights: dict[str, torch.Tensor]) -> None:
-    config.conditioners.self_wav = {"model": "chroma_stem"}
+def of_a_style(config: Any, weights: dict[str, torch.Tensor]) -> None:
+    config.conditioners.self_wav = {"model": "style"}
 
 
 def with_both_positions(config: Any, weights: dict[str, torch.Tensor]) -> None:
@@ -131,7 +134,7 @@ def normalised_behind(config: Any, weights: dict[str, torch.Tensor]) -> None:
     [
         (with_biases, "biases"),
         (with_position_in_the_text, "cross-attention alone"),
-        (of_a_melody, "self_wav"),
+        (of_a_style, "self_wav"),
         (with_both_positions, "sin_rope"),
         (with_fading_positions, "fade"),
         (looking_ahead, "causal"),
@@ -145,6 +148,50 @@ def test_an_unsupported_transformer_is_named_at_load(
 ) -> None:
     with pytest.raises(EngineUnavailable, match=complaint):
         load(changed(tiny_checkpoint, tmp_path, "state_dict.bin", change))
+
+
+def with_summed_melody(config: Any, weights: dict[str, torch.Tensor]) -> None:
+    config.fuser.prepend, config.fuser.sum = ["description"], ["self_wav"]
+
+
+def in_two_steps(config: Any, weights: dict[str, torch.Tensor]) -> None:
+    config.transformer_lm.two_step_cfg = True
+
+
+def with_quarter_tones(config: Any, weights: dict[str, torch.Tensor]) -> None:
+    config.conditioners.self_wav.chroma_stem.n_chroma = 24
+
+
+def with_a_class_to_call(config: Any, weights: dict[str, torch.Tensor]) -> None:
+    config.conditioners.self_wav.chroma_stem._target_ = "subprocess.Popen"
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (with_summed_melody, "do not stand before its codes"),
+        (in_two_steps, "two steps"),
+        (with_quarter_tones, "n_chroma"),
+        (with_a_class_to_call, "_target_"),
+    ],
+)
+def test_an_unsupported_melody_model_is_named_at_load(
+    melody_checkpoint: Path, tmp_path: Path, change: Change, complaint: str
+) -> None:
+    with pytest.raises(EngineUnavailable, match=complaint):
+        load(changed(melody_checkpoint, tmp_path, "state_dict.bin", change))
+
+
+def test_a_melody_model_loads_without_a_separator(melody_checkpoint: Path) -> None:
+    """The separator that audiocraft instantiates with the model is never imported."""
+    code = f"""
+import sys
+sys.modules["demucs"] = None  # as if it were not installed
+from pathlib import Path
+from tests.musicgen_engine.conftest import load
+assert load(Path({str(melody_checkpoint)!r})).melody.columns == 235
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def causal(config: Any, weights: dict[str, torch.Tensor]) -> None:

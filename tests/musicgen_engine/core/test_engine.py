@@ -17,7 +17,7 @@ from musicgen_engine.core.engine import warm_up
 from musicgen_engine.core.loaded_model import LoadedModel
 from musicgen_engine.model.backend import ModelInput
 from musicgen_engine.model.conditioning import Conditioning
-from protocol.constants import Codes, Samples
+from protocol.constants import Chroma, Codes, Samples
 from protocol.errors import (
     Cancelled,
     GenerationFailed,
@@ -124,7 +124,7 @@ def test_a_text_with_too_many_tokens_is_refused_alone(tiny: LoadedModel) -> None
 def test_the_time_of_a_step_is_seen_from_outside(tiny: LoadedModel) -> None:
     answers = threading.Event()
 
-    def encode_text(prompt: str) -> Conditioning:
+    def encode_text(prompt: str, chroma: Chroma | None = None) -> Conditioning:
         answers.wait(TIMEOUT)
         return tiny.encode_text(prompt)
 
@@ -405,7 +405,7 @@ def test_codes_of_another_model_are_refused_alone(
 
 
 def test_an_encoder_that_fails_on_a_text_fails_it_alone(tiny: LoadedModel, sampled: Result) -> None:
-    def encode_text(prompt: str) -> Conditioning:
+    def encode_text(prompt: str, chroma: Chroma | None = None) -> Conditioning:
         if prompt == "bad":
             raise RuntimeError("no such text")
         return tiny.encode_text(prompt)
@@ -417,7 +417,7 @@ def test_an_encoder_that_fails_on_a_text_fails_it_alone(tiny: LoadedModel, sampl
 
 
 def test_a_song_whose_logits_are_not_finite_fails_alone(tiny: LoadedModel, sampled: Result) -> None:
-    def encode_text(prompt: str) -> Conditioning:
+    def encode_text(prompt: str, chroma: Chroma | None = None) -> Conditioning:
         conditioning = tiny.encode_text(prompt)
         if prompt != "bad":
             return conditioning

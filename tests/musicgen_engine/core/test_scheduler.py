@@ -44,7 +44,8 @@ def begin(sequence: Sequence, ready: bool = False) -> None:
     """Do as the engine when it encodes the sequence."""
     output = cast(AudioStream, Output(ready))
     sequence.begin(PATTERN, sequence.request.codes, output)
-    sequence.conditionings[0] = Conditioning((None, None))
+    if sequence.needs_encoding:
+        sequence.condition(Conditioning((None, None)))
 
 
 def record(scheduler: Scheduler, seconds: float, count: int = 20) -> None:
@@ -171,7 +172,7 @@ def test_a_chunk_of_a_prefill_ends_where_the_text_changes() -> None:
     assert one.schedule().prefill_length == 30
     sequence.advance(30)
     assert one.schedule().encode is sequence  # the new text
-    sequence.conditionings[1] = Conditioning((None, None))
+    sequence.condition(Conditioning((None, None)))
     assert one.schedule().prefill_length == 20
 
 

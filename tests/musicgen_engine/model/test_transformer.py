@@ -14,6 +14,7 @@ from musicgen_engine.model.backend import Backend
 from musicgen_engine.model.backend_loader import BACKENDS
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.guidance import Guidance
+from tests.conftest import needs_native
 from tests.musicgen_engine.conftest import load
 from tests.musicgen_engine.model.random_weights import (
     POSITIONS,
@@ -133,7 +134,7 @@ def test_each_row_has_a_prefix_of_its_own() -> None:
         assert torch.allclose(feed(model, 1, [4, 1, 1])[:, row], both[:, row], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("backend_name", ["packed", "native"])
+@pytest.mark.parametrize("backend_name", ["packed", pytest.param("native", marks=needs_native)])
 @pytest.mark.parametrize("chunks", [[1] * 12, [3, 3, 6], [4, 8], [7, 5]])
 def test_a_prefix_is_the_same_to_the_bit_in_any_chunks(
     backend_name: str, chunks: list[int]

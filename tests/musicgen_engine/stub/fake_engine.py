@@ -32,6 +32,7 @@ from musicgen_engine.messages import (
     ReadyState,
     SequenceReport,
 )
+from protocol.constants import NO_CHROMA
 from protocol.errors import Cancelled, WeightsMissing
 from protocol.request import GenerationRequest
 
@@ -47,7 +48,7 @@ def engine(arguments: list[str], file: int) -> None:
     if mode == "crash":
         sys.exit(3)
     pids = f"{os.getpid()} {os.getppid()}"
-    ready = ReadyState(pids, "cpu", "float32", "packed", None, 16, 2, 4, 32_000)
+    ready = ReadyState(pids, "cpu", "float32", "packed", None, 16, 2, 4, False, 32_000)
     channel.send(EngineReport(ready, queued=0, running=0))
     deaf: set[int] = set()
     while True:
@@ -75,12 +76,12 @@ def engine(arguments: list[str], file: int) -> None:
             audio = np.ones((2, request.start), np.float32)
             codes = np.zeros((4, 0), np.int32) if request.codes is None else request.codes
             done = DoneState(request.frames, request.frames)
-            channel.send(ChunkReport(id, audio, codes, "abc", done, last=True))
+            channel.send(ChunkReport(id, audio, codes, NO_CHROMA, "abc", done, last=True))
             late = SequenceReport(id, QueuedState(1))
             channel.send(late)
             if request.prompt == "play long":
                 long = np.zeros((1, LARGE // 4), np.float32)
-                channel.send(ChunkReport(id, long, codes, "abc", done, last=True))
+                channel.send(ChunkReport(id, long, codes, NO_CHROMA, "abc", done, last=True))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,87 @@
+"""Melodies: audio → chroma, the loudest pitch class at each time → positions before the codes.
+
+Source: audiocraft `modules/conditioners.py` (ChromaStemConditioner), `modules/chroma.py` and
+`models/musicgen.py` (`_generate_tokens`), as `MusicGen.get_pretrained` sets them up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from musicgen_engine.core.audiocraft_imports import light_imports
+from musicgen_engine.model.conditioning import Conditioning
+from protocol.constants import FRAME_RATE, PITCH_CLASSES, SAMPLE_RATE, SAMPLES_PER_FRAME, Chroma
+from protocol.request import GenerationRequest
+
+with light_imports():
+    from audiocraft.data.audio_utils import convert_audio
+    from audiocraft.modules.chroma import ChromaExtractor
+
+SPECTRUM = ("radix2_exp", "nfft", "winlen", "winhop")  # settings of a checkpoint's extractor
+
+
+class MelodyEncoder:
+    """`columns` of chroma describe a window, whatever its length."""
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        weights: Mapping[str, Tensor],
+        window: float,
+        channels: int,
+        device: torch.device,
+    ) -> None:
+        """`window` is in seconds, `channels` are those of the model's audio."""
+        settings = {name: config[name] for name in SPECTRUM if name in config}
+        self._extractor = ChromaExtractor(SAMPLE_RATE, PITCH_CLASSES, argmax=True, **settings)
+        self._extractor.load_state_dict({"spec.window": weights["chroma.spec.window"]})
+        self._extractor.to(device)
+        self._channels = channels
+        self._device = device
+        self.columns = 1 + round(window * SAMPLE_RATE) // self._extractor.winhop
+        weight, bias = (weights[f"output_proj.{name}"].float() for name in ("weight", "bias"))
+        # One row for each pitch class: [pitch classes, dim].
+        self._projected = functional.linear(torch.eye(PITCH_CLASSES), weight, bias).to(device)
+
+    @torch.inference_mode()
+    def chroma(self, request: GenerationRequest, window: int) -> Chroma:
+        """The chroma of the request's melody for each window of `window` frames.
+
+        A short song has that of the melody from its start on, again and again. Of a song with
+        several windows each has that of the melody, again and again, from the window's time on.
+        """
+        audio = torch.tensor(request.melody)[None]
+        wave = convert_audio(audio, request.melody_sample_rate, SAMPLE_RATE, self._channels)
+        count = request.windows(window)
+        if count == 1:
+            return self._columns(wave)[None]
+        length, steps = wave.shape[-1], torch.arange(window * SAMPLES_PER_FRAME)
+        starts = [
+            int(number * request.stride / FRAME_RATE * SAMPLE_RATE) for number in range(count)
+        ]
+        return np.stack([self._columns(wave[..., (start + steps) % length]) for start in starts])
+
+    def _columns(self, wave: Tensor) -> Chroma:
+        """[1, channels, samples] → [columns]"""
+        mono = convert_audio(wave, SAMPLE_RATE, SAMPLE_RATE, 1).to(self._device)
+        classes = self._extractor(mono)[0].argmax(-1).cpu().numpy()
+        return np.resize(classes, self.columns).astype(np.int32)
+
+    def conditioning(self, text: Tensor, chroma: Chroma | None) -> Conditioning:
+        """The melody and then the text stand before the codes. The null melody is silence, whose
+        pitch class is 0; the null text is zeros.
+
+        Args:
+            text: [tokens, dim].
+            chroma: [1, columns].
+        """
+        null = self._projected[:1].expand(self.columns, -1)
+        melody = null if chroma is None else self._projected[torch.tensor(chroma[0])]
+        rows = [torch.cat([melody, text]), torch.cat([null, torch.zeros_like(text)])]
+        return Conditioning((None, None), prefix=torch.stack(rows))
