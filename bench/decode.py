@@ -45,6 +45,7 @@ from musicgen_engine.model.backend import ModelInput
 from musicgen_engine.model.guidance import CLASSIFIER_FREE
 from musicgen_engine.model.native_codec import native_codec
 from musicgen_engine.model.one_thread import one_thread
+from musicgen_engine.model.sampler import Sampler
 from musicgen_engine.model.streaming_codec import StreamingCodec
 from protocol.constants import FRAME_RATE, SAMPLES_PER_FRAME, Codes
 from protocol.request import GenerationRequest
@@ -71,24 +72,25 @@ class DecodeStep:
     """A step of the backend and the sampler alone, with a song in each of the first slots."""
 
     def __init__(self, model: LoadedModel, songs: int, positions: int) -> None:
-        self._model = model
+        self._backend = model.backend
+        self._sampler = Sampler(songs, CODEBOOKS, SMALL.vocab_size, model.device)
         conditioning = model.encode_text(PROMPT)
         for slot in range(songs):
             request = GenerationRequest(PROMPT, frames=positions, seed=slot)
-            model.sampler.set_request(slot, request)
-            model.backend.set_conditioning(slot, conditioning)
+            self._sampler.set_request(slot, request)
+            self._backend.set_conditioning(slot, conditioning)
         for start in range(0, positions, SPACING):
-            model.backend.forward(_model_input(range(songs), start, 1))
+            self._backend.forward(_model_input(range(songs), start, 1))
 
     def __call__(self, position: int, songs: int) -> None:
         self.sample(self.forward(position, songs), position, songs)
 
     def forward(self, position: int, songs: int) -> Tensor:
-        return self._model.backend.forward(_model_input(range(songs), position, 1))
+        return self._backend.forward(_model_input(range(songs), position, 1))
 
     def sample(self, logits: Tensor, position: int, songs: int) -> None:
         frames = torch.full((songs, CODEBOOKS), position)
-        self._model.sampler.sample(logits, range(songs), frames).cpu()
+        self._sampler.sample(logits, range(songs), frames).cpu()
 
 
 class PairedTimer:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 # Parameters that describe a model, and do not say how it runs.
 DESCRIPTIVE = ("checkpoint", "license", "size", "channels", "takes")
-BACKENDS = ("eager", "packed", "native")  # model/backend_loader.py has their code
+BACKENDS = ("eager", "packed", "native", "graph")  # model/backend_loader.py has their code
 CHOICES = {  # what the others take: as a pattern, and in words
     "device": (r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:N"),
     "precision": (
         r"auto|float32|float16|bfloat16|int8",
         "auto, float32, float16, bfloat16 or int8",
     ),
-    "backend": (f"auto|{'|'.join(BACKENDS)}", "auto, eager, packed or native"),
+    "backend": (f"auto|{'|'.join(BACKENDS)}", "auto, eager, packed, native or graph"),
 }
 MAX_SLOTS = {"cpu": 16, "cuda": 32}  # by kind of device
 

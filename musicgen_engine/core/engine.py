@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +21,8 @@ from musicgen_engine.core.sequence import Sequence
 from musicgen_engine.logs import about
 from musicgen_engine.metrics import Counters
 from musicgen_engine.model.backend import ModelInput
+from musicgen_engine.model.decoder import DecodeInput
+from musicgen_engine.model.delay_pattern import Integers
 from musicgen_engine.model.sampler import NOT_FINITE
 from protocol.constants import SAMPLE_RATE
 from protocol.errors import Cancelled, GenerationFailed, NotFinite, ServiceError
@@ -42,8 +46,9 @@ class Engine:
         self._scheduler = scheduler
         self._sink = sink
         self._counters = Counters()
-        # By slot: whose conditioning the backend has, and where that holds.
+        # By slot: whose conditioning the decoder has, and where that holds.
         self._conditioned: dict[int, tuple[int, tuple[int, int]]] = {}
+        self._started: deque[_Started] = deque()
         self._step_start: float | None = None
         on_cpu = model.device.type == "cpu"
         scheduler.open(model.slots, model.pattern.window, shares_cores=on_cpu)
@@ -60,15 +65,17 @@ class Engine:
             self._counters.add(steps=1, step_seconds=seconds)
 
     def step(self) -> None:
-        """Each running sequence gets its next codes; one text or audio is encoded, one chunk of a
-        prompt prefilled, one chunk of audio decoded."""
+        """The next positions of each running sequence are started, and codes of earlier ones read;
+        one text or audio is encoded, one chunk of a prompt prefilled, one chunk of audio
+        decoded."""
         batch = self._scheduler.schedule()
         for sequence in batch.cancelled:
             self._sink.error(sequence, Cancelled("the request was cancelled"))
         if batch.encode:
             self._encode(batch.encode)
-        if batch.decode or batch.prefill:
-            self._forward(batch)
+        self._start(batch)
+        while len(self._started) > (self._model.decoder.ahead if batch.decode else 0):
+            self._receive(self._started.popleft())
         if ready := self._scheduler.next_for_codec():
             self._decode_audio(ready)
 
@@ -114,37 +121,45 @@ class Engine:
                 sequence.condition(model.encode_text(text, sequence.chroma))
                 self._condition(sequence)  # here, where an error is that of one sequence
 
-    def _forward(self, batch: Batch) -> None:
-        """One forward pass; the decoding sequences come first in it."""
-        decode = batch.decode
-        sequences, lengths = list(decode), [1] * len(decode)
-        if batch.prefill:
-            sequences.append(batch.prefill)
-            lengths.append(batch.prefill_length)
-        for sequence in sequences:
+    def _start(self, batch: Batch) -> None:
+        """Start the next positions of all sequences."""
+        decode, prefill, decoder = batch.decode, batch.prefill, self._model.decoder
+        for sequence in (*decode, prefill) if prefill else decode:
             self._condition(sequence)
-        logits = self._model.backend.forward(_model_input(sequences, lengths))
-        if batch.prefill:
-            batch.prefill.advance(batch.prefill_length)
-            self._counters.add(prefilled=batch.prefill_length)
+        known = _model_input(prefill, batch.prefill_length) if prefill else None
         if decode:
-            frames = np.stack([sequence.next_frames() for sequence in decode])
-            rows = sum(sequence.rows for sequence in decode)
-            slots = [sequence.slot for sequence in decode]
-            codes = self._model.sampler.sample(logits[:rows], slots, torch.from_numpy(frames))
-            for sequence, at, new in zip(decode, frames, codes.cpu().numpy(), strict=True):
-                if new[0] == NOT_FINITE:
-                    self._fail(sequence, NotFinite())
-                else:
-                    sequence.append(at, new)
+            count = min(sequence.decode_length(decoder.burst) for sequence in decode)
+            positions = [sequence.position for sequence in decode]
+            inputs = [_decode_input(sequence) for sequence in decode]
+            codes = decoder.decode(inputs, count, known)
+            self._started.append(_Started(decode, positions, codes))
+            for sequence in decode:
+                sequence.advance(count)
+        elif known:
+            decoder.prefill(known)
+        if prefill:
+            prefill.advance(batch.prefill_length)
+            self._counters.add(prefilled=batch.prefill_length)
+
+    def _receive(self, started: _Started) -> None:
+        """Read the codes of positions that were started."""
+        codes = started.codes().swapaxes(0, 1)
+        for sequence, position, made in zip(
+            started.sequences, started.positions, codes, strict=True
+        ):
+            if sequence.finished:
+                continue
+            if (made == NOT_FINITE).any():
+                self._fail(sequence, NotFinite())
+            else:
+                sequence.append(position, made)
 
     def _condition(self, sequence: Sequence) -> None:
         """Compute and sample the next positions under the conditioning of their section."""
         current = (sequence.id, sequence.scope)
         if self._conditioned.get(sequence.slot) != current:
             conditioning = sequence.conditionings[sequence.scope]
-            self._model.backend.set_conditioning(sequence.slot, conditioning)
-            self._model.sampler.set_request(sequence.slot, sequence.request, conditioning.guidance)
+            self._model.decoder.set_request(sequence.slot, sequence.request, conditioning)
             self._conditioned[sequence.slot] = current
 
     def _decode_audio(self, sequence: Sequence) -> None:
@@ -178,14 +193,28 @@ class Engine:
         self._sink.error(sequence, error)
 
 
-def _model_input(sequences: list[Sequence], lengths: list[int]) -> ModelInput:
-    """The next `lengths` tokens of the sequences."""
-    tokens = [sequence.tokens(length) for sequence, length in zip(sequences, lengths, strict=True)]
+@dataclass(frozen=True)
+class _Started:
+    """Positions that were started, the first of each sequence, and their codes once they are read:
+    [count, sequences, codebooks]."""
+
+    sequences: list[Sequence]
+    positions: list[int]
+    codes: Callable[[], Integers]
+
+
+def _decode_input(sequence: Sequence) -> DecodeInput:
+    assert sequence.codes is not None
+    return DecodeInput(sequence.slot, sequence.window, sequence.position, sequence.codes)
+
+
+def _model_input(sequence: Sequence, length: int) -> ModelInput:
+    """The next `length` tokens of a sequence."""
     return ModelInput(
-        tokens=np.concatenate(tokens, axis=1),
-        slots=np.array([sequence.slot for sequence in sequences]),
-        starts=np.array([sequence.position for sequence in sequences]),
-        lengths=np.array(lengths),
+        tokens=sequence.tokens(length),
+        slots=np.array([sequence.slot]),
+        starts=np.array([sequence.position]),
+        lengths=np.array([length]),
     )
 
 

@@ -17,8 +17,8 @@ from musicgen_engine.core.memory import slots_that_fit
 from musicgen_engine.hub import revision
 from musicgen_engine.model.backend import Backend
 from musicgen_engine.model.backend_loader import SMALL, choose_backend, choose_codec
+from musicgen_engine.model.decoder import Decoder
 from musicgen_engine.model.delay_pattern import DelayPattern
-from musicgen_engine.model.sampler import Sampler
 from musicgen_engine.model.streaming_codec import StreamingCodec
 from protocol.constants import Codes, Samples
 from protocol.errors import EngineUnavailable
@@ -40,7 +40,7 @@ class LoadedModel:
     backend: Backend
     backend_name: str
     fallback: str | None
-    sampler: Sampler
+    decoder: Decoder
     codec: StreamingCodec
     melody: MelodyEncoder | None  # None for a model that takes no melody
 
@@ -66,11 +66,11 @@ class LoadedModel:
             weights=transformer.parameters * bytes_each,
             slot=transformer.cached_numbers(positions, tokens) * bytes_each,
         )
-        backend = choice.load(slots, positions, device)
+        loaded = choice.load(slots, positions, device)
         codec, codec_fault = choose_codec(
             config.backend, parts.codec, pattern.codebooks, pattern.special_token
         )
-        log.info("%d slots on %s in %s, backend %s", slots, device, choice.precision, choice.name)
+        log.info("%d slots on %s in %s, backend %s", slots, device, choice.precision, loaded.name)
         return cls(
             revision=revision(folder),
             device=device,
@@ -79,10 +79,10 @@ class LoadedModel:
             pattern=pattern,
             encode_text=parts.encode_text,
             encode_audio=parts.encode_audio,
-            backend=backend,
-            backend_name=choice.name,
-            fallback=choice.fault or codec_fault,
-            sampler=Sampler(slots, pattern.codebooks, transformer.vocab_size, device),
+            backend=loaded.backend,
+            backend_name=loaded.name,
+            fallback=loaded.fault or codec_fault,
+            decoder=loaded.decoder,
             codec=codec,
             melody=parts.melody,
         )

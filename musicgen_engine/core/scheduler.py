@@ -46,7 +46,7 @@ class Scheduler:
         self._step_seconds: deque[float] = deque(maxlen=MEASURED_STEPS)
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
-        self._slots: list[int] = []  # free ones; none before the model is loaded
+        self._slots: list[int] = []  # free ones, a heap; none before the model is loaded
         self._window = 0  # frames
         self._shares_cores = True
         self._changed = threading.Condition()
@@ -55,7 +55,7 @@ class Scheduler:
         """The model is loaded, has `slots` and sees `window` frames. `shares_cores`: prefill takes
         time from decode."""
         with self._changed:
-            self._slots = list(reversed(range(slots)))
+            self._slots = list(range(slots))
             self._window = window
             self._shares_cores = shares_cores
             self._changed.notify()
@@ -136,7 +136,7 @@ class Scheduler:
             for sequence in self._running:
                 if sequence.needs_encoding:
                     encode = encode or sequence
-                elif not sequence.all_decoded:
+                elif not (sequence.all_decoded or sequence.awaits_codes):
                     ready.append(sequence)
         decode = [sequence for sequence in ready if sequence.status is SequenceStatus.RUNNING]
         prefill = next((one for one in ready if one.status is SequenceStatus.PREFILL), None)
@@ -144,10 +144,11 @@ class Scheduler:
         return Batch(cancelled, encode, prefill, length, decode)
 
     def _admit(self) -> None:
-        """Give a free slot to the sequence at the head of the queue."""
+        """Give the lowest free slot to the head of the queue: a graph computes all slots below the
+        highest one."""
         if self._waiting and self._slots:
             sequence = self._waiting.popleft()
-            sequence.slot = self._slots.pop()
+            sequence.slot = heapq.heappop(self._slots)
             self._running.append(sequence)
 
     def _prefill_chunk(self, decoding: int) -> int:
@@ -173,7 +174,7 @@ class Scheduler:
 
     def _free(self, sequence: Sequence) -> None:
         self._running.remove(sequence)
-        self._slots.append(sequence.slot)
+        heapq.heappush(self._slots, sequence.slot)
         sequence.finished = True
 
     def counts(self) -> dict[str, int]:

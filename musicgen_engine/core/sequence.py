@@ -98,6 +98,11 @@ class Sequence:
     def all_decoded(self) -> bool:
         return self.frames_left == 0
 
+    @property
+    def awaits_codes(self) -> bool:
+        """Whether the codes of all positions of the window are on their way."""
+        return self.codes is not None and self.position == self.window.positions
+
     def follow(self, chroma: Chroma) -> None:
         """The melody has been encoded: [windows, columns]."""
         self.request = replace(self.request, melody=None, chroma=chroma)
@@ -128,14 +133,14 @@ class Sequence:
     def scope(self) -> tuple[int, int]:
         """Where the conditioning of the next position holds: its section and, with a melody, its
         window, by the frame that this starts with."""
-        return self.section, 0 if self.request.chroma is None else self._window.start
+        return self.section, 0 if self.request.chroma is None else self.window.start
 
     @property
     def chroma(self) -> Chroma | None:
         """The window's part of the melody: [1, columns]."""
         if self.request.chroma is None:
             return None
-        return self.request.chroma[[self._window.start // self.request.stride]]
+        return self.request.chroma[[self.window.start // self.request.stride]]
 
     def condition(self, conditioning: Conditioning) -> None:
         """The next position and those to come of its scope have this conditioning."""
@@ -143,59 +148,59 @@ class Sequence:
         self.position -= conditioning.prefix_length
 
     @property
-    def rows(self) -> int:
-        """Guidance rows of the next position."""
-        return self.conditionings[self.scope].guidance.rows
-
-    @property
     def needs_encoding(self) -> bool:
         """Whether a text or audio must be encoded before the next position."""
         if self.codes is None:
             return True
-        return not self.all_decoded and self.scope not in self.conditionings
+        done = self.all_decoded or self.awaits_codes
+        return not done and self.scope not in self.conditionings
 
     def prefill_length(self, limit: int) -> int:
         """Positions of the next chunk of a prefill, all of one section."""
-        position = self._window.start + self.position
+        return min([limit, self._known_positions, *self._later_sections])
+
+    def decode_length(self, limit: int) -> int:
+        """Positions that can be decoded without a look at their codes, all of one section."""
+        return min([limit, self.window.positions - self.position, *self._later_sections])
+
+    @property
+    def _later_sections(self) -> list[int]:
+        """Positions until each of them begins."""
+        position = self.window.start + self.position
         later = [section.frame for section in self.sections if section.frame > self._frame]
-        return min([limit, self._known_positions, *(frame - position for frame in later)])
+        return [frame - position for frame in later]
 
     def tokens(self, count: int) -> Integers:
         """The next tokens for the model: [codebooks, count]."""
         assert self.codes is not None
-        return self._window.tokens(self.codes, self.position, count)
+        return self.window.tokens(self.codes, self.position, count)
 
     def advance(self, count: int) -> None:
-        """The model has seen `count` known positions."""
+        """The model has seen, or is about to see, the next `count` positions."""
         self.position += count
 
-    def next_frames(self) -> Integers:
-        """The frames of the codes that the model makes from the next position: [codebooks]."""
-        return self._window.frames(self.position)
-
-    def append(self, frames: Integers, codes: Codes) -> None:
-        """The model made `codes` for `frames` from the next position: [codebooks] each."""
+    def append(self, position: int, made: Integers) -> None:
+        """The model made these codes from `position` on: [positions, codebooks]."""
         assert self.codes is not None
-        new = self._window.is_new(frames)
-        self.codes[new, frames[new]] = codes[new]
-        self.position += 1
-        self.frames_done = self._window.frames_done(self.position)
-        if self.position == self._window.positions:
+        self.window.write(self.codes, position, made)
+        end = position + len(made)
+        self.frames_done = self.window.frames_done(end)
+        if end == self.window.positions:
             self._open_window()
 
     @property
     def _frame(self) -> int:
         """The frame of the next position."""
-        return self._window.start + max(0, self.position)
+        return self.window.start + max(0, self.position)
 
     @property
     def _known_positions(self) -> int:
-        return self._window.prompt - self.position
+        return self.window.prompt - self.position
 
     def _open_window(self) -> None:
         if not self.all_decoded:
             stride = self.request.stride
-            self._window: Window = self._pattern.window_of(
+            self.window: Window = self._pattern.window_of(
                 self.frames_done, self.request.frames, stride
             )
             self.position = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +28,16 @@ class ModelInput:
     slots: Integers
     starts: Integers
     lengths: Integers
+
+    def __add__(self, other: ModelInput) -> ModelInput:
+        """The sequences of both."""
+        tokens = np.concatenate([self.tokens, other.tokens], axis=1)
+        pairs = (
+            (self.slots, other.slots),
+            (self.starts, other.starts),
+            (self.lengths, other.lengths),
+        )
+        return ModelInput(tokens, *map(np.concatenate, pairs))
 
 
 class BackendUnavailable(Exception):

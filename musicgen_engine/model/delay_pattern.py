@@ -81,6 +81,14 @@ class Window:
         """Which of these frames the window has to make: not its prompt, and none outside."""
         return (frames >= self.start + self.prompt) & (frames < self.start + self.length)
 
+    def write(self, codes: Codes, position: int, made: Integers) -> None:
+        """Put what the model made from `position` on, [positions, codebooks], into the codes of the
+        whole sequence."""
+        for index, column in enumerate(made):
+            frames = self.frames(position + index)
+            new = self.is_new(frames)
+            codes[new, frames[new]] = column[new]
+
     def frames_done(self, positions: int) -> int:
         """Frames of the sequence that have all their codes after so many positions."""
         frames = positions - max(self.pattern.delays)

@@ -45,3 +45,19 @@ def combine(logits: Tensor, rows: Sequence[int], coefficients: Tensor) -> Tensor
     for row, coefficient in zip(conditional, coefficients.unbind(1), strict=False):
         guided = guided + (row - unconditional) * coefficient[:, None, None]
     return guided
+
+
+def combine_padded(logits: Tensor, rows: Tensor, coefficients: Tensor) -> Tensor:
+    """`combine` with the number of rows on the device: to the bit the same.
+
+    Args:
+        logits: float32 [n, most rows, codebooks, vocab_size]; those beyond a sequence's own rows
+            are any finite numbers.
+        rows: int64 [n].
+        coefficients: float32 [n, most rows - 1]; 0 beyond a sequence's own rows.
+    """
+    last = (rows - 1)[:, None, None, None].expand(-1, 1, *logits.shape[2:])
+    unconditional = guided = logits.gather(1, last)[:, 0]
+    for row, coefficient in zip(logits.unbind(1), coefficients.unbind(1), strict=False):
+        guided = guided + (row - unconditional) * coefficient[:, None, None]
+    return guided

@@ -12,7 +12,7 @@ from musicgen_engine.model.int8 import rounded
 
 @dataclass(frozen=True)
 class KVCache:
-    """`data`: [layers, slots, 2 (keys, values), rows, heads, positions, head_dim].
+    """`data`: [layers, 2 (keys, values), slots, rows, heads, positions, head_dim].
 
     It is never cleared: attention sees only what the sequence in the slot has written. With `int8`
     each number is rounded to int8, though `data` is float32.
@@ -33,7 +33,7 @@ class KVCache:
         device: torch.device,
         precision: torch.dtype,
     ) -> KVCache:
-        shape = (layers, slots, 2, rows, heads, positions, head_dim)
+        shape = (layers, 2, slots, rows, heads, positions, head_dim)
         int8 = precision == torch.int8
         number = torch.float32 if int8 else precision
         return cls(torch.empty(shape, device=device, dtype=number), int8)
@@ -44,4 +44,4 @@ class KVCache:
 
     def past(self, layer: int, slot: int, rows: int, end: int) -> Tensor:
         """Keys and values of a slot up to position `end`: [2, rows, heads, end, head_dim]."""
-        return self.data[layer, slot, :, :rows, :, :end]
+        return self.data[layer, :, slot, :rows, :, :end]

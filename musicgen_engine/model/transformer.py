@@ -2,8 +2,7 @@
 
 A sequence has a slot in the cache, with a place for each of its guidance rows. A forward pass takes
 one or more positions of each sequence and runs all rows of all positions through the matrices
-together. Attention is done sequence by sequence, each over its own past, so a sequence does not
-depend on the length or number of its batch mates. On a CPU, in float32 and with packed matrices,
+together; a `Pass` says what each row attends to. On a CPU, in float32 and with packed matrices,
 the same kernels compute a position whatever shares its batch: it comes out the same to the bit.
 
 Source: audiocraft `models/lm.py` and `modules/transformer.py`.
@@ -14,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from musicgen_engine.model.attention import attend_to_past, attend_to_text
 from musicgen_engine.model.backend import ModelInput, to_device
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.delay_pattern import Integers
@@ -29,6 +28,7 @@ from musicgen_engine.model.int8 import Int8Linear
 from musicgen_engine.model.kv_cache import KVCache
 from musicgen_engine.model.linear import Linear
 from musicgen_engine.model.positions import rotate, rotations, sinusoids
+from musicgen_engine.model.segment_pass import Segment, SegmentPass, Texts
 
 Norm = tuple[Tensor, Tensor]  # weight and bias, [dim] each
 Place = Callable[[Tensor], Tensor]  # onto the device, in its precision
@@ -91,38 +91,22 @@ class Weights:
     heads: Tensor  # one for each codebook: [codebooks * vocab_size, dim]
 
 
-@dataclass(frozen=True)
-class _Segment:
-    """The positions of one sequence in a forward pass, row after row."""
-
-    slot: int
-    x: slice  # its rows among all rows of the pass
-    start: int  # its new positions in the cache
-    end: int
-    texts: tuple[bool, ...]  # for each guidance row: does it attend to a text?
+class Pass(Protocol):
+    """The rows of a forward pass, and what each of them attends to."""
 
     @property
-    def rows(self) -> int:
-        return len(self.texts)
+    def positions(self) -> Tensor:
+        """Sinusoids [rows, dim], or rotations [rows, 2, head_dim]."""
 
     @property
-    def length(self) -> int:
-        return self.end - self.start
+    def text_rows(self) -> Tensor | slice | None:
+        """The rows that attend to a text, if there are any."""
 
-    def row(self, row: int) -> range:
-        """The positions of one guidance row."""
-        first = self.x.start + row * self.length
-        return range(first, first + self.length)
+    def attend_to_past(self, layer: int, qkv: Tensor) -> Tensor:
+        """Keep the new keys and values: [rows, 3, heads, head_dim] → [rows, heads, head_dim]."""
 
-
-@dataclass(frozen=True)
-class _Pass:
-    """All that the layers must know of a forward pass."""
-
-    segments: Sequence[_Segment]
-    rotations: Tensor | None  # [rows of the pass, 2, head_dim]
-    texts: list[tuple[int, int, int]]  # slot, guidance row and length of each row with a text
-    text_rows: Tensor  # the positions of these among the rows of the pass
+    def attend_to_text(self, layer: int, queries: Tensor) -> Tensor:
+        """[text rows, heads, head_dim] → the same shape."""
 
 
 class Transformer:
@@ -143,26 +127,27 @@ class Transformer:
             linear = Int8Linear
 
         def place(tensor: Tensor) -> Tensor:
-            return tensor.detach().to(device, self._cache.data.dtype)
+            return tensor.detach().to(device, self.cache.data.dtype)
 
-        self._config = config = weights.config
-        self._device = device
-        self._cache = KVCache.allocate(
+        self.config = config = weights.config
+        self.cache = KVCache.allocate(
             config.layers, slots, config.rows, config.heads, positions, config.head_dim,
             device, precision,
         )  # fmt: skip
+        self._device = device
         self._conditionings: dict[int, Conditioning] = {}  # by slot
+        self._texts: Texts = {}
         self._embeddings = place(weights.embeddings).flatten(0, 1)
         token_count = config.vocab_size + 1
         self._offsets = torch.arange(config.codebooks, device=device)[:, None] * token_count
         # Sinusoids [positions, dim], or rotations [positions, 2, head_dim] in full precision.
-        self._positions = (
+        self.positions = (
             rotations(positions, config.head_dim).to(device)
             if config.rotary
             else place(sinusoids(positions, config.dim))
         )
         self._layers = [
-            _Layer(layer, index, self._cache, config, place, linear)
+            _Layer(layer, index, config, place, linear)
             for index, layer in enumerate(weights.layers)
         ]
         self._norm_out = _LayerNorm(weights.norm_out, place)
@@ -170,27 +155,25 @@ class Transformer:
 
     @torch.inference_mode()
     def set_conditioning(self, slot: int, conditioning: Conditioning) -> None:
-        placed = [None if one is None else self._placed(one) for one in conditioning.cross]
         prefix = None if conditioning.prefix is None else self._placed(conditioning.prefix)
         self._conditionings[slot] = replace(conditioning, prefix=prefix)
-        for row, text in enumerate(placed):
-            for layer in self._layers:
-                layer.set_text(slot, row, text)
+        for row, text in enumerate(conditioning.cross):
+            self._texts[slot, row] = self.keys_values(text)
 
     def _placed(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self._device, self._cache.data.dtype)
+        return tensor.to(self._device, self._embeddings.dtype)
 
     @torch.inference_mode()
     def forward(self, batch: ModelInput) -> Tensor:
         segments, sources = self._segments(batch)
-        embedded = self._embed(to_device(torch.from_numpy(batch.tokens), self._device))
+        embedded = self.embed(to_device(torch.from_numpy(batch.tokens), self._device))
         source = to_device(torch.from_numpy(sources), self._device)
-        x = self._run(self._with_prefixes(embedded[source], segments), segments)
+        x = self._with_prefixes(embedded[source], segments)
+        x = self.run(x, SegmentPass(segments, self.positions, self.cache, self._texts))
         last = [segment.row(row)[-1] for segment in segments for row in range(segment.rows)]
-        logits = self._heads(self._norm_out(x[last])).float()
-        return logits.view(-1, self._config.codebooks, self._config.vocab_size)
+        return self.logits(x[to_device(torch.tensor(last), self._device)])
 
-    def _segments(self, batch: ModelInput) -> tuple[list[_Segment], Integers]:
+    def _segments(self, batch: ModelInput) -> tuple[list[Segment], Integers]:
         """The segments, and the token of the batch that each row of the pass embeds."""
         segments, sources, first, token = [], [], 0, 0
         sequences = (batch.slots.tolist(), batch.starts.tolist(), batch.lengths.tolist())
@@ -199,12 +182,12 @@ class Transformer:
             start += conditioning.prefix_length
             texts = tuple(text is not None for text in conditioning.cross)
             rows = slice(first, first + len(texts) * length)
-            segments.append(_Segment(slot, rows, start, start + length, texts))
+            segments.append(Segment(slot, rows, start, start + length, texts))
             sources.append(np.tile(np.arange(token, token + length), len(texts)))
             first, token = rows.stop, token + length
         return segments, np.concatenate(sources)
 
-    def _with_prefixes(self, x: Tensor, segments: Sequence[_Segment]) -> Tensor:
+    def _with_prefixes(self, x: Tensor, segments: Sequence[Segment]) -> Tensor:
         """x: [rows of the pass, dim], with prefixes where these stand for tokens."""
         for segment in segments:
             prefix = self._conditionings[segment.slot].prefix
@@ -214,34 +197,33 @@ class Transformer:
                 rows[:, : part.shape[1]] = part
         return x
 
-    def _embed(self, tokens: Tensor) -> Tensor:
+    @torch.inference_mode()
+    def keys_values(self, text: Tensor | None) -> list[Tensor]:
+        """A text as each layer's cross-attention keeps it: [2, heads, tokens, head_dim]; of the
+        null text, nothing."""
+        if text is None or not self.config.cross_attention:
+            return []
+        placed = self._placed(text)
+        return [self.cache.kept(layer.keys_values(placed)).contiguous() for layer in self._layers]
+
+    def embed(self, tokens: Tensor) -> Tensor:
         """[codebooks, positions] → [positions, dim]"""
         # Codebook after codebook, as audiocraft adds them.
         codebooks = functional.embedding(tokens + self._offsets, self._embeddings).unbind()
         return reduce(torch.add, codebooks)
 
-    def _run(self, x: Tensor, segments: Sequence[_Segment]) -> Tensor:
+    def run(self, x: Tensor, batch: Pass) -> Tensor:
         """All layers on x: [rows of the pass, dim]."""
-        runs = [self._positions[segment.start : segment.end] for segment in segments]
-        positions = torch.cat(
-            [run for run, segment in zip(runs, segments, strict=True) for _ in segment.texts]
-        )
-        if not self._config.rotary:
-            x = x + positions
-        rows = [
-            (segment, row) for segment in segments for row, text in enumerate(segment.texts) if text
-        ]
-        batch = _Pass(
-            segments,
-            rotations=positions if self._config.rotary else None,
-            texts=[(segment.slot, row, segment.length) for segment, row in rows],
-            text_rows=to_device(
-                torch.tensor([x for segment, row in rows for x in segment.row(row)]), x.device
-            ),
-        )
+        if not self.config.rotary:
+            x = x + batch.positions
         for layer in self._layers:
             x = layer(x, batch)
         return x
+
+    def logits(self, x: Tensor) -> Tensor:
+        """[rows, dim] → float32 [rows, codebooks, vocab_size]"""
+        logits = self._heads(self._norm_out(x)).float()
+        return logits.view(-1, self.config.codebooks, self.config.vocab_size)
 
 
 class _Layer:
@@ -249,16 +231,13 @@ class _Layer:
         self,
         weights: LayerWeights,
         index: int,
-        cache: KVCache,
         config: TransformerConfig,
         place: Place,
         linear: Callable[[Tensor], Linear],
     ) -> None:
-        self._self_attention = _SelfAttention(
-            weights.self_attention, index, cache, config, place, linear
-        )
+        self._self_attention = _SelfAttention(weights.self_attention, index, config, place, linear)
         self._cross_attention = (
-            _CrossAttention(weights.cross_attention, cache, config, place, linear)
+            _CrossAttention(weights.cross_attention, index, config, place, linear)
             if weights.cross_attention
             else None
         )
@@ -266,14 +245,14 @@ class _Layer:
         self._ffn_in = linear(place(weights.ffn_in))
         self._ffn_out = linear(place(weights.ffn_out))
 
-    def set_text(self, slot: int, row: int, text: Tensor | None) -> None:
-        if self._cross_attention:
-            self._cross_attention.set_text(slot, row, text)
+    def keys_values(self, text: Tensor) -> Tensor:
+        assert self._cross_attention
+        return self._cross_attention.keys_values(text)
 
-    def __call__(self, x: Tensor, batch: _Pass) -> Tensor:
+    def __call__(self, x: Tensor, batch: Pass) -> Tensor:
         x = self._self_attention(x, batch)
-        if self._cross_attention and batch.texts:
-            x = self._cross_attention(x, batch)
+        if self._cross_attention and batch.text_rows is not None:
+            x = self._cross_attention(x, batch, batch.text_rows)
         return x + self._ffn_out(functional.gelu(self._ffn_in(self._norm_ffn(x))))
 
 
@@ -282,30 +261,21 @@ class _SelfAttention:
         self,
         weights: AttentionWeights,
         layer: int,
-        cache: KVCache,
         config: TransformerConfig,
         place: Place,
         linear: Callable[[Tensor], Linear],
     ) -> None:
-        self._layer, self._cache, self._heads = layer, cache, config.heads
+        self._layer, self._heads, self._rotary = layer, config.heads, config.rotary
         self._norm = _LayerNorm(weights.norm, place)
         self._qkv = linear(place(weights.qkv))
         self._out = linear(place(weights.out))
 
-    def __call__(self, x: Tensor, batch: _Pass) -> Tensor:
+    def __call__(self, x: Tensor, batch: Pass) -> Tensor:
         """x: [rows of the pass, dim]"""
         qkv = self._qkv(self._norm(x)).view(len(x), 3, self._heads, -1)
-        if batch.rotations is not None:
-            qkv[:, :2] = rotate(qkv[:, :2], batch.rotations)
-        outputs = []
-        for segment in batch.segments:
-            new = qkv[segment.x].view(segment.rows, segment.length, 3, self._heads, -1)
-            new = new.permute(2, 0, 3, 1, 4)  # [3, rows, heads, positions, head_dim]
-            past = self._cache.past(self._layer, segment.slot, segment.rows, segment.end)
-            past[..., segment.start :, :] = self._cache.kept(new[1:])
-            attended = attend_to_past(new[0], *past)
-            outputs.append(attended.transpose(1, 2).flatten(0, 1))
-        return x + self._out(torch.cat(outputs).flatten(1))
+        if self._rotary:
+            qkv[:, :2] = rotate(qkv[:, :2], batch.positions)
+        return x + self._out(batch.attend_to_past(self._layer, qkv).flatten(1))
 
 
 class _CrossAttention:
@@ -315,37 +285,26 @@ class _CrossAttention:
     def __init__(
         self,
         weights: AttentionWeights,
-        cache: KVCache,
+        layer: int,
         config: TransformerConfig,
         place: Place,
         linear: Callable[[Tensor], Linear],
     ) -> None:
-        self._cache, self._heads = cache, config.heads
+        self._layer, self._shape = layer, (config.heads, config.head_dim)
         self._norm = _LayerNorm(weights.norm, place)
         self._queries = linear(place(weights.qkv[: config.dim]))
         self._keys_values = linear(place(weights.qkv[config.dim :]))
         self._out = linear(place(weights.out))
-        # (slot, row) → [2 (keys, values), heads, tokens, head_dim]
-        self._texts: dict[tuple[int, int], Tensor] = {}
 
-    def set_text(self, slot: int, row: int, text: Tensor | None) -> None:
-        self._texts.pop((slot, row), None)
-        if text is not None:
-            keys_values = self._keys_values(text).view(len(text), 2, self._heads, -1)
-            self._texts[slot, row] = self._cache.kept(keys_values.permute(1, 2, 0, 3)).contiguous()
+    def keys_values(self, text: Tensor) -> Tensor:
+        """[tokens, dim] → [2, heads, tokens, head_dim]"""
+        return self._keys_values(text).view(-1, 2, *self._shape).permute(1, 2, 0, 3)
 
-    def __call__(self, x: Tensor, batch: _Pass) -> Tensor:
-        """x: [rows of the pass, dim]"""
-        rows = batch.text_rows
-        queries = self._queries(self._norm(x.index_select(0, rows))).view(
-            len(rows), self._heads, -1
-        )
-        parts = torch.split(queries, [length for _, _, length in batch.texts])
-        attended = [
-            attend_to_text(part, *self._texts[slot, row])
-            for part, (slot, row, _) in zip(parts, batch.texts, strict=True)
-        ]
-        return x.index_add_(0, rows, self._out(torch.cat(attended).flatten(1)))
+    def __call__(self, x: Tensor, batch: Pass, rows: Tensor | slice) -> Tensor:
+        """x: [rows of the pass, dim]; `rows` have a text."""
+        queries = self._queries(self._norm(x[rows])).view(-1, *self._shape)
+        x[rows] += self._out(batch.attend_to_text(self._layer, queries).flatten(1))
+        return x
 
 
 class _LayerNorm:

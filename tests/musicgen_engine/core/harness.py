@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from musicgen_engine.core.engine import Engine
 from musicgen_engine.core.loaded_model import LoadedModel
 from musicgen_engine.core.scheduler import Scheduler
 from musicgen_engine.core.sequence import Sequence
+from musicgen_engine.model.backend import Backend
+from musicgen_engine.model.decoder import HostDecoder
+from musicgen_engine.model.sampler import Sampler
 from protocol.constants import Codes, Samples
 from protocol.errors import ServiceError
 from protocol.request import GenerationRequest
@@ -84,3 +87,10 @@ def generate_together(
         harness.engine.step()
     harness.run()
     return results
+
+
+def decoding_by(model: LoadedModel, backend: Backend) -> LoadedModel:
+    """The model with another backend."""
+    pattern = model.pattern
+    sampler = Sampler(model.slots, pattern.codebooks, pattern.special_token, model.device)
+    return replace(model, decoder=HostDecoder(backend, sampler))

@@ -29,7 +29,13 @@ from protocol.errors import (
 from protocol.request import GenerationRequest
 from tests.conftest import TIMEOUT, needs_native, until
 from tests.musicgen_engine.conftest import load
-from tests.musicgen_engine.core.harness import Harness, Result, generate, generate_together
+from tests.musicgen_engine.core.harness import (
+    Harness,
+    Result,
+    decoding_by,
+    generate,
+    generate_together,
+)
 from tests.musicgen_engine.core.reference import Reference
 
 GREEDY = GenerationRequest("a calm piano melody", frames=50, seed=0, temperature=0)
@@ -444,7 +450,7 @@ def test_an_error_of_the_device_ends_the_engine(tiny: LoadedModel) -> None:
         def forward(self, batch: ModelInput) -> Tensor:
             raise NotImplementedError
 
-    harness = Harness(replace(tiny, backend=Broken()))
+    harness = Harness(decoding_by(tiny, Broken()))
     harness.submit(SAMPLED)
     with pytest.raises(torch.AcceleratorError):
         harness.engine.run()
@@ -460,7 +466,7 @@ def test_prefill_chunks_beside_batch_mates_are_small(tiny: LoadedModel) -> None:
             steps.append(batch.lengths.tolist())
             return tiny.backend.forward(batch)
 
-    watched = replace(tiny, backend=Watched())
+    watched = decoding_by(tiny, Watched())
     long = GenerationRequest("", frames=305, seed=1, codes=random_codes(300))
     generate_together(watched, {0: replace(SAMPLED, frames=60), 1: long})
     assert [1, 8] in steps and max(max(step) for step in steps if len(step) > 1) == 8
@@ -555,10 +561,7 @@ class Recorder:
 
 
 def test_a_model_that_is_warm_has_used_each_part(tiny: LoadedModel) -> None:
-    parts: dict[str, Any] = {
-        name: Recorder(getattr(tiny, name)) for name in ("backend", "sampler", "codec")
-    }
+    parts: dict[str, Any] = {name: Recorder(getattr(tiny, name)) for name in ("decoder", "codec")}
     warm_up(replace(tiny, **parts))
-    assert {"set_conditioning", "forward"} <= parts["backend"].names
-    assert {"set_request", "sample"} <= parts["sampler"].names
+    assert {"set_request", "decode"} <= parts["decoder"].names
     assert "stream" in parts["codec"].names

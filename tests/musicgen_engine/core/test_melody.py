@@ -13,7 +13,7 @@ from protocol.errors import InvalidField
 from protocol.request import GenerationRequest
 from tests.conftest import needs_native
 from tests.musicgen_engine.conftest import load
-from tests.musicgen_engine.core.harness import Result, generate, generate_together
+from tests.musicgen_engine.core.harness import Result, decoding_by, generate, generate_together
 from tests.musicgen_engine.core.reference import Reference
 
 PLAIN = GenerationRequest("a calm piano", frames=50, seed=0, temperature=0, separate=False)
@@ -205,7 +205,7 @@ def test_a_prefix_is_prefilled_in_chunks_beside_batch_mates(melody: LoadedModel)
             steps.append((batch.starts.tolist(), batch.lengths.tolist()))
             return melody.backend.forward(batch)
 
-    watched = replace(melody, backend=Watched())
+    watched = decoding_by(melody, Watched())
     text = GenerationRequest("", 5, seed=1)
     generate(watched, text)
     assert steps[0] == ([-236], [64])  # alone, the chunks are large

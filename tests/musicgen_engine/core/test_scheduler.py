@@ -202,6 +202,15 @@ def test_a_wait_that_is_too_long_is_refused_with_a_time() -> None:
     busy.submit(resumed(6))
 
 
+def test_a_sequence_gets_the_lowest_free_slot() -> None:
+    """A graph computes all slots up to the highest one."""
+    full = scheduler(4, 5, *range(5))
+    *running, _ = admitted(full)[:4]
+    for sequence in running:
+        full.finish(sequence)
+    assert admitted(full, steps=2)[-1].slot == 0
+
+
 @pytest.mark.parametrize(("slots", "stride"), [(1, 1.0), (1, 18.0), (4, 1.0)])
 def test_a_predicted_wait_counts_repeated_windows(slots: int, stride: float) -> None:
     """Songs of a minute; the prediction is right to a tenth."""
@@ -227,8 +236,8 @@ def run(scheduler: Scheduler) -> None:
     if batch.prefill:
         batch.prefill.advance(batch.prefill_length)
     for sequence in batch.decode:
-        frames = sequence.next_frames()
-        sequence.append(frames, np.zeros_like(frames))
+        sequence.advance(1)
+        sequence.append(sequence.position - 1, np.zeros((1, PATTERN.codebooks), np.int32))
         if sequence.all_decoded:
             scheduler.finish(sequence)
 

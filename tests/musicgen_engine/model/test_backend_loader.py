@@ -13,8 +13,9 @@ from torch import Tensor
 
 from musicgen_engine import config as model_config
 from musicgen_engine.model.backend import Backend, ModelInput
-from musicgen_engine.model.backend_loader import BACKENDS, Choice, NewBackend, choose_backend
+from musicgen_engine.model.backend_loader import BACKENDS, Choice, choose_backend
 from musicgen_engine.model.conditioning import Conditioning
+from musicgen_engine.model.proof import NewBackend
 from musicgen_engine.model.transformer import LayerWeights, TransformerConfig
 from tests.conftest import needs_native
 from tests.musicgen_engine.model.random_weights import (
@@ -64,7 +65,7 @@ def choose(
 
 
 def logits(choice: Choice) -> Tensor:
-    return run(choice.load(2, POSITIONS, CPU), conditioning())
+    return run(choice.load(2, POSITIONS, CPU).backend, conditioning())
 
 
 @needs_native
@@ -103,10 +104,10 @@ def test_auto_is_eager_in_another_precision(precision: torch.dtype) -> None:
     assert (choice.name, choice.precision, choice.fault) == ("eager", precision, None)
 
 
-def test_auto_is_eager_on_another_device() -> None:
+def test_auto_is_graph_on_another_device() -> None:
     """The device `meta` has no numbers; a model can be placed on it, but not run."""
     choice = choose_backend("auto", None, weights(config()), torch.device("meta"))
-    assert (choice.name, choice.precision, choice.fault) == ("eager", torch.float16, None)
+    assert (choice.name, choice.precision, choice.fault) == ("graph", torch.float16, None)
 
 
 @pytest.mark.parametrize(

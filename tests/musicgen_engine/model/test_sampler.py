@@ -241,7 +241,7 @@ def test_logits_that_are_not_finite_give_no_codes(number: float, row: int) -> No
 def test_requests_with_other_guidance_rows_do_not_disturb() -> None:
     """To the bit, with two, three and one row side by side."""
     guidances = [CLASSIFIER_FREE, Guidance((0.3, 0.7)), Guidance(()), CLASSIFIER_FREE]
-    sampler = Sampler(4, 4, 2048, CPU)
+    sampler = Sampler(4, 4, 2048, CPU, rows=3)
     for slot, guidance in enumerate(guidances):
         sampler.set_request(slot, replace(REQUEST, seed=slot), guidance)
     rows = [guidance.rows for guidance in guidances]
