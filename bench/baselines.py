@@ -29,13 +29,13 @@ class Baseline(Protocol):
 
 
 class Audiocraft:
-    def __init__(self, folder: Path, prompt: str) -> None:
+    def __init__(self, folder: Path, prompt: str, device: str = "cpu") -> None:
         from audiocraft.models.musicgen import MusicGen
 
         os.chdir(folder)  # audiocraft looks for the text encoder in the working directory
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._model: Any = MusicGen.get_pretrained(str(folder), device="cpu")
+            self._model: Any = MusicGen.get_pretrained(str(folder), device=device)
         self._prompt = prompt
 
     def generate(self, songs: int, frames: int, steps: int, callback: Callable[[], None]) -> None:
@@ -46,9 +46,10 @@ class Audiocraft:
 
         # The codebooks' delays add steps.
         length = steps - (CODEBOOKS - 1)
-        self._model.lm.generate(
-            None, self._conditions(songs), max_gen_len=length, top_k=250, callback=after_step
-        )
+        with self._model.autocast:
+            self._model.lm.generate(
+                None, self._conditions(songs), max_gen_len=length, top_k=250, callback=after_step
+            )
 
     def _fill_cache(self, frames: int) -> None:
         for layer in self._model.lm.transformer.layers:
@@ -117,4 +118,5 @@ class Transformers:
 def _filled(cached: torch.Tensor, frames: int) -> torch.Tensor:
     """As `cached`, [rows, heads, frames, dim], with that many frames of random numbers."""
     rows, heads, _, dim = cached.shape
-    return torch.rand(rows, heads, frames, dim) - 0.5
+    numbers = torch.rand(rows, heads, frames, dim, device=cached.device, dtype=cached.dtype)
+    return numbers - 0.5
