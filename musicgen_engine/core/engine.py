@@ -58,26 +58,28 @@ class Engine:
         while True:
             self._scheduler.wait()
             self._step_start = start = time.monotonic()
-            self.step()
+            positions = max(1, self.step())
             self._step_start = None
             seconds = time.monotonic() - start
-            self._scheduler.record_step(seconds)
-            self._counters.add(steps=1, step_seconds=seconds)
+            self._scheduler.record_step(seconds / positions)
+            self._counters.add(steps=positions, step_seconds=seconds)
 
-    def step(self) -> None:
+    def step(self) -> int:
         """The next positions of each running sequence are started, and codes of earlier ones read;
-        one text or audio is encoded, one chunk of a prompt prefilled, one chunk of audio
-        decoded."""
+        one text or audio is encoded, one chunk of a prompt prefilled, and as many chunks of
+        audio decoded as positions may be started. Returns how many were."""
         batch = self._scheduler.schedule()
         for sequence in batch.cancelled:
             self._sink.error(sequence, Cancelled("the request was cancelled"))
         if batch.encode:
             self._encode(batch.encode)
-        self._start(batch)
+        positions = self._start(batch)
         while len(self._started) > (self._model.decoder.ahead if batch.decode else 0):
             self._receive(self._started.popleft())
-        if ready := self._scheduler.next_for_codec():
-            self._decode_audio(ready)
+        for _ in range(self._model.decoder.burst):
+            if ready := self._scheduler.next_for_codec():
+                self._decode_audio(ready)
+        return positions
 
     @property
     def step_seconds(self) -> float:
@@ -121,9 +123,10 @@ class Engine:
                 sequence.condition(model.encode_text(text, sequence.chroma))
                 self._condition(sequence)  # here, where an error is that of one sequence
 
-    def _start(self, batch: Batch) -> None:
-        """Start the next positions of all sequences."""
+    def _start(self, batch: Batch) -> int:
+        """Start the next positions of all sequences. Returns how many each one decodes."""
         decode, prefill, decoder = batch.decode, batch.prefill, self._model.decoder
+        count = 0
         for sequence in (*decode, prefill) if prefill else decode:
             self._condition(sequence)
         known = _model_input(prefill, batch.prefill_length) if prefill else None
@@ -140,6 +143,7 @@ class Engine:
         if prefill:
             prefill.advance(batch.prefill_length)
             self._counters.add(prefilled=batch.prefill_length)
+        return count
 
     def _receive(self, started: _Started) -> None:
         """Read the codes of positions that were started."""

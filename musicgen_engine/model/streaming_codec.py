@@ -51,6 +51,7 @@ class StreamingCodec:
         self.lstm: nn.Module = lstm
         self.channels = channels
         self.device = torch.device("cpu")
+        self.cuda_stream: torch.cuda.Stream | None = None
         features = dequantize(torch.zeros(1, 1, 1, dtype=torch.int64)).shape[1]
         self.before = Convolutions(before, features, 1)
         self.after = Convolutions(after, lstm.hidden_size, SAMPLES_PER_FRAME)
@@ -58,8 +59,11 @@ class StreamingCodec:
         self.lookahead = self.before.reach + self.after.reach
 
     def to(self, device: torch.device) -> None:
-        """Move it, without what `dequantize` needs."""
+        """Move it, without what `dequantize` needs. On a GPU it then has a stream of its own: its
+        samples wait for no step that was started before."""
         self.device = device
+        if device.type == "cuda":
+            self.cuda_stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         for module in (self.before.module, self.lstm, self.after.module):
             module.to(device)
 
@@ -87,11 +91,12 @@ class CodecStream:
         Args:
             codes: [codebooks, n], the next frames; n may be 0.
         """
-        channels = self._codec.channels
+        codec, channels = self._codec, self._codec.channels
         sides = np.stack([codes[side::channels] for side in range(channels)])
-        latent = self._codec.dequantize(torch.from_numpy(sides).to(self._codec.device, torch.int64))
-        frames = self._recur(self._before.push(latent, last))
-        samples: Samples = self._after.push(frames, last)[:, 0].cpu().numpy()
+        with torch.cuda.stream(codec.cuda_stream):
+            latent = codec.dequantize(torch.from_numpy(sides).to(codec.device, torch.int64))
+            frames = self._recur(self._before.push(latent, last))
+            samples: Samples = self._after.push(frames, last)[:, 0].cpu().numpy()
         return samples
 
     def _recur(self, frames: Tensor) -> Tensor:

@@ -105,6 +105,17 @@ def test_the_next_step_starts_before_codes_are_read(graph: LoadedModel) -> None:
     assert events.count("start") == events.count("read")
 
 
+def test_audio_keeps_up_with_the_codes(graph: LoadedModel) -> None:
+    harness = Harness(graph)
+    for seed in range(graph.slots):
+        harness.submit(replace(SONG, seed=seed))
+    positions = []
+    while harness.scheduler.states():
+        positions.append(harness.engine.step())
+        assert harness.scheduler.next_for_codec() is None
+    assert max(positions) == graph.decoder.burst
+
+
 @pytest.mark.parametrize("steps", [4, 5, 8])
 def test_a_cancelled_song_leaves_its_slot_to_the_next(
     graph: LoadedModel, song: Result, steps: int
