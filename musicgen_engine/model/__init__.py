@@ -7,6 +7,7 @@ transformer        the decoder over a KV cache → attention, linear, positions,
 native             the same in native code
 conditioning       what a sequence is conditioned on
 sampler            logits → codes → guidance, rng
+native_sampler     the same in native code
 delay_pattern      where codes stand in the model's input (no torch)
 streaming_codec    codes → audio, as a stream
 native_codec       the same in native code

@@ -16,10 +16,13 @@ from musicgen_engine.model.graph import Capture
 from musicgen_engine.model.linear import PackedLinear, PlainLinear
 from musicgen_engine.model.native import NativeTransformer
 from musicgen_engine.model.native_codec import native_codec
+from musicgen_engine.model.native_sampler import NativeSampler
 from musicgen_engine.model.proof import (
     NewBackend,
+    NewSampler,
     attempt,
     prove_backend,
+    prove_sampler,
     proved_codec,
     proved_graph,
 )
@@ -91,10 +94,11 @@ class Choice:
         """
         config = self.weights.config
         backend = BACKENDS[self.name](self.weights, slots, positions, device, self.precision)
-        sampler = Sampler(slots, config.codebooks, config.vocab_size, device, config.rows)
+        new, sampler_fault = choose_sampler(self.name, config.codebooks, config.vocab_size)
+        sampler = new(slots, config.codebooks, config.vocab_size, device, config.rows)
         host = HostDecoder(backend, sampler)
         if self.name != "graph":
-            return Loaded(self.name, self.fault, backend, host)
+            return Loaded(self.name, self.fault or sampler_fault, backend, host)
         assert isinstance(backend, Transformer)
         graph, fault = attempt(partial(proved_graph, backend, sampler, self.precision, capture))
         if graph:
@@ -149,6 +153,20 @@ def _candidates(
     plain = precision or torch.float32
     native = precision or (torch.float32 if config.parameters < SMALL else torch.int8)
     return [(one, native if one == "native" else plain) for one in names]
+
+
+def choose_sampler(
+    backend: str, codebooks: int, vocab_size: int, native: NewSampler = NativeSampler
+) -> tuple[NewSampler, str | None]:
+    """Sampling in native code for the backend native, where the code proves itself; else in torch.
+    With it, the fault of the native code, or None."""
+    if backend != "native":
+        return Sampler, None
+    _, fault = attempt(partial(prove_sampler, native, codebooks, vocab_size))
+    if not fault:
+        return native, None
+    log.warning("the native code of the sampler is put aside: it %s", fault)
+    return Sampler, f"the sampler's native code {fault}"
 
 
 def choose_codec(

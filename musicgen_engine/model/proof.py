@@ -36,6 +36,7 @@ CODEC_TOLERANCE = 1e-4  # of the loudest sample
 
 USUAL = GenerationRequest("", POSITIONS, seed=0, top_k=250)
 UNUSUAL = replace(USUAL, top_p=0.9)
+SETTINGS = [USUAL, UNUSUAL, replace(USUAL, top_k=0), replace(USUAL, temperature=0.0)]
 
 log = logging.getLogger("engine")
 T = TypeVar("T")
@@ -115,6 +116,33 @@ def proved_codec(
     candidate = native(codec)
     _compare(samples(candidate), samples(codec), CODEC_TOLERANCE)
     return candidate
+
+
+class NewSampler(Protocol):
+    def __call__(
+        self, slots: int, codebooks: int, vocab_size: int, device: torch.device, rows: int
+    ) -> Sampler: ...
+
+
+def prove_sampler(candidate: NewSampler, codebooks: int, vocab_size: int) -> None:
+    """Compare a sampler's codes with those of torch, on random logits.
+
+    Raises:
+        BackendUnavailable: they differ.
+    """
+    n, random = len(SETTINGS), np.random.default_rng(0)
+    noise = random.standard_normal((2 * n, codebooks, vocab_size), np.float32)
+    logits = 3 * torch.from_numpy(noise)
+    frames = torch.from_numpy(random.integers(0, 1_500, (n, codebooks)))
+
+    def codes(new: NewSampler) -> Tensor:
+        sampler = new(n, codebooks, vocab_size, logits.device, CLASSIFIER_FREE.rows)
+        for slot, request in enumerate(SETTINGS):
+            sampler.set_request(slot, replace(request, seed=slot))
+        return sampler.sample(logits, range(n), frames)
+
+    if not torch.equal(codes(candidate), codes(Sampler)):
+        raise BackendUnavailable("samples other codes than torch")
 
 
 def proved_graph(

@@ -14,7 +14,10 @@ from kernels.build import build
 from musicgen_engine.settings import EngineSettings
 from tests.conftest import NOT_BUILT, ROOT
 
-NATIVE = [f"tests/musicgen_engine/model/test_{name}.py" for name in ("native", "native_codec")]
+NATIVE = [
+    f"tests/musicgen_engine/model/test_{name}.py"
+    for name in ("native", "native_codec", "native_sampler")
+]
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
 
 

@@ -7,8 +7,10 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -18,11 +20,13 @@ from musicgen_engine.core.checkpoint import streaming_codec
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.guidance import Guidance
 from musicgen_engine.model.native_codec import native_codec
+from musicgen_engine.model.native_sampler import NativeSampler
 from musicgen_engine.model.streaming_codec import StreamingCodec
 from protocol.constants import Samples
 from tests.conftest import ROOT
 from tests.musicgen_engine.model.random_weights import config, run, text, weights
 from tests.musicgen_engine.model.test_native import new
+from tests.musicgen_engine.model.test_native_sampler import codes
 from tests.musicgen_engine.model.test_streaming_codec import FRAMES, VOCAB_SIZE, audiocrafts
 
 EMULATED = Path(__file__).with_name("emulated.h")
@@ -56,8 +60,9 @@ def test_emulated_instruction_sets_give_the_bits_of_avx2(
 
 
 def digest() -> str:
-    """Of the logits of every shape and precision, and of the samples of a codec."""
-    results = [samples(native_codec(streaming_codec(audiocrafts())))]
+    """Of the logits of every shape and precision, the samples of a codec, and sampled codes."""
+    results: list[npt.NDArray[Any]] = [samples(native_codec(streaming_codec(audiocrafts())))]
+    results.append(codes(NativeSampler, seed=0).numpy())
     for shape in SHAPES:
         words = [text(seed, tokens, shape.dim) for seed, tokens in ((1, 5), (2, 20))]
         conditioning = Conditioning((*words, None), guidance=Guidance((1.0, 0.5)))

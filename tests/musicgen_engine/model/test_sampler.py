@@ -12,8 +12,10 @@ from torch import Tensor
 
 from musicgen_engine.core.audiocraft_imports import make_torchaudio_importable
 from musicgen_engine.model.guidance import CLASSIFIER_FREE, Guidance
+from musicgen_engine.model.native_sampler import NativeSampler
 from musicgen_engine.model.sampler import NOT_FINITE, Sampler
 from protocol.request import GenerationRequest
+from tests.conftest import needs_native
 
 CPU = torch.device("cpu")
 VOCAB_SIZE = 64
@@ -45,6 +47,11 @@ def audiocraft() -> Any:
     return LMModel
 
 
+@pytest.fixture(params=["torch", pytest.param("native", marks=needs_native)])
+def new(request: pytest.FixtureRequest) -> type[Sampler]:
+    return NativeSampler if request.param == "native" else Sampler
+
+
 def logits(*shape: int, seed: int = 0) -> Tensor:
     """With the text and without: float32 [2, *shape]."""
     generator = torch.Generator().manual_seed(seed)
@@ -52,10 +59,12 @@ def logits(*shape: int, seed: int = 0) -> Tensor:
     return torch.stack([without + 0.4 * torch.randn(*shape, generator=generator), without])
 
 
-def sample(request: GenerationRequest, logits: Tensor, first_frame: int = 0) -> Tensor:
+def sample(
+    request: GenerationRequest, logits: Tensor, first_frame: int = 0, new: type[Sampler] = Sampler
+) -> Tensor:
     """Codes [n, K] of n x K frames in a row, of one request."""
     _, n, codebooks, vocab_size = logits.shape
-    sampler = Sampler(2, codebooks, vocab_size, CPU)
+    sampler = new(2, codebooks, vocab_size, CPU)
     sampler.set_request(1, request)
     frames = torch.arange(n * codebooks).view(n, codebooks) + first_frame
     return sampler.sample(by_sequence(logits), [1] * n, frames)
@@ -127,12 +136,14 @@ def surprise(codes: Tensor, chances: npt.NDArray[np.float64]) -> float:
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_codes_are_sampled_with_audiocrafts_chances(audiocraft: Any, name: str) -> None:
+def test_codes_are_sampled_with_audiocrafts_chances(
+    audiocraft: Any, name: str, new: type[Sampler]
+) -> None:
     request = replace(REQUEST, **SETTINGS[name])
     one = logits(1, 1, VOCAB_SIZE)
     many = one.expand(2, ROWS, CODEBOOKS, VOCAB_SIZE)
     expected = chances(request, one[:, 0, 0])
-    ours, theirs = sample(request, many), audiocrafts_sample(audiocraft, request, many)
+    ours, theirs = sample(request, many, new=new), audiocrafts_sample(audiocraft, request, many)
     assert surprise(ours, expected) < 4
     assert surprise(theirs, expected) < 4
 
@@ -149,10 +160,12 @@ def test_codes_with_a_chance_are_audiocrafts(audiocraft: Any, name: str) -> None
 
 
 @pytest.mark.parametrize("cfg_coef", [0.0, 1.0, 3.0, 20.0])
-def test_greedy_codes_are_audiocrafts(audiocraft: Any, cfg_coef: float) -> None:
+def test_greedy_codes_are_audiocrafts(audiocraft: Any, cfg_coef: float, new: type[Sampler]) -> None:
     request = replace(REQUEST, temperature=0.0, top_k=250, top_p=0.5, cfg_coef=cfg_coef)
     many = logits(100, 4, 2048)
-    assert torch.equal(sample(request, many), audiocrafts_sample(audiocraft, request, many))
+    assert torch.equal(
+        sample(request, many, new=new), audiocrafts_sample(audiocraft, request, many)
+    )
 
 
 @pytest.mark.parametrize("temperature", [1e-45, 1e-9, 0.0099])
@@ -165,10 +178,10 @@ def test_a_tiny_temperature_is_greedy(temperature: float) -> None:
     assert torch.equal(mixed, sample(replace(REQUEST, temperature=0.0), many))
 
 
-def test_tokens_as_likely_as_the_k_th_all_stay(audiocraft: Any) -> None:
+def test_tokens_as_likely_as_the_k_th_all_stay(audiocraft: Any, new: type[Sampler]) -> None:
     request = replace(REQUEST, top_k=2)
-    level = torch.tensor([3.0, 2.0, 2.0, 2.0, 0.0]).expand(2, ROWS, CODEBOOKS, 5)
-    assert set(sample(request, level).flatten().tolist()) == {0, 1, 2, 3}
+    level = torch.tensor([3.0, 2.0, 2.0, 2.0, *[0.0] * 12]).expand(2, ROWS, CODEBOOKS, 16)
+    assert set(sample(request, level, new=new).flatten().tolist()) == {0, 1, 2, 3}
     assert set(audiocrafts_sample(audiocraft, request, level).flatten().tolist()) == {0, 1, 2, 3}
 
 
@@ -192,19 +205,20 @@ def test_a_seed_repeats_and_another_seed_differs() -> None:
     assert (sample(REQUEST, many, first_frame=1) != again).float().mean() > 0.9
 
 
-def test_a_slot_keeps_nothing_of_the_request_before() -> None:
+def test_a_slot_keeps_nothing_of_the_request_before(new: type[Sampler]) -> None:
     many, frames = logits(1, 4, 2048), torch.arange(4)[None]
-    sampler = Sampler(1, 4, 2048, CPU)
+    sampler = new(1, 4, 2048, CPU)
     for settings in SETTINGS.values():
         request = replace(REQUEST, **settings)
         sampler.set_request(0, request)
-        assert torch.equal(sampler.sample(by_sequence(many), [0], frames), sample(request, many))
+        alone = sample(request, many, new=new)
+        assert torch.equal(sampler.sample(by_sequence(many), [0], frames), alone)
 
 
-def test_a_sequence_is_the_same_to_the_bit_in_any_batch() -> None:
+def test_a_sequence_is_the_same_to_the_bit_in_any_batch(new: type[Sampler]) -> None:
     greedy: dict[str, Any] = {"temperature": 0.0}
     settings = [*SETTINGS.values(), greedy, {"top_k": 250}]
-    sampler = Sampler(16, 4, 2048, CPU)
+    sampler = new(16, 4, 2048, CPU)
     for slot in range(16):
         sampler.set_request(slot, replace(REQUEST, seed=slot, **settings[slot]))
     many, frames = logits(16, 4, 2048), torch.arange(64).view(16, 4)
@@ -220,11 +234,13 @@ def test_a_sequence_is_the_same_to_the_bit_in_any_batch() -> None:
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("row", [0, 1], ids=["with the text", "without"])
-def test_logits_that_are_not_finite_give_no_codes(number: float, row: int) -> None:
+def test_logits_that_are_not_finite_give_no_codes(
+    number: float, row: int, new: type[Sampler]
+) -> None:
     """With all settings; batch mates keep their codes."""
     greedy: dict[str, Any] = {"temperature": 0.0}
     settings = [*SETTINGS.values(), greedy]
-    sampler, n = Sampler(len(settings), 4, 2048, CPU), len(settings)
+    sampler, n = new(len(settings), 4, 2048, CPU), len(settings)
     for slot, setting in enumerate(settings):
         sampler.set_request(slot, replace(REQUEST, seed=slot, **setting))
     many, frames = logits(n, 4, 2048), torch.arange(4 * n).view(n, 4)
@@ -238,10 +254,10 @@ def test_logits_that_are_not_finite_give_no_codes(number: float, row: int) -> No
         assert torch.equal(codes[others], sound[others])
 
 
-def test_requests_with_other_guidance_rows_do_not_disturb() -> None:
+def test_requests_with_other_guidance_rows_do_not_disturb(new: type[Sampler]) -> None:
     """To the bit, with two, three and one row side by side."""
     guidances = [CLASSIFIER_FREE, Guidance((0.3, 0.7)), Guidance(()), CLASSIFIER_FREE]
-    sampler = Sampler(4, 4, 2048, CPU, rows=3)
+    sampler = new(4, 4, 2048, CPU, rows=3)
     for slot, guidance in enumerate(guidances):
         sampler.set_request(slot, replace(REQUEST, seed=slot), guidance)
     rows = [guidance.rows for guidance in guidances]

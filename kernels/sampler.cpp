@@ -1,0 +1,145 @@
+// Sampling in native code: softmax, the likeliest tokens, and a race with random numbers.
+//
+// Torch makes a random number for each token of the vocabulary; here only the tokens that stay get
+// one. Source of the arithmetic: musicgen_engine/model/sampler.py and rng.py.
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <algorithm>
+#include <functional>
+
+#include "lanes.h"
+
+constexpr int MAX_VOCAB = 4096, NOT_FINITE = -1;
+
+namespace {
+
+struct Settings {
+    float temperature;  // 0 takes the likeliest token
+    int64_t top_k;      // the vocabulary's size keeps every token
+    float top_p;        // infinity keeps every token
+};
+
+uint64_t mix(uint64_t z) {
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9;
+    z = (z ^ z >> 27) * 0x94D049BB133111EB;
+    return z ^ z >> 31;
+}
+
+// The i-th number of the generator SplitMix64 with this seed.
+uint64_t number(uint64_t seed, uint64_t i) { return mix(seed + (i + 1) * 0x9E3779B97F4A7C15); }
+
+float exponentially_distributed(uint64_t bits) {
+    const float uniform = (float)(int64_t)((bits | 1) & INT64_MAX) * 0x1.fffffep-64f;
+    return -log1pf(-uniform);
+}
+
+bool finite(const float* logits, int count) {
+    Floats total = 0.0f;  // hides no NaN
+    for (int i = 0; i < count; i += LANES) total = total + Floats::load(logits + i);
+    return isfinite(sum(total));
+}
+
+// p, up to a factor. Returns their sum.
+float softmax(const float* logits, int vocab, float temperature, float* p) {
+    Floats most = Floats::load(logits), total = 0.0f;
+    for (int i = 0; i < vocab; i += LANES) most = larger(most, Floats::load(logits + i));
+    float lanes[LANES];
+    most.store(lanes);
+    const float peak = *std::max_element(lanes, lanes + LANES) / temperature;
+    for (int i = 0; i < vocab; i += LANES) {
+        const Floats e = exponential(Floats::load(logits + i) / temperature - peak);
+        e.store(p + i);
+        total = total + e;
+    }
+    return sum(total);
+}
+
+// The p of the least likely token that stays.
+float least_kept(const float* p, int vocab, float total, const Settings& settings) {
+    float falling[MAX_VOCAB];
+    memcpy(falling, p, vocab * sizeof(float));
+    if (isinf(settings.top_p)) {
+        float* kth = falling + settings.top_k - 1;
+        std::nth_element(falling, kth, falling + vocab, std::greater<float>());
+        return *kth;
+    }
+    std::sort(falling, falling + vocab, std::greater<float>());
+    float likelier = 0.0f;
+    int kept = 0;
+    while (kept < vocab && likelier <= settings.top_p * total) likelier += falling[kept++];
+    return falling[kept - 1];
+}
+
+// The token with the largest p / E, where E is exponential.
+int code(const float* logits, int vocab, const Settings& settings, uint64_t key) {
+    if (settings.temperature == 0) return std::max_element(logits, logits + vocab) - logits;
+    float p[MAX_VOCAB], best = -1.0f;
+    const float total = softmax(logits, vocab, settings.temperature, p);
+    const float least = least_kept(p, vocab, total, settings);
+    int winner = 0;
+    for (int token = 0; token < vocab; token++) {
+        if (p[token] < least) continue;
+        const float race = p[token] / exponentially_distributed(number(key, token));
+        if (race > best) best = race, winner = token;
+    }
+    return winner;
+}
+
+// u + sum((c_i - u) * weight_i) of the rows of a sequence; u is the last. From row to row: `next`
+// numbers.
+void combine(const float* logits, size_t next, int rows, const float* weights, int vocab,
+             float* guided) {
+    const float* last = logits + (rows - 1) * next;
+    for (int i = 0; i < vocab; i += LANES) {
+        const Floats unconditional = Floats::load(last + i);
+        Floats total = unconditional;
+        for (int row = 0; row < rows - 1; row++) {
+            const Floats difference = Floats::load(logits + row * next + i) - unconditional;
+            total = total + difference * weights[row];
+        }
+        total.store(guided + i);
+    }
+}
+
+}  // namespace
+
+extern "C" {
+
+// Of all slots.
+struct SamplerSettings {
+    int32_t codebooks, vocab, most_rows;
+    const int64_t *seed, *rows;  // by slot
+    const float* guidance;       // [slots, most_rows - 1]
+    const float* temperature;    // [slots, codebooks], and so on
+    const int64_t* top_k;
+    const float* top_p;
+};
+
+// The codes [n, codebooks] of n sequences by their logits [rows of all, codebooks, vocab].
+// `frames`: [n, codebooks].
+void sampler_sample(const SamplerSettings* all, int32_t n, const int64_t* slots,
+                    const float* logits, const int64_t* frames, int64_t* codes) {
+    const int codebooks = all->codebooks, vocab = all->vocab;
+    const size_t next = (size_t)codebooks * vocab;
+    for (int sequence = 0; sequence < n; sequence++, frames += codebooks, codes += codebooks) {
+        const int64_t slot = slots[sequence], rows = all->rows[slot];
+        const float* weights = all->guidance + slot * (all->most_rows - 1);
+        const uint64_t seed = mix(all->seed[slot]);
+        bool sound = true;
+        for (int codebook = 0; codebook < codebooks; codebook++) {
+            float guided[MAX_VOCAB];
+            combine(logits + (size_t)codebook * vocab, next, rows, weights, vocab, guided);
+            const int64_t of = slot * codebooks + codebook;
+            const Settings settings = {all->temperature[of], all->top_k[of], all->top_p[of]};
+            const uint64_t key = number(seed, frames[codebook] + ((uint64_t)codebook << 32));
+            sound = sound && finite(guided, vocab);
+            if (sound) codes[codebook] = code(guided, vocab, settings, key);
+        }
+        if (!sound) std::fill(codes, codes + codebooks, NOT_FINITE);
+        logits += rows * next;
+    }
+}
+}
