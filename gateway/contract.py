@@ -30,9 +30,11 @@ class NotLoaded(EngineUnavailable):
 
 @dataclass(frozen=True)
 class Ready:
-    """The model can generate; `busy` while it does, for any client of Triton."""
+    """The model can generate; `busy` while it does, for any client of Triton. `fallback` says why
+    it runs otherwise than by its first choice, such as on the CPU."""
 
     busy: bool = False
+    fallback: str | None = None
 
 
 @dataclass(frozen=True)

@@ -240,12 +240,18 @@ async def list_models(request: web.Request) -> web.Response:
             "melody": variant.melody,
             "state": _state(status),
             "progress": asdict(status) if isinstance(status, Loading) else None,
-            "reason": status.error.message if isinstance(status, Failed) else None,
+            "reason": _reason(status),
         }
         for variant, status in states
     ]
     max_duration = services.settings.max_duration
     return web.json_response({"default": default, "max_duration": max_duration, "models": models})
+
+
+def _reason(status: Status | None) -> str | None:
+    if isinstance(status, Failed):
+        return status.error.message
+    return status.fallback if isinstance(status, Ready) else None
 
 
 def _state(status: Status | None) -> str:

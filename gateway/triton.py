@@ -100,7 +100,8 @@ class TritonClient:
             raise DeadStub(model)
         [status] = statuses
         if status["state"] == "ready":
-            return Ready(busy=status["queued"] + status["running"] > 0)
+            busy = status["queued"] + status["running"] > 0
+            return Ready(busy, status["fallback"])
         if status["state"] == "failed":
             return Failed(_engine_error(model, status))
         return Loading(status["bytes"], status["total_bytes"])

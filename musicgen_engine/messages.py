@@ -34,7 +34,7 @@ class LoadingState(State):
 
 @dataclass(frozen=True)
 class ReadyState(State):
-    """`fallback` says why `backend` is not the one that config.pbtxt asks for."""
+    """`fallback` says why backend, codec or device are not the first choice."""
 
     state: ClassVar[str] = "ready"
     revision: str

@@ -14,7 +14,7 @@ GAUGES = {  # name here: (name for Prometheus, description)
     ),
     "backend_fallback": (
         "musicgen_backend_fallback",
-        "1 while another backend serves than the chosen one, which failed its proof",
+        "1 while another backend or device serves than the first choice, which cannot",
     ),
 }
 COUNTERS = {  # since the start of the stub

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Protocol
 
 import numpy as np
@@ -27,6 +28,8 @@ from musicgen_engine.model.sampler import NOT_FINITE
 from protocol.constants import SAMPLE_RATE
 from protocol.errors import Cancelled, GenerationFailed, NotFinite, ServiceError
 from protocol.request import GenerationRequest
+
+NO_MEMORY = "the device had no memory left for this song; try again when fewer songs run"
 
 log = logging.getLogger("engine")
 
@@ -73,7 +76,7 @@ class Engine:
             self._sink.error(sequence, Cancelled("the request was cancelled"))
         if batch.encode:
             self._encode(batch.encode)
-        positions = self._start(batch)
+        positions = self._start_what_fits(batch)
         while len(self._started) > (self._model.decoder.ahead if batch.decode else 0):
             self._receive(self._started.popleft())
         for _ in range(self._model.decoder.burst):
@@ -122,6 +125,21 @@ class Engine:
                 text = sequence.sections[sequence.section].prompt
                 sequence.condition(model.encode_text(text, sequence.chroma))
                 self._condition(sequence)  # here, where an error is that of one sequence
+
+    def _start_what_fits(self, batch: Batch) -> int:
+        """Without memory for a batch, its newest sequence fails; the others go on with the next
+        step."""
+        try:
+            return self._start(batch)
+        except torch.OutOfMemoryError:
+            log.warning("the device has no memory left: the newest song ends")
+            torch.cuda.empty_cache()
+            while self._started:
+                self._receive(self._started.popleft())
+            newest = batch.prefill or max(batch.decode, key=attrgetter("id"))
+            if not newest.finished:
+                self._fail(newest, GenerationFailed(NO_MEMORY))
+            return 0
 
     def _start(self, batch: Batch) -> int:
         """Start the next positions of all sequences. Returns how many each one decodes."""
@@ -187,6 +205,9 @@ class Engine:
             raise
         except ServiceError as error:
             self._fail(sequence, error)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            self._fail(sequence, GenerationFailed(NO_MEMORY))
         except Exception:
             log.exception("the song failed", extra=about(sequence.request_id))
             problem = "the model failed on this song; try again or change the prompt"

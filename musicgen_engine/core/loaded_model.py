@@ -12,6 +12,7 @@ import torch
 from musicgen_engine.config import ModelConfig
 from musicgen_engine.core import checkpoint
 from musicgen_engine.core.checkpoint import MAX_PREFIX_TOKENS, MAX_TOKENS, EncodeText
+from musicgen_engine.core.device import choose_device
 from musicgen_engine.core.melody import MelodyEncoder
 from musicgen_engine.core.memory import slots_that_fit
 from musicgen_engine.hub import revision
@@ -28,7 +29,7 @@ log = logging.getLogger("engine")
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """`fallback` says why `backend_name`, or the codec's code, is not what was asked for."""
+    """`fallback` says why backend, codec or device are not the first choice."""
 
     revision: str
     device: torch.device
@@ -47,7 +48,23 @@ class LoadedModel:
     @classmethod
     def load(cls, folder: Path, config: ModelConfig) -> LoadedModel:
         """Raises EngineUnavailable: it says why the model cannot be served here."""
-        device = _device(config.device)
+        device, device_fault = choose_device(config.device)
+        if device_fault:
+            log.warning("%s", device_fault)
+        try:
+            return cls._load(folder, config, device, device_fault)
+        except torch.OutOfMemoryError as error:
+            raise EngineUnavailable(
+                f"{device} has too little memory for the model beside what else it holds; make "
+                "room, lower `memory` in its config.pbtxt, or choose another device"
+            ) from error
+
+    @classmethod
+    def _load(
+        cls, folder: Path, config: ModelConfig, device: torch.device, device_fault: str | None
+    ) -> LoadedModel:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
         precision = None if config.precision == "auto" else getattr(torch, config.precision)
         try:
             parts = checkpoint.load(folder, device)
@@ -81,20 +98,8 @@ class LoadedModel:
             encode_audio=parts.encode_audio,
             backend=loaded.backend,
             backend_name=loaded.name,
-            fallback=loaded.fault or codec_fault,
+            fallback=device_fault or loaded.fault or codec_fault,
             decoder=loaded.decoder,
             codec=codec,
             melody=parts.melody,
         )
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        raise EngineUnavailable(
-            f"device: {name} does not exist, this machine has {count} GPUs; name another device"
-        )
-    return device

@@ -229,8 +229,8 @@ async def test_errors_of_triton_are_recognised_by_their_text(
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"state": "ready", "queued": 0, "running": 0}, Ready()),
-        ({"state": "ready", "queued": 0, "running": 1}, Ready(busy=True)),
+        ({"state": "ready", "queued": 0, "running": 0, "fallback": None}, Ready()),
+        ({"state": "ready", "queued": 0, "running": 1, "fallback": "no"}, Ready(True, "no")),
         ({"state": "loading", "bytes": 5, "total_bytes": None}, Loading(5)),
     ],
 )

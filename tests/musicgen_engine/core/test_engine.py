@@ -456,6 +456,24 @@ def test_an_error_of_the_device_ends_the_engine(tiny: LoadedModel) -> None:
         harness.engine.run()
 
 
+def test_without_memory_the_newest_song_fails_alone(tiny: LoadedModel, sampled: Result) -> None:
+    class Small:
+        """It has memory for two sequences at a time."""
+
+        set_conditioning = staticmethod(tiny.backend.set_conditioning)
+
+        def forward(self, batch: ModelInput) -> Tensor:
+            if len(batch.slots) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return tiny.backend.forward(batch)
+
+    model = decoding_by(tiny, Small())
+    first, second, third = generate_together(model, {0: SAMPLED, 4: SAMPLED, 8: SAMPLED})
+    assert same(first, sampled) and same(second, sampled)
+    assert isinstance(third.error, GenerationFailed)
+    assert third.error.message.startswith("the device had no memory left for this song")
+
+
 def test_prefill_chunks_beside_batch_mates_are_small(tiny: LoadedModel) -> None:
     steps: list[list[int]] = []
 

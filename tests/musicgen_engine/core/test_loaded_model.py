@@ -17,7 +17,7 @@ def test_on_a_cpu_it_computes_in_full_precision(tiny: LoadedModel) -> None:
 
 
 def test_a_device_that_does_not_exist_is_named() -> None:
-    with pytest.raises(EngineUnavailable, match="cuda:99 does not exist"):
+    with pytest.raises(EngineUnavailable, match="device: cuda:99 cannot be used: "):
         LoadedModel.load(TINY, ModelConfig(device="cuda:99"))
 
 
