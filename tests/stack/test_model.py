@@ -62,7 +62,7 @@ def variant(stack: Stack, name: str, parameter: str, value: str) -> Iterator[Any
         (
             "backend",
             "fast",
-            "backend of config.pbtxt, 'fast', is wrong: give auto, eager, packed or native",
+            "backend of config.pbtxt, 'fast', is wrong: give auto, eager, packed, native or graph",
         ),
         (
             "devise",
