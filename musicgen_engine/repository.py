@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import logging
 import os
 import re
@@ -59,6 +60,8 @@ class Repository:
         for name in linked - names:
             (links / name).unlink()
         for name in names - linked:
+            # Else Python writes it into the folder later, and Triton takes the model for a new one.
+            compileall.compile_file(self._folder / name / "1" / "model.py", quiet=2)
             (links / name).symlink_to(self._folder / name)
 
 

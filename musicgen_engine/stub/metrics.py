@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
+import os
 import signal
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import triton_python_backend_utils as pb_utils
 
@@ -23,7 +28,8 @@ class TritonMetrics:
             )
             for name, (metric, description) in metrics.items()
         }
-        labels = {"model": model, "version": version}
+        self._place, number = _lowest_free_place(model)
+        labels = {"model": model, "version": version, "stub": str(number)}
         self._metrics = {
             name: family.Metric(labels=labels) for name, family in self._families.items()
         }
@@ -43,6 +49,26 @@ class TritonMetrics:
         with _answer_in_time():
             self._metrics.clear()
             self._families.clear()
+        self._place.close()
+
+
+def _lowest_free_place(model: str) -> tuple[socket.socket, int]:
+    """A number that no other stub of the model in this Triton has while the socket is open.
+
+    A model that is loaded again meets its old stub, which serves its last songs. Triton gives two
+    stubs with the same labels one metric and frees it with the first stub: what the other one sets
+    then corrupts Triton's memory.
+    """
+    owner = f"{Path('/proc/self/ns/pid').readlink()}-{os.getppid()}"
+    place = socket.socket(socket.AF_UNIX)  # abstract: the number is free when the stub has died
+    for number in itertools.count():
+        try:
+            place.bind(f"\0audiocraft-metrics-{owner}-{number}-{model[:40]}")
+            break
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+    return place, number
 
 
 @contextmanager

@@ -6,8 +6,9 @@ import urllib.request
 
 import aiohttp
 import pytest
+import tritonclient.http as triton_http
 
-from tests.conftest import Stack, needs_native, until
+from tests.conftest import ADMIN, Stack, gone, needs_native, until
 from tests.prometheus import samples
 from tests.stack.client import SONG, front, lines, stream, zeros
 from tests.stack.songs import GOOD, post
@@ -65,6 +66,17 @@ def test_metrics_show_the_work_of_the_engine(stack: Stack) -> None:
     assert gain["musicgen_steps_total"] >= 50
     assert gain["musicgen_prefill_columns_total"] >= 150
     assert gain["musicgen_step_seconds_total"] > 0
+
+
+def test_a_model_that_is_loaded_again_keeps_its_metrics(stack: Stack) -> None:
+    """Its new stub sets them before the old one removes its own."""
+    old, slots = stack.stub(), until(lambda: metrics(stack).get("musicgen_slots"))
+    os.utime(stack.repository / "musicgen-tiny" / "1" / "model.py")
+    with triton_http.InferenceServerClient(f"127.0.0.1:{stack.triton_http}") as client:
+        client.load_model("musicgen-tiny", ADMIN)
+    until(lambda: gone(old))
+    assert metrics(stack).keys() == NAMES
+    until(lambda: metrics(stack)["musicgen_slots"] == slots)
 
 
 async def test_the_log_has_a_request_of_gateway_and_engine(stack: Stack) -> None:
