@@ -67,7 +67,8 @@ Status: TypeAlias = Ready | Loading | Failed
 @dataclass(frozen=True)
 class Progress:
     """The state of one song: `loading` (its model), `queued` (at `position`; 1 is next),
-    `generating`, `done`, `failed` or `cancelled`. `frames` are generated."""
+    `separating` (its melody waits for the separator, at `position`), `generating`, `done`, `failed`
+    or `cancelled`. `frames` are generated."""
 
     state: str
     position: int | None = None
@@ -77,7 +78,7 @@ class Progress:
 @dataclass(frozen=True)
 class Chunk:
     """The next part of a song. `codes` are those since the last chunk; they run ahead of `audio`.
-    `chroma` is the melody of the whole song, empty where it has none.
+    `chroma` is the melody of the song as far as it is known, empty where it has none.
     `revision` is that of the weights."""
 
     audio: Samples

@@ -26,7 +26,7 @@ from protocol.errors import (
     TooSlow,
     TritonUnavailable,
 )
-from protocol.request import GenerationRequest
+from protocol.request import GenerationRequest, complete
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,8 @@ TRANSIENT = (EngineUnavailable, TritonUnavailable, ModelLoading)
 class ResumeState:
     """The part of a song that the gateway has: all codes so far, the samples per channel that the
     listener has (or does not want), the revision of the weights, and when the engine accepted it.
-    From the first chunk on, `request` holds the chroma of its melody in place of the audio.
+    As soon as a chunk has the whole chroma of its melody, `request` holds that in place of the
+    audio.
     """
 
     request: GenerationRequest
@@ -85,7 +86,8 @@ class ResumeState:
             # The first codes are all those of its audio, which is large; so is that of a melody.
             self.request = replace(self.request, prompt_audio=None)
             if response.chroma.size:
-                self.request = replace(self.request, melody=None, chroma=response.chroma)
+                melody = None if complete(response.chroma) else self.request.melody
+                self.request = replace(self.request, melody=melody, chroma=response.chroma)
 
     def lose(self, now: float, timeout: float) -> float:
         """The song broke off. Return when it will have been away for `timeout` seconds."""

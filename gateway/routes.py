@@ -25,7 +25,7 @@ from gateway.services import CALLER, SERVICES
 from protocol.constants import MAX_MELODY_SECONDS
 from protocol.errors import EngineUnavailable, NotFound
 from protocol.fields import Number
-from protocol.request import GenerationRequest
+from protocol.request import GenerationRequest, complete
 from protocol.variant import Variant
 
 routes = web.RouteTableDef()
@@ -125,7 +125,7 @@ async def stream(
 ) -> None:
     """Send the song's file, of so many samples per channel: the first chunk, and all others."""
     audio_seconds = request.app[SERVICES].metrics.audio.labels(song.variant.name)
-    chroma = first.chroma if first.chroma.size else None
+    chroma = first.chroma if first.chroma.size and complete(first.chroma) else None
     made = replace(song.request, chroma=chroma)  # the same song without the file of its melody
     tags = receipt.tags(song.variant, made, first.revision, song.output)
     new_encoder = FORMATS[song.format]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from musicgen_engine.hub import fetch, resolve
+from musicgen_engine.hub import fetch, fetch_separator, resolve
 from musicgen_engine.repository import Repository
 from protocol.errors import WeightsMissing
 
@@ -27,7 +27,8 @@ def download(names: Sequence[str], folder: Path) -> None:
     for name in names:
         variant = variants[name]
         print(f"{name}: weights under {variant.license}", flush=True)
-        fetch(resolve(variant.checkpoint, folder / name / "1"), _show)
+        weights = fetch(resolve(variant.checkpoint, folder / name / "1"), _show)
+        fetch_separator(weights, _show)
         print(f"\r{name}: all here".ljust(40), flush=True)
 
 

@@ -78,6 +78,9 @@ class HubFile:
                 part.unlink(missing_ok=True)
 
 
+SEPARATOR = HubFile("adefossez/HTDemucs", "955717e8.safetensors")  # htdemucs of demucs 4.1
+
+
 def resolve(checkpoint: str | None, version_folder: Path) -> Checkpoint:
     """The checkpoint that a model's parameter names.
 
@@ -93,13 +96,16 @@ def resolve(checkpoint: str | None, version_folder: Path) -> Checkpoint:
 def revision(folder: Path) -> str:
     """The revision of a checkpoint's weights, 12 hexadecimal digits: other weights have another.
 
-    It is a hash of the checksums in the files' zip directories, so gigabytes need not be read.
+    It is a hash of the checksums in the files' zip directories, so gigabytes need not be read; and
+    of the separator, if the model takes melodies and it is here.
     """
     digest = hashlib.sha256()
     for name in (LM, CODEC):
         with zipfile.ZipFile(folder / name) as archive:
             for part in archive.infolist():
                 digest.update(f"{part.filename} {part.CRC:08x}\n".encode())
+    if separator := separator_weights(folder):
+        digest.update(separator.read_bytes())
     return digest.hexdigest()[:12]
 
 
@@ -139,6 +145,17 @@ def fetch(checkpoint: Checkpoint, on_progress: OnProgress) -> Path:
         )
     download.files(list(_companions(folder)))
     return folder
+
+
+def separator_weights(folder: Path) -> Path | None:
+    """The weights of the separator, for a model that takes melodies; None if they are not here."""
+    return next((file.path for file in _separator(folder)), None)
+
+
+def fetch_separator(folder: Path, on_progress: OnProgress) -> None:
+    """Download the separator for the checkpoint in `folder`, if that takes melodies. Otherwise as
+    `fetch`."""
+    _Download(on_progress).files(list(_separator(folder)))
 
 
 class _Download:
@@ -280,6 +297,11 @@ def _companions(folder: Path) -> Iterator[HubFile]:
     codec = _strings(folder / CODEC).get("pretrained")
     if codec:
         yield from (HubFile(codec, file) for file in ENCODEC_FILES)
+
+
+def _separator(folder: Path) -> Iterator[HubFile]:
+    if re.search(r"^ +model: chroma_stem$", _strings(folder / LM).get("xp.cfg", ""), re.MULTILINE):
+        yield SEPARATOR
 
 
 def _strings(file: Path) -> dict[str, str]:

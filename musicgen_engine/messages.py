@@ -77,6 +77,13 @@ class QueuedState(State):
 
 
 @dataclass(frozen=True)
+class SeparatingState(QueuedState):
+    """The song waits for its melody, which is still in a mix. That of `position` 1 is next."""
+
+    state: ClassVar[str] = "separating"
+
+
+@dataclass(frozen=True)
 class GeneratingState(State):
     state: ClassVar[str] = "generating"
     frames: int
@@ -136,7 +143,7 @@ class SequenceReport:
 @dataclass(frozen=True)
 class ChunkReport:
     """The next part of a song: audio [channels, samples], and the codes [codebooks, frames] that
-    were made since the last chunk; `chroma` is the whole song's melody."""
+    were made since the last chunk; `chroma` is the melody of all windows, as far as it is known."""
 
     id: int
     audio: Samples
@@ -156,7 +163,15 @@ class FailureReport:
 
 
 Command: TypeAlias = Submit | Cancel
-STATES = (LoadingState, ReadyState, FailedState, QueuedState, GeneratingState, DoneState)
+STATES = (
+    LoadingState,
+    ReadyState,
+    FailedState,
+    QueuedState,
+    SeparatingState,
+    GeneratingState,
+    DoneState,
+)
 REPORTS = (EngineReport, MetricsReport, SequenceReport, ChunkReport, FailureReport)
 TYPES: dict[str, type] = {  # all that can cross the channel, by name
     type_.__name__: type_ for type_ in (Submit, Cancel, GenerationRequest, *REPORTS, *STATES)

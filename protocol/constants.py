@@ -7,13 +7,14 @@ import numpy.typing as npt
 
 Samples = npt.NDArray[np.float32]  # [channels, samples], full scale is 1
 Codes = npt.NDArray[np.int32]  # [codebooks, frames]
-Chroma = npt.NDArray[np.int32]  # [windows, columns], pitch classes from 0 (C) to 11
+Chroma = npt.NDArray[np.int32]  # [windows, columns], pitch classes from 0 (C) to 11, or UNKNOWN
 
 FRAME_RATE = 50  # codec frames a second
 SAMPLE_RATE = 32_000  # Hz
 SAMPLES_PER_FRAME = SAMPLE_RATE // FRAME_RATE
 
 PITCH_CLASSES = 12
+UNKNOWN = -1  # in a window whose melody has not been taken out of its mix yet
 NO_CHROMA: Chroma = np.zeros((0, 0), np.int32)  # of a song without a melody
 
 MAX_PROMPT_SECONDS = 30.0  # of audio that a song starts with; audiocraft's own limit

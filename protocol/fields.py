@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from protocol.constants import FRAME_RATE, PITCH_CLASSES
+from protocol.constants import FRAME_RATE, PITCH_CLASSES, UNKNOWN
 from protocol.errors import InvalidField
 
 KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
@@ -208,7 +208,7 @@ class PitchClasses(Array):
         matrix = np.array(value, object)
         matrix = super().check(name, matrix if matrix.shape != (0,) else matrix[None])
         for number in matrix.ravel().tolist():
-            if type(number) is not int or not 0 <= number < PITCH_CLASSES:
+            if type(number) is not int or not UNKNOWN <= number < PITCH_CLASSES:
                 wrong = shown(number) if is_number(number) else kind(number)
                 raise InvalidField.of_field(name, f"holds {wrong}; give {self.range}")
         return matrix.astype(np.int32)

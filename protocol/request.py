@@ -16,9 +16,11 @@ from protocol.constants import (
     MAX_PROMPT_SECONDS,
     MAX_SAMPLE_RATE,
     MIN_SAMPLE_RATE,
+    PITCH_CLASSES,
     SAMPLE_RATE,
     SAMPLE_RATE_STEP,
     SAMPLES_PER_FRAME,
+    UNKNOWN,
     Chroma,
     Codes,
     Samples,
@@ -38,11 +40,6 @@ from protocol.fields import (
 )
 
 MAX_PROMPT, MAX_REVISION = 2_000, 64  # characters
-SEPARATE_REMEDY = (
-    "is true; this service cannot take a melody out of a mix. Give false, and audio of the melody "
-    "alone"
-)
-
 DRAW = -1  # the seed of a request that wants another one, as many clients send it
 
 
@@ -225,9 +222,8 @@ class GenerationRequest:
             request = _checked_codes(request)
         if request.chroma is not None and not request.chroma.size:
             request = replace(request, chroma=None)
-        for audio, instead in (("prompt_audio", "codes"), ("melody", "chroma")):
-            if audio in values and instead in values:
-                raise InvalidField.of_field(audio, f"comes with {instead}; give one of them")
+        if request.prompt_audio is not None and "codes" in values:
+            raise InvalidField.of_field("prompt_audio", "comes with codes; give one of them")
         if request.prompt_audio is not None:
             rate = request.prompt_sample_rate
             _check_audio("prompt", request.prompt_audio, rate, MAX_PROMPT_SECONDS)
@@ -240,6 +236,11 @@ class GenerationRequest:
         if request.melody is not None:
             rate = request.melody_sample_rate
             _check_audio("melody", request.melody, rate, MAX_MELODY_SECONDS)
+            if request.chroma is not None and complete(request.chroma):
+                raise InvalidField.of_field("melody", "comes with chroma; give one of them")
+        elif request.chroma is not None and not complete(request.chroma):
+            problem = f"holds {UNKNOWN}; give 0 to {PITCH_CLASSES - 1}, or melody beside it"
+            raise InvalidField.of_field("chroma", problem)
         limit = request.prompt_frames * SAMPLES_PER_FRAME
         if request.start > limit:
             frames = f"{request.prompt_frames} frames of {SAMPLES_PER_FRAME} samples"
@@ -287,8 +288,6 @@ class GenerationRequest:
             if getattr(self, name) is not None and not columns:
                 problem = "is not for this model; choose one that takes a melody"
                 raise InvalidField.of_field(name, problem)
-        if self.melody is not None and self.separate:
-            raise InvalidField.of_field("separate", SEPARATE_REMEDY)
         shape = (self.windows(window), columns)
         if self.chroma is not None and self.chroma.shape != shape:
             problem = f"has the shape {list(self.chroma.shape)}; give {list(shape)} for this song"
@@ -307,6 +306,11 @@ def request_fields(max_duration: float) -> dict[str, Field]:
     assert isinstance(duration.row, Duration)
     longest = max(1, round(max_duration * FRAME_RATE)) / FRAME_RATE
     return {**FIELDS, "duration": replace(duration, row=replace(duration.row, high=longest))}
+
+
+def complete(chroma: Chroma) -> bool:
+    """Whether the melody of each window is known."""
+    return bool((chroma != UNKNOWN).all())
 
 
 def whole_frames(audio: Samples, sample_rate: int) -> int:

@@ -9,7 +9,6 @@ import numpy as np
 from musicgen_engine.model.streaming_codec import StreamingCodec
 from protocol.constants import (
     FRAME_RATE,
-    NO_CHROMA,
     SAMPLES_PER_FRAME,
     Chroma,
     Codes,
@@ -27,7 +26,8 @@ CHUNK = FRAME_RATE
 class AudioChunk:
     """`codes` are those that the codec got since the last chunk, ahead of `audio` by its
     look-ahead. The first chunk has all codes of a beginning that the request brought as audio: with
-    them the sequence can be resumed from any chunk. `chroma` is the melody of all windows."""
+    them the sequence can be resumed from any chunk. `chroma` is the melody of all windows, as far
+    as it is known."""
 
     audio: Samples
     codes: Codes
@@ -41,7 +41,6 @@ class AudioStream:
 
     def __init__(self, request: GenerationRequest, codec: StreamingCodec) -> None:
         self._frames = request.frames
-        self._chroma = NO_CHROMA if request.chroma is None else request.chroma
         self._codes_known = request.prompt_frames
         self._codes_sent = 0 if request.codes is None else request.codes.shape[1]
         first, self._skip = divmod(request.start, SAMPLES_PER_FRAME)
@@ -59,9 +58,9 @@ class AudioStream:
         chunk = SHORT_CHUNK if playable < SHORT_UNTIL else CHUNK
         return min(playable + chunk + self._lookahead, self._frames)
 
-    def decode(self, codes: Codes) -> AudioChunk | None:
+    def decode(self, codes: Codes, chroma: Chroma) -> AudioChunk | None:
         """Decode the next frames of [codebooks, frames]; None while a resumed sequence catches
-        up. Raises NotFinite."""
+        up. `chroma` goes with them. Raises NotFinite."""
         end = self._next_end()
         self.ended = end == self._frames
         audio = self._codec.push(codes[:, self._decoded : end], last=self.ended)
@@ -73,4 +72,4 @@ class AudioStream:
         audio, self._skip = audio[:, self._skip :], 0
         known = max(self._codes_known, end)
         new, self._codes_sent = codes[:, self._codes_sent : known], known
-        return AudioChunk(audio, new, self._chroma, last=self.ended)
+        return AudioChunk(audio, new, chroma, last=self.ended)

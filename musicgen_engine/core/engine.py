@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from operator import attrgetter
 from typing import Protocol
 
@@ -25,11 +26,12 @@ from musicgen_engine.model.backend import ModelInput
 from musicgen_engine.model.decoder import DecodeInput
 from musicgen_engine.model.delay_pattern import Integers
 from musicgen_engine.model.sampler import NOT_FINITE
-from protocol.constants import SAMPLE_RATE
-from protocol.errors import Cancelled, GenerationFailed, NotFinite, ServiceError
+from protocol.constants import NO_CHROMA, SAMPLE_RATE, UNKNOWN
+from protocol.errors import GenerationFailed, NotFinite, ServiceError
 from protocol.request import GenerationRequest
 
 NO_MEMORY = "the device had no memory left for this song; try again when fewer songs run"
+FAILED = "the model failed on this song; try again or change the prompt"
 
 log = logging.getLogger("engine")
 
@@ -72,8 +74,8 @@ class Engine:
         one text or audio is encoded, one chunk of a prompt prefilled, and as many chunks of
         audio decoded as positions may be started. Returns how many were."""
         batch = self._scheduler.schedule()
-        for sequence in batch.cancelled:
-            self._sink.error(sequence, Cancelled("the request was cancelled"))
+        for sequence, error in batch.aborted:
+            self._sink.error(sequence, error)
         if batch.encode:
             self._encode(batch.encode)
         positions = self._start_what_fits(batch)
@@ -83,6 +85,24 @@ class Engine:
             if ready := self._scheduler.next_for_codec():
                 self._decode_audio(ready)
         return positions
+
+    def separate(self) -> None:
+        """Take one window's melody out of its mix. It waits for one, and it is for another thread
+        than `step`."""
+        sequence, number = self._scheduler.next_to_separate()
+        request, model, start = sequence.request, self._model, time.monotonic()
+        try:
+            self.check(request)
+            assert model.melody
+            part = next(islice(model.melody.parts(request, model.pattern.window), number, None))
+            melody = model.separator.separate(part, lambda: not sequence.ended)
+        except ServiceError as error:
+            self._scheduler.abort(sequence, error)
+        except Exception:
+            log.exception("the separation failed", extra=about(sequence.request_id))
+            self._scheduler.abort(sequence, GenerationFailed(FAILED))
+        else:
+            self._scheduler.separated(sequence, number, melody, time.monotonic() - start)
 
     @property
     def step_seconds(self) -> float:
@@ -97,6 +117,8 @@ class Engine:
         request.check_model(
             pattern.codebooks, pattern.special_token, pattern.window, columns, model.revision
         )
+        if request.melody is not None and request.separate:
+            model.separator.check()
 
     def metrics(self) -> dict[str, float]:
         """Gauges as they are, counters since the last call; see metrics.py. For another thread."""
@@ -108,14 +130,14 @@ class Engine:
         }
 
     def _encode(self, sequence: Sequence) -> None:
-        """Encode the melody of the sequence, the audio that it starts with, or the text it needs:
-        each audio in a step of its own."""
+        """Encode the melody of the sequence, or of one window where it came out of a mix, the audio
+        that the sequence starts with, or the text it needs: each audio in a step of its own."""
         request, model = sequence.request, self._model
         with self._isolated(sequence):
             if sequence.codes is None:
                 self.check(request)
-            if request.melody is not None and model.melody:
-                return sequence.follow(model.melody.chroma(request, model.pattern.window))
+            if sequence.melodies or (request.melody is not None and not request.separate):
+                return self._encode_melody(sequence)
             if sequence.codes is None:
                 prompt = request.codes
                 if request.prompt_audio is not None:
@@ -140,6 +162,17 @@ class Engine:
             if not newest.finished:
                 self._fail(newest, GenerationFailed(NO_MEMORY))
             return 0
+
+    def _encode_melody(self, sequence: Sequence) -> None:
+        request, encoder, window = sequence.request, self._model.melody, self._model.pattern.window
+        assert encoder
+        parts = sequence.melodies.copy() or dict(enumerate(encoder.parts(request, window)))
+        chroma = np.full((request.windows(window), encoder.columns), UNKNOWN, np.int32)
+        if request.chroma is not None:
+            chroma[:] = request.chroma
+        for number, part in parts.items():
+            chroma[number] = encoder.chroma(part)
+        sequence.follow(chroma)
 
     def _start(self, batch: Batch) -> int:
         """Start the next positions of all sequences. Returns how many each one decodes."""
@@ -189,7 +222,8 @@ class Engine:
         assert output is not None and codes is not None
         chunk = None
         with self._isolated(sequence):
-            chunk = output.decode(codes)
+            chroma = sequence.request.chroma
+            chunk = output.decode(codes, NO_CHROMA if chroma is None else chroma)
             if output.ended:
                 self._scheduler.finish(sequence)
         if chunk:
@@ -210,8 +244,7 @@ class Engine:
             self._fail(sequence, GenerationFailed(NO_MEMORY))
         except Exception:
             log.exception("the song failed", extra=about(sequence.request_id))
-            problem = "the model failed on this song; try again or change the prompt"
-            self._fail(sequence, GenerationFailed(problem))
+            self._fail(sequence, GenerationFailed(FAILED))
 
     def _fail(self, sequence: Sequence, error: ServiceError) -> None:
         self._scheduler.finish(sequence)

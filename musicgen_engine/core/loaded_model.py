@@ -15,7 +15,8 @@ from musicgen_engine.core.checkpoint import MAX_PREFIX_TOKENS, MAX_TOKENS, Encod
 from musicgen_engine.core.device import choose_device
 from musicgen_engine.core.melody import MelodyEncoder
 from musicgen_engine.core.memory import slots_that_fit
-from musicgen_engine.hub import revision
+from musicgen_engine.core.separator_process import SeparatorProcess
+from musicgen_engine.hub import revision, separator_weights
 from musicgen_engine.model.backend import Backend
 from musicgen_engine.model.backend_loader import SMALL, choose_backend, choose_codec
 from musicgen_engine.model.decoder import Decoder
@@ -44,6 +45,7 @@ class LoadedModel:
     decoder: Decoder
     codec: StreamingCodec
     melody: MelodyEncoder | None  # None for a model that takes no melody
+    separator: SeparatorProcess
 
     @classmethod
     def load(cls, folder: Path, config: ModelConfig) -> LoadedModel:
@@ -102,4 +104,5 @@ class LoadedModel:
             decoder=loaded.decoder,
             codec=codec,
             melody=parts.melody,
+            separator=SeparatorProcess(separator_weights(folder)),
         )

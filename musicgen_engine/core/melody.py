@@ -6,7 +6,7 @@ Source: audiocraft `modules/conditioners.py` (ChromaStemConditioner), `modules/c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,21 @@ from torch.nn import functional
 
 from musicgen_engine.core.audiocraft_imports import light_imports
 from musicgen_engine.model.conditioning import Conditioning
-from protocol.constants import FRAME_RATE, PITCH_CLASSES, SAMPLE_RATE, SAMPLES_PER_FRAME, Chroma
+from protocol.constants import (
+    FRAME_RATE,
+    PITCH_CLASSES,
+    SAMPLE_RATE,
+    SAMPLES_PER_FRAME,
+    Chroma,
+    Samples,
+)
 from protocol.request import GenerationRequest
 
 with light_imports():
     from audiocraft.data.audio_utils import convert_audio
     from audiocraft.modules.chroma import ChromaExtractor
 
+SEPARATOR_REACH = 10 * SAMPLE_RATE  # samples that what it makes of another depends on
 SPECTRUM = ("radix2_exp", "nfft", "winlen", "winhop")  # settings of a checkpoint's extractor
 
 
@@ -50,26 +58,28 @@ class MelodyEncoder:
         self._projected = functional.linear(torch.eye(PITCH_CLASSES), weight, bias).to(device)
 
     @torch.inference_mode()
-    def chroma(self, request: GenerationRequest, window: int) -> Chroma:
-        """The chroma of the request's melody for each window of `window` frames.
+    def parts(self, request: GenerationRequest, window: int) -> Iterator[Samples]:
+        """The part of the request's melody for each window of `window` frames: [channels, samples].
 
-        A short song has that of the melody from its start on, again and again. Of a song with
-        several windows each has that of the melody, again and again, from the window's time on.
+        A short song has the melody from its start on, again and again. Of a song with several
+        windows each has the melody, again and again, from the window's time on.
         """
-        audio = torch.tensor(request.melody)[None]
-        wave = convert_audio(audio, request.melody_sample_rate, SAMPLE_RATE, self._channels)
+        audio = torch.tensor(request.melody)
+        wave = convert_audio(audio, request.melody_sample_rate, SAMPLE_RATE, self._channels).numpy()
         count = request.windows(window)
         if count == 1:
-            return self._columns(wave)[None]
-        length, steps = wave.shape[-1], torch.arange(window * SAMPLES_PER_FRAME)
+            heard = self.columns * self._extractor.winhop + SEPARATOR_REACH
+            return iter([wave[:, :heard]])
+        length, steps = wave.shape[-1], np.arange(window * SAMPLES_PER_FRAME)
         starts = [
             int(number * request.stride / FRAME_RATE * SAMPLE_RATE) for number in range(count)
         ]
-        return np.stack([self._columns(wave[..., (start + steps) % length]) for start in starts])
+        return (wave[:, (start + steps) % length] for start in starts)
 
-    def _columns(self, wave: Tensor) -> Chroma:
-        """[1, channels, samples] → [columns]"""
-        mono = convert_audio(wave, SAMPLE_RATE, SAMPLE_RATE, 1).to(self._device)
+    @torch.inference_mode()
+    def chroma(self, part: Samples) -> Chroma:
+        """[channels, samples] → [columns]"""
+        mono = torch.tensor(part).mean(0, keepdim=True).to(self._device)
         classes = self._extractor(mono)[0].argmax(-1).cpu().numpy()
         return np.resize(classes, self.columns).astype(np.int32)
 

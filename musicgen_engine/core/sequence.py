@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import enum
 import math
-import threading
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from protocol.constants import Chroma, Codes
-from protocol.request import GenerationRequest
+from protocol.constants import Chroma, Codes, Samples
+from protocol.errors import ServiceError
+from protocol.request import GenerationRequest, complete
 
 if TYPE_CHECKING:
     from musicgen_engine.core.audio_stream import AudioStream
@@ -37,7 +37,8 @@ class Section:
 
 @dataclass(eq=False)
 class Sequence:
-    """A sequence waits, gets a slot, and is then encoded, prefilled and decoded.
+    """A sequence waits, gets a slot, and is then encoded, prefilled and decoded. The separator
+    takes its melody out of a mix, window by window: for the first one before it has a slot.
 
     A position is always computed under the conditioning of its own frame: in decode, in prefill, in
     later windows and after a resumption. Position p of a window makes codes of frame
@@ -51,7 +52,9 @@ class Sequence:
     arrival: float = field(default_factory=time.monotonic)
     slot: int = -1
     finished: bool = False
-    cancelled: threading.Event = field(default_factory=threading.Event)
+    abort: ServiceError | None = None  # why it is to end
+    # By window, [1, samples]: those that are taken out of the mix and not encoded yet.
+    melodies: dict[int, Samples] = field(default_factory=dict)
     sections: list[Section] = field(init=False)
     frames_done: int = field(init=False)  # frames that have all their codes
 
@@ -73,6 +76,11 @@ class Sequence:
             return SequenceStatus.WAITING
         prefill = self.codes is None or (not self.all_decoded and self._known_positions > 0)
         return SequenceStatus.PREFILL if prefill else SequenceStatus.RUNNING
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more of it is wanted."""
+        return self.finished or self.abort is not None
 
     @property
     def resumed(self) -> bool:
@@ -101,11 +109,42 @@ class Sequence:
     @property
     def awaits_codes(self) -> bool:
         """Whether the codes of all positions of the window are on their way."""
-        return self.codes is not None and self.position == self.window.positions
+        if self.codes is None or self.all_decoded:
+            return False
+        return self.position == self.window.positions
+
+    def mixed(self, length: int) -> list[int]:
+        """The windows, of `length` frames, whose melody has to be taken out of its mix."""
+        request = self.request
+        if request.melody is None or not request.separate:
+            return []
+        return [
+            number
+            for number in range(request.windows(length))
+            if not (number in self.melodies or self._follows(number))
+        ]
+
+    @property
+    def waits_for_melody(self) -> bool:
+        """Whether the separator has yet to give the melody of the next position's window."""
+        request = self.request
+        if request.melody is None or not request.separate:
+            return False
+        number = 0 if self.codes is None else self._window_number
+        return not (number in self.melodies or self._follows(number))
+
+    def _follows(self, number: int) -> bool:
+        """Whether the melody of this window is encoded."""
+        chroma = self.request.chroma
+        return chroma is not None and complete(chroma[number])
 
     def follow(self, chroma: Chroma) -> None:
-        """The melody has been encoded: [windows, columns]."""
-        self.request = replace(self.request, melody=None, chroma=chroma)
+        """The melody has been encoded, as far as it is known: [windows, columns]."""
+        melody = None if complete(chroma) else self.request.melody  # it is large
+        self.request = replace(self.request, melody=melody, chroma=chroma)
+        for number in [*self.melodies]:  # the separator may add another one now
+            if self._follows(number):
+                del self.melodies[number]
 
     def begin(self, pattern: DelayPattern, prompt: Codes | None, output: AudioStream) -> None:
         """The sequence has its slot, and `prompt`: the codes that it starts with."""
@@ -140,7 +179,11 @@ class Sequence:
         """The window's part of the melody: [1, columns]."""
         if self.request.chroma is None:
             return None
-        return self.request.chroma[[self.window.start // self.request.stride]]
+        return self.request.chroma[[self._window_number]]
+
+    @property
+    def _window_number(self) -> int:
+        return self.window.start // self.request.stride
 
     def condition(self, conditioning: Conditioning) -> None:
         """The next position and those to come of its scope have this conditioning."""
@@ -150,10 +193,14 @@ class Sequence:
     @property
     def needs_encoding(self) -> bool:
         """Whether a text or audio must be encoded before the next position."""
-        if self.codes is None:
+        if self.melodies or self.codes is None:
             return True
-        done = self.all_decoded or self.awaits_codes
-        return not done and self.scope not in self.conditionings
+        return self.can_go_on and self.scope not in self.conditionings
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether it has a next position, and that needs nothing but encoding."""
+        return not (self.all_decoded or self.awaits_codes or self.waits_for_melody)
 
     def prefill_length(self, limit: int) -> int:
         """Positions of the next chunk of a prefill, all of one section."""

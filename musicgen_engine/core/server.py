@@ -21,7 +21,7 @@ from musicgen_engine.core.engine import Engine, warm_up
 from musicgen_engine.core.loaded_model import LoadedModel
 from musicgen_engine.core.scheduler import Scheduler
 from musicgen_engine.core.sequence import Sequence
-from musicgen_engine.hub import fetch, resolve
+from musicgen_engine.hub import fetch, fetch_separator, resolve
 from musicgen_engine.logs import about
 from musicgen_engine.messages import (
     Cancel,
@@ -42,7 +42,7 @@ from musicgen_engine.messages import (
 from musicgen_engine.settings import EngineSettings
 from musicgen_engine.threads import start_essential
 from protocol.constants import SAMPLE_RATE
-from protocol.errors import Cancelled, EngineUnavailable, ServiceError
+from protocol.errors import Cancelled, EngineUnavailable, ServiceError, WeightsMissing
 
 REPORT_INTERVAL = 1.0  # seconds
 STEP_TIMEOUT = 120.0  # seconds; a longer step means that the device hangs
@@ -82,6 +82,7 @@ class EngineServer:
             sample_rate=SAMPLE_RATE,
         )
         self._report()
+        start_essential(self._separate)
         try:
             self._engine.run()
         except Exception:
@@ -91,6 +92,8 @@ class EngineServer:
     def _load(self, folder: Path, checkpoint: str | None, config: ModelConfig) -> LoadedModel:
         try:
             weights = fetch(resolve(checkpoint, folder), self._on_progress)
+            if checkpoint:
+                self._fetch_separator(weights)
             model = LoadedModel.load(weights, config)
             warm_up(model)
             return model
@@ -102,6 +105,13 @@ class EngineServer:
             reason = f" ({error.strerror})" if isinstance(error, OSError) else ""
             message = f"the checkpoint could not be loaded{reason}; see the log"
             raise EngineUnavailable(message) from error
+
+    def _fetch_separator(self, weights: Path) -> None:
+        """A model serves without it: a request may say that its melody is alone."""
+        try:
+            fetch_separator(weights, self._on_progress)
+        except WeightsMissing as error:
+            log.warning("no melody can be taken out of a mix: %s", error.message)
 
     def _on_progress(self, done: int, total: int | None) -> None:
         self._state = LoadingState(done, total)
@@ -148,6 +158,11 @@ class EngineServer:
         self._report()
         if state := self._scheduler.states().get(sequence.id):
             self._report_sequence(sequence.id, state)
+
+    def _separate(self) -> None:
+        assert self._engine
+        while True:
+            self._engine.separate()
 
     def _cancel(self, id: int) -> None:
         if dropped := self._scheduler.cancel(id):

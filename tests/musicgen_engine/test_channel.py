@@ -23,6 +23,7 @@ from musicgen_engine.messages import (
     MetricsReport,
     QueuedState,
     ReadyState,
+    SeparatingState,
     SequenceReport,
     Submit,
 )
@@ -61,6 +62,7 @@ MESSAGES = [
     EngineReport(FAILED, 0, 0),
     MetricsReport({"steps": 3.0, "step_seconds": 0.123}),
     SequenceReport(1, QueuedState(3)),
+    SequenceReport(1, SeparatingState(2)),
     SequenceReport(1, LoadingState(1, None)),
     SequenceReport(1, GeneratingState(3, 300)),
     SequenceReport(1, DoneState(300, 300)),

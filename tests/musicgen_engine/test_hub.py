@@ -22,6 +22,7 @@ from musicgen_engine import hub
 from protocol.errors import WeightsMissing
 from tests.conftest import ROOT
 from tests.fake_hub import FakeHub, Mode, environment, refused
+from tests.musicgen_engine.core.reference import write_separator
 
 TINY = ROOT / "model_repository" / "musicgen-tiny" / "1"
 SMALL = "facebook/musicgen-small"
@@ -81,6 +82,41 @@ def test_other_weights_have_another_revision(tmp_path: Path, stereo_checkpoint: 
     assert hub.revision(stereo_checkpoint) != hub.revision(TINY)
     shutil.copy(stereo_checkpoint / hub.CODEC, copy)
     assert hub.revision(copy) != hub.revision(TINY)
+
+
+def test_the_revision_covers_the_separator_of_a_melody_model(
+    tmp_path: Path, melody_checkpoint: Path
+) -> None:
+    """And of no other model. The download ahead of the first request gets it."""
+    models, folder = tmp_path / "models", tmp_path / "hub"
+    for name, checkpoint in (("melody", melody_checkpoint), ("plain", TINY)):
+        shutil.copytree(checkpoint, models / name / "1")
+        (models / name / "config.pbtxt").write_text("")
+    (folder / "mine").mkdir(parents=True)
+    file = write_separator(folder / "mine" / hub.SEPARATOR.name)
+    revisions = [revision_in(tmp_path / "empty", models)]
+    for cache in ("first", "second"):
+        with FakeHub({hub.SEPARATOR.repo: file.parent}) as there:
+            variables = {**there.environment(tmp_path / cache), "MODEL_REPOSITORY": str(models)}
+            done = download("melody", "plain", **variables)
+        assert done.returncode == 0, done.stderr
+        revisions.append(revision_in(tmp_path / cache, models))
+        file.write_bytes(file.read_bytes() + b"\0")
+    melody, plain = zip(*revisions, strict=True)
+    assert len({*melody}) == 3 and len({*plain}) == 1
+
+
+def revision_in(cache: Path, models: Path) -> list[str]:
+    """The revisions of both models, in a process whose hub's cache this is."""
+    code = "import sys; from pathlib import Path; from musicgen_engine.hub import revision\n"
+    code += "for folder in sys.argv[1:]: print(revision(Path(folder)))"
+    folders = [str(models / name / "1") for name in ("melody", "plain")]
+    result = subprocess.run(
+        [sys.executable, "-c", code, *folders],
+        cwd=ROOT, env={**os.environ, **environment(refused(), cache)}, check=True,
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    return result.stdout.split()
 
 
 def test_a_bundled_checkpoint_needs_no_hub() -> None:

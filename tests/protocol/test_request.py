@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from protocol.constants import Codes
+from protocol.constants import UNKNOWN, Codes
 from protocol.errors import InvalidField, WeightsChanged
 from protocol.request import FIELDS, GenerationRequest
 from protocol.tensors import from_tensors, to_array, to_tensors
@@ -216,6 +216,37 @@ def test_audio_that_no_song_can_continue_is_refused(
     with pytest.raises(InvalidField) as caught:
         parse(PROMPT_AUDIO=audio.astype(np.float32), **others)
     assert message in caught.value.message
+
+
+CHROMA = np.zeros((2, 235), np.int32)
+PART = np.concatenate([CHROMA[:1], CHROMA[:1] + UNKNOWN])
+MELODY = np.zeros((1, 6400), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"CHROMA": PART}, "chroma holds -1; give 0 to 11, or melody beside it"),
+        ({"CHROMA": PART - 1, "MELODY": MELODY}, "chroma holds -2; give 0 to 11"),
+        ({"CHROMA": CHROMA, "MELODY": MELODY}, "melody comes with chroma; give one of them"),
+        ({"MELODY": np.zeros((9, 6400))}, "melody has the shape [9, 6400]"),
+        ({"MELODY": np.zeros((1, 600))}, "melody lasts 0.01875 s; give 0.02 to 120 s"),
+        ({"MELODY": np.zeros((1, 8_000 * 121))}, "melody lasts 121 s; give 0.02 to 120 s"),
+    ],
+)
+def test_a_melody_that_no_song_can_follow_is_refused(inputs: dict[str, Any], message: str) -> None:
+    if "MELODY" in inputs:
+        inputs = {**inputs, "MELODY": inputs["MELODY"].astype(np.float32)}
+        inputs["MELODY_SAMPLE_RATE"] = 8_000 if inputs["MELODY"].size > 10**5 else 32_000
+    with pytest.raises(InvalidField) as caught:
+        parse(**inputs)
+    assert message in caught.value.message
+
+
+def test_a_melody_known_in_part_comes_beside_its_audio() -> None:
+    request = parse(CHROMA=PART, MELODY=MELODY)
+    assert request.chroma is not None and np.array_equal(request.chroma, PART)
+    assert request.melody is not None
 
 
 @pytest.mark.parametrize("longest", [3.35, 10.015, 0.333333, 300.0])

@@ -3,7 +3,6 @@
 import asyncio
 import io
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,26 +15,28 @@ import pytest
 import soundfile
 from tritonclient.utils import InferenceServerException
 
-from tests.conftest import ROOT, TIMEOUT, Stack, until
+from tests.conftest import ROOT, TIMEOUT, Stack, descendants, eventually, gone, until
+from tests.fake_hub import FakeHub
+from tests.musicgen_engine.core.reference import write_separator
 from tests.stack.client import chunks, model_status, stream
 from tests.stack.songs import code, post
 
-MODEL = "my-melody"
+MODEL = "musicgen-melody"
+SEPARATOR = "musicgen_engine.core.separator"
 TEXTS = {"model": MODEL, "prompt": "slow piano", "duration": "40", "seed": "5", "separate": "false"}
 LONG = {"PROMPT": "slow piano", "DURATION": 0.5, "SEED": 5, "SEPARATE": False}
 
 
 @pytest.fixture(scope="module")
-def stack(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The stack with a small model that takes a melody, of random weights."""
-    folder = tmp_path_factory.mktemp("melody") / MODEL
-    command = [sys.executable, "-m", "training.random_checkpoint", str(folder / "1"), "--melody"]
+def stack(stack: Stack, hub: FakeHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The stack with a small model of random weights that takes a melody, and a small separator."""
+    folder = tmp_path_factory.mktemp("melody")
+    command = [sys.executable, "-m", "training.random_checkpoint", str(folder / "lm"), "--melody"]
     subprocess.run(command, cwd=ROOT, check=True)
-    tiny = stack.repository / "musicgen-tiny"
-    takes = 'parameters { key: "takes" value { string_value: "melody" } }\n'
-    (folder / "config.pbtxt").write_text((tiny / "config.pbtxt").read_text() + takes)
-    shutil.copy(tiny / "1" / "model.py", folder / "1")
-    (stack.repository / MODEL).symlink_to(folder)
+    (folder / "separator").mkdir()
+    write_separator(folder / "separator" / "955717e8.safetensors")
+    hub.repos |= {f"facebook/{MODEL}": folder / "lm", "adefossez/HTDemucs": folder / "separator"}
+    (stack.repository / MODEL).symlink_to(ROOT / "model_repository" / MODEL)
     until(lambda: MODEL in {model["id"] for model in stack.get("/models")[1]["models"]})
     yield stack
     (stack.repository / MODEL).unlink()
@@ -59,15 +60,15 @@ TUNE = tune(3)
 
 
 async def follow(
-    stack: Stack, on_part: Callable[[int], None] = lambda _: None, **texts: Any
+    stack: Stack, on_part: Callable[[int], None] = lambda _: None, name: str = "", **texts: Any
 ) -> tuple[int, bytes]:
     """Status and body of a song that follows TUNE; `on_part` gets the bytes so far."""
     form = aiohttp.FormData({**TEXTS, **texts})
     form.add_field("melody", flac(TUNE), filename="tune.flac")
-    data = b""
+    data, headers = b"", {"X-Request-Id": name} if name else {}
     async with (
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(3 * TIMEOUT)) as session,
-        session.post(f"{stack.url}/generate", data=form) as answer,
+        session.post(f"{stack.url}/generate", data=form, headers=headers) as answer,
     ):
         async for part in answer.content.iter_any():
             data += part
@@ -112,7 +113,6 @@ def test_the_chroma_that_comes_out_stands_for_the_audio(stack: Stack) -> None:
         (MODEL, {"MELODY": TUNE, "CHROMA": np.zeros((1, 235))}, "MELODY comes with chroma;"),
         (MODEL, {"MELODY": TUNE[:, :100]}, "MELODY lasts 0.003125 s; give 0.02 to 120 s"),
         (MODEL, {"MELODY": TUNE * np.nan}, "MELODY holds NaN"),
-        (MODEL, {"MELODY": TUNE, "SEPARATE": True}, "SEPARATE is true;"),
         ("musicgen-tiny", {"MELODY": TUNE}, "MELODY is not for this model"),
         ("musicgen-tiny", {"CHROMA": np.zeros((1, 235))}, "CHROMA is not for this model"),
     ],
@@ -132,21 +132,65 @@ async def test_every_model_says_whether_it_takes_a_melody(stack: Stack) -> None:
     assert model_status(stack)["melody"] is False
 
 
-@pytest.mark.parametrize(
-    ("texts", "field"), [({"model": "musicgen-tiny"}, "melody"), ({"separate": "true"}, "separate")]
-)
-async def test_an_upload_that_a_model_cannot_follow_is_refused_by_name(
-    stack: Stack, texts: dict[str, Any], field: str
-) -> None:
-    status, body = await follow(stack, duration="1", **texts)
-    assert (status, *code(body)) == (422, "invalid_field", field)
+async def test_an_upload_that_a_model_cannot_follow_is_refused_by_name(stack: Stack) -> None:
+    status, body = await follow(stack, duration="1", model="musicgen-tiny")
+    assert (status, *code(body)) == (422, "invalid_field", "melody")
+
+
+async def separator(stack: Stack) -> int:
+    """The separator's process, once it is there."""
+
+    def running() -> list[int]:
+        below = descendants(stack.process.pid).items()
+        return [pid for pid, line in below if SEPARATOR in line]
+
+    return int((await asyncio.to_thread(until, running))[0])
+
+
+async def test_a_melody_comes_out_of_its_mix_though_the_engine_dies(stack: Stack) -> None:
+    name = "a-melody-in-a-mix"
+    song = asyncio.create_task(follow(stack, duration="1", separate="true", name=name))
+    job = await separator(stack)
+
+    async def separating() -> bool:
+        state = (await asyncio.to_thread(stack.get, f"/generations/{name}"))[1]
+        return (state["state"], state["position"]) == ("separating", 1)
+
+    await eventually(separating)
+    assert (await follow(stack, duration="1"))[0] == 200  # another one does not wait
+    os.kill(stack.engine(MODEL), signal.SIGKILL)
+    until(lambda: gone(job))
+    status, killed = await song
+    assert status == 200
+    assert await follow(stack, duration="1", separate="true") == (200, killed)
+    assert (await follow(stack, duration="1"))[1] != killed
+
+
+async def test_a_separator_that_is_killed_fails_its_song_alone(stack: Stack) -> None:
+    song = asyncio.create_task(follow(stack, duration="1", separate="true"))
+    job = await separator(stack)
+    os.kill(job, signal.SIGKILL)
+    status, body = await song
+    assert (status, *code(body)) == (500, "internal", None)
+    assert b"try again, or send separate: false" in body
+    assert (await follow(stack, duration="1"))[0] == 200
 
 
 async def test_twenty_melodies_at_once_are_bounded(stack: Stack) -> None:
     """Another song does not wait for them."""
-    songs = [asyncio.create_task(follow(stack, duration="1", seed=str(n))) for n in range(20)]
-    other = await post(stack, {"prompt": "piano", "duration": 1, "model": "musicgen-tiny"})
-    answers = await asyncio.gather(*songs)
-    assert other[0] == 200
-    assert {status for status, _ in answers} <= {200, 429}
-    assert sum(status == 200 for status, _ in answers) >= 8
+    songs = [
+        asyncio.create_task(follow(stack, duration="1", seed=str(n), separate="true"))
+        for n in range(20)
+    ]
+
+    def refused() -> list[int]:
+        statuses = [song.result()[0] for song in songs if song.done()]
+        return [status for status in statuses if status != 200]
+
+    await asyncio.to_thread(until, lambda: len(refused()) >= 5)
+    assert {*refused()} == {429}
+    other = {"model": MODEL, "prompt": "slow piano", "duration": 1}
+    assert (await post(stack, other))[0] == 200
+    for song in songs:
+        song.cancel()
+    await asyncio.wait(songs)

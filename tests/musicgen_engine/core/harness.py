@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -46,6 +47,11 @@ class Harness:
         self.scheduler = Scheduler(max_queue)
         self.engine = Engine(model, self.scheduler, self)
         self._results: dict[int, Result] = {}
+        threading.Thread(target=self._separate, daemon=True).start()
+
+    def _separate(self) -> None:
+        while True:
+            self.engine.separate()
 
     def submit(self, request: GenerationRequest) -> Result:
         result = Result(Sequence(len(self._results), request))
@@ -56,6 +62,7 @@ class Harness:
     def run(self) -> None:
         """Step until every request has ended."""
         while not all(result.ended for result in self._results.values()):
+            self.scheduler.wait()
             self.engine.step()
 
     def chunk(self, sequence: Sequence, chunk: AudioChunk) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -14,18 +16,46 @@ from protocol.constants import FRAME_RATE, Codes, Samples
 from protocol.request import GenerationRequest
 from tests.conftest import staying_here
 
+SEPARATOR: dict[str, Any] = {
+    "sources": ["drums", "bass", "other", "vocals"],
+    "channels": 4,
+    "growth": 2,
+    "dconv_mode": 0,
+    "t_layers": 0,
+}
+SEGMENT = {"_type": "fraction", "numerator": 39, "denominator": 5}  # as demucs writes it
 
-def tiny_separator() -> torch.nn.Module:
+
+def tiny_separator() -> Any:
     """A separator with htdemucs's structure and random weights."""
     from demucs.htdemucs import HTDemucs
 
-    sources = ["drums", "bass", "other", "vocals"]
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        separator: torch.nn.Module = HTDemucs(
-            sources, channels=4, growth=2, dconv_mode=0, t_layers=0
-        )
+        separator = HTDemucs(**SEPARATOR, segment=Fraction(39, 5))
+    with torch.no_grad():
+        # A constant must not come out as a tone, which would be louder than every melody: the taps
+        # of the last kernel that meet in one sample cancel. The spectral branch is mute.
+        last = separator.tdecoder[-1].conv_tr
+        taps = (last.weight[..., :4] - last.weight[..., 4:]) / 2
+        last.weight.copy_(torch.cat([taps, -taps], -1) * 1000)
+        last.bias.zero_()
+        separator.decoder[-1].conv_tr.weight.zero_()
+        separator.decoder[-1].conv_tr.bias.zero_()
+        for parameter in separator.parameters():  # the file has halves
+            parameter.copy_(parameter.half())
     return separator.eval()
+
+
+def write_separator(file: Path, **about: str) -> Path:
+    """Write `tiny_separator` as demucs does; `about` replaces what the file says of itself."""
+    from safetensors.torch import save_file
+
+    state = {name: value.half() for name, value in tiny_separator().state_dict().items()}
+    settings = json.dumps({**SEPARATOR, "segment": SEGMENT})
+    metadata = {"klass": "demucs.htdemucs.HTDemucs", "args": "[]", "kwargs": settings}
+    save_file(state, file, metadata | about)
+    return file
 
 
 class Reference:
@@ -54,7 +84,8 @@ class Reference:
         )
         if request.codes is not None:
             prompt = torch.from_numpy(request.codes).long()[None]
-        tokens: Any = self._model._generate_tokens(attributes, prompt)
+        with patch("demucs.apply.random.randint", lambda _, most: most):  # equals no random shift
+            tokens: Any = self._model._generate_tokens(attributes, prompt)
         codes: Codes = tokens[0].numpy().astype(np.int32)
         return codes
 
@@ -62,8 +93,9 @@ class Reference:
         """The melody as audiocraft's generate_with_chroma converts it."""
         from audiocraft.data.audio_utils import convert_audio
 
+        conditioner = self._model.lm.condition_provider.conditioners["self_wav"]
+        vars(conditioner).pop("_get_stemmed_wav", None)
         if not request.separate:  # a patch in wide use: the audio in place of its stems
-            conditioner = self._model.lm.condition_provider.conditioners["self_wav"]
             conditioner._get_stemmed_wav = lambda wave, sample_rate: wave
         model, audio = self._model, torch.tensor(request.melody)
         return convert_audio(

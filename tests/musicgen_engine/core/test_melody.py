@@ -1,5 +1,6 @@
 """Songs that follow a melody: the codes are exactly audiocraft's, and as if each were alone."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,20 @@ import numpy as np
 import pytest
 
 from musicgen_engine.core.loaded_model import LoadedModel
+from musicgen_engine.core.separator_process import SeparatorProcess
 from protocol.constants import Chroma, Codes, Samples
 from protocol.errors import InvalidField
 from protocol.request import GenerationRequest
 from tests.conftest import needs_native
 from tests.musicgen_engine.conftest import load
-from tests.musicgen_engine.core.harness import Result, decoding_by, generate, generate_together
-from tests.musicgen_engine.core.reference import Reference
+from tests.musicgen_engine.core.harness import (
+    Harness,
+    Result,
+    decoding_by,
+    generate,
+    generate_together,
+)
+from tests.musicgen_engine.core.reference import Reference, write_separator
 
 PLAIN = GenerationRequest("a calm piano", frames=50, seed=0, temperature=0, separate=False)
 WINDOW = 100  # frames, for tests of several windows: 1,500, as checkpoints have, take minutes
@@ -75,6 +83,13 @@ def audiocraft_stereo(stereo_melody: LoadedModel, stereo_melody_checkpoint: Path
 
 
 @pytest.fixture(scope="module")
+def separating(melody: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    """The model with a separator."""
+    weights = write_separator(tmp_path_factory.mktemp("separator") / "955717e8.safetensors")
+    return replace(melody, separator=SeparatorProcess(weights))
+
+
+@pytest.fixture(scope="module")
 def followed(melody: LoadedModel) -> Result:
     """The result of FOLLOWING alone."""
     return generate(melody, FOLLOWING)
@@ -108,6 +123,83 @@ def test_greedy_codes_with_a_melody_are_audiocrafts(
     codes = generate(melody, request_).codes
     assert len(np.unique(codes)) > codes.size / 2  # repetition would prove little
     assert np.array_equal(codes, audiocraft.codes(request_)[:, known:])
+
+
+@pytest.mark.parametrize(
+    ("heard", "frames"),
+    [
+        (tune(2), 50),
+        (tune(0.02), 50),
+        (np.zeros((1, 32_000), np.float32), 50),
+        (tune(9, channels=2), 140),
+        pytest.param(tune(70), 50, marks=pytest.mark.slow),
+        pytest.param(tune(9), 220, marks=pytest.mark.slow),
+    ],
+    ids=["2 s", "0.02 s", "silence", "two windows", "70 s", "three windows"],
+)
+def test_greedy_codes_with_a_melody_in_a_mix_are_audiocrafts(
+    separating: LoadedModel, audiocraft: Reference, heard: Samples, frames: int
+) -> None:
+    request = replace(PLAIN, melody=heard, separate=True, frames=frames, extend_stride=1.0)
+    window = WINDOW if frames > WINDOW else 1500
+    model = with_short_windows(separating) if frames > WINDOW else separating
+    result = generate(model, request)
+    assert np.array_equal(result.codes, audiocraft.codes(request, window))
+    assert result.chunks[-1].chroma.min() >= 0
+    assert result.sequence.request.melody is None  # its memory is free
+
+
+def test_what_is_taken_out_of_a_mix_changes_the_song(
+    separating: LoadedModel, followed: Result
+) -> None:
+    codes = generate(separating, replace(FOLLOWING, separate=True)).codes
+    assert not np.array_equal(codes, followed.codes)
+
+
+class Separator(SeparatorProcess):
+    """It needs no process: the melody is the mean of the channels. From the second job on it waits
+    for `go_on`."""
+
+    def __init__(self) -> None:
+        self.jobs, self.go_on = 0, threading.Event()
+
+    def check(self) -> None: ...
+
+    def separate(self, mix: Samples, wanted: Any, timeout: float = 0) -> Samples:
+        if self.jobs:
+            self.go_on.wait()
+        self.jobs += 1
+        melody: Samples = mix.mean(0, keepdims=True)
+        return melody
+
+
+def test_a_song_begins_before_its_later_windows_are_separated(melody: LoadedModel) -> None:
+    """Another song does not wait, and from the first chunk on it resumes to the bit."""
+    separator = Separator()
+    model = replace(with_short_windows(melody), separator=separator)
+    settings: dict[str, Any] = {"frames": 170, "extend_stride": 1.0, "temperature": 1.0}
+    request = replace(FOLLOWING, separate=True, **settings)
+    harness = Harness(model)
+    whole, other = harness.submit(request), harness.submit(replace(PLAIN, **settings))
+    while not (whole.chunks and other.ended):
+        harness.engine.step()
+    first = whole.chunks[0]
+    assert [(row >= 0).all() for row in first.chroma] == [True, False, False]
+    assert whole.sequence.frames_done == WINDOW
+    separator.go_on.set()
+    harness.run()
+    assert whole.chunks[-1].chroma.min() >= 0
+
+    separator.go_on.clear()
+    rest = replace(request, chroma=first.chroma, codes=first.codes, start=first.audio.shape[1])
+    harness = Harness(model)
+    resumed = harness.submit(rest)
+    separator.go_on.set()
+    harness.run()
+    assert np.array_equal(resumed.codes, whole.codes[:, first.codes.shape[1] :])
+    assert np.array_equal(resumed.audio, whole.audio[:, first.audio.shape[1] :])
+    alone = replace(request, separate=False)
+    assert np.array_equal(generate(model, alone).codes, whole.codes)
 
 
 def test_a_melody_changes_the_song(melody: LoadedModel, followed: Result) -> None:
@@ -227,7 +319,10 @@ def test_the_text_of_a_melody_model_is_bounded(melody: LoadedModel) -> None:
 @pytest.mark.parametrize(
     ("request_", "complaint"),
     [
-        (replace(FOLLOWING, separate=True), "separate is true;"),
+        (
+            replace(FOLLOWING, separate=True),
+            "separate is true, and the separator's weights",
+        ),
         (replace(PLAIN, chroma=random_chroma(2)), "chroma has the shape [2, 235]; give [1, 235]"),
         (replace(PLAIN, chroma=random_chroma()[:, :9]), "chroma has the shape [1, 9];"),
     ],

@@ -8,12 +8,12 @@ import pytest
 
 from musicgen_engine.config import MAX_SLOTS
 from musicgen_engine.core.audio_stream import AudioStream
-from musicgen_engine.core.scheduler import Batch, Scheduler
+from musicgen_engine.core.scheduler import MAX_SEPARATIONS, Batch, Scheduler
 from musicgen_engine.core.sequence import Sequence, SequenceStatus
-from musicgen_engine.messages import GeneratingState, QueuedState
+from musicgen_engine.messages import GeneratingState, QueuedState, SeparatingState
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.delay_pattern import DelayPattern
-from protocol.errors import QueueFull
+from protocol.errors import Cancelled, GenerationFailed, QueueFull
 from protocol.request import GenerationRequest
 
 PATTERN = DelayPattern((0, 1, 2, 3), special_token=2048, window=1500)
@@ -106,7 +106,7 @@ def test_a_step_decodes_all_running_sequences() -> None:
     full = scheduler(3, 3, 1, 2, 3)
     running = admitted(full)
     batch = full.schedule()
-    assert (batch.decode, batch.encode, batch.prefill, batch.cancelled) == (running, None, None, [])
+    assert (batch.decode, batch.encode, batch.prefill, batch.aborted) == (running, None, None, [])
     assert all(sequence.status is SequenceStatus.RUNNING for sequence in running)
 
 
@@ -335,9 +335,9 @@ def test_a_running_sequence_that_is_cancelled_frees_its_slot() -> None:
     full = scheduler(1, 1, 1, 2)
     (running,) = admitted(full)
     assert full.cancel(1) is None
-    assert running.cancelled.is_set()
     batch = full.schedule()
-    assert batch.cancelled == [running] and batch.decode == []
+    [(aborted, error)] = batch.aborted
+    assert aborted is running and isinstance(error, Cancelled) and batch.decode == []
     assert running.status is SequenceStatus.FINISHED
     assert batch.encode and (batch.encode.id, batch.encode.slot) == (2, running.slot)
 
@@ -348,7 +348,7 @@ def test_cancelling_a_finished_sequence_changes_nothing() -> None:
     full.finish(first)
     assert full.cancel(1) is None
     (second,) = admitted(full)
-    assert not second.cancelled.is_set()
+    assert not second.ended
 
 
 def test_positions_move_up() -> None:
@@ -359,6 +359,79 @@ def test_positions_move_up() -> None:
     full.finish(running)
     full.schedule()
     assert full.states() == {2: GeneratingState(0, 50), 3: QueuedState(1)}
+
+
+def in_a_mix(id: int, frames: int = 50) -> Sequence:
+    """A sequence whose melody has to be taken out of a mix."""
+    mix = np.ones((1, 32_000), np.float32)
+    return Sequence(id, GenerationRequest("", frames, seed=0, melody=mix))
+
+
+MELODY = np.zeros((1, 32_000), np.float32)
+
+
+def test_a_melody_in_a_mix_waits_without_a_slot() -> None:
+    one = scheduler(1, 3)
+    for sequence in (in_a_mix(1), new(2), in_a_mix(3)):
+        one.submit(sequence)
+    assert one.states() == {1: SeparatingState(1), 2: QueuedState(1), 3: SeparatingState(2)}
+    batch = one.schedule()
+    assert batch.encode and batch.encode.id == 2
+    one.finish(batch.encode)
+    assert one.schedule() == Batch()
+    sequence, number = one.next_to_separate()
+    one.separated(sequence, number, MELODY, 1.0)
+    assert one.states() == {1: QueuedState(1), 3: SeparatingState(1)}
+    batch = one.schedule()
+    assert batch.encode is sequence and sequence.id == 1
+
+
+def test_new_songs_come_before_later_windows_at_the_separator() -> None:
+    two = scheduler(2, 2)
+    long, short = in_a_mix(1, frames=3000), in_a_mix(2)
+    two.submit(long)
+    assert two.next_to_separate() == (long, 0)
+    two.separated(long, 0, MELODY, 1.0)
+    assert two.next_to_separate() == (long, 1)
+    two.submit(short)
+    assert two.next_to_separate() == (short, 0)
+    two.separated(short, 0, MELODY, 1.0)
+    assert two.next_to_separate() == (long, 1)
+
+
+def test_as_many_melodies_wait_for_the_separator_as_there_may() -> None:
+    full = scheduler(1, 20)
+    for id in range(MAX_SEPARATIONS):
+        full.submit(in_a_mix(id))
+    full.separated(*full.next_to_separate(), MELODY, 30.0)
+    full.submit(in_a_mix(98))
+    with pytest.raises(QueueFull, match="8 melodies wait") as error:
+        full.submit(in_a_mix(99))
+    assert error.value.retry_after == 30
+    full.submit(new(100))
+
+
+def test_a_melody_that_would_wait_too_long_is_refused() -> None:
+    impatient = Scheduler(max_queue=9, max_wait=70)
+    impatient.open(1, PATTERN.window)
+    impatient.submit(in_a_mix(1))
+    impatient.separated(*impatient.next_to_separate(), MELODY, 30.0)
+    for id in (2, 3):
+        impatient.submit(in_a_mix(id))
+    with pytest.raises(QueueFull, match="the melody would wait 90 s, over 70"):
+        impatient.submit(in_a_mix(4))
+
+
+def test_a_sequence_whose_separation_fails_ends_alone() -> None:
+    one = scheduler(1, 2)
+    for sequence in (in_a_mix(1), new(2)):
+        one.submit(sequence)
+    sequence, _ = one.next_to_separate()
+    one.abort(sequence, GenerationFailed("why"))
+    batch = one.schedule()
+    [(aborted, error)] = batch.aborted
+    assert (aborted, error.message) == (sequence, "why")
+    assert sequence.ended and batch.encode and batch.encode.id == 2
 
 
 def test_sequences_take_turns_at_the_codec() -> None:
