@@ -4,7 +4,7 @@
 # make test-all  the same with the slow tests
 # make test-kernels  run the tests of the native code under sanitizers
 # make check     linters, formatters, types, and the tables of the documents
-# make train     train musicgen-tiny in build/musicgen-tiny: hours; a stopped run continues
+# make train     train musicgen-tiny and musicgen-tiny-melody in build/: hours; a stopped run continues
 # make weights MODEL=musicgen-small   download a model ahead of its first request
 # make lock      resolve requirements/*.in into *.txt and keep pins that fit (ARGS=--upgrade)
 # make clean     remove all of this: .venv, build/, the tools and the caches
@@ -60,6 +60,8 @@ $(KERNELS): .venv/service kernels/*.cpp kernels/*.h kernels/*.py requirements/co
 
 train: .venv/service
 	@.venv/bin/python -m training build/musicgen-tiny
+	@.venv/bin/python -m training.train_melody build/musicgen-tiny-melody \
+		--start build/musicgen-tiny/checkpoint
 
 weights: .venv/service
 	@.venv/bin/python -m musicgen_engine.download $(MODEL)

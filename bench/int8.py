@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean, median
@@ -30,7 +31,7 @@ from musicgen_engine.core.loaded_model import LoadedModel
 from musicgen_engine.model.backend import Backend, ModelInput
 from musicgen_engine.model.backend_loader import BACKENDS
 from musicgen_engine.model.guidance import combine
-from musicgen_engine.model.transformer import LayerWeights, Weights
+from musicgen_engine.model.transformer import LayerWeights
 from protocol.constants import FRAME_RATE, Samples
 from protocol.request import GenerationRequest
 
@@ -66,7 +67,7 @@ def _guided(folder: Path, precision: torch.dtype, outliers: bool) -> Tensor:
     layers = list(weights.layers)
     if outliers:
         layers = [_with_outliers(layer) for layer in layers]
-    whole = Weights(weights.config, weights.embeddings, layers, weights.norm_out, weights.heads)
+    whole = replace(weights, layers=layers)
     backend: Backend = BACKENDS["native"](whole, 1, POSITIONS, torch.device("cpu"), precision)
     backend.set_conditioning(0, conditioning)
     random = np.random.default_rng(0)

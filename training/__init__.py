@@ -1,4 +1,7 @@
-"""Makes musicgen-tiny: `python -m training FOLDER`. See docs/musicgen-tiny.md."""
+"""Makes the included models: `python -m training FOLDER`, `python -m training.train_melody FOLDER`.
+
+See docs/musicgen-tiny.md and docs/musicgen-tiny-melody.md.
+"""
 
 from musicgen_engine.core.audiocraft_imports import make_torchaudio_importable
 

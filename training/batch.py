@@ -56,10 +56,17 @@ def draw_batch(
     return TrainingBatch(excerpts, torch.stack(weights), captions)
 
 
-def loss_weights(piece: Piece, start: int, frames: int, bar_weight: float) -> Tensor:
+def loss_weights(
+    piece: Piece,
+    start: int,
+    frames: int,
+    bar_weight: float,
+    opening: float = OPENING_WEIGHT,
+    context: int = CONTEXT,
+) -> Tensor:
     """[frames] from frame `start` on; the first frame of each bar weighs at least `bar_weight`."""
     frame = torch.arange(frames)
-    opening = 1 + OPENING_WEIGHT / (1 + frame / OPENING_DECAY)
-    weights = (frame >= CONTEXT).float() if start else opening
+    opened = 1 + opening / (1 + frame / OPENING_DECAY)
+    weights = (frame >= context).float() if start else opened
     begins_bar = (start + frame) % piece.bar == 0
     return torch.where(begins_bar & (weights > 0), weights.clamp(min=bar_weight), weights)

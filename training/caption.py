@@ -78,7 +78,8 @@ def qualities(piece: Piece) -> list[str]:
     melodic = bool(piece.leads)
     true = {
         tempo if tempo != "medium" else "medium tempo": True,
-        piece.mode: melodic,  # a bass alone may not show it
+        # The words for modes say C. A bass alone may not show its mode.
+        piece.mode: melodic and not piece.tonic,
         piece.texture: melodic and piece.texture != "melody",
         piece.register: melodic and piece.register != "middle",
         piece.density: piece.density != "medium",

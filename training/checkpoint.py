@@ -19,6 +19,7 @@ from training.structure import Config, Structure
 from training.tokenizer import write_tokenizer
 
 LM, CODEC = "state_dict.bin", "compression_state_dict.bin"
+MELODY = "condition_provider.conditioners.self_wav"  # in the state of the language model
 SEED = 20
 
 
@@ -54,6 +55,15 @@ def build_lm(config: Config, folder: Path) -> Any:
         os.chdir(home)
 
 
+def melody_state(projection: torch.nn.Linear, radix2_exp: int) -> dict[str, torch.Tensor]:
+    """What audiocraft's encoder of melodies saves, which would also download a separator."""
+    return {
+        f"{MELODY}.output_proj.weight": projection.weight.detach(),
+        f"{MELODY}.output_proj.bias": projection.bias.detach(),
+        f"{MELODY}.chroma.spec.window": torch.hann_window(2**radix2_exp),
+    }
+
+
 def build_codec(config: Config) -> Any:
     """audiocraft's EnCodec, with random weights."""
     torch.manual_seed(SEED)
@@ -69,9 +79,15 @@ def set_codebooks(codec: Any, codebooks: Iterable[torch.Tensor]) -> None:
 
 
 def export(file: Path, config: Config, state: Mapping[str, torch.Tensor]) -> None:
-    """Writes a model in half precision, as audiocraft's releases; it loads into float32."""
+    """Writes a model in half precision, as audiocraft's releases; it loads into float32.
+
+    The frequencies of rotary positions stay as they are: far positions multiply their rounding.
+    """
     package = {
-        "best_state": {name: tensor.half() for name, tensor in state.items()},
+        "best_state": {
+            name: tensor if name.endswith("rope.frequencies") else tensor.half()
+            for name, tensor in state.items()
+        },
         "xp.cfg": OmegaConf.to_yaml(OmegaConf.create(config)),
         "version": audiocraft.__version__,
         "exported": True,

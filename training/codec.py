@@ -12,19 +12,47 @@ import torch
 from audiocraft.modules.seanet import SEANetResnetBlock
 from torch import Tensor
 
+from protocol.constants import SAMPLES_PER_FRAME as HOP
 from training.checkpoint import build_codec, set_codebooks
-from training.structure import TINY, Config, codec_config
-from training.transform import FEATURE_SCALE, Transform
+from training.structure import TINY, Config, Structure, codec_config
+from training.transform import FEATURE_SCALE, WINDOW, Transform
 
 # Scale of the values inside the encoder: its ELUs are all but linear there.
 ENCODER_SCALE = 0.01
 
 
-def config() -> Config:
+def config(structure: Structure = TINY) -> Config:
     """MusicGen's codec with fewer layers: no residual layers and no LSTM in the encoder."""
-    config = codec_config(TINY)
+    config = codec_config(structure)
     config["seanet"] |= {"lstm": 1, "encoder": {"n_residual_layers": 0, "lstm": 0}}
     return config
+
+
+@torch.no_grad()
+def transform_of(codec: Any) -> Transform:
+    """The transform in the weights of a codec that `build` made; its decoder may be trained."""
+    silence = torch.zeros(WINDOW, 1, 4 * HOP)  # frame 1 has the window from half a frame on
+    impulses = silence.index_put_(
+        (torch.arange(WINDOW), torch.tensor(0), HOP // 2 + torch.arange(WINDOW)), torch.tensor(0.1)
+    )
+    features = torch.cat([codec.encoder(part)[..., 1] for part in torch.split(impulses, 128)])
+    return Transform(features.T / 0.1, torch.empty(0))
+
+
+@torch.no_grad()
+def codebooks_of(codec: Any) -> Tensor:
+    """[codebooks, vocab_size, dimension]"""
+    return torch.stack([layer._codebook.embed for layer in codec.quantizer.vq.layers])
+
+
+@torch.no_grad()
+def with_codebooks(codec: Any, codebooks: Tensor, structure: Structure) -> Any:
+    """The codec with other codebooks, of the number of codes that the structure has."""
+    other = build_codec(config(structure))
+    other.encoder.load_state_dict(codec.encoder.state_dict())
+    other.decoder.load_state_dict(codec.decoder.state_dict())
+    set_codebooks(other, codebooks)
+    return other
 
 
 @torch.no_grad()

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import tempfile
-import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
-from torch.multiprocessing.spawn import spawn
+from torch import Tensor
 from torch.nn import functional as F
 
 from protocol.constants import FRAME_RATE
 from training import data
 from training.batch import TrainingBatch, draw_batch
 from training.caption import write_caption
-from training.checkpoint import build_lm, save_atomically
+from training.checkpoint import build_lm
 from training.structure import TINY, lm_config
 
 STEPS = 3_300
@@ -42,76 +38,32 @@ HELD_OUT = 200  # songs, the last ones
 TEXT_DROPOUT = 0.15  # share of the excerpts without text
 CODE_ERRORS = 0.03  # share of wrong input codes, because generated codes have errors too
 GUIDANCE = (1.0, 4.0)  # range of the guidance factors in training
-REPORT_EVERY, SAVE_EVERY = 20, 100  # steps
 
 
-def train(codes: Tensor, folder: Path, state: Path) -> None:
-    """Resumes from the file `state` if it exists, and saves the trained weights in it.
+@dataclass(frozen=True)
+class TinyRecipe:
+    """`codes` int16 [songs, codebooks, frames] hold song 0, song 1 and so on; `folder` has the text
+    encoder."""
 
-    `codes` int16 [songs, codebooks, frames] hold song 0, song 1 and so on. Runs on one GPU, or in
-    one process for each core.
-    """
-    # Otherwise glibc returns each large tensor's pages to the system, which costs a seventh of the
-    # time.
-    os.environ |= {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
-    workers = 1 if torch.cuda.is_available() else os.cpu_count() or 1
-    with tempfile.TemporaryDirectory() as rendezvous:
-        address = f"file://{rendezvous}/group"
-        spawn(_work, (workers, address, codes, folder, state), workers)  # type: ignore[no-untyped-call]
+    codes: Tensor
+    folder: Path
+    steps: int = STEPS
 
+    def build(self, device: torch.device) -> Any:
+        return build(self.folder, device)
 
-def _work(rank: int, workers: int, address: str, codes: Tensor, folder: Path, state: Path) -> None:
-    distributed.init_process_group("gloo", address, rank=rank, world_size=workers)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    lm = build(folder, device)
-    optimizer = torch.optim.AdamW(lm.parameters(), betas=(0.9, 0.95), weight_decay=0.01)
-    first_step = 0
-    if state.exists():
-        saved = torch.load(state, weights_only=True, map_location=device)
-        lm.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        first_step = saved["step"]
-    training, held_out = codes[:-HELD_OUT], codes[-HELD_OUT:]
-    mean, since = 0.0, time.monotonic()
-    for step in range(first_step, STEPS):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step)
-        rng = Random(f"{step} {rank}")
-        torch.manual_seed(step * workers + rank)
+    def learning_rate(self, step: int) -> float:
+        return learning_rate(step)
+
+    def loss(self, lm: Any, step: int, workers: int, rng: Random, device: torch.device) -> Tensor:
         songs, frames = BATCH_SHAPES[step % len(BATCH_SHAPES)]
         loss_of = guided_loss if step >= GUIDED_FROM else plain_loss
         bar_weight = BAR_WEIGHT if step >= BARS_FROM else 1.0
-        batch = draw_batch(training, songs // workers, frames, rng, bar_weight)
-        loss = loss_of(lm, batch.to(device), rng)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        _average_gradients(lm, workers)
-        torch.nn.utils.clip_grad_norm_(lm.parameters(), 1.0)
-        optimizer.step()
-        mean += loss.item() / REPORT_EVERY
-        if rank == 0 and (step + 1) % REPORT_EVERY == 0:
-            seconds = (time.monotonic() - since) / REPORT_EVERY
-            left = (STEPS - step - 1) * seconds / 60
-            print(
-                f"language model: step {step + 1} of {STEPS}, loss {mean:.3f}, "
-                f"{seconds:.2f} s per step, {left:.0f} min left",
-                flush=True,
-            )
-            mean, since = 0.0, time.monotonic()
-        if rank == 0 and ((step + 1) % SAVE_EVERY == 0 or step + 1 == STEPS):
-            saved = {
-                "step": step + 1,
-                "model": lm.state_dict(),
-                "optimizer": optimizer.state_dict(),
-            }
-            save_atomically(saved, state)
-            print(
-                f"language model: held out {json.dumps(evaluate(lm, held_out, device))}", flush=True
-            )
-            since = time.monotonic()
-    distributed.destroy_process_group()
+        batch = draw_batch(self.codes[:-HELD_OUT], songs // workers, frames, rng, bar_weight)
+        return loss_of(lm, batch.to(device), rng)
+
+    def evaluate(self, lm: Any, device: torch.device) -> dict[str, Any]:
+        return evaluate(lm, self.codes[-HELD_OUT:], device)
 
 
 def build(folder: Path, device: torch.device) -> Any:
@@ -132,24 +84,6 @@ def build(folder: Path, device: torch.device) -> Any:
     return lm
 
 
-def load(folder: Path, state: Path) -> Any:
-    """The trained model, on the CPU."""
-    lm = build(folder, torch.device("cpu"))
-    lm.load_state_dict(torch.load(state, weights_only=True, map_location="cpu")["model"])
-    return lm
-
-
-def _average_gradients(lm: torch.nn.Module, workers: int) -> None:
-    """Averages the gradients over all workers."""
-    gradients = [p.grad for p in lm.parameters() if p.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    if workers > 1:
-        distributed.all_reduce(flat)
-    parts = torch.split(flat, [gradient.numel() for gradient in gradients])
-    for gradient, mean in zip(gradients, parts, strict=True):
-        gradient.copy_(mean.view_as(gradient) / workers)
-
-
 def learning_rate(step: int) -> float:
     if step < BARS_FROM:
         peak = PEAK_RATE * min(1, (step + 1) / WARMUP)
@@ -162,14 +96,14 @@ def learning_rate(step: int) -> float:
 def plain_loss(lm: Any, batch: TrainingBatch, rng: Random) -> Tensor:
     captions = [caption if rng.random() > TEXT_DROPOUT else "" for caption in batch.captions]
     pattern = delayed(batch.excerpts, lm.special_token_id)
-    logits = lm(_corrupted(pattern, lm), [], encode_texts(lm, captions))
+    logits = lm(corrupted(pattern, lm), [], encode_texts(lm, captions))
     return weighted_loss(logits, pattern, batch.weights)
 
 
 def guided_loss(lm: Any, batch: TrainingBatch, rng: Random) -> Tensor:
     captions = batch.captions
     pattern = delayed(batch.excerpts, lm.special_token_id)
-    inputs = _corrupted(pattern, lm).repeat(2, 1, 1)
+    inputs = corrupted(pattern, lm).repeat(2, 1, 1)
     both = lm(inputs, [], encode_texts(lm, [*captions, *[""] * len(captions)]))
     conditional, unconditional = both.chunk(2)
     factor = torch.tensor([rng.uniform(*GUIDANCE) for _ in captions], device=both.device)
@@ -189,7 +123,7 @@ def delayed(codes: Tensor, special: int) -> Tensor:
     return pattern
 
 
-def _corrupted(pattern: Tensor, lm: Any) -> Tensor:
+def corrupted(pattern: Tensor, lm: Any) -> Tensor:
     """The model's input for predicting `pattern`, with some wrong codes."""
     codes = pattern[..., :-1]
     wrong = (torch.rand(codes.shape, device=codes.device) < CODE_ERRORS) & (

@@ -32,7 +32,7 @@ Part = Literal["lead", "bass", "drums"]
 FRAMES_PER_STEP: dict[Tempo, tuple[int, ...]] = {"slow": (12, 10), "medium": (8,), "fast": (6, 5)}
 TEMPI = sorted(step for steps in FRAMES_PER_STEP.values() for step in steps)
 BAR_POSITIONS = STEPS * sum(TEMPI)  # frames of a bar, summed over all tempi
-# Every piece is in C major or C minor.
+# Those of musicgen-tiny are all in C; musicgen-tiny-melody has them in any key.
 SCALES: dict[Mode, tuple[int, ...]] = {
     "major": (0, 2, 4, 5, 7, 9, 11),
     "minor": (0, 2, 3, 5, 7, 8, 10),
@@ -116,6 +116,12 @@ class Piece:
     drums: Loudness | None
     register: Register
     density: Density
+    tonic: int = 0  # pitch class
+
+    @property
+    def scale(self) -> list[int]:
+        """Pitch classes, from the tonic on."""
+        return [(self.tonic + step) % 12 for step in SCALES[self.mode]]
 
     @property
     def tempo(self) -> Tempo:
@@ -187,7 +193,7 @@ def compose(piece: Piece, frames: int, rng: Random) -> list[Note]:
     kicks = rng.choice(KICKS[piece.density])
     notes: list[Note] = []
     for number in range(-(-frames // piece.bar)):
-        bar = _Bar(piece, degrees[number % PHRASE], number * piece.bar)
+        bar = Bar(piece, degrees[number % PHRASE], number * piece.bar)
         if piece.leads:
             lead = piece.leads[number % len(piece.leads)]
             if piece.texture == "chords":
@@ -218,24 +224,23 @@ def phrase_positions(piece: Piece, frames: int) -> list[int]:
     return [kind * steps + frame // piece.step % steps for frame in range(frames)]
 
 
-class _Bar:
+class Bar:
     """A bar of a piece that begins on frame `start`, over the chord on `degree` of the scale."""
 
     def __init__(self, piece: Piece, degree: int, start: int) -> None:
         self.piece = piece
         self.start = start
-        self.scale = SCALES[piece.mode]
-        self.chord = [self.scale[(degree + third) % 7] for third in (0, 2, 4)]
+        self.chord = [piece.scale[(degree + third) % 7] for third in (0, 2, 4)]
 
     def melody(self, lead: Instrument, rhythm: tuple[int, ...], walk: list[int]) -> list[Note]:
         """Chord tones on the beats, scale tones between, from the register's centre on."""
-        classes = set(self.scale)
+        classes = set(self.piece.scale)
         pitch = CENTRE[self.piece.register]
         notes = []
         for at, end, move in zip(rhythm, [*rhythm[1:], STEPS], walk, strict=True):
-            pitch = _moved(pitch, move, classes)
+            pitch = moved(pitch, move, classes)
             if at % 4 == 0:
-                pitch = _nearest(pitch, set(self.chord))
+                pitch = nearest(pitch, set(self.chord))
             notes.append(self._note(lead, pitch, at, end - at))
         return notes
 
@@ -280,13 +285,13 @@ class _Bar:
         return Note(instrument, pitch, self.start + at * step, steps * step, gain)
 
 
-def _nearest(pitch: int, classes: set[int]) -> int:
+def nearest(pitch: int, classes: set[int]) -> int:
     return min(range(pitch - 6, pitch + 7), key=lambda p: (p % 12 not in classes, abs(p - pitch)))
 
 
-def _moved(pitch: int, steps: int, classes: set[int]) -> int:
+def moved(pitch: int, steps: int, classes: set[int]) -> int:
     """The pitch `steps` notes up or down the scale."""
-    pitch = _nearest(pitch, classes)
+    pitch = nearest(pitch, classes)
     for _ in range(abs(steps)):
         pitch += 1 if steps > 0 else -1
         while pitch % 12 not in classes:

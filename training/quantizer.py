@@ -44,6 +44,24 @@ def fit(parts: Mapping[Part, Tensor], vocab_size: int, first_position_code: int)
     return torch.stack(codebooks)
 
 
+def extend(codebooks: Tensor, parts: Mapping[Part, Tensor], vocab_size: int) -> Tensor:
+    """[codebooks, `vocab_size`, dimension]: with more codes, for the vectors of `parts`.
+
+    The codes stay the same. A codebook whose part is not in `parts` gets codes of silence.
+    """
+    generator = torch.Generator().manual_seed(0)
+    residuals, extended = dict(parts), []
+    for part, codebook in zip(PARTS, codebooks, strict=True):
+        more = codebook.new_zeros(vocab_size - len(codebook), codebook.shape[1])
+        if part in parts:
+            x = residuals[part]
+            more = _kmeans(x[x.abs().amax(dim=1) > 0], len(more), generator)
+        extended.append(torch.cat([codebook, more]))
+        if part in parts:
+            residuals[part] = x - extended[-1][_nearest(x, extended[-1])]
+    return torch.stack(extended)
+
+
 def quantise(
     parts: Mapping[Part, Tensor], codebooks: Tensor, silence: Mapping[Part, Tensor]
 ) -> Tensor:

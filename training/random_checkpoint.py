@@ -12,12 +12,14 @@ from pathlib import Path
 
 import torch
 
+from protocol.constants import PITCH_CLASSES
 from training.checkpoint import (
     CODEC,
     LM,
     build_codec,
     build_lm,
     export,
+    melody_state,
     set_codebooks,
     write_text_encoder,
 )
@@ -35,7 +37,6 @@ LOGIT_SCALE = 3.0  # standard deviation of the logits, so that the model prefers
 # Factors on the random initialisation: with strong text and weak codes the model repeats itself.
 TEXT_SCALE, CODE_SCALE = 0.2, 16.0
 MELODY_SCALE = 8.0
-MELODY = "condition_provider.conditioners.self_wav"  # in the state
 MINIMAL = Structure(
     layers=2,
     dim=64,
@@ -98,11 +99,10 @@ def _lm_state(config: Config, folder: Path) -> Mapping[str, torch.Tensor]:
         text.output_proj.weight *= TEXT_SCALE
     state: dict[str, torch.Tensor] = lm.state_dict()
     if melody:
-        projection = torch.nn.Linear(12, config["transformer_lm"]["dim"])
-        state[f"{MELODY}.output_proj.weight"] = projection.weight.detach() * MELODY_SCALE
-        state[f"{MELODY}.output_proj.bias"] = projection.bias.detach()
-        window = torch.hann_window(2 ** melody["chroma_stem"]["radix2_exp"])
-        state[f"{MELODY}.chroma.spec.window"] = window
+        projection = torch.nn.Linear(PITCH_CLASSES, config["transformer_lm"]["dim"])
+        with torch.no_grad():
+            projection.weight *= MELODY_SCALE
+        state |= melody_state(projection, melody["chroma_stem"]["radix2_exp"])
     return state
 
 

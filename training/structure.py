@@ -1,9 +1,9 @@
 """Sizes of a MusicGen checkpoint, and its two configurations in audiocraft's format."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from protocol.constants import SAMPLE_RATE
+from protocol.constants import PITCH_CLASSES, SAMPLE_RATE, SAMPLES_PER_FRAME
 
 CODEBOOKS = 4
 
@@ -49,6 +49,12 @@ TINY = Structure(
     codec_dim=128,
     codec_filters=16,
 )
+
+# musicgen-tiny-melody: its first layer reads the melody, and it has more codes, for the pitch
+# classes that C major and C minor lack.
+TINY_MELODY = replace(TINY, layers=5, vocab_size=1_280)
+# Its chroma has a column for each frame, so that a frame is always as far from its column.
+MELODY_SPECTRUM = {"radix2_exp": 13, "winhop": SAMPLES_PER_FRAME}
 
 
 def codec_config(structure: Structure) -> Config:
@@ -100,11 +106,21 @@ def codec_config(structure: Structure) -> Config:
 
 def melody_lm_config(structure: Structure, channels: int) -> Config:
     """The transformer, as facebook/musicgen-melody or, for 2 channels, musicgen-stereo-melody."""
-    config = lm_config(structure, channels)
-    config["fuser"] |= {"prepend": ["self_wav", "description"], "cross": []}
-    chroma = {"sample_rate": SAMPLE_RATE, "n_chroma": 12, "radix2_exp": 14, "argmax": True}
+    fuser = {"prepend": ["self_wav", "description"], "cross": []}
+    return _with_melody(lm_config(structure, channels), fuser, {"radix2_exp": 14})
+
+
+def tiny_melody_lm_config() -> Config:
+    """musicgen-tiny-melody: its text is for the cross-attention, so that it moves no position."""
+    fuser = {"prepend": ["self_wav"], "cross": ["description"]}
+    return _with_melody(lm_config(TINY_MELODY, channels=1), fuser, MELODY_SPECTRUM)
+
+
+def _with_melody(config: Config, fuser: Config, spectrum: Config) -> Config:
+    chroma = {"sample_rate": SAMPLE_RATE, "n_chroma": PITCH_CLASSES, "argmax": True}
     evaluation = {"match_len_on_eval": False, "eval_wavs": None, "n_eval_wavs": 100}
-    melody = {"model": "chroma_stem", "chroma_stem": chroma | evaluation}
+    melody = {"model": "chroma_stem", "chroma_stem": chroma | spectrum | evaluation}
+    config["fuser"] |= fuser
     config["conditioners"] = {
         "args": {"merge_text_conditions_p": 0.25, "drop_desc_p": 0.5},
         "self_wav": melody,

@@ -102,7 +102,7 @@ function modelNote({ id, license, weights, state, reason }) {
   const notes = [];
   if (state === "unavailable" && reason) notes.push(reason);
   notes.push(licenseText(license));
-  if (id === "musicgen-tiny") {
+  if (id.startsWith("musicgen-tiny")) {
     notes.push(
       t("Small: it knows piano, organ, guitar, bass, strings, brass, flute, synth and drums."),
     );

@@ -81,6 +81,12 @@ MAX_TOKENS = MAX_PROMPT + 2  # of text: one a character, though a few signs take
 MAX_PREFIX_TOKENS = 512  # of text before the codes, where each takes a position of each row
 FUSION_WAYS = ("sum", "prepend", "cross", "input_interpolate")
 TEXT, MELODY = {"description": "t5"}, {"self_wav": "chroma_stem"}  # conditions and their encoders
+# What a model with a melody does with each: the text stands behind it, or is for the
+# cross-attention, as that of musicgen-tiny-melody.
+MELODY_FUSIONS = (
+    {"prepend": ["description", "self_wav"]},
+    {"prepend": ["self_wav"], "cross": ["description"]},
+)
 CHROMA = {"sample_rate": SAMPLE_RATE, "n_chroma": PITCH_CLASSES, "argmax": True}
 OF_TRAINING = ("cache_path", "match_len_on_eval", "eval_wavs", "n_eval_wavs")
 MELODY_WEIGHTS = "condition_provider.conditioners.self_wav."
@@ -223,12 +229,12 @@ def check(package: Any) -> None:
     _require(config.lm_model == "transformer_lm", f"it is a {config.lm_model}")
     _require(kinds in (TEXT, TEXT | MELODY), f"it is conditioned on {', '.join(kinds)}")
     ways = {way: sorted(config.fuser[way]) for way in FUSION_WAYS if config.fuser[way]}
+    _require(not config.fuser.cross_attention_pos_emb, "its text has positions")
     if kinds == TEXT:
-        alone = ways == {"cross": ["description"]} and not config.fuser.cross_attention_pos_emb
+        alone = ways == {"cross": ["description"]}
         _require(alone, "its text is not for the cross-attention alone")
     else:
-        before = {"prepend": ["description", "self_wav"]}
-        _require(ways == before, "text and melody do not stand before its codes")
+        _require(ways in MELODY_FUSIONS, "its melody does not stand before its codes")
         _require(not config.transformer_lm.two_step_cfg, "its guidance takes two steps")
         chroma = config.conditioners.self_wav.chroma_stem
         wrong = [name for name, value in CHROMA.items() if chroma.get(name) != value]
@@ -281,7 +287,9 @@ def _weights(lm: Any) -> Weights:
         cross_attention=first.cross_attention is not None,
     )
     heads = torch.cat([linear.weight for linear in lm.linears])
-    return Weights(config, embeddings, _layers(transformer.layers), _norm(lm.out_norm), heads)
+    frequencies = transformer.rope.frequencies if transformer.rope else None
+    layers, norm = _layers(transformer.layers), _norm(lm.out_norm)
+    return Weights(config, embeddings, layers, norm, heads, frequencies)
 
 
 def _layers(layers: nn.ModuleList) -> Iterator[LayerWeights]:
@@ -319,7 +327,8 @@ def _norm(norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
 
 def _text_encoder(lm: Any, melody: MelodyEncoder | None, device: torch.device) -> EncodeText:
     provider = lm.condition_provider  # not `lm` itself, which is to go
-    limit = MAX_PREFIX_TOKENS if melody else MAX_TOKENS
+    crossed = bool(lm.fuser.fuse2cond["cross"])
+    limit = MAX_TOKENS if crossed else MAX_PREFIX_TOKENS
     encoder = provider.conditioners["description"]
     encoder.t5.to(device)
     encoder.output_proj.to(device, torch.float32)
@@ -335,7 +344,11 @@ def _text_encoder(lm: Any, melody: MelodyEncoder | None, device: torch.device) -
             raise InvalidField.of_field("prompt", problem)
         embeddings, _mask = provider(texts)["description"]
         text: Tensor = embeddings[0]
-        return melody.conditioning(text, chroma) if melody else Conditioning((text, None))
+        prefix = melody.prefix(chroma) if melody else None
+        if prefix is None or crossed:
+            return Conditioning((text, None), prefix)
+        texts = torch.stack([text, torch.zeros_like(text)])
+        return Conditioning((None, None), torch.cat([prefix, texts], dim=1))
 
     return encode_text
 

@@ -77,8 +77,10 @@ class LoadedModel:
             torch.set_num_threads(1)  # more would wait for one another longer than they work
         choice = choose_backend(config.backend, precision, parts.weights, device)
         bytes_each = choice.precision.itemsize
-        prefix = parts.melody.columns + MAX_PREFIX_TOKENS if parts.melody else 0
-        tokens, positions = 0 if prefix else MAX_TOKENS, pattern.positions + prefix
+        positions = pattern.positions + (parts.melody.columns if parts.melody else 0)
+        tokens = MAX_TOKENS
+        if not transformer.cross_attention:  # the text stands before the codes
+            positions, tokens = positions + MAX_PREFIX_TOKENS, 0
         slots = slots_that_fit(
             config.memory,
             device,

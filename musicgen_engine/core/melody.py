@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from musicgen_engine.core.audiocraft_imports import light_imports
-from musicgen_engine.model.conditioning import Conditioning
 from protocol.constants import (
     FRAME_RATE,
     PITCH_CLASSES,
@@ -83,15 +82,9 @@ class MelodyEncoder:
         classes = self._extractor(mono)[0].argmax(-1).cpu().numpy()
         return np.resize(classes, self.columns).astype(np.int32)
 
-    def conditioning(self, text: Tensor, chroma: Chroma | None) -> Conditioning:
-        """The melody and then the text stand before the codes. The null melody is silence, whose
-        pitch class is 0; the null text is zeros.
-
-        Args:
-            text: [tokens, dim].
-            chroma: [1, columns].
-        """
+    def prefix(self, chroma: Chroma | None) -> Tensor:
+        """[rows, columns, dim] for `chroma` [1, columns]. The null melody is silence, whose pitch
+        class is 0."""
         null = self._projected[:1].expand(self.columns, -1)
         melody = null if chroma is None else self._projected[torch.tensor(chroma[0])]
-        rows = [torch.cat([melody, text]), torch.cat([null, torch.zeros_like(text)])]
-        return Conditioning((None, None), prefix=torch.stack(rows))
+        return torch.stack([melody, null])

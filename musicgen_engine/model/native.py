@@ -78,8 +78,8 @@ class NativeTransformer:
         # Not at the end of the process: another thread may still compute then.
         weakref.finalize(self, self._library.model_free, self._model).atexit = False
         table = (
-            rotations(positions, config.head_dim)
-            if config.rotary
+            rotations(positions, weights.frequencies)
+            if weights.frequencies is not None
             else sinusoids(positions, config.dim)
         )
         ends = [plain(t) for t in (weights.embeddings, table, *weights.norm_out, weights.heads)]

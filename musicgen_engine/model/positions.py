@@ -19,9 +19,17 @@ def sinusoids(positions: int, dim: int) -> Tensor:
     return torch.cat([phases.cos(), phases.sin()], dim=1)
 
 
-def rotations(positions: int, head_dim: int) -> Tensor:
+def frequencies(head_dim: int) -> Tensor:
+    """Radians that each pair of neighbours turns at a position: float32 [head_dim / 2].
+
+    A checkpoint has its own, which may be rounded to half precision.
+    """
+    return 1 / PERIOD ** (torch.arange(0, head_dim, 2) / head_dim)
+
+
+def rotations(positions: int, frequencies: Tensor) -> Tensor:
     """float32 [positions, 2 (cosines, sines), head_dim]; each pair of neighbours turns together."""
-    phases = torch.arange(positions)[:, None] / PERIOD ** (torch.arange(0, head_dim, 2) / head_dim)
+    phases = torch.outer(torch.arange(positions).float(), frequencies.float())
     return torch.stack([phases.cos(), phases.sin()], dim=1).repeat_interleave(2, dim=-1)
 
 

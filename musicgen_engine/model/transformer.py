@@ -89,6 +89,7 @@ class Weights:
     layers: Iterable[LayerWeights]
     norm_out: Norm
     heads: Tensor  # one for each codebook: [codebooks * vocab_size, dim]
+    frequencies: Tensor | None = None  # of rotary positions: [head_dim / 2]
 
 
 class Pass(Protocol):
@@ -142,8 +143,8 @@ class Transformer:
         self._offsets = torch.arange(config.codebooks, device=device)[:, None] * token_count
         # Sinusoids [positions, dim], or rotations [positions, 2, head_dim] in full precision.
         self.positions = (
-            rotations(positions, config.head_dim).to(device)
-            if config.rotary
+            rotations(positions, weights.frequencies).to(device)
+            if weights.frequencies is not None
             else place(sinusoids(positions, config.dim))
         )
         self._layers = [

@@ -12,6 +12,7 @@ from tests.conftest import ROOT, staying_here
 from training.random_checkpoint import MINIMAL, write_checkpoint
 
 TINY = ROOT / "model_repository" / "musicgen-tiny" / "1"
+TINY_MELODY = ROOT / "model_repository" / "musicgen-tiny-melody" / "1"
 
 
 def load(folder: Path, **parameters: Any) -> LoadedModel:

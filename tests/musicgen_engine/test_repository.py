@@ -35,16 +35,17 @@ def add(folder: Path, name: str, config: str = CONFIG) -> None:
 
 def test_every_variant_is_listed_but_not_the_front(links: Path) -> None:
     variants = {variant.name: variant for variant in Repository(MODELS, links).variants()}
-    assert len(variants) == 11
+    assert len(variants) == 12
     assert variants["musicgen-tiny"].weights == "bundled"
     assert variants["musicgen-tiny"].checkpoint is None
+    assert variants["musicgen-tiny-melody"].weights == "bundled"
     assert variants["musicgen-small"].checkpoint == "facebook/musicgen-small"
     assert variants["musicgen-small"].license == "CC-BY-NC-4.0"
     large, tiny = variants["musicgen-stereo-large"], variants["musicgen-tiny"]
     assert (large.size, large.channels) == ("3.3B", "stereo")
     assert (tiny.size, tiny.channels) == ("4M", "mono")
     taking = {name for name, variant in variants.items() if variant.melody}
-    assert taking == {name for name in variants if "melody" in name} and len(taking) == 4
+    assert taking == {name for name in variants if "melody" in name} and len(taking) == 5
 
 
 def broken_config(folder: Path) -> None:

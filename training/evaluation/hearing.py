@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from protocol.constants import FRAME_RATE, SAMPLE_RATE
+from protocol.constants import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME
 from training.music import TEMPI
 from training.sound import C4, RATIOS
 
@@ -24,6 +24,11 @@ SHORT, LONG = 1_024, 8_192  # samples of a window: 32 ms for times, 256 ms for p
 MAJOR, MINOR = (4, 9, 11), (3, 8, 10)  # pitch classes of one scale only: E, A, B, or flat
 PITCHES = (100, 1_100)  # Hz
 TOLERANCE = 30  # cents between a tone and its pitch class
+
+MELODIES = (48, 97)  # MIDI pitches, from a C on
+HARMONICS = (1.0, 0.8, 0.6, 0.5, 0.4)  # how much each harmonic of a pitch counts
+NEAR = 0.028  # of its frequency: half a semitone
+VOICED = 0.15  # of the loudest frame's loudness
 
 FRAME = 2  # hops in a codec frame
 BACKBEAT = 8  # sixteenth notes between two strokes of the snare drum
@@ -107,6 +112,32 @@ def pitch_classes(sound: Sound) -> Floats:
     cents = 1_200 * np.log2(hertz(LONG)[bins, None] / C4 / RATIOS)
     classes = tones @ (np.abs((cents + 600) % 1_200 - 600) < TOLERANCE)
     return np.asarray(classes / (classes.sum() + 1e-9))
+
+
+def pitch_strengths(sound: Sound) -> Floats:
+    """How strong each pitch of `MELODIES` is at concert pitch, in each frame:
+    [pitches, 1 + frames].
+
+    A pitch is as strong as the sum of its harmonics. The bass is below the pitches that count.
+    """
+    amplitudes = np.sqrt(spectrogram(sound, LONG, SAMPLES_PER_FRAME))
+    bins = np.arange(amplitudes.shape[1])
+
+    def strength(pitch: float) -> Floats:
+        near = [np.abs(bins - n * pitch) < NEAR * n * pitch for n in range(1, len(HARMONICS) + 1)]
+        loudest = [amplitudes[:, each].max(axis=1) for each in near]
+        return np.tensordot(HARMONICS, loudest, axes=1)
+
+    pitches = 440 * 2 ** ((np.arange(*MELODIES) - 69) / 12) * LONG / SAMPLE_RATE
+    return np.stack([strength(pitch) for pitch in pitches])
+
+
+def melody_classes(sound: Sound) -> npt.NDArray[np.int64]:
+    """The pitch class of the melody in each frame, from C (0) to B (11) at concert pitch, and -1
+    where there is no tone: [1 + frames]."""
+    loudness = np.sqrt(spectrogram(sound, LONG, SAMPLES_PER_FRAME)).max(axis=1)
+    classes = pitch_strengths(sound).argmax(axis=0) % 12
+    return np.where(loudness > VOICED * loudness.max(), classes, -1)
 
 
 def drums_or_strings(sound: Sound) -> Literal["drums", "strings"]:

@@ -14,7 +14,7 @@ from protocol.constants import Chroma, Codes, Samples
 from protocol.errors import InvalidField
 from protocol.request import GenerationRequest
 from tests.conftest import needs_native
-from tests.musicgen_engine.conftest import load
+from tests.musicgen_engine.conftest import TINY_MELODY, load
 from tests.musicgen_engine.core.harness import (
     Harness,
     Result,
@@ -200,6 +200,13 @@ def test_a_song_begins_before_its_later_windows_are_separated(melody: LoadedMode
     assert np.array_equal(resumed.audio, whole.audio[:, first.audio.shape[1] :])
     alone = replace(request, separate=False)
     assert np.array_equal(generate(model, alone).codes, whole.codes)
+
+
+def test_the_bundled_models_greedy_codes_are_audiocrafts() -> None:
+    """Its text is for the cross-attention, and its positions are rotary."""
+    model, audiocraft = load(TINY_MELODY, precision="float32"), Reference(TINY_MELODY)
+    for request in (PLAIN, FOLLOWING, replace(FOLLOWING, cfg_coef=1.0, prompt="")):
+        assert np.array_equal(generate(model, request).codes, audiocraft.codes(request))
 
 
 def test_a_melody_changes_the_song(melody: LoadedModel, followed: Result) -> None:

@@ -14,6 +14,7 @@ from musicgen_engine.model.backend import Backend, ModelInput
 from musicgen_engine.model.backend_loader import BACKENDS
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.delay_pattern import Integers
+from musicgen_engine.model.positions import frequencies
 from musicgen_engine.model.transformer import (
     AttentionWeights,
     LayerWeights,
@@ -66,6 +67,7 @@ def weights(config: TransformerConfig) -> Weights:
         list(layers()),
         norm(),
         matrix(config.codebooks * config.vocab_size, config.dim),
+        frequencies(config.head_dim) if config.rotary else None,
     )
 
 
