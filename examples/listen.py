@@ -35,8 +35,9 @@ body = json.dumps({"prompt": arguments.prompt, "duration": arguments.duration}).
 # Not an argument, because every user of the machine can read those.
 key = "Bearer " + os.environ.get("API_KEY", "")
 headers = {"Content-Type": "application/json", "X-Request-Id": request_id, "Authorization": key}
-progress = f"{arguments.server}/generations/{request_id}?wait=5"  # it may come before the song
-threading.Thread(target=show_progress, args=[progress], daemon=True).start()
+address = f"{arguments.server}/generations/{request_id}?wait=5"  # it may come before the song
+progress = threading.Thread(target=show_progress, args=[address], daemon=True)
+progress.start()
 player = None
 with suppress(FileNotFoundError):
     player = Popen(["ffplay", "-autoexit", "-nodisp", "-v", "error", "-"], 0, stdin=PIPE).stdin
@@ -56,4 +57,5 @@ except ConnectionError:
     sys.exit("\nthe song broke off")
 if song.length:
     sys.exit("\nthe song broke off")
+progress.join(5)  # its last line
 print(f"\n{arguments.out}: seed {song.headers['X-Seed']}", file=sys.stderr)

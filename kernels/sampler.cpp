@@ -7,9 +7,6 @@
 #include <stdint.h>
 #include <string.h>
 
-#include <algorithm>
-#include <functional>
-
 #include "lanes.h"
 
 constexpr int MAX_VOCAB = 4096, NOT_FINITE = -1;
@@ -42,13 +39,20 @@ bool finite(const float* logits, int count) {
     return isfinite(sum(total));
 }
 
+int likeliest(const float* logits, int vocab) {
+    int most = 0;
+    for (int token = 1; token < vocab; token++)
+        if (logits[token] > logits[most]) most = token;
+    return most;
+}
+
 // p, up to a factor. Returns their sum.
 float softmax(const float* logits, int vocab, float temperature, float* p) {
     Floats most = Floats::load(logits), total = 0.0f;
     for (int i = 0; i < vocab; i += LANES) most = larger(most, Floats::load(logits + i));
     float lanes[LANES];
     most.store(lanes);
-    const float peak = *std::max_element(lanes, lanes + LANES) / temperature;
+    const float peak = lanes[likeliest(lanes, LANES)] / temperature;
     for (int i = 0; i < vocab; i += LANES) {
         const Floats e = exponential(Floats::load(logits + i) / temperature - peak);
         e.store(p + i);
@@ -57,25 +61,34 @@ float softmax(const float* logits, int vocab, float temperature, float* p) {
     return sum(total);
 }
 
-// The p of the least likely token that stays.
+// The p of the least likely token that stays. Numbers that are not negative have the order of their
+// bits, so that this finds one bit after the other, without sorting.
 float least_kept(const float* p, int vocab, float total, const Settings& settings) {
-    float falling[MAX_VOCAB];
-    memcpy(falling, p, vocab * sizeof(float));
-    if (isinf(settings.top_p)) {
-        float* kth = falling + settings.top_k - 1;
-        std::nth_element(falling, kth, falling + vocab, std::greater<float>());
-        return *kth;
+    float least = 0.0f;
+    for (uint32_t bit = 1u << 30, bits = 0; bit; bit >>= 1) {
+        float next;
+        const uint32_t set = bits | bit;
+        memcpy(&next, &set, sizeof next);
+        bool rules_out_too_much;
+        if (isinf(settings.top_p)) {
+            int kept = 0;
+            for (int i = 0; i < vocab; i++) kept += p[i] >= next;
+            rules_out_too_much = kept < settings.top_k;
+        } else {  // a token stays if those that are likelier have no more than top_p
+            float likelier = 0.0f;
+            for (int i = 0; i < vocab; i++) likelier += p[i] >= next ? p[i] : 0.0f;
+            rules_out_too_much = likelier <= settings.top_p * total;
+        }
+        if (rules_out_too_much) continue;
+        bits = set;
+        least = next;
     }
-    std::sort(falling, falling + vocab, std::greater<float>());
-    float likelier = 0.0f;
-    int kept = 0;
-    while (kept < vocab && likelier <= settings.top_p * total) likelier += falling[kept++];
-    return falling[kept - 1];
+    return least;
 }
 
 // The token with the largest p / E, where E is exponential.
 int code(const float* logits, int vocab, const Settings& settings, uint64_t key) {
-    if (settings.temperature == 0) return std::max_element(logits, logits + vocab) - logits;
+    if (settings.temperature == 0) return likeliest(logits, vocab);
     float p[MAX_VOCAB], best = -1.0f;
     const float total = softmax(logits, vocab, settings.temperature, p);
     const float least = least_kept(p, vocab, total, settings);
@@ -138,7 +151,7 @@ void sampler_sample(const SamplerSettings* all, int32_t n, const int64_t* slots,
             sound = sound && finite(guided, vocab);
             if (sound) codes[codebook] = code(guided, vocab, settings, key);
         }
-        if (!sound) std::fill(codes, codes + codebooks, NOT_FINITE);
+        for (int i = 0; i < codebooks && !sound; i++) codes[i] = NOT_FINITE;
         logits += rows * next;
     }
 }

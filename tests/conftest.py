@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,6 +81,15 @@ def staying_here() -> Iterator[None]:
         yield
     finally:
         os.chdir(home)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, object, object]:
+    """Fixtures that outlive a test, such as a loaded model, leave the working directory alone."""
+    if fixturedef.scope == "function":
+        return (yield)
+    with staying_here():
+        return (yield)
 
 
 def until(condition: Callable[[], Any], timeout: float = TIMEOUT) -> Any:

@@ -199,7 +199,7 @@ def test_a_melody_that_contradicts_its_form_is_refused(parts: Any, message: str)
         ([1, 2], "chroma has the shape [2]; give two dimensions."),
         ([[1], [1, 2]], "chroma has the shape [2]; give two dimensions."),
         ([[12]], "chroma holds 12; give 0 to 11."),
-        ([[-1]], "chroma holds -1; give 0 to 11."),
+        ([[-1]], "chroma holds -1; give 0 to 11, or melody beside it."),
         ([[0.5]], "chroma holds 0.5; give 0 to 11."),
         ([["C"]], "chroma holds text; give 0 to 11."),
         ([[10**400]], "chroma holds 100000000000000000000000000...; give 0 to 11."),

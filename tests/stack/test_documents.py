@@ -61,10 +61,10 @@ def test_the_example_client_saves_a_song_without_its_player(stack: Stack, tmp_pa
 
 def test_the_example_client_saves_a_song_and_shows_progress(stack: Stack, tmp_path: Path) -> None:
     file = tmp_path / "song.wav"
-    done = listen(stack.url, 3, file)
+    done = listen(stack.url, 10, file)
     assert done.returncode == 0, done.stderr
-    assert "of 3 s" in done.stderr and "seed" in done.stderr
-    assert soundfile.info(file).duration == 3
+    assert "of 10 s" in done.stderr and "seed" in done.stderr
+    assert soundfile.info(file).duration == 10
 
 
 @pytest.fixture

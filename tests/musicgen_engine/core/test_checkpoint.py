@@ -133,7 +133,7 @@ def normalised_behind(config: Any, weights: dict[str, torch.Tensor]) -> None:
     ("change", "complaint"),
     [
         (with_biases, "biases"),
-        (with_position_in_the_text, "cross-attention alone"),
+        (with_position_in_the_text, "its text has positions"),
         (of_a_style, "self_wav"),
         (with_both_positions, "sin_rope"),
         (with_fading_positions, "fade"),
@@ -169,7 +169,7 @@ def with_a_class_to_call(config: Any, weights: dict[str, torch.Tensor]) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (with_summed_melody, "do not stand before its codes"),
+        (with_summed_melody, "does not stand before its codes"),
         (in_two_steps, "two steps"),
         (with_quarter_tones, "n_chroma"),
         (with_a_class_to_call, "_target_"),
