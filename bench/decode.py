@@ -42,10 +42,10 @@ from musicgen_engine.core.loaded_model import LoadedModel
 from musicgen_engine.core.scheduler import Scheduler
 from musicgen_engine.core.sequence import Sequence
 from musicgen_engine.model.backend import ModelInput
+from musicgen_engine.model.backend_loader import choose_sampler
 from musicgen_engine.model.guidance import CLASSIFIER_FREE
 from musicgen_engine.model.native_codec import native_codec
 from musicgen_engine.model.one_thread import one_thread
-from musicgen_engine.model.sampler import Sampler
 from musicgen_engine.model.streaming_codec import StreamingCodec
 from protocol.constants import FRAME_RATE, SAMPLES_PER_FRAME, Codes
 from protocol.request import GenerationRequest
@@ -73,7 +73,8 @@ class DecodeStep:
 
     def __init__(self, model: LoadedModel, songs: int, positions: int) -> None:
         self._backend = model.backend
-        self._sampler = Sampler(songs, CODEBOOKS, SMALL.vocab_size, model.device)
+        new, _ = choose_sampler(model.backend_name, CODEBOOKS, SMALL.vocab_size)
+        self._sampler = new(songs, CODEBOOKS, SMALL.vocab_size, model.device, ROWS)
         conditioning = model.encode_text(PROMPT)
         for slot in range(songs):
             request = GenerationRequest(PROMPT, frames=positions, seed=slot)

@@ -60,7 +60,7 @@ FIRST_CHUNK, LOOKAHEAD = FRAME_RATE // 2, 4  # frames
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured, and on what. `capture` replaces the device's own."""
+    """A measurement and its device. `capture` replaces the device's own."""
 
     device: torch.device
     precision: torch.dtype
@@ -158,7 +158,7 @@ class Model:
 
 
 def checks(model: Model) -> Iterator[tuple[str, str]]:
-    """What is checked, and what is wrong; an empty text if nothing is."""
+    """Each check with its fault; an empty text if it has none."""
     yield "graph equals eager at load", model.loaded.fault or ""
     decoder, case = model.loaded.decoder, model.case
     if isinstance(decoder, GraphDecoder):

@@ -75,7 +75,7 @@ def _guided(folder: Path, precision: torch.dtype, outliers: bool) -> Tensor:
     rows = []
     for position in range(POSITIONS):
         here = tokens[:, [position]]
-        one = ModelInput(here, np.array([0]), np.array([position]), np.array([1]))
+        one = ModelInput.of(here, slot=0, start=position)
         rows.append(combine(backend.forward(one), [2], torch.tensor([[3.0]])))
     return torch.cat(rows)
 

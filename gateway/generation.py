@@ -26,7 +26,7 @@ from protocol.errors import (
     TooSlow,
     TritonUnavailable,
 )
-from protocol.request import GenerationRequest, complete
+from protocol.request import GenerationRequest
 
 log = logging.getLogger(__name__)
 
@@ -83,11 +83,10 @@ class ResumeState:
             self.samples += response.audio.shape[1]
             self.codes.append(response.codes)
             self.revision = response.revision
-            # The first codes are all those of its audio, which is large; so is that of a melody.
+            # The first codes are all those of its audio, which is large.
             self.request = replace(self.request, prompt_audio=None)
             if response.chroma.size:
-                melody = None if complete(response.chroma) else self.request.melody
-                self.request = replace(self.request, melody=melody, chroma=response.chroma)
+                self.request = self.request.following(response.chroma)
 
     def lose(self, now: float, timeout: float) -> float:
         """The song broke off. Return when it will have been away for `timeout` seconds."""

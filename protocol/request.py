@@ -194,6 +194,11 @@ class GenerationRequest:
         """Frames from the start of one window to the start of the next."""
         return round(self.extend_stride * FRAME_RATE)
 
+    def following(self, chroma: Chroma) -> GenerationRequest:
+        """The request with its melody as chroma, as far as that is known; the audio, which is
+        large, stays for the rest."""
+        return replace(self, melody=None if complete(chroma) else self.melody, chroma=chroma)
+
     def windows(self, length: int) -> int:
         """The windows of `length` frames that the song has."""
         return 1 + max(0, -(-(self.frames - length) // self.stride))

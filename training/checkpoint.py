@@ -56,7 +56,7 @@ def build_lm(config: Config, folder: Path) -> Any:
 
 
 def melody_state(projection: torch.nn.Linear, radix2_exp: int) -> dict[str, torch.Tensor]:
-    """What audiocraft's encoder of melodies saves, which would also download a separator."""
+    """The tensors of audiocraft's encoder of melodies, which would also download a separator."""
     return {
         f"{MELODY}.output_proj.weight": projection.weight.detach(),
         f"{MELODY}.output_proj.bias": projection.bias.detach(),

@@ -70,7 +70,7 @@ PR_SET_NO_NEW_PRIVS, CAPABILITY_VERSION = 38, 0x20080522
 
 
 class UnreadableFile(ValueError):
-    """What is wrong with the file; it continues the name of the file's field."""
+    """The file cannot be read. The message continues the name of the file's field."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,11 @@ server        messages in, audio and codes out
 → sequence    one request on its way: codes, window, sections
 → audio_stream  codes → chunks of audio
 ← loaded_model  a checkpoint on its device, with slots
-← checkpoint  audiocraft's files, taken apart: the one module that touches audiocraft
+← checkpoint  audiocraft's files, taken apart; it and `melody` alone touch audiocraft
+  melody      a melody → the positions before the codes
+  separator_process  a process for each job of `separator`, which takes a melody out of a mix
+  device      which device a model runs on
   memory      how many slots there is room for
+  parent      a process ends with its parent
 ```
 """

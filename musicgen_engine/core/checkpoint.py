@@ -81,7 +81,7 @@ MAX_TOKENS = MAX_PROMPT + 2  # of text: one a character, though a few signs take
 MAX_PREFIX_TOKENS = 512  # of text before the codes, where each takes a position of each row
 FUSION_WAYS = ("sum", "prepend", "cross", "input_interpolate")
 TEXT, MELODY = {"description": "t5"}, {"self_wav": "chroma_stem"}  # conditions and their encoders
-# What a model with a melody does with each: the text stands behind it, or is for the
+# Ways of a model with a melody to use each: the text stands behind it, or is for the
 # cross-attention, as that of musicgen-tiny-melody.
 MELODY_FUSIONS = (
     {"prepend": ["description", "self_wav"]},

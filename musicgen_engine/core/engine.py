@@ -180,7 +180,10 @@ class Engine:
         count = 0
         for sequence in (*decode, prefill) if prefill else decode:
             self._condition(sequence)
-        known = _model_input(prefill, batch.prefill_length) if prefill else None
+        known = None
+        if prefill:
+            tokens = prefill.tokens(batch.prefill_length)
+            known = ModelInput.of(tokens, prefill.slot, prefill.position)
         if decode:
             count = min(sequence.decode_length(decoder.burst) for sequence in decode)
             positions = [sequence.position for sequence in decode]
@@ -264,16 +267,6 @@ class _Started:
 def _decode_input(sequence: Sequence) -> DecodeInput:
     assert sequence.codes is not None
     return DecodeInput(sequence.slot, sequence.window, sequence.position, sequence.codes)
-
-
-def _model_input(sequence: Sequence, length: int) -> ModelInput:
-    """The next `length` tokens of a sequence."""
-    return ModelInput(
-        tokens=sequence.tokens(length),
-        slots=np.array([sequence.slot]),
-        starts=np.array([sequence.position]),
-        lengths=np.array([length]),
-    )
 
 
 def warm_up(model: LoadedModel) -> None:

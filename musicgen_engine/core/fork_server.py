@@ -14,7 +14,6 @@ engine. No engine outlives the fork server.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import os
@@ -27,9 +26,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from musicgen_engine.core.parent import end_with_parent
 from musicgen_engine.stub.fork_server import peer
 
-PR_SET_PDEATHSIG = 1
 MAX_REQUEST = 65_536  # bytes
 REQUEST_TIMEOUT = 1.0  # seconds
 
@@ -116,7 +115,7 @@ class ForkLoop:
             return
         code = 1
         try:
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            end_with_parent()
             connection.close()
             self._close()
             gc.enable()

@@ -10,12 +10,10 @@ Source: audiocraft `modules/conditioners.py` (ChromaStemConditioner), demucs `hf
 
 from __future__ import annotations
 
-import ctypes
 import inspect
 import json
 import os
 import resource
-import signal
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -29,18 +27,18 @@ from julius.resample import resample_frac
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from musicgen_engine.core.parent import end_with_parent
 from protocol.constants import SAMPLE_RATE
 
 MAX_MEMORY = 4 * 1024**3  # bytes of data; it needs 1.4 GB
 NICENESS = 10  # a tenth of the time of a core that songs use
-PR_SET_PDEATHSIG = 1
 KIND = "demucs.htdemucs.HTDemucs"
 CHANNELS, RATE = 2, 44_100  # of its audio
 KEPT = ("vocals", "other")
 
 
 class Unusable(ValueError):
-    """What is wrong with the weights; it continues the name of their file."""
+    """The weights cannot be used. The message continues the name of their file."""
 
 
 def load(file: Path) -> Any:
@@ -88,7 +86,7 @@ def melody(model: Any, mix: Tensor) -> Tensor:
 
 def confine() -> None:
     """Give way to songs, take limited memory, and end with the engine."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     os.nice(NICENESS)
     resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

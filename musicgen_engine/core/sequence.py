@@ -115,22 +115,17 @@ class Sequence:
 
     def mixed(self, length: int) -> list[int]:
         """The windows, of `length` frames, whose melody has to be taken out of its mix."""
-        request = self.request
-        if request.melody is None or not request.separate:
-            return []
-        return [
-            number
-            for number in range(request.windows(length))
-            if not (number in self.melodies or self._follows(number))
-        ]
+        return [number for number in range(self.request.windows(length)) if self._is_mixed(number)]
 
     @property
     def waits_for_melody(self) -> bool:
         """Whether the separator has yet to give the melody of the next position's window."""
+        return self._is_mixed(0 if self.codes is None else self._window_number)
+
+    def _is_mixed(self, number: int) -> bool:
         request = self.request
         if request.melody is None or not request.separate:
             return False
-        number = 0 if self.codes is None else self._window_number
         return not (number in self.melodies or self._follows(number))
 
     def _follows(self, number: int) -> bool:
@@ -140,8 +135,7 @@ class Sequence:
 
     def follow(self, chroma: Chroma) -> None:
         """The melody has been encoded, as far as it is known: [windows, columns]."""
-        melody = None if complete(chroma) else self.request.melody  # it is large
-        self.request = replace(self.request, melody=melody, chroma=chroma)
+        self.request = self.request.following(chroma)
         for number in [*self.melodies]:  # the separator may add another one now
             if self._follows(number):
                 del self.melodies[number]

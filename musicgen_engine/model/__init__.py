@@ -2,8 +2,10 @@
 
 ```
 backend            the seam: ModelInput → logits; what may compute them
-backend_loader     chooses a backend and lets it prove itself
-transformer        the decoder over a KV cache → attention, linear, positions, kv_cache
+backend_loader     chooses a backend and lets it prove itself → proof
+decoder            the seam above: running sequences → their next codes, by a backend's logits
+graph              the same on a GPU, captured → decode_state, decode_step
+transformer        the model over a KV cache → segment_pass, attention, linear, positions, kv_cache
 native             the same in native code
 conditioning       what a sequence is conditioned on
 sampler            logits → codes → guidance, rng

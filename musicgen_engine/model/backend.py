@@ -29,6 +29,11 @@ class ModelInput:
     starts: Integers
     lengths: Integers
 
+    @classmethod
+    def of(cls, tokens: Integers, slot: int, start: int) -> ModelInput:
+        """Positions of one sequence: [codebooks, positions]."""
+        return cls(tokens, np.array([slot]), np.array([start]), np.array([tokens.shape[1]]))
+
     def __add__(self, other: ModelInput) -> ModelInput:
         """The sequences of both."""
         tokens = np.concatenate([self.tokens, other.tokens], axis=1)

@@ -1,4 +1,4 @@
-"""What the device keeps of each slot between two steps."""
+"""The state of each slot that the device keeps between two steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class DecodeState:
     The host writes a slot when something else happens than the next position: another window,
     another conditioning, other settings. In between it only starts steps.
 
-    A slot that does not decode computes as well. What it makes goes to places that nothing reads:
+    A slot that does not decode computes as well. Its results go to places that nothing reads:
     the last frame of `codes`, and the last position of the cache.
     """
 
@@ -38,7 +38,7 @@ class DecodeState:
     prefix: Tensor  # int64 [n, 1]: positions before the window
     texts: Tensor  # [layers, 2 (keys, values), n, heads, tokens, head_dim]: those of all rows
     spans: Tensor  # int64 [n, rows, 2]: first and end of each row's tokens
-    # What the last step made
+    # Results of the last step
     logits: Tensor  # float32 [n, rows, codebooks, vocab_size]
     made: Tensor  # int64 [n, codebooks]
 

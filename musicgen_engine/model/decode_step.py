@@ -74,5 +74,5 @@ class DecodePass:
 
 
 def _mask(seen: Tensor, precision: torch.dtype) -> Tensor:
-    """What attention adds to its scores."""
+    """The numbers that attention adds to its scores."""
     return torch.zeros_like(seen, dtype=precision).masked_fill(~seen, -torch.inf)

@@ -26,7 +26,7 @@ from musicgen_engine.model.transformer import Transformer
 from protocol.request import GenerationRequest
 
 BUCKETS = (8, 32)  # slots
-# What the graphs for usual sequences can do; other graphs attend to any text and filter anyhow.
+# Limits of the graphs for usual sequences; other graphs attend to any text and filter anyhow.
 USUAL_TOKENS, USUAL_TOP_K = 128, 256
 MAX_TOKENS = 2_048  # of a slot's texts; a checkpoint's encoder gives fewer
 

@@ -5,7 +5,7 @@ Source: "Classifier-Free Diffusion Guidance" (Ho and Salimans, 2022); audiocraft
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,10 +41,7 @@ def combine(logits: Tensor, rows: Sequence[int], coefficients: Tensor) -> Tensor
         parts = zip(torch.split(logits, list(rows)), rows, coefficients, strict=True)
         return torch.cat([combine(part, [count], scale[None]) for part, count, scale in parts])
     *conditional, unconditional = logits.view(len(rows), rows[0], *logits.shape[1:]).unbind(1)
-    guided: Tensor = unconditional
-    for row, coefficient in zip(conditional, coefficients.unbind(1), strict=False):
-        guided = guided + (row - unconditional) * coefficient[:, None, None]
-    return guided
+    return _combine(conditional, unconditional, coefficients)
 
 
 def combine_padded(logits: Tensor, rows: Tensor, coefficients: Tensor) -> Tensor:
@@ -57,7 +54,11 @@ def combine_padded(logits: Tensor, rows: Tensor, coefficients: Tensor) -> Tensor
         coefficients: float32 [n, most rows - 1]; 0 beyond a sequence's own rows.
     """
     last = (rows - 1)[:, None, None, None].expand(-1, 1, *logits.shape[2:])
-    unconditional = guided = logits.gather(1, last)[:, 0]
-    for row, coefficient in zip(logits.unbind(1), coefficients.unbind(1), strict=False):
+    return _combine(logits.unbind(1), logits.gather(1, last)[:, 0], coefficients)
+
+
+def _combine(conditional: Iterable[Tensor], unconditional: Tensor, coefficients: Tensor) -> Tensor:
+    guided = unconditional
+    for row, coefficient in zip(conditional, coefficients.unbind(1), strict=False):
         guided = guided + (row - unconditional) * coefficient[:, None, None]
     return guided

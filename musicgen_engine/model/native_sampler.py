@@ -18,8 +18,6 @@ from musicgen_engine.model.native import LANES, check, library
 from musicgen_engine.model.sampler import Sampler
 
 MAX_VOCAB = 4_096
-
-
 _TENSORS = ("seed", "rows", "guidance", "temperature", "top_k", "top_p")
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from musicgen_engine.model.backend import Backend, BackendUnavailable, ModelInput
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.decoder import DecodeInput
-from musicgen_engine.model.delay_pattern import DelayPattern, Integers, Window
+from musicgen_engine.model.delay_pattern import DelayPattern, Window
 from musicgen_engine.model.graph import Capture, GraphDecoder
 from musicgen_engine.model.guidance import CLASSIFIER_FREE
 from musicgen_engine.model.linear import PlainLinear
@@ -54,7 +54,7 @@ class NewBackend(Protocol):
 
 
 def attempt(make: Callable[[], T]) -> tuple[T | None, str | None]:
-    """What `make` returns, or else what is wrong."""
+    """The result of `make`, or else its fault."""
     try:
         return make(), None
     except BackendUnavailable as reason:
@@ -87,12 +87,12 @@ def _trial(backend: Backend, weights: Weights) -> Iterator[Tensor]:
         backend.set_conditioning(slot, conditioning)
         before = conditioning.prefix_length
         if before + known:
-            yield backend.forward(_one(tokens[:, : before + known], slot, start=-before))
+            yield backend.forward(ModelInput.of(tokens[:, : before + known], slot, start=-before))
     for position in range(8, 12):
         first, second = position, position - 8
         yield backend.forward(
-            _one(tokens[:, [first]], slot=0, start=first)
-            + _one(tokens[:, [second]], slot=1, start=second)
+            ModelInput.of(tokens[:, [first]], slot=0, start=first)
+            + ModelInput.of(tokens[:, [second]], slot=1, start=second)
         )
 
 
@@ -185,7 +185,7 @@ def _prove_graph(
 
     def known(position: int, count: int) -> ModelInput:
         tokens = (window.tokens(codes, position, count) for codes in songs)
-        return reduce(add, map(_one, tokens, slots, repeat(position)))
+        return reduce(add, map(ModelInput.of, tokens, slots, repeat(position)))
 
     decoder.prefill(known(-before, before + prompt))
     for position in range(prompt, POSITIONS, 2):
@@ -210,11 +210,6 @@ def _conditioning(slot: int, config: TransformerConfig) -> Conditioning:
     if config.cross_attention:
         return Conditioning((text, None))
     return Conditioning((None, None), torch.stack([text, -text]))
-
-
-def _one(tokens: Integers, slot: int, start: int) -> ModelInput:
-    numbers = (np.array([slot]), np.array([start]), np.array([tokens.shape[1]]))
-    return ModelInput(tokens, *numbers)
 
 
 def _compare(result: Tensor, expected: Tensor, tolerance: float) -> None:

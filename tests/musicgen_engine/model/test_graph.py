@@ -85,8 +85,7 @@ class Song:
         start = -self.condition.prefix_length
         if count := self.window.prompt - start:
             tokens = self.window.tokens(self.codes, start, count)
-            numbers = (np.array([number]) for number in (self.slot, start, count))
-            decoder.prefill(ModelInput(tokens, *numbers))
+            decoder.prefill(ModelInput.of(tokens, self.slot, start))
         self.position = self.window.prompt
 
 
