@@ -146,6 +146,8 @@ async def test_a_cancelled_decoding_ends_its_process() -> None:
     decoding = asyncio.create_task(script("import time; time.sleep(60)").decode(b""))
     await until(processes)
     decoding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await decoding
     await until(lambda: not processes())
 
 
