@@ -170,6 +170,7 @@ def test_a_file_of_keys_is_relative_to_where_the_service_starts(
 def test_a_taken_port_gives_one_line_and_exit_code_1(service: Service) -> None:
     port = int(service.environment["TRITON_GRPC_PORT"])
     until(service.pids)
+    service.environment["PORT"] = str(*free_ports(1))  # the first one's gateway has its own
     with socket.create_server(("127.0.0.1", port)):
         second = service.run()
         output, _ = second.communicate(timeout=TIMEOUT)
