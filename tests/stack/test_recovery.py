@@ -4,6 +4,7 @@ import asyncio
 import io
 import os
 import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,6 +18,7 @@ import soundfile
 import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
+from musicgen_engine.stub.engine_process import STABLE
 from tests.conftest import TIMEOUT, Stack, descendants, eventually, until
 from tests.prometheus import total
 from tests.stack.client import FOREVER, infer, model_status, status, stream
@@ -103,16 +105,31 @@ async def continued(stack: Stack, format: str, output: str, on_part: Callable[[]
     return data
 
 
-async def test_an_uploaded_beginning_survives_the_engine(stack: Stack) -> None:
-    """The engine dies with the first byte, when most of each beginning is yet to be played."""
-    engine = stack.engine()
+@pytest.fixture
+def steady(stack: Stack) -> None:
+    """Wait until a death of the engine counts as the first one, so that no new song is refused."""
+    until(lambda: model_status(stack)["state"] == "ready")
+    time.sleep(STABLE + 1)
 
-    def kill() -> None:
-        with suppress(ProcessLookupError):  # it is dead
-            os.kill(engine, signal.SIGKILL)
+
+@pytest.mark.usefixtures("steady")
+@pytest.mark.parametrize(
+    "delay", [0.0, *(pytest.param(delay, marks=pytest.mark.slow) for delay in (0.1, 0.3, 0.6))]
+)
+async def test_an_uploaded_beginning_survives_the_engine(stack: Stack, delay: float) -> None:
+    """The engine dies `delay` seconds after the first byte, when most of each beginning is yet to
+    be played."""
+    engine, first_byte = stack.engine(), asyncio.Event()
+
+    async def kill() -> None:
+        await first_byte.wait()
+        await asyncio.sleep(delay)
+        os.kill(engine, signal.SIGKILL)
 
     whole = await asyncio.gather(*(continued(stack, *one, lambda: None) for one in CONTINUED))
-    songs = await asyncio.gather(*(continued(stack, *one, kill) for one in CONTINUED))
+    *songs, _ = await asyncio.gather(
+        *(continued(stack, *one, first_byte.set) for one in CONTINUED), kill()
+    )
     assert stack.engine() != engine
     assert songs == whole
 
