@@ -291,9 +291,9 @@ def hub(stereo_checkpoint: Path) -> Iterator[FakeHub]:
 def stack(
     tmp_path_factory: pytest.TempPathFactory, stereo_checkpoint: Path, hub: FakeHub
 ) -> Iterator[Stack]:
-    """The service of most tests: musicgen-tiny, a checkpoint in a folder (my-music), and a hub."""
+    """The service of most tests: the included models, a checkpoint in a folder, and a hub."""
     folder = tmp_path_factory.mktemp("stack")
-    names = ["musicgen-tiny", "musicgen-small", "musicgen-stereo-small"]
+    names = ["musicgen-tiny", "musicgen-tiny-melody", "musicgen-small", "musicgen-stereo-small"]
     repository = repository_with(folder / "models", *names)
     mine = repository / "my-music"
     shutil.copytree(stereo_checkpoint, mine / "1")

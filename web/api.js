@@ -25,11 +25,13 @@ export function fetchProgress(id, signal) {
  * Generates a song. `read` receives the response as soon as its first samples arrive, with the
  * facts {model, seed, revision, filename}.
  *
- * With `source` (a Blob of audio) the song continues that audio. With `revision` the call fails if
- * the model has other weights by now.
+ * With `source` (a Blob of audio) the song continues that audio, with `melody` it follows that one.
+ * With `revision` the call fails if the model has other weights by now.
  */
-export function generate(request, { id, source, revision, signal }, read) {
-  const { headers, body } = source ? formContent(request, source) : jsonContent(request);
+export function generate(request, { id, source, melody, revision, signal }, read) {
+  const files = { audio: source, melody };
+  const isForm = source || melody;
+  const { headers, body } = isForm ? formContent({ ...request, ...files }) : jsonContent(request);
   if (id) headers["X-Request-Id"] = id;
   return call("/generate", { method: "POST", headers, body, signal }, (response) => {
     const facts = readFacts(response.headers);
@@ -51,9 +53,11 @@ function jsonContent(request) {
   return { headers: { "Content-Type": "application/json" }, body: JSON.stringify(request) };
 }
 
-function formContent(request, audio) {
+function formContent(fields) {
   const body = new FormData();
-  for (const [name, value] of Object.entries({ ...request, audio })) body.append(name, value);
+  for (const [name, value] of Object.entries(fields)) {
+    if (value !== undefined) body.append(name, value);
+  }
   return { headers: {}, body };
 }
 

@@ -81,7 +81,7 @@ async function continueFrom(generation, position) {
   const step = sound.rate / PEAK_RATE; // The model, too, makes 50 frames a second.
   const length = Math.floor(position * PEAK_RATE) * step || sound.frames;
   const source = sound.file(length);
-  composer.continueSong(generation.record.request, source, length / sound.rate);
+  composer.continueSong(generation.record, source, length / sound.rate);
 }
 
 /** Cancels a generation and deletes its song; its card disappears once the song is deleted. */
@@ -106,11 +106,12 @@ function removeAll() {
   }
 }
 
-function submit(event) {
+async function submit(event) {
   event.preventDefault();
   composer.showError(null);
   player.unlock();
-  const generations = composer.createRecords().map((record) => new Generation(record));
+  const records = await composer.createRecords();
+  const generations = records.map((record) => new Generation(record));
   nextToPlay = generations[0];
   ui.cards.prepend(...generations.map((generation) => createCard(generation).element));
   ui.cards.firstElementChild.scrollIntoView({ block: "nearest" });

@@ -15,6 +15,7 @@ const STATE_TEXTS = {
   requesting: "Waiting",
   loading: "Loading the model",
   queued: "Waiting, place {position}",
+  separating: "Waiting for the melody without drums and bass, place {position}",
   generating: "Generating",
   reconnecting: "The service went away; waiting for it",
   done: "Done",
@@ -49,9 +50,14 @@ export class Card {
   /** Renders all of the card. */
   render() {
     const { running, sound, error } = this.#generation;
-    const { request, license, source, blob } = this.#generation.record;
+    const { request, license, source, melody, blob } = this.#generation.record;
     const parts = this.#parts;
-    const facts = [request.model, `${t("Seed")} ${request.seed}`, source && t("continued")];
+    const facts = [
+      request.model,
+      `${t("Seed")} ${request.seed}`,
+      source && t("continued"),
+      melody && t("with a melody"),
+    ];
     setText(parts.title, request.prompt);
     setText(parts.facts, facts.filter(Boolean).join(" · "));
     setText(parts.license, license ? licenseText(license) : "");
@@ -62,8 +68,9 @@ export class Card {
     parts.repeat.hidden = !blob;
     parts.continue.hidden = !blob && !sound;
     parts.play.disabled = !blob && !sound;
-    parts.link.hidden = Boolean(source); // Neither a link nor a curl command can hold audio.
-    parts.curl.hidden = Boolean(source);
+    const hasAudio = Boolean(source ?? melody); // Neither a link nor a curl command can hold it.
+    parts.link.hidden = hasAudio;
+    parts.curl.hidden = hasAudio;
     parts.error.replaceChildren(...errorNodes(error));
     this.draw();
   }
@@ -245,8 +252,8 @@ export class Card {
 
   /** The song in the selected format: the server generates it again. */
   #encode() {
-    const { source, revision } = this.#generation.record;
-    return generate(this.#request, { source, revision }, (response) => response.blob());
+    const { source, melody, revision } = this.#generation.record;
+    return generate(this.#request, { source, melody, revision }, (response) => response.blob());
   }
 
   #showError(error) {

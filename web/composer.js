@@ -1,6 +1,7 @@
 /** The form: the request for the next songs, the source of a continued song, and errors. */
 
 import { clock, errorNodes, licenseText, t } from "./i18n.js";
+import { readMelody, renderMelody, setMelody, watchMelody } from "./melody.js";
 import { onClick, ui } from "./ui.js";
 
 const ADVANCED_FIELDS = ["seed", "temperature", "top_k", "top_p", "cfg_coef"];
@@ -13,9 +14,11 @@ let wantedModel = null; // the id of a model to select once the catalogue has it
 let error = null;
 
 /** The records (see Generation) of the songs that the form requests: one per variation. */
-export function createRecords() {
+export async function createRecords() {
+  const melody = await readMelody();
   if (!ui.keep.checked || !ui.seed.value) drawSeed();
   const request = readRequest();
+  if (melody) request.separate = ui.separate.checked;
   const count = Number(ui.variations.value);
   const now = Date.now();
   const common = {
@@ -24,6 +27,7 @@ export function createRecords() {
     format: ui.format.value,
     license: selectedModel()?.license,
     ...(source && { source: source.blob, from: source.position }),
+    ...(melody && { melody }),
   };
   return Array.from({ length: count }, (_, index) => ({
     ...common,
@@ -33,10 +37,10 @@ export function createRecords() {
   }));
 }
 
-/** Fills the form for a song that begins with `blob`, the first `position` seconds of another. */
-export function continueSong(request, blob, position) {
+/** Fills the form for a song that begins with `blob`, the first `position` seconds of a record's. */
+export function continueSong({ request, melody }, blob, position) {
   const duration = Math.min(Math.round(position + CONTINUATION), ui.duration.max);
-  fillForm({ ...request, duration });
+  fillForm({ ...request, duration }, melody);
   source = { blob, position, prompt: request.prompt, time: clock(position) };
   ui.keep.checked = false; // The same seed would play the same notes again.
   render();
@@ -69,6 +73,7 @@ export function render() {
   for (const model of catalogue.models) renderOption(model);
   const model = selectedModel();
   ui.note.textContent = model ? modelNote(model) : "";
+  renderMelody(model?.melody);
   ui.audio.hidden = !source;
   const text = "Goes on from {time} of “{prompt}”";
   if (source) ui.audio.firstElementChild.textContent = t(text, source);
@@ -126,8 +131,10 @@ function readRequest() {
 }
 
 /** Fills the form with a request, which has no source. */
-function fillForm(request) {
+function fillForm(request, melody) {
   source = null;
+  setMelody(melody);
+  ui.separate.checked = request.separate;
   wantedModel = request.model;
   for (const name of ["prompt", ...ADVANCED_FIELDS]) ui[name].value = request[name] ?? "";
   ui.format.value = request.format ?? ui.format.value;
@@ -189,6 +196,7 @@ onClick(ui, {
     ui.prompt.focus();
   },
 });
+watchMelody(showError);
 addEventListener("hashchange", followLink);
 moveFader();
 followLink();

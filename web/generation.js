@@ -15,7 +15,7 @@ const RETRY_CODES = [
   "queue_full",
   "too_many_songs",
 ];
-const SERVER_STATES = ["loading", "queued", "generating"];
+const SERVER_STATES = ["loading", "queued", "separating", "generating"];
 const FINAL_STATES = ["done", "failed", "cancelled"];
 
 let openRequests = 0;
@@ -30,9 +30,9 @@ export class Generation extends EventTarget {
 
   /**
    * @param record what the browser stores of a song: {id, at: ms, group, isVariation, format,
-   * license, request, …}; `source` and `from` of a continued song; `model`, `seed`, `revision` and
-   * `filename` once it begins; `blob` and `peaks` once it is done. Variations of one request have
-   * the same `group`.
+   * license, request, …}; `source` and `from` of a continued song; `melody`, a file, of one that
+   * follows it; `model`, `seed`, `revision` and `filename` once it begins; `blob` and `peaks` once
+   * it is done. Variations of one request have the same `group`.
    */
   constructor(record) {
     super();
@@ -123,7 +123,7 @@ export class Generation extends EventTarget {
   }
 
   async #request() {
-    const { request, source, revision } = this.record;
+    const { request, source, melody, revision } = this.record;
     const { signal } = this.#controller;
     while (openRequests >= MAX_CONCURRENT) {
       signal.throwIfAborted();
@@ -133,7 +133,7 @@ export class Generation extends EventTarget {
     this.#requestId = id;
     openRequests++;
     try {
-      await generate(request, { id, source, revision, signal }, (response, facts) => {
+      await generate(request, { id, source, melody, revision, signal }, (response, facts) => {
         Object.assign(this.record, facts);
         Object.assign(request, { model: facts.model, seed: facts.seed });
         return this.#receive(response.body.getReader());

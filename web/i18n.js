@@ -23,6 +23,15 @@ const FRENCH = {
   "Small: it knows piano, organ, guitar, bass, strings, brass, flute, synth and drums.":
     "Petit : il connaît piano, orgue, guitare, basse, cordes, cuivres, flûte, synthé et batterie.",
   "Its first use downloads them.": "La première utilisation les télécharge.",
+  "A melody to follow (drop a file here)": "Une mélodie à suivre (déposez un fichier ici)",
+  Record: "Enregistrer",
+  "End the recording": "Finir l’enregistrement",
+  recording: "enregistrement",
+  "No melody": "Sans mélodie",
+  "It has drums or bass: take these out first": "Il y a batterie ou basse : les enlever d’abord",
+  "The browser gives no microphone to this page.":
+    "Le navigateur ne donne pas de micro à cette page.",
+  "with a melody": "avec une mélodie",
   "Duration in seconds": "Durée en secondes",
   "Duration, slider": "Durée, curseur",
   More: "Plus",
@@ -41,6 +50,8 @@ const FRENCH = {
   Done: "Terminé",
   "Loading the model": "Chargement du modèle",
   "Waiting, place {position}": "En attente, place {position}",
+  "Waiting for the melody without drums and bass, place {position}":
+    "En attente de la mélodie sans batterie ni basse, place {position}",
   Generating: "Génération",
   "Slower than it plays: gathering music": "Plus lent que l’écoute : on fait des réserves",
   "The service went away; waiting for it": "Le service s’est absenté ; on l’attend",

@@ -20,6 +20,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
+    "--use-fake-device-for-media-stream",  # a microphone that beeps
+    "--use-fake-ui-for-media-stream",
 ]
 
 
@@ -65,7 +67,7 @@ def open_page(browser: Browser, stack_url: str) -> Iterator[OpenPage]:
 @pytest.fixture
 def triton() -> FakeTriton:
     """Its songs are one ramp; `pause` says how fast they come."""
-    return FakeTriton("musicgen-tiny", "musicgen-small")
+    return FakeTriton("musicgen-tiny", "musicgen-small", "musicgen-melody")
 
 
 @pytest.fixture

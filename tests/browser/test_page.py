@@ -173,6 +173,18 @@ def test_a_song_continues_from_the_position(open_page: OpenPage) -> None:
     assert beginning > 0.5  # the codec has compressed it
 
 
+def test_a_recorded_melody_makes_a_song(open_page: OpenPage) -> None:
+    """With the model that is included, and a microphone that beeps."""
+    page = open_page()
+    page.select_option("#model", "musicgen-tiny-melody")
+    page.get_by_role("button", name="Record").click()
+    expect(page.get_by_role("button", name="End the recording")).to_be_visible()
+    page.wait_for_timeout(1000)
+    ask(page, "calm piano", "2")
+    expect(whole(page).locator("[data-part=facts]")).to_contain_text("with a melody")
+    assert b'"chroma"' in saved(page)  # what the model heard of it
+
+
 def test_a_link_holds_the_settings(open_page: OpenPage) -> None:
     page = open_page()
     page.click("#more summary")

@@ -39,6 +39,7 @@ class FakeTriton:
                 "cached" if name in cached else "missing",
                 "300M",
                 "stereo" if "stereo" in name else "mono",
+                melody="melody" in name,
             )
             for name in names
         ]
@@ -100,7 +101,8 @@ class FakeTriton:
                 raise self.song_error
             if self.refusals:
                 raise self.refusals.pop(0)
-            yield Progress("queued", 1)
+            is_mixed = request.melody is not None and request.separate
+            yield Progress("separating" if is_mixed else "queued", 1)
             if self.stuck:
                 await asyncio.Event().wait()
             channels = 2 if "stereo" in model else 1

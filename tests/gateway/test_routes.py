@@ -116,7 +116,7 @@ async def test_every_response_has_security_headers(client: TestClient, path: str
     assert headers["Referrer-Policy"] == "no-referrer"
     assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
     assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
-    assert "microphone=()" in headers["Permissions-Policy"]
+    assert "microphone=(self)" in headers["Permissions-Policy"]
     assert "aiohttp" not in headers["Server"]
 
 
