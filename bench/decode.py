@@ -39,7 +39,7 @@ from musicgen_engine.config import ModelConfig
 from musicgen_engine.core import checkpoint
 from musicgen_engine.core.engine import Engine
 from musicgen_engine.core.loaded_model import LoadedModel
-from musicgen_engine.core.scheduler import Scheduler
+from musicgen_engine.core.queue import Queue
 from musicgen_engine.core.sequence import Sequence
 from musicgen_engine.model.backend import ModelInput
 from musicgen_engine.model.backend_loader import choose_sampler
@@ -210,13 +210,13 @@ def prefill(model: LoadedModel, quick: bool) -> list[Record]:
         PROMPT, frames=1500, seed=0, codes=_codes(1400), start=1400 * SAMPLES_PER_FRAME
     )
     for songs in (1,) if quick else (1, 4, 8):
-        scheduler = Scheduler(max_queue=songs)
-        engine = Engine(model, scheduler, Timeline())
+        queue = Queue(max_queue=songs)
+        engine = Engine(model, queue, Timeline())
         for id in range(songs):
-            scheduler.submit(Sequence(id, GenerationRequest(PROMPT, frames=500, seed=id)))
+            queue.submit(Sequence(id, GenerationRequest(PROMPT, frames=500, seed=id)))
             engine.step()
         ordinary = median(seconds(engine.step) for _ in range(15))
-        scheduler.submit(Sequence(songs, resumed))
+        queue.submit(Sequence(songs, resumed))
         text = seconds(engine.step)
         prefill = median(seconds(engine.step) for _ in range(15))
         times = {"ordinary": ordinary, "text": text, "prefill": prefill}

@@ -12,7 +12,7 @@ import numpy as np
 from musicgen_engine.core.audio_stream import AudioChunk
 from musicgen_engine.core.engine import Engine
 from musicgen_engine.core.loaded_model import LoadedModel
-from musicgen_engine.core.scheduler import Scheduler
+from musicgen_engine.core.queue import Queue
 from musicgen_engine.core.sequence import Sequence
 from protocol.constants import Codes, Samples
 from protocol.errors import ServiceError
@@ -54,17 +54,17 @@ class Timeline:
 
 def generate(model: LoadedModel, requests: Many[GenerationRequest]) -> Timeline:
     """Generate all requests in one batch; a request's index is the id of its sequence."""
-    timeline, scheduler = Timeline(), Scheduler(max_queue=len(requests))
-    engine = Engine(model, scheduler, timeline)
+    timeline, queue = Timeline(), Queue(max_queue=len(requests))
+    engine = Engine(model, queue, timeline)
 
     def submit() -> None:
         for id, request in enumerate(requests):
             timeline.submitted[id] = time.perf_counter()
-            scheduler.submit(Sequence(id, request))
+            queue.submit(Sequence(id, request))
             time.sleep(ARRIVAL_INTERVAL)
 
     threading.Thread(target=submit).start()
     while timeline.ended < len(requests):
-        scheduler.wait()
+        engine.scheduler.wait()
         engine.step()
     return timeline

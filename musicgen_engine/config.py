@@ -11,6 +11,7 @@ DESCRIPTIVE = ("checkpoint", "license", "size", "channels", "takes")
 BACKENDS = ("eager", "packed", "native", "graph")  # model/backend_loader.py has their code
 CHOICES = {  # what the others take: as a pattern, and in words
     "device": (r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:N"),
+    "devices": ("all", "all, or device in its place"),
     "precision": (
         r"auto|float32|float16|bfloat16|int8",
         "auto, float32, float16, bfloat16 or int8",
@@ -18,11 +19,12 @@ CHOICES = {  # what the others take: as a pattern, and in words
     "backend": (f"auto|{'|'.join(BACKENDS)}", "auto, eager, packed, native or graph"),
 }
 MAX_SLOTS = {"cpu": 16, "cuda": 32}  # by kind of device
+MAX_GPUS = 16  # no machine has more
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    device: str = "auto"  # auto is a GPU where there is one
+    device: str = "auto"  # auto is a GPU where there is one, all is every GPU
     precision: str = "auto"  # auto is float16 on a GPU; on a CPU int8, float32 for a small model
     memory: float = 0.5  # share of the device's memory for the model's weights and slots
     backend: str = "auto"  # auto is the fastest that computes the model here
@@ -43,6 +45,11 @@ class ModelConfig:
             if name in own and not re.fullmatch(pattern, own[name], re.ASCII):
                 raise _wrong(name, own[name], remedy)
         choices = {name: own[name] for name in CHOICES if name in own}
+        if devices := choices.pop("devices", None):
+            if device := choices.get("device"):
+                both = f"device: {device} and devices: {devices}"
+                raise ValueError(f"config.pbtxt has {both}; leave one out")
+            choices["device"] = devices
         return cls(memory=_share(own.get("memory", "0.5")), **choices)
 
 

@@ -10,17 +10,18 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 
+def essential(target: Callable[[], None]) -> None:
+    """Call it; its failure ends the process, which is then started again: without it the process
+    would only seem to serve."""
+    try:
+        target()
+    except BaseException:
+        log.exception("a thread cannot go on")
+        os._exit(1)
+
+
 def start_essential(target: Callable[[], None]) -> threading.Thread:
-    """Start a thread whose failure ends the process, which is then started again: without the
-    thread it would only seem to serve."""
-
-    def run() -> None:
-        try:
-            target()
-        except BaseException:
-            log.exception("a thread cannot go on")
-            os._exit(1)
-
-    thread = threading.Thread(target=run, daemon=True)
+    """Start an essential thread."""
+    thread = threading.Thread(target=essential, args=[target], daemon=True)
     thread.start()
     return thread

@@ -1,4 +1,4 @@
-"""Which device a model runs on, and why a GPU cannot be used."""
+"""Which devices a model runs on, and why a GPU cannot be used."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ import torch
 from protocol.errors import EngineUnavailable
 
 NVIDIA, DISPLAY = "0x10de", "0x03"  # a PCI device's vendor, and the first digits of its class
+
+
+def devices(name: str, cuda: Any = torch.cuda) -> list[str]:
+    """The devices that `name` stands for: `all` is each GPU, others are themselves."""
+    if name != "all":
+        return [name]
+    count = cuda.device_count() if cuda.is_available() else 0
+    return [f"cuda:{index}" for index in range(max(1, count))]  # the first has the fault
 
 
 def choose_device(
@@ -35,6 +43,12 @@ def choose_device(
     return torch.device("cpu"), f"the GPU is left out: {fault}" if _has_gpu(root) else None
 
 
+def use(device: torch.device) -> None:
+    """Make a GPU the calling thread's own: its streams, events and graphs are made there."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
 def _fault(index: int, cuda: Any) -> str | None:
     if not cuda._is_compiled():
         return "this torch is built without CUDA; install one with it, or choose `device: cpu`"
@@ -52,7 +66,7 @@ def _fault(index: int, cuda: Any) -> str | None:
         needed = ".".join(map(str, oldest))
         return (
             f"{cuda.get_device_name(index)} has compute capability {major}.{minor}, and this torch "
-            f"needs {needed}; install an older torch, or choose `device: cpu`"
+            f"needs {needed}; install an older torch, or choose another device"
         )
     return None
 

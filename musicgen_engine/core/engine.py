@@ -8,16 +8,16 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from operator import attrgetter
 from typing import Protocol
 
 import numpy as np
 import torch
 
-from musicgen_engine.core import memory
 from musicgen_engine.core.audio_stream import AudioChunk, AudioStream
+from musicgen_engine.core.device import use
 from musicgen_engine.core.loaded_model import LoadedModel
+from musicgen_engine.core.queue import Queue
 from musicgen_engine.core.scheduler import Batch, Scheduler
 from musicgen_engine.core.sequence import Sequence
 from musicgen_engine.logs import about
@@ -46,9 +46,11 @@ class OutputSink(Protocol):
 
 
 class Engine:
-    def __init__(self, model: LoadedModel, scheduler: Scheduler, sink: OutputSink) -> None:
+    """Generates on one device. Engines of several devices share a queue; each runs in a thread."""
+
+    def __init__(self, model: LoadedModel, queue: Queue, sink: OutputSink) -> None:
         self._model = model
-        self._scheduler = scheduler
+        self._queue = queue
         self._sink = sink
         self._counters = Counters()
         # By slot: whose conditioning the decoder has, and where that holds.
@@ -56,24 +58,25 @@ class Engine:
         self._started: deque[_Started] = deque()
         self._step_start: float | None = None
         on_cpu = model.device.type == "cpu"
-        scheduler.open(model.slots, model.pattern.window, shares_cores=on_cpu)
+        self.scheduler = Scheduler(queue, model.slots, model.pattern.window, shares_cores=on_cpu)
 
     def run(self) -> None:
         """Never returns. Raises what the device raises: then nothing can be computed any more."""
+        use(self._model.device)
         while True:
-            self._scheduler.wait()
+            self.scheduler.wait()
             self._step_start = start = time.monotonic()
             positions = max(1, self.step())
             self._step_start = None
             seconds = time.monotonic() - start
-            self._scheduler.record_step(seconds / positions)
+            self._queue.record_step(seconds / positions)
             self._counters.add(steps=positions, step_seconds=seconds)
 
     def step(self) -> int:
         """The next positions of each running sequence are started, and codes of earlier ones read;
         one text or audio is encoded, one chunk of a prompt prefilled, and as many chunks of
         audio decoded as positions may be started. Returns how many were."""
-        batch = self._scheduler.schedule()
+        batch = self.scheduler.schedule()
         for sequence, error in batch.aborted:
             self._sink.error(sequence, error)
         if batch.encode:
@@ -82,27 +85,9 @@ class Engine:
         while len(self._started) > (self._model.decoder.ahead if batch.decode else 0):
             self._receive(self._started.popleft())
         for _ in range(self._model.decoder.burst):
-            if ready := self._scheduler.next_for_codec():
+            if ready := self.scheduler.next_for_codec():
                 self._decode_audio(ready)
         return positions
-
-    def separate(self) -> None:
-        """Take one window's melody out of its mix. It waits for one, and it is for another thread
-        than `step`."""
-        sequence, number = self._scheduler.next_to_separate()
-        request, model, start = sequence.request, self._model, time.monotonic()
-        try:
-            self.check(request)
-            assert model.melody
-            part = next(islice(model.melody.parts(request, model.pattern.window), number, None))
-            melody = model.separator.separate(part, lambda: not sequence.ended)
-        except ServiceError as error:
-            self._scheduler.abort(sequence, error)
-        except Exception:
-            log.exception("the separation failed", extra=about(sequence.request_id))
-            self._scheduler.abort(sequence, GenerationFailed(FAILED))
-        else:
-            self._scheduler.separated(sequence, number, melody, time.monotonic() - start)
 
     @property
     def step_seconds(self) -> float:
@@ -110,24 +95,9 @@ class Engine:
         start = self._step_start
         return time.monotonic() - start if start else 0.0
 
-    def check(self, request: GenerationRequest) -> None:
-        """Check that this model can generate it. Raises as `GenerationRequest.check_model`."""
-        model, pattern = self._model, self._model.pattern
-        columns = model.melody.columns if model.melody else 0
-        request.check_model(
-            pattern.codebooks, pattern.special_token, pattern.window, columns, model.revision
-        )
-        if request.melody is not None and request.separate:
-            model.separator.check()
-
-    def metrics(self) -> dict[str, float]:
-        """Gauges as they are, counters since the last call; see metrics.py. For another thread."""
-        return {
-            "slots": self._model.slots,
-            "memory": memory.in_use(self._model.device),
-            "backend_fallback": float(self._model.fallback is not None),
-            **self._counters.delta(),
-        }
+    def counts(self) -> dict[str, float]:
+        """The counters of metrics.py, since the last call. For another thread."""
+        return self._counters.delta()
 
     def _encode(self, sequence: Sequence) -> None:
         """Encode the melody of the sequence, or of one window where it came out of a mix, the audio
@@ -135,7 +105,7 @@ class Engine:
         request, model = sequence.request, self._model
         with self._isolated(sequence):
             if sequence.codes is None:
-                self.check(request)
+                model.check(request)
             if sequence.melodies or (request.melody is not None and not request.separate):
                 return self._encode_melody(sequence)
             if sequence.codes is None:
@@ -228,7 +198,7 @@ class Engine:
             chroma = sequence.request.chroma
             chunk = output.decode(codes, NO_CHROMA if chroma is None else chroma)
             if output.ended:
-                self._scheduler.finish(sequence)
+                self.scheduler.finish(sequence)
         if chunk:
             self._counters.add(audio=chunk.audio.shape[1] / SAMPLE_RATE)
             self._sink.chunk(sequence, chunk)
@@ -250,7 +220,7 @@ class Engine:
             self._fail(sequence, GenerationFailed(FAILED))
 
     def _fail(self, sequence: Sequence, error: ServiceError) -> None:
-        self._scheduler.finish(sequence)
+        self.scheduler.finish(sequence)
         self._sink.error(sequence, error)
 
 
@@ -272,10 +242,11 @@ def _decode_input(sequence: Sequence) -> DecodeInput:
 def warm_up(model: LoadedModel) -> None:
     """Generate a short song. The first use of each part takes several times as long as others: it
     takes memory, starts threads, chooses algorithms. So it is not a listener's."""
-    scheduler = Scheduler(max_queue=1)
-    engine = Engine(model, scheduler, _Discard())
+    use(model.device)
+    queue = Queue(max_queue=1)
+    engine = Engine(model, queue, _Discard())
     song = Sequence(0, GenerationRequest("music", frames=10, seed=0))
-    scheduler.submit(song)
+    queue.submit(song)
     while not song.finished:
         engine.step()
 

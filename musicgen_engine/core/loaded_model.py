@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ import torch
 from musicgen_engine.config import ModelConfig
 from musicgen_engine.core import checkpoint
 from musicgen_engine.core.checkpoint import MAX_PREFIX_TOKENS, MAX_TOKENS, EncodeText
-from musicgen_engine.core.device import choose_device
+from musicgen_engine.core.device import choose_device, devices, use
 from musicgen_engine.core.melody import MelodyEncoder
 from musicgen_engine.core.memory import slots_that_fit
 from musicgen_engine.core.separator_process import SeparatorProcess
@@ -24,6 +24,7 @@ from musicgen_engine.model.delay_pattern import DelayPattern
 from musicgen_engine.model.streaming_codec import StreamingCodec
 from protocol.constants import Codes, Samples
 from protocol.errors import EngineUnavailable
+from protocol.request import GenerationRequest
 
 log = logging.getLogger("engine")
 
@@ -65,8 +66,7 @@ class LoadedModel:
     def _load(
         cls, folder: Path, config: ModelConfig, device: torch.device, device_fault: str | None
     ) -> LoadedModel:
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
+        use(device)
         precision = None if config.precision == "auto" else getattr(torch, config.precision)
         try:
             parts = checkpoint.load(folder, device)
@@ -108,3 +108,22 @@ class LoadedModel:
             melody=parts.melody,
             separator=SeparatorProcess(separator_weights(folder)),
         )
+
+    def check(self, request: GenerationRequest) -> None:
+        """Check that this model can generate it. Raises as `GenerationRequest.check_model`."""
+        pattern, columns = self.pattern, self.melody.columns if self.melody else 0
+        request.check_model(
+            pattern.codebooks, pattern.special_token, pattern.window, columns, self.revision
+        )
+        if request.melody is not None and request.separate:
+            self.separator.check()
+
+
+def load_each(folder: Path, config: ModelConfig) -> list[LoadedModel]:
+    """The checkpoint on each device of `config`. Its files are mapped, so they are read once.
+
+    Raises EngineUnavailable: a device cannot serve the model.
+    """
+    folder = folder.resolve()
+    configs = [replace(config, device=device) for device in devices(config.device)]
+    return [LoadedModel.load(folder, one) for one in configs]

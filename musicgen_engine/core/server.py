@@ -1,7 +1,7 @@
-"""The engine process between its channel and its engine.
+"""The engine process between its channel and its engines, one for each device.
 
-The main thread loads the weights and generates; one thread receives, one reports every second. The
-process ends with its stub, when the channel closes.
+The main thread loads the weights and runs the first engine; others have a thread each. One thread
+receives, one reports every second. The process ends with its stub, when the channel closes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Sequence as Many
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,8 +19,10 @@ from musicgen_engine.channel import Channel
 from musicgen_engine.config import ModelConfig
 from musicgen_engine.core.audio_stream import AudioChunk
 from musicgen_engine.core.engine import Engine, warm_up
-from musicgen_engine.core.loaded_model import LoadedModel
-from musicgen_engine.core.scheduler import Scheduler
+from musicgen_engine.core.loaded_model import LoadedModel, load_each
+from musicgen_engine.core.memory import in_use
+from musicgen_engine.core.queue import Queue
+from musicgen_engine.core.separation import separate
 from musicgen_engine.core.sequence import Sequence
 from musicgen_engine.hub import fetch, fetch_separator, resolve
 from musicgen_engine.logs import about
@@ -39,23 +42,29 @@ from musicgen_engine.messages import (
     SequenceState,
     Submit,
 )
+from musicgen_engine.metrics import COUNTERS
 from musicgen_engine.settings import EngineSettings
-from musicgen_engine.threads import start_essential
+from musicgen_engine.threads import essential, start_essential
 from protocol.constants import SAMPLE_RATE
 from protocol.errors import Cancelled, EngineUnavailable, ServiceError, WeightsMissing
 
 REPORT_INTERVAL = 1.0  # seconds
 STEP_TIMEOUT = 120.0  # seconds; a longer step means that the device hangs
 
+Load = Callable[[Path, ModelConfig], Many[LoadedModel]]
+
 log = logging.getLogger("engine")
 
 
 class EngineServer:
-    def __init__(self, channel: Channel, settings: EngineSettings) -> None:
+    def __init__(self, channel: Channel, settings: EngineSettings, load: Load = load_each) -> None:
+        """`load` places a checkpoint on its devices."""
         self._channel = channel
-        self._scheduler = Scheduler(settings.max_queue, settings.max_wait)
+        self._load_each = load
+        self._queue = Queue(settings.max_queue, settings.max_wait)
         self._state: EngineState = LoadingState()
-        self._engine: Engine | None = None  # before the model is loaded
+        self._models: Many[LoadedModel] = ()  # before they are loaded
+        self._engines: list[Engine] = []
         self._reporting = threading.Lock()  # a report must not overtake a later one
 
     def run(self, folder: Path, checkpoint: str | None, config: ModelConfig) -> None:
@@ -63,40 +72,31 @@ class EngineServer:
         start_essential(self._receive)
         start_essential(self._report_regularly)
         try:
-            model = self._load(folder, checkpoint, config)
+            self._models = self._load(folder, checkpoint, config)
         except ServiceError as error:
             self._state = FailedState.of(error)
             self._report()
             return
-        self._engine = Engine(model, self._scheduler, self)
-        self._state = ReadyState(
-            revision=model.revision,
-            device=str(model.device),
-            precision=str(model.precision).removeprefix("torch."),
-            backend=model.backend_name,
-            fallback=model.fallback,
-            slots=model.slots,
-            channels=model.codec.channels,
-            codebooks=model.pattern.codebooks,
-            melody=model.melody is not None,
-            sample_rate=SAMPLE_RATE,
-        )
+        self._engines = [Engine(model, self._queue, self) for model in self._models]
+        self._state = _ready(self._models)
         self._report()
         start_essential(self._separate)
-        try:
-            self._engine.run()
-        except Exception:
-            log.exception("the engine cannot go on")
-            os._exit(1)  # at once: all callers wait, and a broken device may not let go
+        first, *others = self._engines
+        for engine in others:
+            start_essential(engine.run)
+        # One that fails ends the process at once: all callers wait, and a broken device may not let
+        # go. The songs of all engines go on in the next process.
+        essential(first.run)
 
-    def _load(self, folder: Path, checkpoint: str | None, config: ModelConfig) -> LoadedModel:
+    def _load(self, folder: Path, checkpoint: str | None, config: ModelConfig) -> Many[LoadedModel]:
         try:
             weights = fetch(resolve(checkpoint, folder), self._on_progress)
             if checkpoint:
                 self._fetch_separator(weights)
-            model = LoadedModel.load(weights, config)
-            warm_up(model)
-            return model
+            models = self._load_each(weights, config)
+            for model in models:
+                warm_up(model)
+            return models
         except ServiceError:
             raise
         except Exception as error:
@@ -150,40 +150,49 @@ class EngineServer:
 
     def _submit(self, sequence: Sequence) -> None:
         try:
-            if self._engine:
-                self._engine.check(sequence.request)  # before it waits
-            self._scheduler.submit(sequence)
+            if self._models:
+                self._models[0].check(sequence.request)  # before it waits
+            self._queue.submit(sequence)
         except ServiceError as error:
             return self.error(sequence, error)
         self._report()
-        if state := self._scheduler.states().get(sequence.id):
+        if state := self._queue.states().get(sequence.id):
             self._report_sequence(sequence.id, state)
 
     def _separate(self) -> None:
-        assert self._engine
         while True:
-            self._engine.separate()
+            separate(self._queue, self._models[0])
 
     def _cancel(self, id: int) -> None:
-        if dropped := self._scheduler.cancel(id):
+        if dropped := self._queue.cancel(id):
             self.error(dropped, Cancelled("the request was cancelled"))
 
     def _report_regularly(self) -> None:
         with _ending_with_the_stub():
             while True:
                 time.sleep(REPORT_INTERVAL)
-                if self._engine and self._engine.step_seconds > STEP_TIMEOUT:
+                if any(engine.step_seconds > STEP_TIMEOUT for engine in self._engines):
                     log.error("the engine hangs: a step takes over %d s", STEP_TIMEOUT)
                     os._exit(1)
                 self._report()
-                for id, state in self._scheduler.states().items():
+                for id, state in self._queue.states().items():
                     self._report_sequence(id, state)
-                engine = self._engine.metrics() if self._engine else {}
-                self._channel.send(MetricsReport({**self._scheduler.counts(), **engine}))
+                self._channel.send(MetricsReport(self._metrics()))
+
+    def _metrics(self) -> dict[str, float]:
+        """Gauges as they are, counters since the last call; see metrics.py."""
+        counts = [engine.counts() for engine in self._engines]
+        values: dict[str, float] = {**self._queue.counts()}
+        values |= {name: sum(one.get(name, 0.0) for one in counts) for name in COUNTERS}
+        if isinstance(self._state, ReadyState):
+            values["slots"] = self._state.slots
+            values["memory"] = sum(map(in_use, {model.device for model in self._models}))
+            values["backend_fallback"] = float(self._state.fallback is not None)
+        return values
 
     def _report(self) -> None:
         with self._reporting:
-            self._channel.send(EngineReport(self._state, **self._scheduler.counts()))
+            self._channel.send(EngineReport(self._state, **self._queue.counts()))
 
     def _report_sequence(self, id: int, state: SequenceState) -> None:
         """Until the weights are here, a sequence is loading, too."""
@@ -199,6 +208,25 @@ def _ending_with_the_stub() -> Iterator[None]:
         yield
     except (EOFError, OSError):
         os._exit(0)  # the stub is gone, and a step may be running
+
+
+def _ready(models: Many[LoadedModel]) -> ReadyState:
+    def each(names: Iterable[str | None]) -> str:
+        return ", ".join(dict.fromkeys(filter(None, names)))
+
+    model = models[0]
+    return ReadyState(
+        revision=model.revision,
+        device=each(str(one.device) for one in models),
+        precision=str(model.precision).removeprefix("torch."),
+        backend=each(one.backend_name for one in models),
+        fallback=each(one.fallback for one in models) or None,
+        slots=sum(one.slots for one in models),
+        channels=model.codec.channels,
+        codebooks=model.pattern.codebooks,
+        melody=model.melody is not None,
+        sample_rate=SAMPLE_RATE,
+    )
 
 
 def _log_end(sequence: Sequence, how: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from musicgen_engine.config import DESCRIPTIVE, ModelConfig
+from musicgen_engine.config import CHOICES, DESCRIPTIVE, ModelConfig
 from musicgen_engine.model.backend_loader import BACKENDS
 from tests.conftest import ROOT
 
@@ -20,6 +20,15 @@ def test_an_absent_parameter_means_its_default() -> None:
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:15"])
 def test_devices_are_called_as_torch_calls_them(device: str) -> None:
     assert ModelConfig.parse({"device": device}).device == device
+
+
+def test_devices_are_all_gpus() -> None:
+    assert ModelConfig.parse({"devices": "all"}).device == "all"
+
+
+def test_device_and_devices_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="has device: cuda:1 and devices: all; leave one out"):
+        ModelConfig.parse({"device": "cuda:1", "devices": "all"})
 
 
 @pytest.mark.parametrize("precision", ["auto", "float32", "float16", "bfloat16"])
@@ -45,6 +54,9 @@ def test_every_backend_can_be_chosen(backend: str) -> None:
         ("device", "cuda:-1"),
         ("device", "cpu\n"),
         ("device", ""),
+        ("device", "all"),
+        ("devices", "2"),
+        ("devices", "cuda:0,cuda:1"),
         ("precision", "fp16"),
         ("memory", "0"),
         ("memory", "-0.5"),
@@ -94,5 +106,5 @@ def test_every_model_of_the_repository_can_be_read() -> None:
 
 def test_every_parameter_is_documented() -> None:
     document = (ROOT / "docs" / "configuration.md").read_text()
-    for name in [*DESCRIPTIVE, *(field.name for field in fields(ModelConfig))]:
+    for name in {*DESCRIPTIVE, *CHOICES, *(field.name for field in fields(ModelConfig))}:
         assert f"| `{name}` |" in document

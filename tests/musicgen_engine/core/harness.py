@@ -11,7 +11,8 @@ import numpy as np
 from musicgen_engine.core.audio_stream import AudioChunk
 from musicgen_engine.core.engine import Engine
 from musicgen_engine.core.loaded_model import LoadedModel
-from musicgen_engine.core.scheduler import Scheduler
+from musicgen_engine.core.queue import Queue
+from musicgen_engine.core.separation import separate
 from musicgen_engine.core.sequence import Sequence
 from musicgen_engine.model.backend import Backend
 from musicgen_engine.model.decoder import HostDecoder
@@ -44,25 +45,25 @@ class Result:
 
 class Harness:
     def __init__(self, model: LoadedModel, max_queue: int = 32) -> None:
-        self.scheduler = Scheduler(max_queue)
-        self.engine = Engine(model, self.scheduler, self)
+        self.queue = Queue(max_queue)
+        self.engine = Engine(model, self.queue, self)
         self._results: dict[int, Result] = {}
-        threading.Thread(target=self._separate, daemon=True).start()
+        threading.Thread(target=self._separate, args=[model], daemon=True).start()
 
-    def _separate(self) -> None:
+    def _separate(self, model: LoadedModel) -> None:
         while True:
-            self.engine.separate()
+            separate(self.queue, model)
 
     def submit(self, request: GenerationRequest) -> Result:
         result = Result(Sequence(len(self._results), request))
-        self.scheduler.submit(result.sequence)
+        self.queue.submit(result.sequence)
         self._results[result.sequence.id] = result
         return result
 
     def run(self) -> None:
         """Step until every request has ended."""
         while not all(result.ended for result in self._results.values()):
-            self.scheduler.wait()
+            self.engine.scheduler.wait()
             self.engine.step()
 
     def chunk(self, sequence: Sequence, chunk: AudioChunk) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from musicgen_engine.core.device import choose_device
+from musicgen_engine.core.device import choose_device, devices
 from protocol.errors import EngineUnavailable
 
 GPU = torch.device("cuda", 0)
@@ -81,6 +81,29 @@ def test_auto_takes_the_cpu_and_says_why(kind: str, machine: Path) -> None:
 def test_a_gpu_that_does_not_exist_is_an_error(machine: Path) -> None:
     with pytest.raises(EngineUnavailable, match="cuda:2 cannot be used: this machine has 1 GPUs"):
         choose_device("cuda:2", Cuda((8, 0)), machine)
+
+
+def test_all_devices_are_all_gpus(machine: Path) -> None:
+    cuda = Cuda((8, 0), (9, 0), (8, 0))
+    names = devices("all", cuda)
+    assert [choose_device(name, cuda, machine)[0].index for name in names] == [0, 1, 2]
+    assert devices("auto", cuda) == ["auto"]
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_all_devices_without_a_gpu_are_an_error(kind: str, machine: Path) -> None:
+    cuda, reason = FAULTS[kind]
+    (name,) = devices("all", cuda)
+    with pytest.raises(EngineUnavailable, match=f"device: cuda:0 cannot be used: {reason}"):
+        choose_device(name, cuda, machine)
+
+
+def test_one_bad_gpu_among_several_is_named(machine: Path) -> None:
+    cuda = Cuda((8, 0), (6, 1))
+    good, bad = devices("all", cuda)
+    assert choose_device(good, cuda, machine) == (GPU, None)
+    with pytest.raises(EngineUnavailable, match="device: cuda:1 cannot be used: Old GPU has"):
+        choose_device(bad, cuda, machine)
 
 
 @pytest.mark.parametrize("name", ["auto", "cpu"])

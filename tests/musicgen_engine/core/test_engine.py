@@ -388,7 +388,7 @@ def test_a_cancelled_song_ends_before_the_next_step(tiny: LoadedModel, sampled: 
     for _ in range(10):
         harness.engine.step()
     done = cancelled.sequence.frames_done
-    harness.scheduler.cancel(cancelled.sequence.id)
+    harness.queue.cancel(cancelled.sequence.id)
     harness.engine.step()
     assert isinstance(cancelled.error, Cancelled) and cancelled.sequence.frames_done == done
     harness.run()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from musicgen_engine.config import ModelConfig
-from musicgen_engine.core.loaded_model import LoadedModel
+from musicgen_engine.core.loaded_model import LoadedModel, load_each
 from protocol.errors import EngineUnavailable
 from tests.conftest import needs_native
 from tests.musicgen_engine.conftest import TINY, load
@@ -19,6 +19,12 @@ def test_on_a_cpu_it_computes_in_full_precision(tiny: LoadedModel) -> None:
 def test_a_device_that_does_not_exist_is_named() -> None:
     with pytest.raises(EngineUnavailable, match="device: cuda:99 cannot be used: "):
         LoadedModel.load(TINY, ModelConfig(device="cuda:99"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_all_devices_without_a_gpu_are_refused() -> None:
+    with pytest.raises(EngineUnavailable, match="device: cuda:0 cannot be used: "):
+        load_each(TINY, ModelConfig(device="all"))
 
 
 def test_a_model_without_memory_for_one_slot_is_refused() -> None:

@@ -1,20 +1,23 @@
-"""First come, first served: a fixed number of slots behind a bounded queue."""
+"""First come, first served: fixed numbers of slots behind one bounded queue."""
 
+import math
 import threading
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from musicgen_engine.config import MAX_SLOTS
+from musicgen_engine.config import MAX_GPUS, MAX_SLOTS
 from musicgen_engine.core.audio_stream import AudioStream
-from musicgen_engine.core.scheduler import MAX_SEPARATIONS, Batch, Scheduler
+from musicgen_engine.core.queue import MAX_SEPARATIONS, Queue
+from musicgen_engine.core.scheduler import Batch, Scheduler
 from musicgen_engine.core.sequence import Sequence, SequenceStatus
 from musicgen_engine.messages import GeneratingState, QueuedState, SeparatingState
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.delay_pattern import DelayPattern
 from protocol.errors import Cancelled, GenerationFailed, QueueFull
 from protocol.request import GenerationRequest
+from tests.conftest import TIMEOUT
 
 PATTERN = DelayPattern((0, 1, 2, 3), special_token=2048, window=1500)
 
@@ -50,14 +53,17 @@ def begin(sequence: Sequence, ready: bool = False) -> None:
 
 def record(scheduler: Scheduler, seconds: float, count: int = 20) -> None:
     for _ in range(count):
-        scheduler.record_step(seconds)
+        scheduler.queue.record_step(seconds)
+
+
+def engine_of(queue: Queue, slots: int, **settings: Any) -> Scheduler:
+    return Scheduler(queue, slots, PATTERN.window, **settings)
 
 
 def scheduler(slots: int, max_queue: int, *ids: int, **settings: Any) -> Scheduler:
-    opened = Scheduler(max_queue)
-    opened.open(slots, PATTERN.window, **settings)
+    opened = engine_of(Queue(max_queue), slots, **settings)
     for id in ids:
-        opened.submit(new(id))
+        opened.queue.submit(new(id))
     return opened
 
 
@@ -79,7 +85,7 @@ def ids(sequences: list[Sequence]) -> list[int]:
 def test_sequences_get_slots_in_the_order_they_came() -> None:
     full = scheduler(2, 3, 1, 2, 3)
     assert ids(admitted(full)) == [1, 2]
-    assert full.counts() == {"queued": 1, "running": 2}
+    assert full.queue.counts() == {"queued": 1, "running": 2}
 
 
 def test_each_running_sequence_has_a_slot_and_hands_it_on() -> None:
@@ -113,7 +119,7 @@ def test_a_step_decodes_all_running_sequences() -> None:
 def test_a_prompt_is_prefilled_before_it_decodes() -> None:
     alone = scheduler(1, 1)
     sequence = resumed(1, frames=110, done=100)
-    alone.submit(sequence)
+    alone.queue.submit(sequence)
     states = [sequence.status]
     assert alone.schedule().encode is sequence
     states.append(sequence.status)
@@ -139,7 +145,7 @@ def test_a_chunk_is_small_beside_sequences_on_a_cpu(
 ) -> None:
     busy = scheduler(8, 8, *range(decoding), shares_cores=shares_cores)
     admitted(busy, steps=decoding)
-    busy.submit(resumed(9, frames=210, done=200))
+    busy.queue.submit(resumed(9, frames=210, done=200))
     admitted(busy, steps=1)
     assert busy.schedule().prefill_length == length
 
@@ -147,7 +153,7 @@ def test_a_chunk_is_small_beside_sequences_on_a_cpu(
 def test_one_prompt_is_prefilled_at_a_time() -> None:
     busy = scheduler(2, 2)
     for id in (1, 2):
-        busy.submit(resumed(id))
+        busy.queue.submit(resumed(id))
     first, second = admitted(busy)
     assert busy.schedule().prefill is first
     first.advance(20)
@@ -167,7 +173,7 @@ def test_a_chunk_of_a_prefill_ends_where_the_text_changes() -> None:
     one = scheduler(1, 1)
     sequence = resumed(1, frames=60, done=50)
     sequence.change_prompt(30, "drums")
-    one.submit(sequence)
+    one.queue.submit(sequence)
     admitted(one)
     assert one.schedule().prefill_length == 30
     sequence.advance(30)
@@ -179,27 +185,26 @@ def test_a_chunk_of_a_prefill_ends_where_the_text_changes() -> None:
 def test_a_full_queue_refuses_and_keeps_its_sequences() -> None:
     full = scheduler(1, 1, 1, 2)
     with pytest.raises(QueueFull):
-        full.submit(new(3))
+        full.queue.submit(new(3))
     assert ids(admitted(full)) == [1]
     with pytest.raises(QueueFull):
-        full.submit(new(3))
+        full.queue.submit(new(3))
 
 
 def test_a_wait_that_is_too_long_is_refused_with_a_time() -> None:
     """Two slots, songs of 50 frames, steps of a second: the fifth would wait 80 s."""
-    busy = Scheduler(max_queue=10, max_wait=70)
-    busy.open(2, PATTERN.window)
+    busy = engine_of(Queue(max_queue=10, max_wait=70), 2)
     record(busy, 1.0)
     for id in (1, 2):
-        busy.submit(new(id))
+        busy.queue.submit(new(id))
     for running in admitted(busy):
         running.frames_done = 10 * running.id
-    busy.submit(new(3))  # waits 30 s
-    busy.submit(new(4))  # 40 s
+    busy.queue.submit(new(3))  # waits 30 s
+    busy.queue.submit(new(4))  # 40 s
     with pytest.raises(QueueFull, match=r"would wait 80 s, over 70; ask again in 10 s$") as caught:
-        busy.submit(new(5))
+        busy.queue.submit(new(5))
     assert caught.value.retry_after == 10
-    busy.submit(resumed(6))
+    busy.queue.submit(resumed(6))
 
 
 def test_a_sequence_gets_the_lowest_free_slot() -> None:
@@ -215,16 +220,15 @@ def test_a_sequence_gets_the_lowest_free_slot() -> None:
 def test_a_predicted_wait_counts_repeated_windows(slots: int, stride: float) -> None:
     """Songs of a minute; the prediction is right to a tenth."""
     request = GenerationRequest(prompt="", frames=3_000, seed=0, extend_stride=stride)
-    full = Scheduler(max_queue=10, max_wait=1)
-    full.open(slots, PATTERN.window)
+    full = engine_of(Queue(max_queue=10, max_wait=1), slots)
     for id in range(slots):
-        full.submit(Sequence(id, request))
+        full.queue.submit(Sequence(id, request))
     admitted(full)
     record(full, 1.0)
     with pytest.raises(QueueFull) as caught:
-        full.submit(new(slots))
+        full.queue.submit(new(slots))
     steps = 0
-    while len(full.states()) == slots:
+    while len(full.queue.states()) == slots:
         run(full)
         steps += 1
     assert caught.value.retry_after == pytest.approx(steps, rel=0.1)
@@ -243,34 +247,32 @@ def run(scheduler: Scheduler) -> None:
 
 
 def test_the_first_slow_step_does_not_count_for_the_wait() -> None:
-    cold = Scheduler(max_queue=10, max_wait=1)
-    cold.open(1, PATTERN.window)
-    cold.submit(new(1))
+    cold = engine_of(Queue(max_queue=10, max_wait=1), 1)
+    cold.queue.submit(new(1))
     admitted(cold)
-    cold.record_step(5.0)
-    cold.submit(new(2))
+    cold.queue.record_step(5.0)
+    cold.queue.submit(new(2))
     record(cold, 0.018)
     with pytest.raises(QueueFull, match="would wait 2 s, over 1; ask again in 1 s"):
-        cold.submit(new(3))
+        cold.queue.submit(new(3))
 
 
 def test_with_a_free_slot_no_wait_is_too_long() -> None:
-    slow = Scheduler(max_queue=10, max_wait=1)
-    slow.open(2, PATTERN.window)
+    slow = engine_of(Queue(max_queue=10, max_wait=1), 2)
     record(slow, 100.0)
-    slow.submit(new(1))
-    slow.submit(new(2))
+    slow.queue.submit(new(1))
+    slow.queue.submit(new(2))
     with pytest.raises(QueueFull):
-        slow.submit(new(3))
+        slow.queue.submit(new(3))
 
 
 def test_a_full_queue_tells_when_the_next_sequence_ends() -> None:
     full = scheduler(1, 1, 1)
     admitted(full)
     record(full, 0.5)
-    full.submit(new(2))
+    full.queue.submit(new(2))
     with pytest.raises(QueueFull, match=r"1 songs wait already; ask again in 25 s$") as caught:
-        full.submit(new(3))
+        full.queue.submit(new(3))
     assert caught.value.retry_after == 25
 
 
@@ -278,55 +280,53 @@ def test_resumed_sequences_come_first_as_they_were_accepted() -> None:
     full = scheduler(2, 2, 1, 2)
     assert ids(admitted(full)) == [1, 2]
     for id in (3, 4):
-        full.submit(new(id))
+        full.queue.submit(new(id))
     for id, arrival_time in ((5, 30), (6, 10), (7, 20), (8, 20)):
-        full.submit(resumed(id, arrival_time=arrival_time))
+        full.queue.submit(resumed(id, arrival_time=arrival_time))
     with pytest.raises(QueueFull):
-        full.submit(new(9))
-    assert list(full.states()) == [6, 7, 8, 5, 3, 4, 1, 2]
+        full.queue.submit(new(9))
+    assert list(full.queue.states()) == [6, 7, 8, 5, 3, 4, 1, 2]
 
 
 def test_codes_alone_give_no_place() -> None:
     full = scheduler(1, 2, 1)
     admitted(full)
-    full.submit(new(2))
+    full.queue.submit(new(2))
     codes = np.zeros((4, 20), np.int32)
-    full.submit(Sequence(3, GenerationRequest("", 50, seed=0, codes=codes)))
-    assert list(full.states()) == [2, 3, 1]
+    full.queue.submit(Sequence(3, GenerationRequest("", 50, seed=0, codes=codes)))
+    assert list(full.queue.states()) == [2, 3, 1]
 
 
 @pytest.mark.parametrize("loaded", [False, True])
 def test_a_full_queue_takes_all_that_were_accepted_before(loaded: bool) -> None:
-    full = scheduler(2, 3, *range(5)) if loaded else Scheduler(max_queue=3)
-    most = 3 + MAX_SLOTS["cuda"]  # those that waited, and those that had a slot
+    queue = scheduler(2, 3, *range(5)).queue if loaded else Queue(max_queue=3)
+    most = 3 + MAX_GPUS * MAX_SLOTS["cuda"]  # those that waited, and those that had a slot
     for id in range(most):
-        full.submit(resumed(10 + id))
+        queue.submit(resumed(10 + id))
     with pytest.raises(QueueFull):
-        full.submit(resumed(9))
+        queue.submit(resumed(9))
 
 
 def test_a_resumed_sequence_keeps_its_progress() -> None:
     one = scheduler(1, 1)
     sequence = resumed(1)
-    one.submit(sequence)
+    one.queue.submit(sequence)
     admitted(one)
-    assert one.states() == {1: GeneratingState(20, 50)}
+    assert one.queue.states() == {1: GeneratingState(20, 50)}
     assert sequence.frames_left == 30
 
 
 def test_before_the_model_is_loaded_sequences_wait() -> None:
-    early = Scheduler(max_queue=1)
+    early = Queue(max_queue=1)
     early.submit(new(1))
-    assert early.schedule() == Batch()
     with pytest.raises(QueueFull):
         early.submit(new(2))
-    early.open(1, PATTERN.window)
-    assert ids(admitted(early)) == [1]
+    assert ids(admitted(engine_of(early, 1))) == [1]
 
 
 def test_a_waiting_sequence_that_is_cancelled_is_dropped() -> None:
     full = scheduler(1, 2, 1, 2)
-    dropped = full.cancel(1)
+    dropped = full.queue.cancel(1)
     assert dropped and dropped.id == 1
     assert ids(admitted(full)) == [2]
 
@@ -334,7 +334,7 @@ def test_a_waiting_sequence_that_is_cancelled_is_dropped() -> None:
 def test_a_running_sequence_that_is_cancelled_frees_its_slot() -> None:
     full = scheduler(1, 1, 1, 2)
     (running,) = admitted(full)
-    assert full.cancel(1) is None
+    assert full.queue.cancel(1) is None
     batch = full.schedule()
     [(aborted, error)] = batch.aborted
     assert aborted is running and isinstance(error, Cancelled) and batch.decode == []
@@ -346,7 +346,7 @@ def test_cancelling_a_finished_sequence_changes_nothing() -> None:
     full = scheduler(1, 1, 1, 2)
     (first,) = admitted(full)
     full.finish(first)
-    assert full.cancel(1) is None
+    assert full.queue.cancel(1) is None
     (second,) = admitted(full)
     assert not second.ended
 
@@ -355,10 +355,10 @@ def test_positions_move_up() -> None:
     full = scheduler(1, 3, 1, 2, 3)
     (running,) = admitted(full)
     running.frames_done = 7
-    assert full.states() == {1: GeneratingState(7, 50), 2: QueuedState(1), 3: QueuedState(2)}
+    assert full.queue.states() == {1: GeneratingState(7, 50), 2: QueuedState(1), 3: QueuedState(2)}
     full.finish(running)
     full.schedule()
-    assert full.states() == {2: GeneratingState(0, 50), 3: QueuedState(1)}
+    assert full.queue.states() == {2: GeneratingState(0, 50), 3: QueuedState(1)}
 
 
 def in_a_mix(id: int, frames: int = 50) -> Sequence:
@@ -373,15 +373,15 @@ MELODY = np.zeros((1, 32_000), np.float32)
 def test_a_melody_in_a_mix_waits_without_a_slot() -> None:
     one = scheduler(1, 3)
     for sequence in (in_a_mix(1), new(2), in_a_mix(3)):
-        one.submit(sequence)
-    assert one.states() == {1: SeparatingState(1), 2: QueuedState(1), 3: SeparatingState(2)}
+        one.queue.submit(sequence)
+    assert one.queue.states() == {1: SeparatingState(1), 2: QueuedState(1), 3: SeparatingState(2)}
     batch = one.schedule()
     assert batch.encode and batch.encode.id == 2
     one.finish(batch.encode)
     assert one.schedule() == Batch()
-    sequence, number = one.next_to_separate()
-    one.separated(sequence, number, MELODY, 1.0)
-    assert one.states() == {1: QueuedState(1), 3: SeparatingState(1)}
+    sequence, number = one.queue.next_to_separate()
+    one.queue.separated(sequence, number, MELODY, 1.0)
+    assert one.queue.states() == {1: QueuedState(1), 3: SeparatingState(1)}
     batch = one.schedule()
     assert batch.encode is sequence and sequence.id == 1
 
@@ -389,45 +389,44 @@ def test_a_melody_in_a_mix_waits_without_a_slot() -> None:
 def test_new_songs_come_before_later_windows_at_the_separator() -> None:
     two = scheduler(2, 2)
     long, short = in_a_mix(1, frames=3000), in_a_mix(2)
-    two.submit(long)
-    assert two.next_to_separate() == (long, 0)
-    two.separated(long, 0, MELODY, 1.0)
-    assert two.next_to_separate() == (long, 1)
-    two.submit(short)
-    assert two.next_to_separate() == (short, 0)
-    two.separated(short, 0, MELODY, 1.0)
-    assert two.next_to_separate() == (long, 1)
+    two.queue.submit(long)
+    assert two.queue.next_to_separate() == (long, 0)
+    two.queue.separated(long, 0, MELODY, 1.0)
+    assert two.queue.next_to_separate() == (long, 1)
+    two.queue.submit(short)
+    assert two.queue.next_to_separate() == (short, 0)
+    two.queue.separated(short, 0, MELODY, 1.0)
+    assert two.queue.next_to_separate() == (long, 1)
 
 
 def test_as_many_melodies_wait_for_the_separator_as_there_may() -> None:
     full = scheduler(1, 20)
     for id in range(MAX_SEPARATIONS):
-        full.submit(in_a_mix(id))
-    full.separated(*full.next_to_separate(), MELODY, 30.0)
-    full.submit(in_a_mix(98))
+        full.queue.submit(in_a_mix(id))
+    full.queue.separated(*full.queue.next_to_separate(), MELODY, 30.0)
+    full.queue.submit(in_a_mix(98))
     with pytest.raises(QueueFull, match="8 melodies wait") as error:
-        full.submit(in_a_mix(99))
+        full.queue.submit(in_a_mix(99))
     assert error.value.retry_after == 30
-    full.submit(new(100))
+    full.queue.submit(new(100))
 
 
 def test_a_melody_that_would_wait_too_long_is_refused() -> None:
-    impatient = Scheduler(max_queue=9, max_wait=70)
-    impatient.open(1, PATTERN.window)
-    impatient.submit(in_a_mix(1))
-    impatient.separated(*impatient.next_to_separate(), MELODY, 30.0)
+    impatient = engine_of(Queue(max_queue=9, max_wait=70), 1)
+    impatient.queue.submit(in_a_mix(1))
+    impatient.queue.separated(*impatient.queue.next_to_separate(), MELODY, 30.0)
     for id in (2, 3):
-        impatient.submit(in_a_mix(id))
+        impatient.queue.submit(in_a_mix(id))
     with pytest.raises(QueueFull, match="the melody would wait 90 s, over 70"):
-        impatient.submit(in_a_mix(4))
+        impatient.queue.submit(in_a_mix(4))
 
 
 def test_a_sequence_whose_separation_fails_ends_alone() -> None:
     one = scheduler(1, 2)
     for sequence in (in_a_mix(1), new(2)):
-        one.submit(sequence)
-    sequence, _ = one.next_to_separate()
-    one.abort(sequence, GenerationFailed("why"))
+        one.queue.submit(sequence)
+    sequence, _ = one.queue.next_to_separate()
+    one.queue.abort(sequence, GenerationFailed("why"))
     batch = one.schedule()
     [(aborted, error)] = batch.aborted
     assert (aborted, error.message) == (sequence, "why")
@@ -453,7 +452,7 @@ def test_without_enough_frames_the_codec_has_nothing_to_do() -> None:
 
 def test_a_sequence_with_all_its_codes_does_not_decode() -> None:
     one = scheduler(1, 1)
-    one.submit(resumed(1, frames=20, done=20))
+    one.queue.submit(resumed(1, frames=20, done=20))
     (sequence,) = admitted(one)
     assert sequence.all_decoded
     assert one.schedule() == Batch()
@@ -461,7 +460,7 @@ def test_a_sequence_with_all_its_codes_does_not_decode() -> None:
 
 def test_an_idle_engine_waits_for_a_sequence() -> None:
     idle = scheduler(1, 1)
-    threading.Timer(0.1, lambda: idle.submit(new(1))).start()
+    threading.Timer(0.1, lambda: idle.queue.submit(new(1))).start()
     idle.wait()
     assert ids(admitted(idle)) == [1]
 
@@ -470,3 +469,83 @@ def test_an_engine_with_sequences_does_not_wait() -> None:
     busy = scheduler(1, 1, 1)
     admitted(busy)
     busy.wait()
+
+
+def several(*slots: int, max_queue: int = 9, max_wait: float = math.inf) -> list[Scheduler]:
+    """Engines of one queue."""
+    queue = Queue(max_queue, max_wait)
+    return [engine_of(queue, count) for count in slots]
+
+
+def test_the_engine_with_the_fewest_sequences_takes_the_next() -> None:
+    first, second = several(2, 2)
+    for id in range(3):
+        first.queue.submit(new(id))
+    assert ids(admitted(second)) == []  # it is the first one's turn
+    assert ids(admitted(first)) == [0]
+    assert ids(admitted(second)) == [1]
+    assert ids(admitted(first)) == [2]
+
+
+def test_the_order_of_the_queue_holds_for_all_engines() -> None:
+    engines = several(1, 2, 3)
+    for id in range(8):
+        engines[0].queue.submit(new(id))
+    taken = [sequence for _ in range(3) for one in engines for sequence in admitted(one, steps=1)]
+    assert ids(taken) == list(range(6))
+    assert engines[0].queue.counts() == {"queued": 2, "running": 6}
+    engines[1].finish(taken[1])
+    assert [ids(admitted(one)) for one in engines] == [[], [6], []]
+
+
+def test_an_engine_that_waits_is_woken_for_its_turn() -> None:
+    first, second = several(2, 2)
+    first.queue.submit(resumed(1, frames=20, done=20))  # no work is left for it
+    assert ids(admitted(first)) == [1]
+    for id in (2, 3):
+        first.queue.submit(new(id))
+    woken = threading.Event()
+
+    def wait() -> None:
+        first.wait()
+        woken.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    assert not woken.wait(0.1)
+    assert ids(admitted(second)) == [2]
+    assert woken.wait(TIMEOUT)
+    assert ids(admitted(first)) == [3]
+
+
+def test_a_running_sequence_is_cancelled_in_its_engine() -> None:
+    first, second = several(1, 1)
+    for id in (1, 2):
+        first.queue.submit(new(id))
+    assert ids(admitted(first) + admitted(second)) == [1, 2]
+    assert first.queue.cancel(2) is None
+    assert first.schedule().aborted == []
+    [(aborted, _)] = second.schedule().aborted
+    assert aborted.id == 2 and first.queue.counts() == {"queued": 0, "running": 1}
+
+
+def test_a_predicted_wait_counts_the_slots_of_all_engines() -> None:
+    """Songs of 50 frames, steps of a second."""
+    engines = several(1, 1, max_wait=40)
+    record(engines[0], 1.0)
+    queue = engines[0].queue
+    for id in (1, 2):
+        queue.submit(new(id))
+    for engine, done in zip(engines, (30, 20), strict=True):
+        admitted(engine)[0].frames_done = done
+    queue.submit(new(3))  # waits 20 s
+    queue.submit(new(4))  # 30 s
+    with pytest.raises(QueueFull, match="would wait 70 s, over 40; ask again in 30 s"):
+        queue.submit(new(5))
+
+
+def test_a_full_queue_has_places_for_the_free_slots_of_all() -> None:
+    queue = several(1, 2, max_queue=1)[0].queue
+    for id in range(4):
+        queue.submit(new(id))
+    with pytest.raises(QueueFull):
+        queue.submit(new(4))

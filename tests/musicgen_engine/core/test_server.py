@@ -39,18 +39,20 @@ LONG = GenerationRequest("jazz", frames=100_000, seed=1)
 
 
 @contextmanager
-def engine(folder: Path, checkpoint: str = "") -> Iterator[Channel]:
+def engine(
+    folder: Path, checkpoint: str = "", module: str = "musicgen_engine.core", exit_code: int = 0
+) -> Iterator[Channel]:
     ours, theirs = Pipe()
     config = json.dumps(asdict(ModelConfig(device="cpu")))
-    module = [sys.executable, "-m", "musicgen_engine.core"]
-    command = [*module, str(folder), checkpoint, config, str(theirs.fileno())]
+    arguments = [str(folder), checkpoint, config, str(theirs.fileno())]
+    command = [sys.executable, "-m", module, *arguments]
     patient = {**os.environ, "MAX_WAIT": "3600"}  # however slow this machine is
     with subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT, env=patient) as process:
         theirs.close()
         channel = Channel(ours)
         yield channel
         channel.close()
-        assert process.wait(TIMEOUT) == 0  # it ends with its stub
+        assert process.wait(TIMEOUT) == exit_code  # it ends with its stub
 
 
 def until(channel: Channel, condition: Callable[[Any], bool]) -> list[Any]:

@@ -110,9 +110,9 @@ def test_audio_keeps_up_with_the_codes(graph: LoadedModel) -> None:
     for seed in range(graph.slots):
         harness.submit(replace(SONG, seed=seed))
     positions = []
-    while harness.scheduler.states():
+    while harness.queue.states():
         positions.append(harness.engine.step())
-        assert harness.scheduler.next_for_codec() is None
+        assert harness.engine.scheduler.next_for_codec() is None
     assert max(positions) == graph.decoder.burst
 
 
@@ -126,7 +126,7 @@ def test_a_cancelled_song_leaves_its_slot_to_the_next(
     for _ in range(steps):
         harness.engine.step()
     for result in cancelled:
-        harness.scheduler.cancel(result.sequence.id)
+        harness.queue.cancel(result.sequence.id)
     harness.run()
     assert all(isinstance(result.error, Cancelled) for result in cancelled)
     assert same(waiting, song)

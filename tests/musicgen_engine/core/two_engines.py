@@ -1,0 +1,52 @@
+"""An engine process whose model is on two devices, both of them the CPU.
+
+python -m tests.musicgen_engine.core.two_engines FOLDER CHECKPOINT CONFIG SOCKET
+"""
+
+import os
+import sys
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from musicgen_engine.channel import Channel
+from musicgen_engine.config import ModelConfig
+from musicgen_engine.core.loaded_model import LoadedModel
+from musicgen_engine.core.server import EngineServer
+from musicgen_engine.model.conditioning import Conditioning
+from musicgen_engine.settings import EngineSettings
+from protocol.request import GenerationRequest
+
+FATAL_SEED = 13
+
+
+class Fragile:
+    """A decoder whose device fails for good on one seed."""
+
+    def __init__(self, decoder: Any) -> None:
+        self._decoder = decoder
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._decoder, name)
+
+    def set_request(
+        self, slot: int, request: GenerationRequest, conditioning: Conditioning
+    ) -> None:
+        if request.seed == FATAL_SEED:
+            raise torch.AcceleratorError("the device is gone")
+        self._decoder.set_request(slot, request, conditioning)
+
+
+def load(folder: Path, _config: ModelConfig) -> list[LoadedModel]:
+    first, second = (LoadedModel.load(folder, ModelConfig(device="cpu")) for _ in range(2))
+    decoder: Any = Fragile(second.decoder)
+    return [first, replace(second, decoder=decoder)]
+
+
+if __name__ == "__main__":
+    channel = Channel(Connection(int(sys.argv[4])))
+    server = EngineServer(channel, EngineSettings.from_environment(os.environ), load)
+    server.run(Path(sys.argv[1]), None, ModelConfig())
