@@ -1,18 +1,23 @@
-"""Unmodified audiocraft, given the same request."""
+"""Unmodified audiocraft and transformers, given the same request."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 
-from protocol.constants import FRAME_RATE, Codes, Samples
+from musicgen_engine.hub import LM
+from protocol.constants import FRAME_RATE, SAMPLE_RATE, Codes, Samples
 from protocol.request import GenerationRequest
 from tests.conftest import staying_here
 
@@ -24,6 +29,19 @@ SEPARATOR: dict[str, Any] = {
     "t_layers": 0,
 }
 SEGMENT = {"_type": "fraction", "numerator": 39, "denominator": 5}  # as demucs writes it
+
+NAMES = {  # of weights: audiocraft's, transformers'
+    r"^emb\.": "decoder.model.decoder.embed_tokens.",
+    r"^transformer\.": "decoder.model.decoder.",
+    r"^out_norm\.": "decoder.model.decoder.layer_norm.",
+    r"^linears\.": "decoder.lm_heads.",
+    r"^condition_provider\.conditioners\.description\.": "enc_to_dec_proj.",
+    r"^condition_provider\.conditioners\.self_wav\.": "audio_enc_to_dec_proj.",
+    r"proj\.output_proj\.": "proj.",
+    r"\.linear([12])\.": r".fc\1.",
+    r"\.norm1\.": ".self_attn_layer_norm.",
+    r"\.norm2\.": ".final_layer_norm.",
+}
 
 
 def tiny_separator() -> Any:
@@ -116,3 +134,75 @@ class Reference:
         audio: Any = self._model.generate_audio(torch.from_numpy(codes).long()[None])
         samples: Samples = audio[0].numpy()
         return samples
+
+
+class TransformersReference:
+    """transformers' MusicgenMelody with a checkpoint's weights. It knows no windows."""
+
+    def __init__(self, folder: Path) -> None:
+        from transformers import (
+            AutoTokenizer,
+            EncodecConfig,
+            MusicgenMelodyConfig,
+            MusicgenMelodyDecoderConfig,
+            MusicgenMelodyFeatureExtractor,
+            MusicgenMelodyForConditionalGeneration,
+            T5EncoderModel,
+        )
+
+        package = torch.load(folder / LM, weights_only=True)
+        settings = OmegaConf.create(package["xp.cfg"]).transformer_lm
+        text_encoder = T5EncoderModel.from_pretrained(folder / "t5-small")
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder / "t5-small")
+        self._extractor: Any = MusicgenMelodyFeatureExtractor()
+        decoder = MusicgenMelodyDecoderConfig(
+            num_hidden_layers=settings.num_layers,
+            hidden_size=settings.dim,
+            num_attention_heads=settings.num_heads,
+            ffn_dim=settings.dim * settings.hidden_scale,
+            num_codebooks=settings.n_q,
+        )
+        config = MusicgenMelodyConfig(
+            text_encoder=text_encoder.config.to_dict(),
+            audio_encoder=EncodecConfig(num_filters=4).to_dict(),
+            decoder=decoder.to_dict(),
+        )
+        self._model: Any = MusicgenMelodyForConditionalGeneration(config).eval()
+        self._model.text_encoder.load_state_dict(text_encoder.state_dict())
+        state = dict(_renamed(package["best_state"]))
+        missing, unexpected = self._model.load_state_dict(state, strict=False)
+        encoders = ("text_encoder.", "audio_encoder.")
+        assert not unexpected and all(name.startswith(encoders) for name in missing)
+        # Codes in place of audio.
+        self._model.audio_encoder.decode = lambda codes, **_: SimpleNamespace(audio_values=codes)
+
+    def codes(self, request: GenerationRequest) -> Codes:
+        """The greedy codes of a song whose melody is mono, at 32 kHz and no longer than 30 s."""
+        text = self._tokenizer([request.prompt], return_tensors="pt")
+        melody = {}
+        if request.melody is not None:
+            melody = self._extractor(request.melody[0], SAMPLE_RATE, return_tensors="pt")
+        codes = self._model.generate(
+            input_ids=text.input_ids,
+            attention_mask=text.attention_mask * bool(request.prompt),
+            **melody,
+            do_sample=False,
+            guidance_scale=request.cfg_coef,
+            max_new_tokens=request.frames + 3,  # by the delays
+        )
+        result: Codes = codes[0, 0].numpy().astype(np.int32)
+        return result
+
+
+def _renamed(state: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+    """audiocraft's weights of the language model by transformers' names."""
+    for name, value in state.items():
+        if name.endswith("chroma.spec.window"):
+            continue
+        for theirs, ours in NAMES.items():
+            name = re.sub(theirs, ours, name)
+        if name.endswith("in_proj_weight"):
+            for part, rows in zip("qkv", value.float().chunk(3), strict=True):
+                yield name.replace("in_proj_weight", f"{part}_proj.weight"), rows
+        else:
+            yield name, value.float()

@@ -22,7 +22,11 @@ from tests.musicgen_engine.core.harness import (
     generate,
     generate_together,
 )
-from tests.musicgen_engine.core.reference import Reference, write_separator
+from tests.musicgen_engine.core.reference import (
+    Reference,
+    TransformersReference,
+    write_separator,
+)
 
 PLAIN = GenerationRequest("a calm piano", frames=50, seed=0, temperature=0, separate=False)
 WINDOW = 100  # frames, for tests of several windows: 1,500, as checkpoints have, take minutes
@@ -123,6 +127,20 @@ def test_greedy_codes_with_a_melody_are_audiocrafts(
     codes = generate(melody, request_).codes
     assert len(np.unique(codes)) > codes.size / 2  # repetition would prove little
     assert np.array_equal(codes, audiocraft.codes(request_)[:, known:])
+
+
+def test_greedy_codes_with_a_melody_are_transformers(
+    melody: LoadedModel, melody_checkpoint: Path
+) -> None:
+    transformers = TransformersReference(melody_checkpoint)
+    for request in (
+        PLAIN,
+        FOLLOWING,
+        replace(FOLLOWING, prompt=""),
+        replace(FOLLOWING, prompt=LONG, cfg_coef=1.0),
+        replace(PLAIN, melody=tune(29)),
+    ):
+        assert np.array_equal(generate(melody, request).codes, transformers.codes(request))
 
 
 @pytest.mark.parametrize(
