@@ -168,7 +168,7 @@ struct Codec {
             float* to[ROWS];
             for (int row = 0; row < rows; row++)
                 to[row] = y + (size_t)(first + row) * matrix.outputs;
-            matrix.multiply(item % tiles, inputs, rows, then, to);
+            matrix.multiply(item % tiles, item % tiles + 1, inputs, rows, then, to);
         });
     }
 

@@ -152,49 +152,64 @@ struct Matrix {
                 }
     }
 
-    // The outputs of a tile for all rows; each row's outputs begin at y[row].
-    void multiply(int tile, const Inputs& x, int rows, Then then, float* const* y) const {
-        int row = 0;
-        for (; row + BLOCK <= rows; row += BLOCK) multiply_rows<BLOCK>(tile, x, row, then, y);
-        if (rows - row == 3) multiply_rows<3>(tile, x, row, then, y);
-        if (rows - row == 2) multiply_rows<2>(tile, x, row, then, y);
-        if (rows - row == 1) multiply_rows<1>(tile, x, row, then, y);
+    // The outputs of tiles for all rows; each row's outputs begin at y[row].
+    void multiply(int tile, int end, const Inputs& x, int rows, Then then, float* const* y) const {
+        // Two tiles at once: few rows alone have too few sums to keep the processor busy.
+        for (; tile + 2 <= end && rows <= 2 && !bytes; tile += 2) {
+            if (rows == 2) multiply_rows<2, 2>(tile, x, 0, then, y);
+            if (rows == 1) multiply_rows<1, 2>(tile, x, 0, then, y);
+        }
+        for (; tile < end; tile++) {
+            int row = 0;
+            for (; row + BLOCK <= rows; row += BLOCK) multiply_rows<BLOCK>(tile, x, row, then, y);
+            if (rows - row == 3) multiply_rows<3>(tile, x, row, then, y);
+            if (rows - row == 2) multiply_rows<2>(tile, x, row, then, y);
+            if (rows - row == 1) multiply_rows<1>(tile, x, row, then, y);
+        }
     }
 
   private:
-    template <int R>
+    // R rows times T tiles.
+    template <int R, int T = 1>
     void multiply_rows(int tile, const Inputs& x, int first, Then then, float* const* y) const {
-        Floats products[R];
-        bytes    ? int8_products<R>(tile, x, first, products)
-        : halves ? float32_products<R>(halves, tile, x, first, products)
-                 : float32_products<R>(floats, tile, x, first, products);
-        for (int r = 0; r < R; r++) {
-            float* to = y[first + r] + tile * LANES;
-            Floats v = products[r];
-            if (bytes) v = v * Floats::load(scales + tile * LANES);
-            if (bias) v = v + Floats::load(bias + tile * LANES);
-            if (then == Then::ADD) v = v + Floats::load(to);
-            if (then == Then::GELU) v = gelu(v);
-            v.store(to);
-        }
+        Floats products[T][R];
+        bytes    ? int8_products<R>(tile, x, first, products[0])
+        : halves ? float32_products<R, T>(halves, tile, x, first, products)
+                 : float32_products<R, T>(floats, tile, x, first, products);
+        for (int t = 0; t < T; t++, tile++)
+            for (int r = 0; r < R; r++) {
+                float* to = y[first + r] + tile * LANES;
+                Floats v = products[t][r];
+                if (bytes) v = v * Floats::load(scales + tile * LANES);
+                if (bias) v = v + Floats::load(bias + tile * LANES);
+                if (then == Then::ADD) v = v + Floats::load(to);
+                if (then == Then::GELU) v = gelu(v);
+                v.store(to);
+            }
     }
 
-    template <int R, class T>
-    void float32_products(const T* w, int tile, const Inputs& x, int first,
-                          Floats* products) const {
+    template <int R, int T, class Weight>
+    void float32_products(const Weight* w, int tile, const Inputs& x, int first,
+                          Floats (*products)[R]) const {
         const float* row[R];
-        Floats total[R];
-#pragma GCC unroll 4
-        for (int r = 0; r < R; r++) row[r] = x.row(first + r), total[r] = 0.0f;
+        Floats total[T][R];
+        for (int r = 0; r < R; r++) row[r] = x.row(first + r);
+        for (int t = 0; t < T; t++)
+            for (int r = 0; r < R; r++) total[t][r] = 0.0f;
         w += (size_t)tile * inputs * LANES;
         for (int i = 0; i < inputs; i++, w += LANES) {
-            __builtin_prefetch(w + AHEAD / sizeof(T));
-            const Floats weights = Floats::load(w);
+#pragma GCC unroll 2
+            for (int t = 0; t < T; t++) {
+                const Weight* tile_w = w + (size_t)t * inputs * LANES;
+                __builtin_prefetch(tile_w + AHEAD / sizeof(Weight));
+                const Floats weights = Floats::load(tile_w);
 #pragma GCC unroll 4
-            for (int r = 0; r < R; r++) total[r] = multiply_add(weights, row[r][i], total[r]);
+                for (int r = 0; r < R; r++)
+                    total[t][r] = multiply_add(weights, row[r][i], total[t][r]);
+            }
         }
-#pragma GCC unroll 4
-        for (int r = 0; r < R; r++) products[r] = total[r];
+        for (int t = 0; t < T; t++)
+            for (int r = 0; r < R; r++) products[t][r] = total[t][r];
     }
 
     template <int R>

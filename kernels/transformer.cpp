@@ -170,8 +170,7 @@ struct Model {
         const int tiles = matrix.outputs / LANES;
         pool.run((tiles + SPAN - 1) / SPAN, [&](int span, int) {
             const int end = (span + 1) * SPAN < tiles ? (span + 1) * SPAN : tiles;
-            for (int tile = span * SPAN; tile < end; tile++)
-                matrix.multiply(tile, inputs, count, then, y);
+            matrix.multiply(span * SPAN, end, inputs, count, then, y);
         });
     }
 

@@ -80,12 +80,12 @@ def _variant(folder: Path) -> Variant:
         raise ValueError("a name has only letters, digits, points, dashes and underscores")
     config = (folder / "config.pbtxt").read_text("utf-8")
     parameters = text_format.Parse(config, ModelConfig()).parameters
-    checkpoint = parameters["checkpoint"].string_value or None
+    checkpoint = resolve(parameters["checkpoint"].string_value or None, folder / "1")
     return Variant(
         name=folder.name,
-        checkpoint=checkpoint,
+        checkpoint=None if isinstance(checkpoint, Path) else checkpoint,
         license=parameters["license"].string_value or "unknown",
-        weights=is_cached(resolve(checkpoint, folder / "1")),
+        weights=is_cached(checkpoint),
         size=parameters["size"].string_value or None,
         channels=parameters["channels"].string_value or None,
         melody=parameters["takes"].string_value == "melody",

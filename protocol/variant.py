@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Variant:
-    """`checkpoint` is None for weights in the model's own folder. `weights` is "bundled", "cached"
-    or "missing". `size`, such as "300M", and `channels`, "mono" or "stereo", come from its config.
-    `melody`: it takes one.
+    """`checkpoint` is a repository of the hub; None is a folder of the server. `weights` is
+    "bundled", "cached" or "missing". `size`, such as "300M", and `channels`, "mono" or "stereo",
+    come from its config. `melody`: it takes one.
     """
 
     name: str

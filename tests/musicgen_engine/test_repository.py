@@ -116,4 +116,11 @@ def test_a_checkpoint_that_cannot_exist_is_missing(
     add(folder, "odd", CONFIG.replace("facebook/musicgen-small", checkpoint))
     variants = {variant.name: variant for variant in Repository(folder, links).variants()}
     assert variants.keys() == {"good", "odd"}
-    assert (variants["odd"].checkpoint, variants["odd"].weights) == (checkpoint, "missing")
+    assert variants["odd"].weights == "missing"
+
+
+def test_a_folder_of_the_server_is_not_told(folder: Path, links: Path, tmp_path: Path) -> None:
+    add(folder, "own", CONFIG.replace("facebook/musicgen-small", str(tmp_path)))
+    own, good = sorted(Repository(folder, links).variants(), key=lambda one: one.name != "own")
+    assert own.checkpoint is None
+    assert good.checkpoint == "facebook/musicgen-small"
