@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from musicgen_engine.model.streaming_codec import StreamingCodec
+from musicgen_engine.model.streaming_codec import CodecInput, StreamingCodec
 from protocol.constants import (
     FRAME_RATE,
     SAMPLES_PER_FRAME,
@@ -44,7 +44,7 @@ class AudioStream:
         self._codes_known = request.prompt_frames
         self._codes_sent = 0 if request.codes is None else request.codes.shape[1]
         first, self._skip = divmod(request.start, SAMPLES_PER_FRAME)
-        self._codec = codec.stream(first)
+        self._stream = codec.stream(first)
         self._lookahead = codec.lookahead
         self._decoded = 0  # frames that the codec got
         self.ended = False
@@ -58,15 +58,18 @@ class AudioStream:
         chunk = SHORT_CHUNK if playable < SHORT_UNTIL else CHUNK
         return min(playable + chunk + self._lookahead, self._frames)
 
-    def decode(self, codes: Codes, chroma: Chroma) -> AudioChunk | None:
-        """Decode the next frames of [codebooks, frames]; None while a resumed sequence catches
-        up. `chroma` goes with them. Raises NotFinite."""
+    def next_input(self, codes: Codes) -> CodecInput:
+        """The codec's next piece of work, of the sequence's [codebooks, frames]."""
         end = self._next_end()
-        self.ended = end == self._frames
-        audio = self._codec.push(codes[:, self._decoded : end], last=self.ended)
+        return CodecInput(self._stream, codes[:, self._decoded : end], last=end == self._frames)
+
+    def chunk(self, audio: Samples, codes: Codes, chroma: Chroma) -> AudioChunk | None:
+        """The codec made `audio` of the next input. None while a resumed sequence catches up.
+        `chroma` goes with the codes. Raises NotFinite."""
         if not np.isfinite(audio).all():
             raise NotFinite
-        self._decoded = end
+        self._decoded = end = self._next_end()
+        self.ended = end == self._frames
         if not (audio.size or self.ended):
             return None
         audio, self._skip = audio[:, self._skip :], 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
@@ -26,7 +26,8 @@ from musicgen_engine.model.backend import ModelInput
 from musicgen_engine.model.decoder import DecodeInput
 from musicgen_engine.model.delay_pattern import Integers
 from musicgen_engine.model.sampler import NOT_FINITE
-from protocol.constants import NO_CHROMA, SAMPLE_RATE, UNKNOWN
+from musicgen_engine.model.streaming_codec import CodecInput
+from protocol.constants import NO_CHROMA, SAMPLE_RATE, UNKNOWN, Samples
 from protocol.errors import GenerationFailed, NotFinite, ServiceError
 from protocol.request import GenerationRequest
 
@@ -84,9 +85,7 @@ class Engine:
         positions = self._start_what_fits(batch)
         while len(self._started) > (self._model.decoder.ahead if batch.decode else 0):
             self._receive(self._started.popleft())
-        for _ in range(self._model.decoder.burst):
-            if ready := self.scheduler.next_for_codec():
-                self._decode_audio(ready)
+        self._decode_audio(self._model.decoder.burst)
         return positions
 
     @property
@@ -190,13 +189,36 @@ class Engine:
             self._model.decoder.set_request(sequence.slot, sequence.request, conditioning)
             self._conditioned[sequence.slot] = current
 
-    def _decode_audio(self, sequence: Sequence) -> None:
-        output, codes = sequence.output, sequence.codes
+    def _decode_audio(self, limit: int) -> None:
+        """Decode so many chunks of audio, those of the same shape together."""
+        while limit and (ready := self.scheduler.next_for_codec(limit)):
+            limit -= len(ready)
+            alike = defaultdict[Hashable, list[Sequence]](list)
+            for sequence in ready:
+                alike[_codec_input(sequence).shape].append(sequence)
+            for sequences in alike.values():
+                self._decode_together(sequences)
+
+    def _decode_together(self, sequences: list[Sequence]) -> None:
+        """One batch. If it fails, such as for want of memory, each is tried alone."""
+        first, *others = sequences
+        try:
+            samples = self._model.codec.push([*map(_codec_input, sequences)])
+        except Exception as error:
+            if not others:
+                return self._end(first, error)
+            for sequence in sequences:
+                self._decode_together([sequence])
+        else:
+            for sequence, audio in zip(sequences, samples, strict=True):
+                self._send(sequence, audio)
+
+    def _send(self, sequence: Sequence, audio: Samples) -> None:
+        output, codes, chroma = sequence.output, sequence.codes, sequence.request.chroma
         assert output is not None and codes is not None
         chunk = None
         with self._isolated(sequence):
-            chroma = sequence.request.chroma
-            chunk = output.decode(codes, NO_CHROMA if chroma is None else chroma)
+            chunk = output.chunk(audio, codes, NO_CHROMA if chroma is None else chroma)
             if output.ended:
                 self.scheduler.finish(sequence)
         if chunk:
@@ -208,15 +230,20 @@ class Engine:
         """An error in here ends this sequence and no other."""
         try:
             yield
-        except torch.AcceleratorError:  # the device is of no use from now on
-            raise
-        except ServiceError as error:
+        except Exception as error:
+            self._end(sequence, error)
+
+    def _end(self, sequence: Sequence, error: Exception) -> None:
+        """An error ended this sequence. Raises those of the device: it is of no use any more."""
+        if isinstance(error, torch.AcceleratorError):
+            raise error
+        if isinstance(error, ServiceError):
             self._fail(sequence, error)
-        except torch.OutOfMemoryError:
+        elif isinstance(error, torch.OutOfMemoryError):
             torch.cuda.empty_cache()
             self._fail(sequence, GenerationFailed(NO_MEMORY))
-        except Exception:
-            log.exception("the song failed", extra=about(sequence.request_id))
+        else:
+            log.error("the song failed", exc_info=error, extra=about(sequence.request_id))
             self._fail(sequence, GenerationFailed(FAILED))
 
     def _fail(self, sequence: Sequence, error: ServiceError) -> None:
@@ -237,6 +264,11 @@ class _Started:
 def _decode_input(sequence: Sequence) -> DecodeInput:
     assert sequence.codes is not None
     return DecodeInput(sequence.slot, sequence.window, sequence.position, sequence.codes)
+
+
+def _codec_input(sequence: Sequence) -> CodecInput:
+    assert sequence.output is not None and sequence.codes is not None
+    return sequence.output.next_input(sequence.codes)
 
 
 def warm_up(model: LoadedModel) -> None:

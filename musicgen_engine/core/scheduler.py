@@ -4,6 +4,7 @@ touches no tensors."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 
 from musicgen_engine.core.queue import PREFILL_CHUNK, Queue
 from musicgen_engine.core.sequence import Sequence, SequenceStatus
@@ -81,16 +82,15 @@ class Scheduler:
         # Twice as many rows take, at worst, twice the time; few rows take less.
         return min(PREFILL_CHUNK, max(PREFILL_CHUNK_BESIDE, 2 * decoding))
 
-    def next_for_codec(self) -> Sequence | None:
-        """A sequence with enough codes for a chunk of audio; it goes behind the others."""
+    def next_for_codec(self, limit: int) -> list[Sequence]:
+        """Sequences with enough codes for a chunk of audio; they go behind the others."""
         running = self._slots.running
         with self.queue.changed:
-            for sequence in running:
-                if _codec_ready(sequence):
-                    running.remove(sequence)
-                    running.append(sequence)
-                    return sequence
-            return None
+            ready = list(islice(filter(_codec_ready, running), limit))
+            for sequence in ready:
+                running.remove(sequence)
+                running.append(sequence)
+            return ready
 
     def finish(self, sequence: Sequence) -> None:
         """The sequence has ended, well or not; its slot is free."""

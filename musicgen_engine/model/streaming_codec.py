@@ -3,13 +3,15 @@
 The decoder is a convolution over frames, an LSTM, and convolutions that make 640 samples of each
 frame. A frame of a convolution's output depends on a few frames of its input before and after it,
 its `reach`: chunks overlap by these. The LSTM carries its state from chunk to chunk. Wherever a
-song is cut, its samples are those of one decode of the whole, except for rounding.
+song is cut, its samples are those of one decode of the whole, except for rounding. Chunks of the
+same shape, of several songs, can be decoded in one batch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -49,6 +51,7 @@ class StreamingCodec:
             raise ValueError("an LSTM that runs in both directions is not supported")
         self.dequantize = dequantize
         self.lstm: nn.Module = lstm
+        self._layers = lstm.num_layers
         self.channels = channels
         self.device = torch.device("cpu")
         self.cuda_stream: torch.cuda.Stream | None = None
@@ -69,19 +72,51 @@ class StreamingCodec:
 
     def stream(self, first: int = 0) -> CodecStream:
         """A stream that gives the samples from frame `first` on."""
-        return CodecStream(self, first)
-
-
-class CodecStream:
-    """The state of one song in the codec."""
-
-    def __init__(self, codec: StreamingCodec, first: int) -> None:
-        self._codec = codec
-        self._before = _Overlap(codec.before, 0)
-        self._after = _Overlap(codec.after, first)
-        self._state: tuple[Tensor, Tensor] | None = None  # h, c: [layers, channels, hidden]
+        rows = self.channels
+        with torch.cuda.stream(self.cuda_stream):
+            state = torch.zeros(2, self._layers, rows, self.after.features, device=self.device)
+            before, after = (
+                torch.zeros(rows, stage.features, 0, device=self.device)
+                for stage in (self.before, self.after)
+            )
+        return CodecStream(self, _State(_Overlap(before, 0), state, _Overlap(after, first)))
 
     @torch.inference_mode()
+    def push(self, inputs: Sequence[CodecInput]) -> list[Samples]:
+        """The next samples of each song, see CodecStream.push. All inputs have the same shape. If
+        it raises, all streams are as they were."""
+        sides = [
+            one.codes[side :: self.channels] for one in inputs for side in range(self.channels)
+        ]
+        last = inputs[0].last
+        with torch.cuda.stream(self.cuda_stream):
+            codes = torch.from_numpy(np.stack(sides)).to(self.device, torch.int64)
+            state = _State.joined([one.stream.state for one in inputs])
+            frames, before = self.before.push(self.dequantize(codes), state.before, last)
+            frames, lstm = self._recur(frames, state.lstm)
+            frames, after = self.after.push(frames, state.after, last)
+            samples = frames[:, 0].cpu().numpy()
+        states = _State(before, lstm, after).split(len(inputs))
+        for one, state in zip(inputs, states, strict=True):
+            one.stream.state = state
+        return np.split(samples, len(inputs))
+
+    def _recur(self, frames: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """[rows, features, n] → the same shape, and the next state."""
+        if not frames.shape[-1]:
+            return frames, state
+        steps = frames.permute(2, 0, 1)
+        output, pair = self.lstm(steps, tuple(state))
+        return (output + steps).permute(1, 2, 0), torch.stack(pair)
+
+
+@dataclass
+class CodecStream:
+    """One song in the codec."""
+
+    codec: StreamingCodec
+    state: _State
+
     def push(self, codes: Codes, last: bool) -> Samples:
         """The next samples that are certain: [channels, m].
 
@@ -91,22 +126,22 @@ class CodecStream:
         Args:
             codes: [codebooks, n], the next frames; n may be 0.
         """
-        codec, channels = self._codec, self._codec.channels
-        sides = np.stack([codes[side::channels] for side in range(channels)])
-        with torch.cuda.stream(codec.cuda_stream):
-            latent = codec.dequantize(torch.from_numpy(sides).to(codec.device, torch.int64))
-            frames = self._recur(self._before.push(latent, last))
-            samples: Samples = self._after.push(frames, last)[:, 0].cpu().numpy()
-        return samples
+        return self.codec.push([CodecInput(self, codes, last)])[0]
 
-    def _recur(self, frames: Tensor) -> Tensor:
-        """[channels, features, n] → the same shape."""
-        if not frames.shape[-1]:
-            return frames
-        steps = frames.permute(2, 0, 1)
-        output: Tensor
-        output, self._state = self._codec.lstm(steps, self._state)
-        return (output + steps).permute(1, 2, 0)
+
+@dataclass(frozen=True)
+class CodecInput:
+    """The arguments of CodecStream.push."""
+
+    stream: CodecStream
+    codes: Codes
+    last: bool
+
+    @property
+    def shape(self) -> Hashable:
+        """Inputs of the same shape can be decoded together."""
+        state = self.stream.state
+        return self.codes.shape, self.last, state.before.shape, state.after.shape
 
 
 class Convolutions:
@@ -137,32 +172,57 @@ class Convolutions:
         if self.reach > FARTHEST:
             raise ValueError(f"a reach of more than {FARTHEST} frames is not supported")
 
-
-class _Overlap:
-    """The state of one song in convolutions: the input that later output depends on."""
-
-    def __init__(self, stage: Convolutions, first: int) -> None:
-        self._stage = stage
-        self._next = first  # frame of the output
-        self._kept: Tensor | None = None  # [batch, features, n]
-        self._start = 0  # frame of the first kept
-
-    def push(self, frames: Tensor, last: bool) -> Tensor:
-        """[batch, features, n] → [batch, width, m * hop]."""
-        module, reach, hop = self._stage.module, self._stage.reach, self._stage.hop
-        start = self._start
-        if self._kept is not None:
-            frames = torch.cat([self._kept, frames], dim=-1)
-        end = start + frames.shape[-1]
+    def push(self, frames: Tensor, overlap: _Overlap, last: bool) -> tuple[Tensor, _Overlap]:
+        """[rows, features, n] → [rows, width, m * hop], and what the next push needs."""
+        frames = torch.cat([overlap.kept, frames], dim=-1)
+        start, end = overlap.skip, frames.shape[-1]
         # The module pads its input at both ends. That is right only at the ends of the song; at
         # others the output within reach of the end is dropped, and comes with the next push.
-        ready = max(self._next, end if last else end - reach)
-        if ready > self._next:
-            output: Tensor = module(frames)
-            output = output[..., (self._next - start) * hop : (ready - start) * hop]
+        ready = max(start, end if last else end - self.reach)
+        if ready > start:
+            output: Tensor = self.module(frames)[..., start * self.hop : ready * self.hop]
         else:
-            output = frames.new_empty(len(frames), self._stage.width, 0)
-        self._next = ready
-        self._start = min(max(start, ready - reach), end)
-        self._kept = frames[..., self._start - start :]
-        return output
+            output = frames.new_empty(len(frames), self.width, 0)
+        first = min(max(0, ready - self.reach), end)
+        return output, _Overlap(frames[..., first:], ready - first)
+
+
+@dataclass(frozen=True)
+class _Overlap:
+    """The input of convolutions that later output depends on: [rows, features, n]. The next output
+    is that of the frame after `skip` frames."""
+
+    kept: Tensor
+    skip: int
+
+    @property
+    def shape(self) -> Hashable:
+        return self.kept.shape[-1], self.skip
+
+
+@dataclass(frozen=True)
+class _State:
+    """Of one song, or of several with the same shape. A song has a row for each channel."""
+
+    before: _Overlap
+    lstm: Tensor  # h and c: [2, layers, rows, hidden]
+    after: _Overlap
+
+    @classmethod
+    def joined(cls, states: Sequence[_State]) -> _State:
+        return cls(
+            _Overlap(torch.cat([one.before.kept for one in states]), states[0].before.skip),
+            torch.cat([one.lstm for one in states], dim=2),
+            _Overlap(torch.cat([one.after.kept for one in states]), states[0].after.skip),
+        )
+
+    def split(self, songs: int) -> Iterator[_State]:
+        """The state of each song."""
+        parts = zip(
+            self.before.kept.chunk(songs),
+            self.lstm.chunk(songs, dim=2),
+            self.after.kept.chunk(songs),
+            strict=True,
+        )
+        for before, lstm, after in parts:
+            yield _State(_Overlap(before, self.before.skip), lstm, _Overlap(after, self.after.skip))

@@ -434,20 +434,20 @@ def test_a_sequence_whose_separation_fails_ends_alone() -> None:
 
 
 def test_sequences_take_turns_at_the_codec() -> None:
-    busy = scheduler(2, 2, 1, 2)
-    for _ in range(2):
+    busy = scheduler(3, 3, 1, 2, 3)
+    for _ in range(3):
         batch = busy.schedule()
         assert batch.encode
         begin(batch.encode, ready=True)
-    turns = [busy.next_for_codec() for _ in range(4)]
-    assert ids([sequence for sequence in turns if sequence]) == [1, 2, 1, 2]
+    turns = [busy.next_for_codec(limit) for limit in (1, 1, 2, 9)]
+    assert [ids(sequences) for sequences in turns] == [[1], [2], [3, 1], [2, 3, 1]]
 
 
 def test_without_enough_frames_the_codec_has_nothing_to_do() -> None:
     busy = scheduler(1, 1, 1)
-    assert busy.next_for_codec() is None
+    assert busy.next_for_codec(9) == []
     admitted(busy)
-    assert busy.next_for_codec() is None
+    assert busy.next_for_codec(9) == []
 
 
 def test_a_sequence_with_all_its_codes_does_not_decode() -> None:

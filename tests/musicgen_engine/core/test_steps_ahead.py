@@ -19,14 +19,16 @@ from musicgen_engine.model.backend_loader import choose_backend
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.decoder import DecodeInput, Decoder
 from musicgen_engine.model.delay_pattern import Integers
-from protocol.constants import Chroma
-from protocol.errors import Cancelled, NotFinite
+from musicgen_engine.model.streaming_codec import CodecInput, StreamingCodec
+from protocol.constants import Chroma, Samples
+from protocol.errors import Cancelled, GenerationFailed, NotFinite
 from protocol.request import GenerationRequest
 from tests.musicgen_engine.core.harness import Harness, Result, generate, generate_together
 from tests.musicgen_engine.model.recorder import Recording
 
 SONG = GenerationRequest("a calm piano melody", frames=60, seed=7, extend_stride=1.0)
 WINDOW = 80  # frames
+Batch = Sequence[CodecInput]
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +114,54 @@ def test_audio_keeps_up_with_the_codes(graph: LoadedModel) -> None:
     positions = []
     while harness.queue.states():
         positions.append(harness.engine.step())
-        assert harness.engine.scheduler.next_for_codec() is None
+        assert harness.engine.scheduler.next_for_codec(1) == []
     assert max(positions) == graph.decoder.burst
+
+
+class WatchedCodec:
+    """It keeps the sizes of its batches, and fails on some."""
+
+    def __init__(self, codec: StreamingCodec, fault: Callable[[Batch], Exception | None]) -> None:
+        self._codec, self._fault = codec, fault
+        self.batches: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._codec, name)
+
+    def push(self, inputs: Batch) -> list[Samples]:
+        if error := self._fault(inputs):
+            raise error
+        self.batches.append(len(inputs))
+        return self._codec.push(inputs)
+
+
+@pytest.mark.parametrize("most", [2, 1])
+def test_the_codec_decodes_as_many_together_as_fit(graph: LoadedModel, most: int) -> None:
+    def fault(inputs: Batch) -> Exception | None:
+        return torch.OutOfMemoryError("CUDA out of memory") if len(inputs) > most else None
+
+    songs = [replace(SONG, frames=WINDOW, seed=seed) for seed in range(graph.slots)]
+    codec: Any = WatchedCodec(graph.codec, fault)
+    harness = Harness(replace(graph, codec=codec))
+    results = [harness.submit(song) for song in songs]
+    harness.run()
+    assert max(codec.batches) == most
+    for result, song in zip(results, songs, strict=True):
+        assert same(result, generate(graph, song))
+
+
+def test_a_song_that_the_codec_fails_on_fails_alone(graph: LoadedModel, song: Result) -> None:
+    bad = np.full((4, 40), 77, np.int32)
+
+    def fault(inputs: Batch) -> Exception | None:
+        found = any(np.array_equal(one.codes[:, :9], bad[:, :9]) for one in inputs)
+        return RuntimeError("no such codes") if found else None
+
+    codec: Any = WatchedCodec(graph.codec, fault)
+    harness = Harness(replace(graph, codec=codec))
+    failed, good = harness.submit(replace(SONG, codes=bad)), harness.submit(SONG)
+    harness.run()
+    assert isinstance(failed.error, GenerationFailed) and same(good, song)
 
 
 @pytest.mark.parametrize("steps", [4, 5, 8])

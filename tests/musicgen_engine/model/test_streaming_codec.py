@@ -4,9 +4,10 @@ The codec is plain or in native code. The model is tiny, with random weights. Er
 the loudness of the song (its standard deviation).
 """
 
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import repeat, zip_longest
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from musicgen_engine.core.audiocraft_imports import make_torchaudio_importable
 from musicgen_engine.core.checkpoint import streaming_codec
 from musicgen_engine.model.native_codec import native_codec
-from musicgen_engine.model.streaming_codec import CodecStream, StreamingCodec
+from musicgen_engine.model.streaming_codec import CodecInput, CodecStream, StreamingCodec
 from protocol.constants import SAMPLES_PER_FRAME, Codes, Samples
 from tests.conftest import needs_native
 from training.random_checkpoint import MINIMAL
@@ -220,6 +221,53 @@ def test_streams_do_not_disturb_each_other(case: Case) -> None:
             output.append(stream.push(song[:, start : start + 8], last=start + 8 == FRAMES))
     for output, expected in zip(outputs, alone, strict=True):
         assert np.array_equal(np.concatenate(output, axis=1), expected)
+
+
+@dataclass
+class Song:
+    """It joins the others after some steps, and comes in chunks of `size` frames."""
+
+    codes: Codes
+    size: int
+    first: int = 0
+    joins: int = 0
+
+    def inputs(self, codec: StreamingCodec) -> Iterator[CodecInput | None]:
+        """What it has for the codec in each step."""
+        stream, frames = codec.stream(self.first), self.codes.shape[1]
+        yield from repeat(None, self.joins)
+        for start in range(0, frames, self.size):
+            end = start + self.size
+            yield CodecInput(stream, self.codes[:, start:end], last=end >= frames)
+
+
+def test_songs_in_batches_are_as_each_alone(case: Case) -> None:
+    """To the bit in native code; torch rounds another number of rows differently."""
+    songs = [
+        Song(case.random_codes(40, seed=0), 8),
+        Song(case.random_codes(40, seed=1), 8),
+        Song(case.random_codes(40, seed=2), 8, joins=2),
+        Song(case.random_codes(23, seed=3), 8),
+        Song(case.random_codes(37, seed=4), 5, first=9),
+    ]
+    outputs: list[list[Samples]] = [[] for _ in songs]
+    together = set()
+    for step in zip_longest(*(song.inputs(case.codec) for song in songs)):
+        alike: dict[Hashable, dict[int, CodecInput]] = defaultdict(dict)
+        for index, one in enumerate(step):
+            if one:
+                alike[one.shape][index] = one
+        for batch in alike.values():
+            together.add(tuple(batch))
+            made = case.codec.push([*batch.values()])
+            for index, samples in zip(batch, made, strict=True):
+                outputs[index].append(samples)
+    assert {(0, 1, 3), (0, 1, 2), (4,)} <= together
+    for song, output in zip(songs, outputs, strict=True):
+        alone = streamed(case.codec.stream(song.first), song.codes, repeat(song.size))
+        samples = np.concatenate(output, axis=1)
+        assert_close(case, samples, alone)
+        assert not case.native or np.array_equal(samples, alone)
 
 
 def test_samples_come_once_their_look_ahead_is_there(case: Case) -> None:
