@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 
 from bench.small import SMALL
 from protocol.constants import Codes
-from training.structure import CODEBOOKS
+from training.structure import CODEBOOKS, Structure, codec_config, lm_config
 
 
 class Baseline(Protocol):
@@ -29,14 +30,35 @@ class Baseline(Protocol):
 
 
 class Audiocraft:
-    def __init__(self, folder: Path, prompt: str, device: str = "cpu") -> None:
+    def __init__(self, model: Any, prompt: str) -> None:
+        """`model` is audiocraft's MusicGen."""
+        self._model, self._prompt = model, prompt
+
+    @classmethod
+    def load(cls, folder: Path, prompt: str) -> Audiocraft:
         from audiocraft.models.musicgen import MusicGen
 
         os.chdir(folder)  # audiocraft looks for the text encoder in the working directory
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._model: Any = MusicGen.get_pretrained(str(folder), device=device)
-        self._prompt = prompt
+            return cls(MusicGen.get_pretrained(str(folder), device="cpu"), prompt)
+
+    @classmethod
+    def random(cls, structure: Structure, prompt: str, device: torch.device) -> Audiocraft:
+        """Random weights, placed as audiocraft places those of a checkpoint."""
+        from audiocraft.models.musicgen import MusicGen
+
+        from training.checkpoint import build_codec, build_lm, write_text_encoder
+
+        config = lm_config(structure, channels=1) | {"device": str(device)}
+        if device.type != "cpu":
+            config["dtype"] = "float16"
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            write_text_encoder(Path(folder), structure)
+            lm = build_lm(config, Path(folder))
+            codec = build_codec(codec_config(structure))
+            return cls(MusicGen("random", codec, lm, max_duration=30), prompt)
 
     def generate(self, songs: int, frames: int, steps: int, callback: Callable[[], None]) -> None:
         def after_step(step: int, _steps: int) -> None:

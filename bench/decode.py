@@ -165,7 +165,7 @@ def steps(
 
 def _baselines(folder: Path) -> dict[str, Callable[[], Baseline]]:
     baselines: dict[str, Callable[[], Baseline]] = {
-        "audiocraft": lambda: Audiocraft(folder, PROMPT),
+        "audiocraft": lambda: Audiocraft.load(folder, PROMPT),
         "transformers": Transformers,
     }
     try:
@@ -277,7 +277,10 @@ def parity(model: LoadedModel, folder: Path, quick: bool) -> Record:
     frames = (1 if quick else 10) * FRAME_RATE
     requests = [GenerationRequest(PROMPT, frames, seed=0, temperature=0.0)]
     requests += [GenerationRequest("loud drums", frames // 2, seed) for seed in (1, 2)]
-    ours, theirs = generate(model, requests).codes(0), Audiocraft(folder, PROMPT).greedy(frames)
+    ours, theirs = (
+        generate(model, requests).codes(0),
+        Audiocraft.load(folder, PROMPT).greedy(frames),
+    )
     different = int((ours != theirs).sum())
     table.add({"codes": theirs.size, "values": len(np.unique(theirs)), "different": different})
     return table.rows[0]

@@ -31,6 +31,7 @@ def test_all_checks_pass_and_each_number_of_songs_is_timed(
     assert [row["result"] for row in result["checks"]] == ["right"] * 3
     assert [row["songs"] for row in result["steps"]["tiny"]] == [1, 2]
     assert all(row["steps"] > 0 for row in result["steps"]["tiny"])
+    assert result["steps"]["tiny"][0]["audiocraft"] > 0
     out = capsys.readouterr().out
     assert out.index("Checks") < out.index("steps a second")
 

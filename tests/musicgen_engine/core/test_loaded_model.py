@@ -1,9 +1,12 @@
 """A model runs where its config.pbtxt says, or the error says why it cannot."""
 
 import gc
+import math
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from musicgen_engine.config import ModelConfig
 from musicgen_engine.core.loaded_model import LoadedModel, load_each
@@ -30,6 +33,27 @@ def test_all_devices_without_a_gpu_are_refused() -> None:
 def test_a_model_without_memory_for_one_slot_is_refused() -> None:
     with pytest.raises(EngineUnavailable, match="raise `memory`"):
         load(TINY, memory=1e-6)
+
+
+class LittleMemory(TorchDispatchMode):
+    """A device whose allocator has no room for many numbers at once."""
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if function is torch.ops.aten.empty.memory_format and math.prod(args[0]) > 10**6:
+            raise torch.OutOfMemoryError("out of memory. Tried to allocate 20.00 MiB")
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_device_that_runs_out_of_memory_says_what_to_do() -> None:
+    """The slots fitted into what was free, and then another program took it."""
+    with LittleMemory(), pytest.raises(EngineUnavailable) as caught:
+        load(TINY, backend="eager")
+    assert caught.value.message == (
+        "cpu has too little memory for the model beside what else it holds; make room, lower "
+        "`memory` in its config.pbtxt, or choose another device"
+    )
 
 
 def test_audiocrafts_own_model_is_freed() -> None:
