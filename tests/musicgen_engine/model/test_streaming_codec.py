@@ -6,6 +6,7 @@ the loudness of the song (its standard deviation).
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass, field
 from itertools import repeat, zip_longest
 from typing import Any
@@ -289,6 +290,36 @@ class Counter(nn.Module):
         self.frames += frames.shape[-1]
         output: Tensor = self.module(frames)
         return output
+
+
+class Failing(nn.Module):
+    """Fails in every other call."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.fails = False
+
+    def forward(self, frames: Tensor) -> Tensor:
+        self.fails = not self.fails
+        if self.fails:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        output: Tensor = self.module(frames)
+        return output
+
+
+def test_a_push_that_fails_changes_nothing(case: Case) -> None:
+    codec = copy(case.codec)
+    codec.after = copy(codec.after)
+    codec.after.module = Failing(codec.after.module)
+    stream, output = codec.stream(), []
+    for start in range(0, FRAMES, 8):
+        codes, last = case.codes[:, start : start + 8], start + 8 == FRAMES
+        with pytest.raises(torch.OutOfMemoryError):
+            stream.push(codes, last)
+        output.append(stream.push(codes, last))
+    expected = streamed(case.codec.stream(), case.codes, repeat(8))
+    assert np.array_equal(np.concatenate(output, axis=1), expected)
 
 
 def test_frames_before_the_first_are_not_upsampled(mono: Case) -> None:
