@@ -366,17 +366,19 @@ void model_set_text(Model* model, int32_t slot, int32_t guidance, int32_t tokens
 }
 
 // One pass over `lengths[n]` positions of each sequence n, from starts[n] on; those before its
-// codes are negative. tokens [codebooks, total], sequence after sequence. logits [rows of all
-// sequences, codebooks * vocab_size]: those after the last position of each guidance row. At most
-// max_rows positions times rows.
+// codes are negative. The cache has the first known[n, guidance_rows] of them already, never all.
+// tokens [codebooks, total], sequence after sequence. logits [rows of all sequences, codebooks *
+// vocab_size]: those after the last position of each guidance row. At most max_rows positions times
+// rows.
 void model_forward(Model* model, int32_t sequences, const int32_t* slots, const int32_t* starts,
-                   const int32_t* lengths, const int32_t* tokens, int32_t total, float* logits) {
+                   const int32_t* lengths, const int32_t* known, const int32_t* tokens,
+                   int32_t total, float* logits) {
     const Shape& s = model->shape;
-    int count = 0;
+    int count = 0, outputs = 0;
     for (int n = 0; n < sequences; tokens += lengths[n++]) {
         const Slot& slot = model->slots[slots[n]];
-        for (int guidance = 0; guidance < slot.rows; guidance++)
-            for (int i = 0; i < lengths[n]; i++, count++) {
+        for (int guidance = 0; guidance < slot.rows; guidance++) {
+            for (int i = known[n * s.guidance_rows + guidance]; i < lengths[n]; i++, count++) {
                 const int position = slot.prefix + starts[n] + i;
                 const size_t before = (size_t)guidance * slot.prefix + position;
                 float* x = model->x + (size_t)count * s.dim;
@@ -386,14 +388,12 @@ void model_forward(Model* model, int32_t sequences, const int32_t* slots, const 
                 else
                     model->embed(tokens + i, total, x);
             }
+            model->last[outputs++] = count - 1;
+        }
     }
     model->run(count);
-    int outputs = 0, *last = model->last;
-    for (int n = 0, row = -1; n < sequences; n++)
-        for (int guidance = 0; guidance < model->slots[slots[n]].rows; guidance++)
-            last[outputs++] = row += lengths[n];
     model->prepare(outputs, s.dim, [&](int output, float* to) {
-        model->norm_out.apply(model->x + (size_t)last[output] * s.dim, s.dim, to);
+        model->norm_out.apply(model->x + (size_t)model->last[output] * s.dim, s.dim, to);
     });
     model->multiply(model->heads, outputs, Then::STORE,
                     model->rows_of(logits, s.codebooks * s.vocab_size, outputs));

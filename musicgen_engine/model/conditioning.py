@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from musicgen_engine.model.guidance import CLASSIFIER_FREE, Guidance
@@ -26,3 +27,26 @@ class Conditioning:
     @property
     def prefix_length(self) -> int:
         return 0 if self.prefix is None else self.prefix.shape[1]
+
+    def shared(self, other: Conditioning) -> list[int]:
+        """For each row, the first positions of the prefix that have the same keys and values as
+        those of `other`. With cross-attention a position's depend on the text."""
+        if self.prefix is None or other.prefix is None:
+            return []
+        rows = zip(self.cross, other.cross, self.prefix, other.prefix, strict=False)
+        return [
+            _equal_at_first(prefix, other_prefix) if _same(text, other_text) else 0
+            for text, other_text, prefix, other_prefix in rows
+        ]
+
+
+def _same(text: Tensor | None, other: Tensor | None) -> bool:
+    if text is None or other is None:
+        return text is other
+    return torch.equal(text, other)
+
+
+def _equal_at_first(positions: Tensor, others: Tensor) -> int:
+    length = min(len(positions), len(others))
+    equal = (positions[:length] == others[:length]).all(dim=1)
+    return int(equal.cumprod(dim=0).sum())

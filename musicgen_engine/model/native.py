@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from ctypes import c_int32, c_void_p
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch import Tensor
 import kernels
 from musicgen_engine.model.backend import BackendUnavailable, ModelInput
 from musicgen_engine.model.conditioning import Conditioning
+from musicgen_engine.model.delay_pattern import Integers
 from musicgen_engine.model.positions import rotations, sinusoids
 from musicgen_engine.model.transformer import AttentionWeights, LayerWeights, Weights
 
@@ -64,8 +66,11 @@ class NativeTransformer:
             raise BackendUnavailable(f"needs sizes that are multiples of {LANES}")
         self._config = config
         self._positions = positions
+        self._conditionings: dict[int, Conditioning] = {}  # by slot; native code reads the prefixes
         self._rows, self._prefixes = np.zeros((2, slots), int)  # by slot
-        self._prefix_tensors: list[Tensor | None] = [None] * slots  # native code reads them
+        # By slot and row: the first positions of the prefix whose keys and values the cache has,
+        # such as the null melody's from the song before.
+        self._known = np.zeros((slots, config.rows), int)
         self._library = _library(library())
         self._max_rows = config.rows * (slots + positions)  # a whole window beside all others
         shape = _Shape(
@@ -90,16 +95,19 @@ class NativeTransformer:
             self._library.model_set_layer(self._model, index, ctypes.byref(pointers))
 
     def set_conditioning(self, slot: int, conditioning: Conditioning) -> None:
-        prefix, dim = conditioning.prefix, self._config.dim
+        dim, length = self._config.dim, conditioning.prefix_length
         texts = [torch.empty(0, dim) if one is None else plain(one) for one in conditioning.cross]
-        prefix = None if prefix is None else plain(prefix)
-        length = conditioning.prefix_length
+        prefix = None if conditioning.prefix is None else plain(conditioning.prefix)
+        conditioning = replace(conditioning, prefix=prefix)
         check(0 <= slot < len(self._rows) and 0 < len(texts) <= self._config.rows)
         check(all(one.shape[1] == dim and len(one) <= MAX_TOKENS for one in texts))
         check(prefix is None or prefix.shape == (len(texts), length, dim))
         check(length < self._positions)
+        shared = conditioning.shared(self._conditionings.get(slot, conditioning))
+        shared += [0] * (self._config.rows - len(shared))
+        self._known[slot] = np.minimum(self._known[slot], shared)
         self._rows[slot], self._prefixes[slot] = len(texts), length
-        self._prefix_tensors[slot] = prefix
+        self._conditionings[slot] = conditioning
         start = None if prefix is None else prefix.data_ptr()
         self._library.model_set_slot(self._model, slot, len(texts), length, start)
         for row, text in enumerate(texts):
@@ -115,15 +123,27 @@ class NativeTransformer:
         check(tokens.shape == (config.codebooks, lengths.sum()))
         check((tokens.min() >= 0) & (tokens.max() <= config.vocab_size))
         check((rows * lengths).sum() <= self._max_rows)
+        known = self._take_known(slots, starts, lengths)
         logits = torch.empty(int(rows.sum()), config.codebooks, config.vocab_size)
         numbers = [
-            np.ascontiguousarray(array, np.int32) for array in (slots, starts, lengths, tokens)
+            np.ascontiguousarray(array, np.int32)
+            for array in (slots, starts, lengths, known, tokens)
         ]
         pointers = [array.ctypes.data for array in numbers]
         self._library.model_forward(
             self._model, len(slots), *pointers, tokens.shape[1], logits.data_ptr()
         )
         return logits
+
+    def _take_known(self, slots: Integers, starts: Integers, lengths: Integers) -> Integers:
+        """[n, rows]: how many of the batch's positions each row of a sequence has in the cache. The
+        last one is always computed, for its logits. Afterwards the cache has all of them."""
+        prefixes, known = self._prefixes[slots, None], self._known[slots]
+        first, lengths = prefixes + starts[:, None], lengths[:, None]
+        end = np.minimum(first + lengths, prefixes)
+        self._known[slots] = np.where(first <= known, np.maximum(known, end), known)
+        taken: Integers = np.clip(known - first, 0, lengths - 1)
+        return taken
 
 
 def library() -> Path:
@@ -168,5 +188,5 @@ def _library(path: Path) -> ctypes.CDLL:
     library.model_set_layer.argtypes = [c_void_p, c_int32, c_void_p]
     library.model_set_slot.argtypes = [c_void_p, c_int32, c_int32, c_int32, c_void_p]
     library.model_set_text.argtypes = [c_void_p, c_int32, c_int32, c_int32, c_void_p]
-    library.model_forward.argtypes = [c_void_p, c_int32, *[c_void_p] * 4, c_int32, c_void_p]
+    library.model_forward.argtypes = [c_void_p, c_int32, *[c_void_p] * 5, c_int32, c_void_p]
     return library

@@ -123,6 +123,31 @@ def test_a_prefix_may_lie_in_any_order_or_precision(length: int) -> None:
 
 
 @each_precision
+@pytest.mark.parametrize(("melody", "words"), [(2, 0), (0, 2)], ids=["melody", "text"])
+@pytest.mark.parametrize(("length", "before"), [(7, 7), (7, 9), (9, 7)])
+def test_a_slot_keeps_the_null_prefix_of_the_song_before(
+    precision: torch.dtype, melody: int, words: int, length: int, before: int
+) -> None:
+    """It does not read that prefix again: here it is NaN by then. Another melody or another text
+    changes the other row."""
+    null, *melodies = torch.randn(4, 9, DIM, generator=torch.Generator().manual_seed(1))
+
+    def song(melody: int, words: int, length: int) -> Conditioning:
+        prefix = torch.stack([melodies[melody], null])[:, :length].contiguous()
+        return Conditioning((text(words), None), prefix)
+
+    expected = run(new("native", precision, config()), song(melody, words, length))
+    backend = new("native", precision, config())
+    run(backend, song(0, 0, before))
+    states = song(melody, words, length)
+    backend.set_conditioning(0, states)
+    assert states.prefix is not None
+    states.prefix[1, :6] = torch.nan
+    backend.forward(batch((0, -length, TOKENS[:, :length])))
+    assert torch.equal(feed(backend, 0, [6, 1, 1, 1, 1]), expected)
+
+
+@each_precision
 def test_a_conditioning_can_be_exchanged_in_mid_sequence(precision: torch.dtype) -> None:
     def logits(name: str) -> Tensor:
         backend = new(name, precision, config())
