@@ -25,10 +25,11 @@ SMALL = Structure(
 )
 
 
-def write_small(folder: Path) -> None:
-    """Write the checkpoint into `folder`, 1.3 GB, unless it is there."""
+def write_small(folder: Path, melody: bool = False) -> None:
+    """Write the checkpoint into `folder`, 1.3 GB, unless it is there. With `melody` it is one of a
+    model that takes a melody."""
     if not (folder / "state_dict.bin").exists():
         # The import of audiocraft takes long.
         from training.random_checkpoint import write_checkpoint
 
-        write_checkpoint(folder, SMALL)
+        write_checkpoint(folder, SMALL, melody=melody)

@@ -12,7 +12,7 @@ from protocol.errors import ServiceError
 
 # Positions of a prompt that one step prefills beside sequences that decode on a CPU. There a
 # position takes time from the others, and must not cost them more than two of their steps.
-PREFILL_CHUNK_BESIDE = 8
+PREFILL_CHUNK_BESIDE = 4
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Scheduler:
         if not decoding or not self._shares_cores:
             return PREFILL_CHUNK
         # Twice as many rows take, at worst, twice the time; few rows take less.
-        return min(PREFILL_CHUNK, max(PREFILL_CHUNK_BESIDE, 2 * decoding))
+        return max(PREFILL_CHUNK_BESIDE, decoding)
 
     def next_for_codec(self, limit: int) -> list[Sequence]:
         """Sequences with enough codes for a chunk of audio; they go behind the others."""

@@ -329,7 +329,7 @@ def test_a_prefix_is_prefilled_in_chunks_beside_batch_mates(melody: LoadedModel)
     steps.clear()
     generate_together(watched, {0: replace(text, frames=60), 8: FOLLOWING})
     beside = [lengths for _, lengths in steps if len(lengths) == 2]
-    assert [1, 8] in beside and max(map(max, beside)) == 8
+    assert [1, 4] in beside and max(map(max, beside)) == 4
 
 
 def test_the_text_of_a_melody_model_is_bounded(melody: LoadedModel) -> None:

@@ -138,7 +138,7 @@ def test_a_prompt_is_prefilled_before_it_decodes() -> None:
 
 @pytest.mark.parametrize(
     ("decoding", "shares_cores", "length"),
-    [(0, True, 64), (1, True, 8), (5, True, 10), (5, False, 64)],
+    [(0, True, 64), (1, True, 4), (5, True, 5), (5, False, 64)],
 )
 def test_a_chunk_is_small_beside_sequences_on_a_cpu(
     decoding: int, shares_cores: bool, length: int
