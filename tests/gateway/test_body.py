@@ -209,6 +209,7 @@ async def test_a_song_follows_a_melody_and_continues_a_file(
     assert not sent.separate
 
 
+NOISE = np.random.default_rng(0).integers(-9_000, 9_000, (32_000, 1), np.int16)
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><rect width="1" height="1"/></svg>'
 
 
@@ -234,8 +235,8 @@ async def test_a_melody_that_cannot_be_followed_is_refused(
     assert not triton.requests
 
 
-@pytest.mark.parametrize("melody", [file(tone(0.02)), file(tone(1, channels=8))])
-async def test_a_short_melody_or_one_of_many_channels_is_followed(
+@pytest.mark.parametrize("melody", [file(tone(0.02)), file(tone(1, channels=8)), file(NOISE)])
+async def test_noise_and_a_short_or_wide_melody_are_followed(
     client: TestClient, melody: bytes
 ) -> None:
     response = await client.post("/generate", data=form(None, melody=melody, prompt="piano"))

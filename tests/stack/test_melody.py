@@ -166,6 +166,36 @@ async def test_a_melody_comes_out_of_its_mix_though_the_engine_dies(stack: Stack
     assert (await follow(stack, duration="1"))[1] != killed
 
 
+MIX: dict[str, Any] = {"duration": "40", "separate": "true"}  # two windows
+
+
+@pytest.fixture(scope="module")
+def mixed(stack: Stack) -> tuple[int, bytes]:
+    """Status and body of a song with a melody in a mix."""
+    return asyncio.run(follow(stack, **MIX))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [Stack.engine, Stack.stub], ids=["engine", "stub"])
+async def test_a_song_with_a_mix_survives_to_the_byte(
+    stack: Stack, mixed: tuple[int, bytes], victim: Callable[[Stack, str], int]
+) -> None:
+    """The process dies while the first melody is taken out of its mix, while the song plays and the
+    next window's is taken out, and at the end of the first window."""
+    seconds = [1, 20]
+
+    def kill(size: int) -> None:
+        if seconds and size > seconds[0] * 64_000:
+            del seconds[0]
+            os.kill(victim(stack, MODEL), signal.SIGKILL)
+
+    song = asyncio.create_task(follow(stack, kill, **MIX))
+    await separator(stack)
+    await asyncio.to_thread(lambda: os.kill(victim(stack, MODEL), signal.SIGKILL))
+    assert await song == mixed and mixed[0] == 200
+    assert not seconds
+
+
 async def test_a_separator_that_is_killed_fails_its_song_alone(stack: Stack) -> None:
     song = asyncio.create_task(follow(stack, duration="1", separate="true"))
     job = await separator(stack)
