@@ -56,6 +56,7 @@ class FakeTriton:
         self.cuts: list[Exception] = []
         self.requests: list[GenerationRequest] = []
         self.revision = "0123456789ab"
+        self.chroma = CHROMA  # of a melody
         self.pause = 0.0  # seconds before each chunk
         self.stuck = False
         self.running = 0
@@ -120,7 +121,7 @@ class FakeTriton:
                 coded = ahead
                 state = "generating" if ahead < request.frames else "done"
                 progress = Progress(state, frames=ahead)
-                chroma = request.chroma if request.melody is None else CHROMA
+                chroma = request.chroma if request.melody is None else self.chroma
                 chroma = NO_CHROMA if chroma is None else chroma
                 yield Chunk(audio, codes, SAMPLE_RATE, self.revision, progress, chroma)
                 if self.cuts:

@@ -18,6 +18,7 @@ from gateway.audio.formats import FORMATS
 from gateway.audio.upload import MAX_FILES
 from gateway.body import MIN_RATE
 from gateway.settings import GatewaySettings
+from protocol.constants import UNKNOWN
 from tests.gateway.audio.test_reader import file, tone
 from tests.gateway.conftest import serve
 from tests.gateway.fake_triton import CHROMA, FakeTriton
@@ -193,6 +194,21 @@ async def test_the_comment_of_a_song_with_a_melody_generates_it_without_the_file
     assert triton.requests[0].melody is not None and triton.requests[1].melody is None
     sent = triton.requests[1].chroma
     assert sent is not None and np.array_equal(sent, CHROMA)
+
+
+async def test_the_comment_of_a_melody_that_is_not_whole_needs_its_file(
+    client: TestClient, triton: FakeTriton
+) -> None:
+    """The song begins before the melodies of later windows are taken out of their mix."""
+    triton.chroma = np.array([[3, 4], [UNKNOWN, UNKNOWN]], np.int32)
+    texts = {"prompt": "slow piano", "duration": "40"}
+    mix = file(tone(2))
+    song = await (await client.post("/generate", data=form(None, melody=mix, **texts))).read()
+    comment = {name: str(value) for name, value in receipt(song).items()}
+    assert "chroma" not in comment
+    again = await client.post("/generate", data=form(None, melody=mix, **comment))
+    assert await again.read() == song
+    assert [request.separate for request in triton.requests] == [True, True]
 
 
 async def test_a_song_follows_a_melody_and_continues_a_file(
