@@ -276,7 +276,7 @@ def parity(model: LoadedModel, folder: Path, quick: bool) -> Record:
     table = Table("Greedy codes of a song compared with audiocraft's")
     frames = (1 if quick else 10) * FRAME_RATE
     requests = [GenerationRequest(PROMPT, frames, seed=0, temperature=0.0)]
-    requests += [GenerationRequest("loud drums", frames // 2, seed) for seed in (1, 2)]
+    requests += [GenerationRequest("loud drums", frames // 2, seed=seed) for seed in (1, 2)]
     ours, theirs = (
         generate(model, requests).codes(0),
         Audiocraft.load(folder, PROMPT).greedy(frames),

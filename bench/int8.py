@@ -97,7 +97,7 @@ def _with_outliers(layer: LayerWeights) -> LayerWeights:
 def songs() -> list[Record]:
     table = Table(f"Songs of musicgen-tiny in int8 and float32, {SECONDS} s, one seed each")
     requests = [
-        GenerationRequest(prompt, SECONDS * FRAME_RATE, seed)
+        GenerationRequest(prompt, SECONDS * FRAME_RATE, seed=seed)
         for prompt in PROMPTS
         for seed in (1, 2)
     ]

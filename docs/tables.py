@@ -18,6 +18,7 @@ from gateway.request import json_fields
 from protocol.errors import ServiceError
 from protocol.fields import Field
 from protocol.request import FIELDS
+from protocol.section import SECTION_FIELDS
 from protocol.settings import MAX_SECONDS
 from protocol.tensors import MODEL, STREAM
 
@@ -35,6 +36,10 @@ def form_fields() -> str:
     return _fields({name: field for name, field in form if name not in shared})
 
 
+def section_fields() -> str:
+    return _fields(SECTION_FIELDS)
+
+
 def inputs() -> str:
     rows = [
         (
@@ -42,7 +47,7 @@ def inputs() -> str:
             _data_type(field),
             _upper(field.row.doc),
             field.row.range,
-            field.shown_default,
+            _upper(field.shown_default),
         )
         for field in FIELDS.values()
     ]
@@ -68,6 +73,7 @@ def triton_errors() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "request fields": request_fields,
     "form fields": form_fields,
+    "section fields": section_fields,
     "inputs": inputs,
     "errors": errors,
     "triton errors": triton_errors,
@@ -103,7 +109,11 @@ def _data_type(field: Field) -> str:
 
 def _upper(doc: str) -> str:
     """The sentence with names of inputs instead of fields."""
-    return re.sub(r"`(\w+)`", lambda name: name[0].upper() if name[1] in FIELDS else name[0], doc)
+    return re.sub(r"`(\w+)`", lambda name: _input(name[1]) if name[1] in FIELDS else name[0], doc)
+
+
+def _input(name: str) -> str:
+    return f"`{FIELDS[name].input}`"
 
 
 def _table(head: str, rows: Iterable[Sequence[str]]) -> str:

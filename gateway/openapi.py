@@ -41,20 +41,25 @@ def _fill_schema(schema: dict[str, Any], fields: dict[str, Field]) -> None:
     A default stands in words: for `default`, openapi-typescript would require the field.
     """
     static = schema["properties"]
-    schema["required"] = [name for name, field in fields.items() if field.default is MISSING]
     schema["properties"] = {
-        name: {
-            "description": _describe(field),
-            **field.row.schema,
-            **static.get(name, {}),
-        }
+        name: {"description": _describe(field), **_merged(field.row.schema, static.get(name, {}))}
         for name, field in fields.items()
     }
 
 
+def _merged(schema: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    both = {name: _merged(schema[name], more[name]) for name in _objects(schema) & _objects(more)}
+    return {**schema, **more, **both}
+
+
+def _objects(schema: dict[str, Any]) -> set[str]:
+    return {name for name, value in schema.items() if isinstance(value, dict)}
+
+
 def _describe(field: Field) -> str:
-    required = field.default is MISSING
-    return f"{field.row.doc}." if required else f"{field.row.doc}. Default: {field.shown_default}."
+    if field.default is MISSING:
+        return f"{field.row.doc}, {field.shown_default}."
+    return f"{field.row.doc}. Default: {field.shown_default}."
 
 
 def _fill_response(response: dict[str, Any], kind: type[ServiceError]) -> None:

@@ -205,10 +205,13 @@ def _checked(
 ) -> tuple[GenerationRequest, Options]:
     for name in values:
         check_name(fields, name)
-    values = {"duration": fields["duration"].default, **values}
+    if "sections" not in values:
+        values = {"duration": fields["duration"].default, **values}
     request = GenerationRequest.parse(values, max_duration)
-    if not request.prompt.strip():
-        raise InvalidField.of_field("prompt", "is empty; describe the music that you want")
+    for number, section in enumerate(request.timeline):
+        if not section.prompt.strip():
+            name = f"sections[{number}].prompt" if request.sections else "prompt"
+            raise InvalidField.of_field(name, "is empty; describe the music that you want")
     return request, Options(**check(table(Options), values))
 
 

@@ -62,6 +62,8 @@ def _encode(value: Any, arrays: list[bytes]) -> Any:
             field.name: _encode(getattr(value, field.name), arrays) for field in fields(value)
         }
         return {"type": type(value).__name__, **encoded}
+    if isinstance(value, tuple):
+        return {"tuple": [_encode(one, arrays) for one in value]}
     return value
 
 
@@ -75,6 +77,8 @@ def _decode(text: bytes, arrays: bytes) -> Any:
             array = np.frombuffer(arrays, value["array"], count, offset)
             offset += array.nbytes
             return array.reshape(value["shape"])
+        if "tuple" in value:
+            return tuple(value["tuple"])
         if "type" in value:
             return TYPES[value.pop("type")](**value)
         return value

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeAlias
 from protocol.constants import Chroma, Codes, Samples
 from protocol.errors import ServiceError
 from protocol.request import GenerationRequest
+from protocol.section import Section
 
 
 class State:
@@ -174,5 +175,6 @@ STATES = (
 )
 REPORTS = (EngineReport, MetricsReport, SequenceReport, ChunkReport, FailureReport)
 TYPES: dict[str, type] = {  # all that can cross the channel, by name
-    type_.__name__: type_ for type_ in (Submit, Cancel, GenerationRequest, *REPORTS, *STATES)
+    type_.__name__: type_
+    for type_ in (Submit, Cancel, GenerationRequest, Section, *REPORTS, *STATES)
 }

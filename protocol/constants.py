@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import numpy.typing as npt
 
@@ -22,3 +24,10 @@ MAX_MELODY_SECONDS = 120.0
 MAX_CHANNELS = 8
 # Hz. Resampling needs memory by the square of what two rates do not have in common.
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE, SAMPLE_RATE_STEP = 8_000, 192_000, 25
+
+
+def input_name(field: str) -> str:
+    """What Triton's clients call a field, or a part of one. The input TIMELINE is JSON, so
+    `sections[0].top_k` is TIMELINE[0].top_k."""
+    name, part = re.split(r"(?!\w)", field, maxsplit=1)
+    return ("TIMELINE" if name == "sections" else name.upper()) + part

@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar
 
+from protocol.constants import input_name
+
 NO_SHARED_MEMORY = (
     "Triton has no room for this song in /dev/shm; ask again later, or give the machine or the "
     "container more of it."
@@ -152,7 +154,7 @@ class InvalidField(
 
     def __str__(self) -> str:
         if self.field and self.message.startswith(self.field):
-            return f"[{self.tag}] {self.field.upper()}{self.message[len(self.field) :]}"
+            return f"[{self.tag}] {input_name(self.field)}{self.message[len(self.field) :]}"
         return super().__str__()
 
 

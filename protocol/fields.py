@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from protocol.constants import FRAME_RATE, PITCH_CLASSES, UNKNOWN
+from protocol.constants import FRAME_RATE, PITCH_CLASSES, UNKNOWN, input_name
 from protocol.errors import InvalidField
 
 KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
@@ -133,24 +133,28 @@ class Number(Row):
 class Duration(Row):
     """Seconds for callers, whole frames in a request: float32 and float64 seconds can disagree."""
 
-    high: float = math.inf  # seconds
+    least: float = 0.0  # seconds; 0 stands for anything more
+    high: float = math.inf
 
     def check(self, name: str, value: Any) -> int:
         if not is_number(value):
             raise InvalidField.of_field(name, f"is {kind(value)}; send a number of seconds")
-        if not 0 < value <= self.high:
-            limits = f"seconds, more than 0, at most {self.high:g}"
+        if not 0 < value <= self.high or value < self.least:
+            least = f"at least {self.least:g}" if self.least else "more than 0"
+            limits = f"seconds, {least}, at most {self.high:g}"
             raise InvalidField.of_field(name, f"is {shown(value)}; give {limits}")
         frames: int = round(value * FRAME_RATE)
         return max(1, frames)
 
     @property
     def range(self) -> str:
-        return "more than 0, at most `MAX_DURATION`"
+        least = f"at least {self.least:g}" if self.least else "more than 0"
+        return f"{least}, at most `MAX_DURATION`"
 
     @property
     def schema(self) -> dict[str, Any]:
-        return {"type": "number", "exclusiveMinimum": 0, "maximum": self.high}
+        least = {"minimum": self.least} if self.least else {"exclusiveMinimum": 0}
+        return {"type": "number", **least, "maximum": self.high}
 
     @property
     def tensor(self) -> tuple[str, list[int]]:
@@ -208,7 +212,7 @@ class PitchClasses(Array):
         matrix = np.array(value, object)
         matrix = super().check(name, matrix if matrix.shape != (0,) else matrix[None])
         for number in matrix.ravel().tolist():
-            if type(number) is not int or not UNKNOWN <= number < PITCH_CLASSES:
+            if not is_number(number) or number not in range(UNKNOWN, PITCH_CLASSES):
                 wrong = shown(number) if is_number(number) else kind(number)
                 raise InvalidField.of_field(name, f"holds {wrong}; give {self.range}")
         return matrix.astype(np.int32)
@@ -235,14 +239,14 @@ class Field:
     @property
     def input(self) -> str:
         """The name of Triton's input."""
-        return self.name.upper()
+        return input_name(self.name)
 
     @property
     def shown_default(self) -> str:
         """The default in words."""
         if self.default is MISSING:
-            return "required"
-        if self.default is None:
+            return "required" if self.row.absent == Row.absent else self.row.absent
+        if self.default in (None, ""):
             return self.row.absent
         if isinstance(self.default, bool):
             return str(self.default).lower()

@@ -38,8 +38,10 @@ from protocol.fields import (
     row,
     table,
 )
+from protocol.section import MAX_PROMPT, SETTINGS, Section, Sections
 
-MAX_PROMPT, MAX_REVISION = 2_000, 64  # characters
+MAX_REVISION = 64  # characters
+REPLACED = ("prompt", "duration")  # by `sections`
 DRAW = -1  # the seed of a request that wants another one, as many clients send it
 
 
@@ -49,8 +51,9 @@ def draw_seed() -> int:
 
 
 @dataclass(frozen=True)
-class GenerationRequest:
-    """One song to generate. The settings are audiocraft's, with its defaults.
+class GenerationRequest(Section):
+    """One song to generate: that of one section, or of `sections`, which have the settings that
+    they do not give from the song.
 
     `frames` is the length of the whole song. A request that continues a song which broke off holds
     all its `codes` so far, in `start` the samples per channel that its listener has, and in
@@ -58,11 +61,18 @@ class GenerationRequest:
     `prompt_audio`.
     """
 
-    prompt: str = row(Text("The music in words", max_length=MAX_PROMPT))
+    prompt: str = row(
+        Text(
+            "The music in words",
+            max_length=MAX_PROMPT,
+            absent="required without `sections`",
+        )
+    )
     frames: int = row(
         Duration(
             "The seconds of the whole song, in frames of 20 ms; beyond 30 s the model sees it in "
-            "windows"
+            "windows",
+            absent="required without `sections`",
         ),
         name="duration",
     )
@@ -76,20 +86,16 @@ class GenerationRequest:
         ),
         factory=draw_seed,
     )
-    temperature: float = row(
-        Number("Temperature of sampling; below 0.01 it takes the likeliest token", 0, 100), 1.0
-    )
-    top_k: int = row(
-        Number("Sample among the k likeliest tokens; 0 turns it off", 0, 1_000_000, whole=True), 250
-    )
-    top_p: float = row(
-        Number("Sample within this share of probability instead of `top_k`; 0 turns it off", 0, 1),
-        0.0,
-    )
-    cfg_coef: float = row(Number("Guidance: how closely the music follows the prompt", 0, 100), 3.0)
     extend_stride: float = row(
         Number("Seconds between the starts of two windows; more is faster and forgets more", 1, 29),
         18.0,
+    )
+    sections: tuple[Section, ...] | None = row(
+        Sections(
+            "The song in parts, in place of `prompt` and `duration`: a list of objects in JSON, "
+            "each with its own"
+        ),
+        None,
     )
     prompt_audio: Samples | None = row(
         Array(
@@ -194,6 +200,16 @@ class GenerationRequest:
         """Frames from the start of one window to the start of the next."""
         return round(self.extend_stride * FRAME_RATE)
 
+    @property
+    def timeline(self) -> tuple[Section, ...]:
+        """The sections; a song without them is one."""
+        return self.sections or (self,)
+
+    def under(self, section: Section) -> GenerationRequest:
+        """The request with the prompt and the settings of a section."""
+        names = ("prompt", *SETTINGS)
+        return replace(self, **{name: getattr(section, name) for name in names})
+
     def following(self, chroma: Chroma) -> GenerationRequest:
         """The request with its melody as chroma, as far as that is known; the audio, which is
         large, stays for the rest."""
@@ -220,7 +236,11 @@ class GenerationRequest:
         Raises:
             InvalidField: it names the field, its value and the remedy.
         """
-        request = cls(**check(request_fields(max_duration), dict(values)))
+        fields = request_fields(max_duration)
+        if "sections" in values:
+            request = cls._of_sections(fields, values)
+        else:
+            request = cls(**check(fields, dict(values)))
         if request.seed == DRAW:
             request = replace(request, seed=draw_seed())
         if request.codes is not None:
@@ -253,11 +273,33 @@ class GenerationRequest:
             raise InvalidField.of_field("start", problem)
         return request
 
+    @classmethod
+    def _of_sections(cls, fields: dict[str, Field], values: Mapping[str, Any]) -> GenerationRequest:
+        """A request with `sections`. Its prompt is that of all of them."""
+        for name in REPLACED:
+            if name in values:
+                raise InvalidField.of_field(name, "comes with sections; give one of them")
+        own = {name: field for name, field in fields.items() if name not in (*REPLACED, "sections")}
+        parts = fields["sections"].row.check("sections", values["sections"])
+        frames, whole = sum(part["frames"] for part in parts), fields["duration"].row
+        assert isinstance(whole, Duration)
+        if frames > (longest := whole.high) * FRAME_RATE:
+            problem = f"last {frames / FRAME_RATE:g} s together; give at most {longest:g}"
+            raise InvalidField.of_field("sections", problem)
+        prompt = "; ".join(part["prompt"] for part in parts)
+        song = cls(prompt=prompt, frames=frames, **check(own, dict(values)))
+        settings = {name: getattr(song, name) for name in SETTINGS}
+        return replace(song, sections=tuple(Section(**{**settings, **part}) for part in parts))
+
     def values(self) -> dict[str, Any]:
         """The fields by the names of the table; `parse` reads them. A field that is None is left
         out."""
         values = {field.name: getattr(self, field.attribute) for field in FIELDS.values()}
         values["duration"] = self.duration
+        if self.sections:
+            values["sections"] = [section.differences(self) for section in self.sections]
+            for name in REPLACED:
+                del values[name]
         return {name: value for name, value in values.items() if value is not None}
 
     def check_model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from protocol.errors import InvalidField
 from protocol.fields import Array, Field
 from protocol.request import FIELDS, GenerationRequest
+from protocol.section import Sections
 
 Tensor = dict[str, Any]  # as a model's configuration describes it
 DTYPES: dict[str, Any] = {
@@ -73,12 +75,16 @@ def to_array(value: Any, data_type: str) -> NDArray[Any]:
     """An array as it is; a text or number as an array of one element."""
     if isinstance(value, np.ndarray):
         return value
+    if isinstance(value, list):
+        value = json.dumps(value)
     return np.array([value.encode() if isinstance(value, str) else value], DTYPES[data_type])
 
 
 def _value(field: Field, array: NDArray[Any]) -> Any:
     if isinstance(field.row, Array):
         return array
+    if isinstance(field.row, Sections):
+        return _from_json(field.name, bytes(array[0]))
     data_type, _dims = field.row.tensor
     if data_type == "FP32":  # the decimal that the caller wrote: 0.01 is less in float32
         return float(str(array[0]))
@@ -89,3 +95,10 @@ def _value(field: Field, array: NDArray[Any]) -> Any:
     except UnicodeDecodeError:
         problem = "is not UTF-8; encode it as UTF-8"
         raise InvalidField.of_field(field.name, problem) from None
+
+
+def _from_json(name: str, text: bytes) -> Any:
+    try:
+        return json.loads(text.decode())
+    except (ValueError, RecursionError):
+        raise InvalidField.of_field(name, "is not JSON; send a list of sections as JSON") from None

@@ -38,7 +38,8 @@ from protocol.constants import (
     Samples,
 )
 from protocol.errors import InvalidField
-from protocol.request import MAX_PROMPT, GenerationRequest
+from protocol.request import GenerationRequest
+from protocol.section import MAX_PROMPT, Section
 
 # Loading a checkpoint must not run code from it, whatever the environment says: the first variable
 # would allow it, the second forbids it to every caller.
@@ -65,6 +66,7 @@ with light_imports(), warnings.catch_warnings():
     from omegaconf import OmegaConf
     from torch import Tensor, nn
     from torch.nn.utils import parametrize, remove_weight_norm
+    from torch.nn.utils.rnn import pad_sequence
     from torch.utils import serialization
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
@@ -93,21 +95,23 @@ MELODY_WEIGHTS = "condition_provider.conditioners.self_wav."
 
 
 class EncodeText(Protocol):
-    def __call__(self, prompt: str, chroma: Chroma | None = None) -> Conditioning:
+    def __call__(
+        self, prompt: str, chroma: Chroma | None = None, negative_prompt: str = ""
+    ) -> Conditioning:
         """The conditioning by a text and, for a model that takes one, a melody: [1, columns].
-
-        Raises InvalidField for a text that is too long.
-        """
+        `negative_prompt` is the text of the unconditional row; empty: the null text."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`encode_audio` turns audio of any number of channels, at the given sample rate, into codes.
-    `melody` is None for a model that takes no melody."""
+    """`check_texts`, of a section and what its fields' names begin with, raises InvalidField for
+    texts that are too long for `encode_text`. `encode_audio` turns audio of any number of channels,
+    at the given sample rate, into codes. `melody` is None for a model that takes no melody."""
 
     weights: Weights
     pattern: DelayPattern
     codec: StreamingCodec
+    check_texts: Callable[[Section, str], None]
     encode_text: EncodeText
     encode_audio: Callable[[Samples, int], Codes]
     melody: MelodyEncoder | None
@@ -156,8 +160,10 @@ def load(folder: Path, device: torch.device) -> Checkpoint:
     if melody_config:
         seconds = lm.cfg.dataset.segment_duration
         melody = MelodyEncoder(melody_config, melody_state, seconds, streaming.channels, device)
-    encode_text = _text_encoder(lm, melody, device)
-    return Checkpoint(_weights(lm), pattern, streaming, encode_text, encode_audio, melody)
+    encode_text, check_texts = _text_encoder(lm, melody, device)
+    return Checkpoint(
+        _weights(lm), pattern, streaming, check_texts, encode_text, encode_audio, melody
+    )
 
 
 def _take_melody(package: Any) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
@@ -325,7 +331,10 @@ def _norm(norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
     return norm.weight, norm.bias
 
 
-def _text_encoder(lm: Any, melody: MelodyEncoder | None, device: torch.device) -> EncodeText:
+def _text_encoder(
+    lm: Any, melody: MelodyEncoder | None, device: torch.device
+) -> tuple[EncodeText, Callable[[Section, str], None]]:
+    """`encode_text` and `check_texts` of the checkpoint."""
     provider = lm.condition_provider  # not `lm` itself, which is to go
     crossed = bool(lm.fuser.fuse2cond["cross"])
     limit = MAX_TOKENS if crossed else MAX_PREFIX_TOKENS
@@ -334,23 +343,40 @@ def _text_encoder(lm: Any, melody: MelodyEncoder | None, device: torch.device) -
     encoder.output_proj.to(device, torch.float32)
     encoder.device = device
 
+    def tokenized(text: str) -> Any:
+        return provider.tokenize([ConditioningAttributes(text={"description": text})])
+
+    def check_texts(section: Section, within: str = "") -> None:
+        left = limit
+        for name in ("prompt", "negative_prompt"):
+            if not (text := getattr(section, name)):
+                continue
+            tokens = tokenized(text)["description"]["input_ids"].shape[1]
+            if tokens > left:
+                problem = f"has {tokens} tokens of text; shorten it to {left}"
+                raise InvalidField.of_field(f"{within}{name}", problem)
+            if crossed:  # both take of one slot's room
+                left -= tokens
+
+    def encoded(text: str) -> Tensor:
+        embeddings, _mask = provider(tokenized(text))["description"]
+        encoded: Tensor = embeddings[0]
+        return encoded
+
     @torch.inference_mode()
-    def encode_text(prompt: str, chroma: Chroma | None = None) -> Conditioning:
-        attributes = ConditioningAttributes(text={"description": prompt})
-        texts = provider.tokenize([attributes])
-        tokens = texts["description"]["input_ids"].shape[1]
-        if tokens > limit:
-            problem = f"has {tokens} tokens of text; shorten it to {limit}"
-            raise InvalidField.of_field("prompt", problem)
-        embeddings, _mask = provider(texts)["description"]
-        text: Tensor = embeddings[0]
+    def encode_text(
+        prompt: str, chroma: Chroma | None = None, negative_prompt: str = ""
+    ) -> Conditioning:
+        text = encoded(prompt)
+        negative = encoded(negative_prompt) if negative_prompt else None
         prefix = melody.prefix(chroma) if melody else None
         if prefix is None or crossed:
-            return Conditioning((text, None), prefix)
-        texts = torch.stack([text, torch.zeros_like(text)])
-        return Conditioning((None, None), torch.cat([prefix, texts], dim=1))
+            return Conditioning((text, negative), prefix)
+        # Equally long: zeros, the null text, stand behind the shorter one.
+        rows = pad_sequence([text, text[:0] if negative is None else negative], batch_first=True)
+        return Conditioning((None, None), torch.cat([prefix, rows], dim=1))
 
-    return encode_text
+    return encode_text, check_texts
 
 
 def _audio_encoder(

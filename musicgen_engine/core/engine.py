@@ -113,8 +113,10 @@ class Engine:
                     prompt = model.encode_audio(request.prompt_audio, request.prompt_sample_rate)
                 sequence.begin(model.pattern, prompt, AudioStream(request, model.codec))
             if sequence.needs_encoding and request.prompt_audio is None:
-                text = sequence.sections[sequence.section].prompt
-                sequence.condition(model.encode_text(text, sequence.chroma))
+                section, chroma = sequence.section, sequence.chroma
+                sequence.condition(
+                    model.encode_text(section.prompt, chroma, section.negative_prompt)
+                )
                 self._condition(sequence)  # here, where an error is that of one sequence
 
     def _start_what_fits(self, batch: Batch) -> int:
@@ -186,7 +188,8 @@ class Engine:
         current = (sequence.id, sequence.scope)
         if self._conditioned.get(sequence.slot) != current:
             conditioning = sequence.conditionings[sequence.scope]
-            self._model.decoder.set_request(sequence.slot, sequence.request, conditioning)
+            request = sequence.request.under(sequence.section)
+            self._model.decoder.set_request(sequence.slot, request, conditioning)
             self._conditioned[sequence.slot] = current
 
     def _decode_audio(self, limit: int) -> None:

@@ -25,6 +25,7 @@ from musicgen_engine.model.streaming_codec import StreamingCodec
 from protocol.constants import Codes, Samples
 from protocol.errors import EngineUnavailable
 from protocol.request import GenerationRequest
+from protocol.section import Section
 
 log = logging.getLogger("engine")
 
@@ -38,6 +39,7 @@ class LoadedModel:
     precision: torch.dtype
     slots: int
     pattern: DelayPattern
+    check_texts: Callable[[Section, str], None]  # of a section, and where it stands
     encode_text: EncodeText
     encode_audio: Callable[[Samples, int], Codes]  # of audio and its sample rate
     backend: Backend
@@ -98,6 +100,7 @@ class LoadedModel:
             precision=choice.precision,
             slots=slots,
             pattern=pattern,
+            check_texts=parts.check_texts,
             encode_text=parts.encode_text,
             encode_audio=parts.encode_audio,
             backend=loaded.backend,
@@ -115,6 +118,8 @@ class LoadedModel:
         request.check_model(
             pattern.codebooks, pattern.special_token, pattern.window, columns, self.revision
         )
+        for number, section in enumerate(request.timeline):
+            self.check_texts(section, f"sections[{number}]." if request.sections else "")
         if request.melody is not None and request.separate:
             self.separator.check()
 

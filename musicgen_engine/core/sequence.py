@@ -5,7 +5,9 @@ from __future__ import annotations
 import enum
 import math
 import time
+from bisect import bisect_right
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +15,7 @@ import numpy as np
 from protocol.constants import Chroma, Codes, Samples
 from protocol.errors import ServiceError
 from protocol.request import GenerationRequest, complete
+from protocol.section import Section
 
 if TYPE_CHECKING:
     from musicgen_engine.core.audio_stream import AudioStream
@@ -25,14 +28,6 @@ class SequenceStatus(enum.Enum):
     PREFILL = "prefill"  # the model has yet to see positions whose codes are known
     RUNNING = "running"
     FINISHED = "finished"
-
-
-@dataclass(frozen=True)
-class Section:
-    """From `frame` on the sequence follows `prompt`."""
-
-    frame: int
-    prompt: str
 
 
 @dataclass(eq=False)
@@ -55,7 +50,6 @@ class Sequence:
     abort: ServiceError | None = None  # why it is to end
     # By window, [1, samples]: those that are taken out of the mix and not encoded yet.
     melodies: dict[int, Samples] = field(default_factory=dict)
-    sections: list[Section] = field(init=False)
     frames_done: int = field(init=False)  # frames that have all their codes
 
     # From `begin` on.
@@ -65,7 +59,8 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.prompt_frames = self.frames_done = self.request.prompt_frames
-        self.sections = [Section(0, self.request.prompt)]
+        lengths = [section.frames for section in self.request.timeline]
+        self._starts = [0, *accumulate(lengths[:-1])]  # frames with which the sections begin
         self.position = 0  # the next one in the window
 
     @property
@@ -151,22 +146,20 @@ class Sequence:
             self.codes[:, : self.frames_done] = prompt
         self._open_window()
 
-    def change_prompt(self, frame: int, prompt: str) -> None:
-        """Follow `prompt` from `frame` on. The frame must not have been decoded yet."""
-        self.sections = [section for section in self.sections if section.frame < frame]
-        self.sections.append(Section(frame, prompt))
+    @property
+    def section(self) -> Section:
+        """That of the next position's frame."""
+        return self.request.timeline[self._section_number]
 
     @property
-    def section(self) -> int:
-        """The section of the next position's frame, by its index."""
-        starts = [section.frame for section in self.sections]
-        return max(index for index, start in enumerate(starts) if start <= self._frame)
+    def _section_number(self) -> int:
+        return bisect_right(self._starts, self._frame) - 1
 
     @property
     def scope(self) -> tuple[int, int]:
         """Where the conditioning of the next position holds: its section and, with a melody, its
         window, by the frame that this starts with."""
-        return self.section, 0 if self.request.chroma is None else self.window.start
+        return self._section_number, 0 if self.request.chroma is None else self.window.start
 
     @property
     def chroma(self) -> Chroma | None:
@@ -198,18 +191,17 @@ class Sequence:
 
     def prefill_length(self, limit: int) -> int:
         """Positions of the next chunk of a prefill, all of one section."""
-        return min([limit, self._known_positions, *self._later_sections])
+        return min([limit, self._known_positions, *self._to_next_section])
 
     def decode_length(self, limit: int) -> int:
         """Positions that can be decoded without a look at their codes, all of one section."""
-        return min([limit, self.window.positions - self.position, *self._later_sections])
+        return min([limit, self.window.positions - self.position, *self._to_next_section])
 
     @property
-    def _later_sections(self) -> list[int]:
-        """Positions until each of them begins."""
-        position = self.window.start + self.position
-        later = [section.frame for section in self.sections if section.frame > self._frame]
-        return [frame - position for frame in later]
+    def _to_next_section(self) -> list[int]:
+        """Positions until the next section begins, if there is one."""
+        later = self._starts[self._section_number + 1 :]
+        return [start - self.window.start - self.position for start in later[:1]]
 
     def tokens(self, count: int) -> Integers:
         """The next tokens for the model: [codebooks, count]."""

@@ -36,17 +36,17 @@ def form(**texts: str) -> Body:
 
 def test_only_the_prompt_is_required() -> None:
     body = read(prompt="jazz")
-    assert body.request == GenerationRequest("jazz", 1500, body.request.seed)
+    assert body.request == GenerationRequest("jazz", 1500, seed=body.request.seed)
     assert (body.options.model, body.options.format, body.uploads) == (None, None, Uploads())
     assert len({read(prompt="jazz").request.seed for _ in range(10)}) == 10
 
 
 def test_every_field_is_read() -> None:
-    settings = {
+    settings: dict[str, Any] = {
         "seed": 0, "temperature": 0.5, "top_k": 0, "top_p": 0.9, "cfg_coef": 4, "extend_stride": 5,
     }  # fmt: skip
     body = read(prompt="jazz", model="tiny", format="flac", **settings)
-    assert body.request == GenerationRequest("jazz", 1500, 0, 0.5, 0, 0.9, 4.0, 5.0)
+    assert body.request == GenerationRequest("jazz", 1500, **settings)
     assert (body.options.model, body.options.format) == ("tiny", "flac")
 
 
@@ -130,7 +130,7 @@ def test_a_wrong_field_is_named(field: str, value: Any) -> None:
     with pytest.raises(InvalidField) as raised:
         read(**{"prompt": "jazz", field: value})
     assert raised.value.field == field
-    assert 10 < len(raised.value.message) < 200
+    assert 10 < len(raised.value.message) < 250
 
 
 @pytest.mark.parametrize(("text", "duration"), [("5", 5.0), ("2.5", 2.5), ("1e1", 10), (" 3 ", 3)])
@@ -217,7 +217,7 @@ def test_chroma_is_read_from_json_and_from_a_form() -> None:
 
 
 def test_too_short_a_melody_is_refused() -> None:
-    request = GenerationRequest("jazz", 50, 7)
+    request = GenerationRequest("jazz", 50, seed=7)
     assert with_melody(request, audio(640)).melody is not None
     with pytest.raises(InvalidField, match="MELODY is shorter"):
         with_melody(request, audio(639))
@@ -293,7 +293,7 @@ def audio(samples: int) -> Samples:
 
 @pytest.mark.parametrize(("output", "start"), [("whole", 0), ("new", 32_000)])
 def test_a_request_continues_whole_frames_of_audio(output: str, start: int) -> None:
-    request = with_audio(GenerationRequest("jazz", 51, 7), audio(32_639), output)
+    request = with_audio(GenerationRequest("jazz", 51, seed=7), audio(32_639), output)
     assert request.prompt_audio is not None and request.prompt_audio.shape == (1, 32_639)
     assert (request.frames, request.prompt_frames, request.start) == (51, 50, start)
 
@@ -307,5 +307,5 @@ def test_a_request_continues_whole_frames_of_audio(output: str, start: int) -> N
 )
 def test_too_little_or_too_much_audio_is_refused(samples: int, field: str, message: str) -> None:
     with pytest.raises(InvalidField) as raised:
-        with_audio(GenerationRequest("jazz", 50, 7), audio(samples), "whole")
+        with_audio(GenerationRequest("jazz", 50, seed=7), audio(samples), "whole")
     assert raised.value.field == field and raised.value.message.startswith(message)

@@ -29,6 +29,7 @@ from musicgen_engine.messages import (
 )
 from protocol.errors import QueueFull
 from protocol.request import GenerationRequest
+from protocol.section import Section
 from tests.conftest import TIMEOUT
 
 FAILED = FailedState.of(QueueFull("no place; ask again", retry_after=7))
@@ -44,9 +45,11 @@ FULL = GenerationRequest(
     start=641,
     revision="0123456789ab",
 )
-CONTINUED = GenerationRequest("", 300, 0, prompt_audio=np.linspace(-1, 1, 8, dtype="f4")[None])
-FOLLOWING = GenerationRequest("", 300, 0, melody=np.ones((2, 9), "f4"), separate=False)
-EMPTY = GenerationRequest("", 1, 0, codes=np.zeros((4, 0), np.int32))
+CONTINUED = GenerationRequest("", 300, seed=0, prompt_audio=np.linspace(-1, 1, 8, dtype="f4")[None])
+FOLLOWING = GenerationRequest("", 300, seed=0, melody=np.ones((2, 9), "f4"), separate=False)
+PARTS = (Section("piano", 1), Section("drums", 2, "piano"))
+CHANGING = GenerationRequest("", 3, seed=0, sections=PARTS)
+EMPTY = GenerationRequest("", 1, seed=0, codes=np.zeros((4, 0), np.int32))
 AUDIO = np.random.default_rng(0).standard_normal((2, 640), np.float32)
 CHROMA = np.arange(24, dtype=np.int32).reshape(2, 12) % 12
 CODES = np.random.default_rng(1).integers(0, 2048, (8, 25), np.int32)
@@ -54,6 +57,7 @@ MESSAGES = [
     Submit(1, "a name", FULL),
     Submit(2, "", CONTINUED),
     Submit(3, "", EMPTY),
+    Submit(4, "", CHANGING),
     Submit(4, "", FOLLOWING),
     Cancel(2**40),
     EngineReport(LoadingState(), 0, 0),
@@ -104,7 +108,7 @@ def test_messages_arrive_in_order() -> None:
 def test_every_type_of_message_is_tried_here() -> None:
     tried = {type(message) for message in MESSAGES}
     parts = {type(value) for message in MESSAGES for value in vars(message).values()}
-    assert {*TYPES.values()} <= tried | parts
+    assert {*TYPES.values()} <= tried | parts | {*map(type, PARTS)}
 
 
 def test_the_other_ends_death_is_an_end_of_file() -> None:

@@ -58,7 +58,7 @@ def test_a_stereo_checkpoint_has_a_codebook_for_each_side(stereo_checkpoint: Pat
 
 def test_its_songs_are_loud_and_hardly_clip() -> None:
     model = load_model(TINY)
-    requests = [GenerationRequest("happy guitar and drums", 250, seed) for seed in (1, 2)]
+    requests = [GenerationRequest("happy guitar and drums", 250, seed=seed) for seed in (1, 2)]
     for result in generate_together(model, dict(enumerate(requests))):
         assert abs(result.audio).max() > 0.05
         assert result.audio.std() < 0.3

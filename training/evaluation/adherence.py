@@ -85,7 +85,7 @@ def main() -> None:
     seeds, guidance = arguments.seeds, arguments.guidance
     model = LoadedModel.load(arguments.folder.resolve(), ModelConfig(precision=arguments.precision))
     requests = [
-        GenerationRequest(prompt.text, SECONDS * FRAME_RATE, seed, cfg_coef=guidance)
+        GenerationRequest(prompt.text, SECONDS * FRAME_RATE, seed=seed, cfg_coef=guidance)
         for prompt in PROMPTS
         for seed in range(seeds)
     ]

@@ -90,7 +90,9 @@ def main() -> None:
     seeds: int = arguments.seeds
     model = LoadedModel.load(arguments.folder.resolve(), ModelConfig(precision=arguments.precision))
     wanted = [(text, mode, seed) for text, mode in PROMPTS for seed in range(seeds)]
-    requests = [GenerationRequest(text, SECONDS * FRAME_RATE, seed) for text, _, seed in wanted]
+    requests = [
+        GenerationRequest(text, SECONDS * FRAME_RATE, seed=seed) for text, _, seed in wanted
+    ]
     sounds = generate(model, requests)
     songs = [measure(sound, mode) for sound, (_, mode, _) in zip(sounds, wanted, strict=True)]
     print("Each 10 s:\n")

@@ -40,7 +40,7 @@ def request(prompt: str, tune: Sound, seed: int, guidance: float) -> GenerationR
     return GenerationRequest(
         prompt,
         len(tune) // SAMPLES_PER_FRAME,
-        seed,
+        seed=seed,
         cfg_coef=guidance,
         melody=tune[None],
         separate=False,

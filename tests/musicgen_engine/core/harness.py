@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from musicgen_engine.model.sampler import Sampler
 from protocol.constants import Codes, Samples
 from protocol.errors import ServiceError
 from protocol.request import GenerationRequest
+from protocol.section import Section
 
 
 @dataclass
@@ -102,3 +104,11 @@ def decoding_by(model: LoadedModel, backend: Backend) -> LoadedModel:
     pattern = model.pattern
     sampler = Sampler(model.slots, pattern.codebooks, pattern.special_token, model.device)
     return replace(model, decoder=HostDecoder(backend, sampler))
+
+
+def changed(request: GenerationRequest, frame: int, **later: Any) -> GenerationRequest:
+    """The request with other fields from `frame` on."""
+    names = [field.name for field in fields(Section)]
+    section = Section(*(getattr(request, name) for name in names))
+    first, rest = replace(section, frames=frame), replace(section, frames=request.frames - frame)
+    return replace(request, sections=(first, replace(rest, **later)))

@@ -17,7 +17,7 @@ from musicgen_engine.core.engine import warm_up
 from musicgen_engine.core.loaded_model import LoadedModel
 from musicgen_engine.model.backend import ModelInput
 from musicgen_engine.model.conditioning import Conditioning
-from protocol.constants import Chroma, Codes, Samples
+from protocol.constants import Codes, Samples
 from protocol.errors import (
     Cancelled,
     GenerationFailed,
@@ -32,6 +32,7 @@ from tests.musicgen_engine.conftest import load
 from tests.musicgen_engine.core.harness import (
     Harness,
     Result,
+    changed,
     decoding_by,
     generate,
     generate_together,
@@ -130,7 +131,7 @@ def test_a_text_with_too_many_tokens_is_refused_alone(tiny: LoadedModel) -> None
 def test_the_time_of_a_step_is_seen_from_outside(tiny: LoadedModel) -> None:
     answers = threading.Event()
 
-    def encode_text(prompt: str, chroma: Chroma | None = None) -> Conditioning:
+    def encode_text(prompt: str, *_: Any, **__: Any) -> Conditioning:
         answers.wait(TIMEOUT)
         return tiny.encode_text(prompt)
 
@@ -411,7 +412,7 @@ def test_codes_of_another_model_are_refused_alone(
 
 
 def test_an_encoder_that_fails_on_a_text_fails_it_alone(tiny: LoadedModel, sampled: Result) -> None:
-    def encode_text(prompt: str, chroma: Chroma | None = None) -> Conditioning:
+    def encode_text(prompt: str, *_: Any, **__: Any) -> Conditioning:
         if prompt == "bad":
             raise RuntimeError("no such text")
         return tiny.encode_text(prompt)
@@ -423,7 +424,7 @@ def test_an_encoder_that_fails_on_a_text_fails_it_alone(tiny: LoadedModel, sampl
 
 
 def test_a_song_whose_logits_are_not_finite_fails_alone(tiny: LoadedModel, sampled: Result) -> None:
-    def encode_text(prompt: str, chroma: Chroma | None = None) -> Conditioning:
+    def encode_text(prompt: str, *_: Any, **__: Any) -> Conditioning:
         conditioning = tiny.encode_text(prompt)
         if prompt != "bad":
             return conditioning
@@ -502,19 +503,13 @@ def test_requests_beyond_the_slots_wait_in_order(tiny: LoadedModel) -> None:
     assert all(result.audio.shape == (1, 3200) for result in results)
 
 
-def changed(model: LoadedModel, request: GenerationRequest, frame: int, prompt: str) -> Result:
-    """The result of a request whose text changes at `frame`."""
-    harness = Harness(model)
-    result = harness.submit(request)
-    result.sequence.change_prompt(frame, prompt)
-    harness.run()
-    return result
+DRUMS = {"prompt": "loud drums"}
 
 
 @pytest.fixture(scope="module")
 def drummed(tiny: LoadedModel) -> Result:
     """The result of SAMPLED whose text changes at frame 60."""
-    return changed(tiny, SAMPLED, 60, "loud drums")
+    return generate(tiny, changed(SAMPLED, 60, **DRUMS))
 
 
 def test_a_changed_text_counts_from_its_frame(sampled: Result, drummed: Result) -> None:
@@ -523,7 +518,7 @@ def test_a_changed_text_counts_from_its_frame(sampled: Result, drummed: Result) 
 
 
 def test_the_same_text_again_changes_nothing(tiny: LoadedModel, sampled: Result) -> None:
-    assert same(changed(tiny, SAMPLED, 60, SAMPLED.prompt), sampled)
+    assert same(generate(tiny, changed(SAMPLED, 60)), sampled)
 
 
 @pytest.fixture(scope="module")
@@ -538,7 +533,7 @@ def test_a_changed_song_resumes_to_the_bit_in_a_new_engine(
 ) -> None:
     """A position is computed under the conditioning of its own frame, in prefill too."""
     resumed = replace(SAMPLED, codes=drummed.codes[:, :known], start=known * 640)
-    rest = changed(another, resumed, 60, "loud drums")
+    rest = generate(another, changed(resumed, 60, **DRUMS))
     assert np.array_equal(rest.codes, drummed.codes[:, known:])
 
 
@@ -547,10 +542,10 @@ def test_a_changed_song_resumes_to_the_bit_in_a_later_window(tiny: LoadedModel, 
     """The window from frame 50 on is prefilled under both texts, or decoded under both."""
     model = with_short_windows(tiny)
     request = replace(SAMPLED, frames=140, extend_stride=1.0)
-    whole = changed(model, request, frame, "loud drums")
+    whole = generate(model, changed(request, frame, **DRUMS))
     for known in (99, 120):
         resumed = replace(request, codes=whole.codes[:, :known], start=known * 640)
-        rest = changed(model, resumed, frame, "loud drums")
+        rest = generate(model, changed(resumed, frame, **DRUMS))
         assert np.array_equal(rest.codes, whole.codes[:, known:])
 
 
@@ -560,10 +555,42 @@ def test_a_changed_song_does_not_depend_on_its_batch_mates(
     harness = Harness(tiny)
     for request in mates(60).values():
         harness.submit(request)
-    result = harness.submit(SAMPLED)
-    result.sequence.change_prompt(60, "loud drums")
+    result = harness.submit(changed(SAMPLED, 60, **DRUMS))
     harness.run()
     assert same(result, drummed)
+
+
+def test_each_section_is_sampled_with_its_settings(tiny: LoadedModel) -> None:
+    """Position 60 makes frame 60 of the first codebook, and frame 57 of the fourth."""
+    greedy = generate(tiny, changed(replace(SAMPLED, temperature=0.0), 60, temperature=1.0))
+    alone = generate(tiny, replace(SAMPLED, temperature=0.0))
+    assert np.array_equal(greedy.codes[:, :57], alone.codes[:, :57])
+    assert np.array_equal(greedy.codes[0, :60], alone.codes[0, :60])
+    assert not np.array_equal(greedy.codes[:, 60:], alone.codes[:, 60:])
+
+
+def test_the_prompt_as_negative_prompt_leaves_guidance_without_effect(tiny: LoadedModel) -> None:
+    """Both rows are equal, so no difference of theirs is left to be scaled."""
+    same_text = replace(SAMPLED, negative_prompt=SAMPLED.prompt)
+    songs = [generate(tiny, replace(same_text, cfg_coef=scale)) for scale in (0.0, 3.0, 50.0)]
+    assert all(same(song, songs[0]) for song in songs)
+
+
+def test_a_negative_prompt_counts_in_its_section(tiny: LoadedModel, sampled: Result) -> None:
+    led_away = generate(tiny, changed(SAMPLED, 60, negative_prompt="loud drums"))
+    assert np.array_equal(led_away.codes[:, :60], sampled.codes[:, :60])
+    assert not np.array_equal(led_away.codes[:, 60:], sampled.codes[:, 60:])
+    together = generate_together(
+        tiny, {**mates(60), 60: changed(SAMPLED, 60, negative_prompt="loud drums")}
+    )
+    assert same(together[-1], led_away)
+
+
+def test_a_text_of_a_later_section_is_checked_before_the_song(tiny: LoadedModel) -> None:
+    refused = generate(tiny, changed(SAMPLED, 60, negative_prompt="\ufdfa" * 340))
+    assert isinstance(refused.error, InvalidField) and refused.chunks == []
+    assert refused.error.field == "sections[1].negative_prompt"
+    assert "has 2043 tokens of text; shorten it to 1997" in refused.error.message
 
 
 class Recorder:

@@ -332,6 +332,18 @@ def test_a_prefix_is_prefilled_in_chunks_beside_batch_mates(melody: LoadedModel)
     assert [1, 4] in beside and max(map(max, beside)) == 4
 
 
+@pytest.mark.parametrize("negative", ["x", PLAIN.prompt, "a much longer text than the prompt is"])
+def test_a_negative_prompt_stands_in_the_unconditional_prefix(
+    melody: LoadedModel, negative: str
+) -> None:
+    """Guidance has no effect where both rows are equal, and no melody tells them apart."""
+    songs = [
+        generate(melody, replace(PLAIN, negative_prompt=negative, cfg_coef=scale))
+        for scale in (0.0, 50.0)
+    ]
+    assert np.array_equal(songs[0].codes, songs[1].codes) == (negative == PLAIN.prompt)
+
+
 def test_the_text_of_a_melody_model_is_bounded(melody: LoadedModel) -> None:
     refused, good = generate_together(
         melody, {0: replace(PLAIN, prompt="\ufdfa" * 200), 1: FOLLOWING}

@@ -18,6 +18,7 @@ from musicgen_engine.model.delay_pattern import DelayPattern
 from protocol.errors import Cancelled, GenerationFailed, QueueFull
 from protocol.request import GenerationRequest
 from tests.conftest import TIMEOUT
+from tests.musicgen_engine.core.harness import changed
 
 PATTERN = DelayPattern((0, 1, 2, 3), special_token=2048, window=1500)
 
@@ -160,10 +161,9 @@ def test_one_prompt_is_prefilled_at_a_time() -> None:
     assert busy.schedule().prefill is second
 
 
-def test_a_changed_text_is_encoded_before_its_frame() -> None:
+def test_a_text_is_encoded_before_its_first_position() -> None:
     one = scheduler(1, 1, 1)
     (sequence,) = admitted(one)
-    sequence.change_prompt(0, "drums")
     sequence.conditionings.clear()
     batch = one.schedule()
     assert (batch.encode, batch.decode) == (sequence, [])
@@ -171,8 +171,8 @@ def test_a_changed_text_is_encoded_before_its_frame() -> None:
 
 def test_a_chunk_of_a_prefill_ends_where_the_text_changes() -> None:
     one = scheduler(1, 1)
-    sequence = resumed(1, frames=60, done=50)
-    sequence.change_prompt(30, "drums")
+    request = changed(resumed(1, frames=60, done=50).request, 30, prompt="drums")
+    sequence = Sequence(1, request)
     one.queue.submit(sequence)
     admitted(one)
     assert one.schedule().prefill_length == 30

@@ -20,10 +20,16 @@ from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.decoder import DecodeInput, Decoder
 from musicgen_engine.model.delay_pattern import Integers
 from musicgen_engine.model.streaming_codec import CodecInput, StreamingCodec
-from protocol.constants import Chroma, Samples
+from protocol.constants import Samples
 from protocol.errors import Cancelled, GenerationFailed, NotFinite
 from protocol.request import GenerationRequest
-from tests.musicgen_engine.core.harness import Harness, Result, generate, generate_together
+from tests.musicgen_engine.core.harness import (
+    Harness,
+    Result,
+    changed,
+    generate,
+    generate_together,
+)
 from tests.musicgen_engine.model.recorder import Recording
 
 SONG = GenerationRequest("a calm piano melody", frames=60, seed=7, extend_stride=1.0)
@@ -191,10 +197,7 @@ def test_a_changed_text_counts_from_its_frame(
 ) -> None:
     results = []
     for model in (graph, host):
-        harness = Harness(model)
-        results.append(harness.submit(SONG))
-        results[-1].sequence.change_prompt(frame, "loud drums")
-        harness.run()
+        results.append(generate(model, changed(SONG, frame, prompt="loud drums")))
     ours, theirs = (result.codes for result in results)
     assert np.array_equal(ours, theirs)
     assert np.array_equal(ours[:, :frame], song.codes[:, :frame])
@@ -202,8 +205,8 @@ def test_a_changed_text_counts_from_its_frame(
 
 
 def test_a_song_whose_logits_are_not_finite_fails_alone(graph: LoadedModel, song: Result) -> None:
-    def encode_text(prompt: str, chroma: Chroma | None = None) -> Conditioning:
-        conditioning = graph.encode_text(prompt, chroma)
+    def encode_text(prompt: str, *_: Any, **__: Any) -> Conditioning:
+        conditioning = graph.encode_text(prompt)
         if prompt != "bad":
             return conditioning
         return Conditioning(tuple(one if one is None else one * nan for one in conditioning.cross))

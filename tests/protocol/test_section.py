@@ -1,0 +1,97 @@
+"""A song in sections: each has a length and a sound of its own."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from protocol.errors import InvalidField
+from protocol.request import GenerationRequest
+from protocol.section import Section
+from protocol.tensors import from_tensors, to_tensors
+
+VERSE = {"prompt": "calm piano", "duration": 4}
+CHORUS = {"prompt": "loud drums", "duration": 2.5, "cfg_coef": 5, "negative_prompt": "piano"}
+
+
+def parse(*sections: Any, **values: Any) -> GenerationRequest:
+    return GenerationRequest.parse({"sections": [*sections], **values}, max_duration=30)
+
+
+def test_a_song_is_as_long_as_its_sections() -> None:
+    request = parse(VERSE, CHORUS)
+    assert [section.frames for section in request.timeline] == [200, 125]
+    assert request.frames == 325
+
+
+def test_a_section_has_the_settings_of_the_song_or_its_own() -> None:
+    verse, chorus = parse(VERSE, CHORUS, temperature=0.5, cfg_coef=2).timeline
+    assert (verse.temperature, verse.cfg_coef, verse.negative_prompt) == (0.5, 2.0, "")
+    assert (chorus.temperature, chorus.cfg_coef, chorus.negative_prompt) == (0.5, 5.0, "piano")
+
+
+def test_a_setting_that_is_null_is_not_given() -> None:
+    assert parse({**VERSE, "top_k": None}, top_k=7).timeline[0].top_k == 7
+
+
+def test_a_song_without_sections_is_one_section() -> None:
+    song = GenerationRequest("jazz", frames=50, top_k=7)
+    assert song.timeline == (song,)
+    assert song.under(Section("rock", frames=9, top_p=0.5)) == replace(
+        song, prompt="rock", top_k=250, top_p=0.5
+    )
+
+
+@pytest.mark.parametrize("values", [{}, {"temperature": 0.3, "negative_prompt": "noise"}])
+def test_sections_survive_as_values_and_as_tensors(values: dict[str, Any]) -> None:
+    request = parse(VERSE, CHORUS, seed=3, **values)
+    assert GenerationRequest.parse(request.values(), 30) == request
+    assert GenerationRequest.parse(from_tensors(to_tensors(request)), 30) == request
+    assert not request.values().keys() & {"prompt", "duration"}
+
+
+@pytest.mark.parametrize(
+    ("sections", "field", "problem"),
+    [
+        ("jazz", "sections", "is text; send a list of sections"),
+        ([], "sections", "has 0 sections; send 1 to 32"),
+        ([VERSE] * 33, "sections", "has 33 sections; send 1 to 32"),
+        ([{**VERSE, "duration": 20}] * 2, "sections", "last 40 s together; give at most 30"),
+        (["jazz"], "sections[0]", "is text; send an object"),
+        ([VERSE, {"prompt": "jazz"}], "sections[1].duration", "is missing"),
+        ([{"duration": 1}], "sections[0].prompt", "is missing"),
+        ([{**VERSE, "seed": 1}], "sections[0]", "has the field 'seed'; send prompt, duration"),
+        ([{**VERSE, "duration": 0.019}], "sections[0].duration", "is 0.019; give seconds, at le"),
+        ([{**VERSE, "top_k": 0.5}], "sections[0].top_k", "is 0.5; give a whole number"),
+        ([{**VERSE, "prompt": "x" * 2001}], "sections[0].prompt", "has 2001 characters"),
+    ],
+)
+def test_a_wrong_section_is_named(sections: Any, field: str, problem: str) -> None:
+    with pytest.raises(InvalidField) as caught:
+        GenerationRequest.parse({"sections": sections}, 30)
+    assert caught.value.field == field
+    assert caught.value.message.startswith(f"{field} {problem}")
+
+
+@pytest.mark.parametrize("name", ["prompt", "duration"])
+def test_sections_exclude_what_they_replace(name: str) -> None:
+    with pytest.raises(InvalidField) as caught:
+        parse(VERSE, **{name: VERSE[name]})
+    assert caught.value.message == f"{name} comes with sections; give one of them."
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"{", "TIMELINE is not JSON; send a list of sections as JSON."),
+        (b"\xff", "TIMELINE is not JSON; send a list of sections as JSON."),
+        (b"[" * 10**5, "TIMELINE is not JSON; send a list of sections as JSON."),
+        (json.dumps([{"prompt": "x"}]).encode(), "TIMELINE[0].duration is missing; give the "),
+    ],
+)
+def test_triton_clients_send_a_timeline(text: bytes, message: str) -> None:
+    with pytest.raises(InvalidField) as caught:
+        GenerationRequest.parse(from_tensors({"TIMELINE": np.array([text], object)}), 30)
+    assert str(caught.value).startswith(f"[invalid_input] {message}")
