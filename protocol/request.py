@@ -331,6 +331,9 @@ class GenerationRequest(Section):
             raise InvalidField.of_field("codes", problem)
 
     def _check_melody(self, window: int, columns: int) -> None:
+        if columns and len(self.timeline) > 1:  # a prefix holds for the whole window
+            problem = "are not for a model that takes a melody; send one section, or choose another"
+            raise InvalidField.of_field("sections", problem)
         for name in ("melody", "chroma"):
             if getattr(self, name) is not None and not columns:
                 problem = "is not for this model; choose one that takes a melody"

@@ -75,6 +75,15 @@ def test_a_wrong_section_is_named(sections: Any, field: str, problem: str) -> No
     assert caught.value.message.startswith(f"{field} {problem}")
 
 
+def test_a_model_that_takes_a_melody_has_one_section() -> None:
+    model: dict[str, Any] = {"codebooks": 4, "vocab_size": 2048, "window": 1500, "revision": "abc"}
+    parse(VERSE, CHORUS).check_model(**model, columns=0)
+    parse(VERSE).check_model(**model, columns=235)
+    with pytest.raises(InvalidField) as caught:
+        parse(VERSE, CHORUS).check_model(**model, columns=235)
+    assert caught.value.field == "sections"
+
+
 @pytest.mark.parametrize("name", ["prompt", "duration"])
 def test_sections_exclude_what_they_replace(name: str) -> None:
     with pytest.raises(InvalidField) as caught:
