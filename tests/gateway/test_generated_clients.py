@@ -71,16 +71,16 @@ def test_openapi_python_client_generates_and_continues_a_song(
     list_models: Any = importlib.import_module(f"{api}.list_models")
 
     with generated.Client(base_url=address, raise_on_unexpected_status=True) as client:
-        song = models.Song("slow piano", duration=1, format_=models.SongFormat.FLAC)
+        song = models.Song(prompt="slow piano", duration=1, format_=models.SongFormat.FLAC)
         beginning = generate_song.sync(client=client, body=song, x_request_id="beginning")
         assert isinstance(beginning, types.File)
         continuation = models.SongForm(
-            "slow piano", audio=beginning, duration=2, temperature=2, seed=7
+            prompt="slow piano", audio=beginning, duration=2, temperature=2, seed=7
         )
         whole = generate_song.sync_detailed(client=client, body=continuation)
         progress = get_progress.sync("beginning", client=client)
         catalogue = list_models.sync(client=client)
-        refused = generate_song.sync(client=client, body=models.Song("", duration=1))
+        refused = generate_song.sync(client=client, body=models.Song(prompt="", duration=1))
     assert soundfile.info(BytesIO(whole.content)).duration == 2
     assert whole.headers["X-Seed"] == "7"
     assert triton.requests[-1].temperature == 2

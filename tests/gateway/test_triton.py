@@ -114,7 +114,7 @@ async def test_a_request_has_the_inputs_of_the_table(
         for tensor in [*INPUTS, STREAM]
     }
     assert inputs == {name: table[name] for name in inputs}
-    absent = {"ARRIVAL_TIME", "CHROMA", "CODES", "MELODY", "PROMPT_AUDIO", "REVISION"}
+    absent = {"ARRIVAL_TIME", "CHROMA", "CODES", "MELODY", "PROMPT_AUDIO", "REVISION", "TIMELINE"}
     assert table.keys() - inputs.keys() == absent
 
 

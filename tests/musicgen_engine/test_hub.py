@@ -156,7 +156,7 @@ def test_a_downloaded_checkpoint_generates_without_the_hub(tmp_path: Path) -> No
         "from protocol.request import GenerationRequest;"
         "from tests.musicgen_engine.core.harness import generate;"
         "model = LoadedModel.load(Path(sys.argv[1]), ModelConfig(device='cpu'));"
-        "print(generate(model, GenerationRequest('jazz', 5, 1)).audio.shape)"
+        "print(generate(model, GenerationRequest('jazz', 5, seed=1)).audio.shape)"
     )
     command = [sys.executable, "-c", script, str(folder)]
     variables = {**os.environ, **environment(refused(), tmp_path), "PYTHONPATH": str(ROOT)}
