@@ -98,8 +98,8 @@ def first_sound(models: dict[str, LoadedModel]) -> list[Record]:
 
 
 def beside(model: LoadedModel, songs_running: tuple[int, ...] = (1, 4, 8)) -> list[Record]:
-    """What songs notice of one that begins to follow a melody, in a slot that no song had before
-    and in one that has the null melody's positions."""
+    """The steps of songs while another one begins to follow a melody, in a slot that no song had
+    before and in one that has the null melody's positions."""
     table = Table("A step in ms: ordinary, with the melody's chroma, with a chunk of its prefix")
     warm_up(model)
     for songs in songs_running:

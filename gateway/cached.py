@@ -10,8 +10,8 @@ T = TypeVar("T")
 
 
 class Cached(Generic[T]):
-    """What `compute` returns or raises, kept for `age` seconds from its start. It runs once at a
-    time, however many callers wait for it, and goes on when they leave."""
+    """The result or the error of `compute`, kept for `age` seconds from its start. It runs once at
+    a time, however many callers wait for it, and goes on when they leave."""
 
     def __init__(self, compute: Callable[[], Awaitable[T]], age: float) -> None:
         self._compute = compute

@@ -208,10 +208,10 @@ def _checked(
     if "sections" not in values:
         values = {"duration": fields["duration"].default, **values}
     request = GenerationRequest.parse(values, max_duration)
-    for number, section in enumerate(request.timeline):
+    for within, section in request.named_timeline():
         if not section.prompt.strip():
-            name = f"sections[{number}].prompt" if request.sections else "prompt"
-            raise InvalidField.of_field(name, "is empty; describe the music that you want")
+            problem = "is empty; describe the music that you want"
+            raise InvalidField.of_field(f"{within}prompt", problem)
     return request, Options(**check(table(Options), values))
 
 

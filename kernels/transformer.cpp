@@ -339,7 +339,7 @@ void model_set_slot(Model* model, int32_t slot, int32_t rows, int32_t prefix, co
     model->slots[slot] = {rows, prefix, before};
 }
 
-// What a guidance row attends to, float32 [tokens, dim]. At most max_tokens; none: the null text.
+// The text of a guidance row, float32 [tokens, dim]. At most max_tokens; none: the null text.
 void model_set_text(Model* model, int32_t slot, int32_t guidance, int32_t tokens,
                     const float* text) {
     const Shape& s = model->shape;

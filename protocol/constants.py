@@ -27,7 +27,7 @@ MIN_SAMPLE_RATE, MAX_SAMPLE_RATE, SAMPLE_RATE_STEP = 8_000, 192_000, 25
 
 
 def input_name(field: str) -> str:
-    """What Triton's clients call a field, or a part of one. The input TIMELINE is JSON, so
-    `sections[0].top_k` is TIMELINE[0].top_k."""
+    """The name of a field, or of a part of one, for Triton's clients. The input TIMELINE is JSON,
+    so `sections[0].top_k` is TIMELINE[0].top_k."""
     name, part = re.split(r"(?!\w)", field, maxsplit=1)
     return ("TIMELINE" if name == "sections" else name.upper()) + part

@@ -1,4 +1,4 @@
-"""What the logs of gateway, stubs and engines have in common: a bound on their lines."""
+"""The logs of gateway, stubs and engines share a bound on their lines."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -204,6 +204,11 @@ class GenerationRequest(Section):
     def timeline(self) -> tuple[Section, ...]:
         """The sections; a song without them is one."""
         return self.sections or (self,)
+
+    def named_timeline(self) -> Iterator[tuple[str, Section]]:
+        """Each section, behind the beginning of its fields' names in an error."""
+        for number, section in enumerate(self.timeline):
+            yield f"sections[{number}]." if self.sections else "", section
 
     def under(self, section: Section) -> GenerationRequest:
         """The request with the prompt and the settings of a section."""

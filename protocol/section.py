@@ -30,8 +30,7 @@ class Section:
     )
     negative_prompt: str = row(
         Text(
-            "What the music is led away from, in words: guidance starts from it instead of from "
-            "no text",
+            "The music to lead away from, in words: guidance starts from it, not from no text",
             max_length=MAX_PROMPT,
         ),
         "",

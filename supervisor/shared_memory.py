@@ -1,4 +1,4 @@
-"""What Triton has in /dev/shm: a file for each stub, which leaves it behind when it is killed, and
+"""Triton's files in /dev/shm: one for each stub, which leaves it behind when it is killed, and
 the folder in which Triton looks for models."""
 
 from __future__ import annotations

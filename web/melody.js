@@ -8,7 +8,7 @@ const NO_MICROPHONE = {
   field: "melody",
   message: "The browser gives no microphone to this page.",
 };
-// What helps in a call takes held notes for noise.
+// Filters for calls take held notes for noise.
 const AS_IT_SOUNDS = { echoCancellation: false, noiseSuppression: false };
 
 let recorder = null; // the MediaRecorder that records

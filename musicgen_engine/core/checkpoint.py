@@ -346,7 +346,7 @@ def _text_encoder(
     def tokenized(text: str) -> Any:
         return provider.tokenize([ConditioningAttributes(text={"description": text})])
 
-    def check_texts(section: Section, within: str = "") -> None:
+    def check_texts(section: Section, within: str) -> None:
         left = limit
         for name in ("prompt", "negative_prompt"):
             if not (text := getattr(section, name)):

@@ -118,8 +118,8 @@ class LoadedModel:
         request.check_model(
             pattern.codebooks, pattern.special_token, pattern.window, columns, self.revision
         )
-        for number, section in enumerate(request.timeline):
-            self.check_texts(section, f"sections[{number}]." if request.sections else "")
+        for within, section in request.named_timeline():
+            self.check_texts(section, within)
         if request.melody is not None and request.separate:
             self.separator.check()
 

@@ -46,7 +46,7 @@ def choose_melody(page: Page) -> Locator:
 
 
 def facts(page: Page) -> Locator:
-    """What the latest song says about itself, once all of it is there."""
+    """The latest song's line about itself, once all of it is there."""
     return whole(page).locator("[data-part=facts]")
 
 

@@ -234,7 +234,7 @@ class Song:
     joins: int = 0
 
     def inputs(self, codec: StreamingCodec) -> Iterator[CodecInput | None]:
-        """What it has for the codec in each step."""
+        """Its input for the codec in each step."""
         stream, frames = codec.stream(self.first), self.codes.shape[1]
         yield from repeat(None, self.joins)
         for start in range(0, frames, self.size):
