@@ -9,6 +9,7 @@ from dataclasses import MISSING, dataclass, field, replace
 from typing import Any
 
 from gateway.audio.formats import FORMATS
+from gateway.audio.mastering import Mastering
 from gateway.audio.upload import MAX_BYTES
 from protocol.constants import (
     FRAME_RATE,
@@ -99,6 +100,7 @@ class Uploads:
 class Body:
     request: GenerationRequest
     options: Options
+    mastering: Mastering
     uploads: Uploads = field(default_factory=Uploads)
 
 
@@ -109,7 +111,7 @@ def json_fields(max_duration: float) -> dict[str, Field]:
     fields["duration"] = replace(fields["duration"], default=default)
     shared = {name: field for name, field in fields.items() if field.row.http}
     options = table(Options)
-    return {"model": options.pop("model"), **shared, **options}
+    return {"model": options.pop("model"), **shared, **table(Mastering), **options}
 
 
 def form_fields(max_duration: float) -> dict[str, Field]:
@@ -142,13 +144,13 @@ def from_form(contents: Mapping[str, str | bytearray], max_duration: float) -> B
         for name, content in _given(fields, contents, "").items()
     }
     others = {name: value for name, value in values.items() if name not in FILES}
-    request, options = _checked(fields, others, max_duration)
+    request, options, mastering = _checked(fields, others, max_duration)
     uploads = Uploads(**check(table(Uploads), values))
     if not values.keys() & FILES:
         raise InvalidField.of_field("audio", "is missing; send it or melody, or send JSON")
     if uploads.melody is not None and request.chroma is not None:
         raise InvalidField.of_field("melody", "comes with chroma; send one of them")
-    return Body(request, options, uploads)
+    return Body(request, options, mastering, uploads)
 
 
 def with_melody(request: GenerationRequest, melody: Samples) -> GenerationRequest:
@@ -202,7 +204,7 @@ def _given(
 
 def _checked(
     fields: dict[str, Field], values: dict[str, Any], max_duration: float
-) -> tuple[GenerationRequest, Options]:
+) -> tuple[GenerationRequest, Options, Mastering]:
     for name in values:
         check_name(fields, name)
     if "sections" not in values:
@@ -212,7 +214,9 @@ def _checked(
         if not section.prompt.strip():
             problem = "is empty; describe the music that you want"
             raise InvalidField.of_field(f"{within}prompt", problem)
-    return request, Options(**check(table(Options), values))
+    mastering = Mastering(**check(table(Mastering), values))
+    mastering.check(request.samples)
+    return request, Options(**check(table(Options), values)), mastering
 
 
 def _object(data: bytes) -> dict[str, Any]:

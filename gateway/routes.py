@@ -16,6 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from gateway import body
 from gateway.audio import receipt
 from gateway.audio.formats import FORMATS, Encoder, preferred
+from gateway.audio.mastering import Mastering
 from gateway.contract import Chunk, Failed, Loading, Ready, Status
 from gateway.default_model import resolve
 from gateway.progress import Job, name_of
@@ -42,7 +43,13 @@ class Song:
     variant: Variant
     request: GenerationRequest
     format: str
+    mastering: Mastering
     output: str | None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The fields of the body that belong to the file alone."""
+        return self.mastering.values() | ({"output": self.output} if self.output else {})
 
     def headers(self, revision: str, encoder: Encoder) -> dict[str, str]:
         length = {} if encoder.length is None else {"Content-Length": str(encoder.length)}
@@ -86,6 +93,7 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
         with services.metrics.songs.labels(model).track_inprogress():
             generation = await _with_files(request, response, song, uploads)
             samples = generation.samples - generation.start
+            song.mastering.check(samples)
             chunks = services.generation.generate(model, generation, job.on_progress)
             del uploads, generation  # their audio is large, and songs are long
             async with aclosing(chunks):
@@ -112,7 +120,7 @@ async def prepare(request: web.Request) -> tuple[Song, Uploads]:
     else:
         model = resolve(read.options.model, variants)
     output = None if read.uploads.audio is None else read.uploads.output
-    return Song(variants[model], read.request, format, output), read.uploads
+    return Song(variants[model], read.request, format, read.mastering, output), read.uploads
 
 
 async def stream(
@@ -127,8 +135,8 @@ async def stream(
     audio_seconds = request.app[SERVICES].metrics.audio.labels(song.variant.name)
     chroma = first.chroma if first.chroma.size and complete(first.chroma) else None
     made = replace(song.request, chroma=chroma)  # the same song without the file of its melody
-    tags = receipt.tags(song.variant, made, first.revision, song.output)
-    new_encoder = FORMATS[song.format]
+    tags = receipt.tags(song.variant, made, first.revision, song.options)
+    new_encoder, stages = FORMATS[song.format], song.mastering.stages(samples)
     with closing(new_encoder(len(first.audio), first.sample_rate, samples, tags)) as encoder:
         response.headers.update(song.headers(first.revision, encoder))
         await response.prepare(request)
@@ -136,7 +144,10 @@ async def stream(
         data = encoder.begin()
         chunk: Chunk | None = first
         while chunk:
-            await send(request, response, data + encoder.encode(chunk.audio))
+            audio = chunk.audio
+            for stage in stages:
+                audio = stage(audio)
+            await send(request, response, data + encoder.encode(audio))
             audio_seconds.inc(chunk.seconds)
             data, chunk = b"", await anext(chunks, None)
         await send(request, response, encoder.end())

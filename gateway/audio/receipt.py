@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -34,20 +35,19 @@ XMP = f"""\
 
 
 def tags(
-    variant: Variant, request: GenerationRequest, revision: str, output: str | None
+    variant: Variant, request: GenerationRequest, revision: str, options: Mapping[str, Any]
 ) -> dict[str, str]:
     """The tags by FFmpeg's names (`encoder` is FFmpeg's own).
 
-    The comment is the body of a request for the same song, as JSON. `output` is that of a song
-    which continues a file: its body is a form, and the comment has all of it but that file. The
-    file of a melody is not needed: the comment has its chroma.
+    The comment is the body of a request for the same song, as JSON, with `options`, the fields that
+    belong to the file alone. The body of a song which continues a file is a form: the comment has
+    all of it but that file. The file of a melody is not needed: the comment has its chroma.
     """
     title = " ".join(request.prompt.split())
     values = request.values().items()
     body: dict[str, Any] = {"model": variant.name}
     body |= {name: _plain(value) for name, value in values if FIELDS[name].row.http}
-    if output:
-        body["output"] = output
+    body |= options
     return {
         "title": title if len(title) <= MAX_TITLE else title[: MAX_TITLE - 1] + "…",
         "artist": variant.checkpoint or variant.name,

@@ -33,7 +33,7 @@ def tone(channels: int) -> NDArray[np.float32]:
 def encoded(format: str, audio: NDArray[np.float32]) -> list[bytes]:
     """The file in parts: its beginning, each second, its end."""
     channels, samples = audio.shape
-    file = FORMATS[format](channels, 32_000, samples, tags(TINY, REQUEST, "0123456789ab", None))
+    file = FORMATS[format](channels, 32_000, samples, tags(TINY, REQUEST, "0123456789ab", {}))
     seconds = np.split(audio, SECONDS, axis=1)
     return [file.begin(), *(file.encode(second) for second in seconds), file.end()]
 

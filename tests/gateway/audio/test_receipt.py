@@ -35,7 +35,7 @@ SMALL = Variant("musicgen-small", "facebook/musicgen-small", "CC-BY-NC-4.0", "ca
 
 
 def test_the_tags_name_the_checkpoint_and_shorten_the_prompt() -> None:
-    found = tags(SMALL, GenerationRequest("x" * 2000, 50, seed=7), "0123456789ab", None)
+    found = tags(SMALL, GenerationRequest("x" * 2000, 50, seed=7), "0123456789ab", {})
     assert found["artist"] == "facebook/musicgen-small"
     assert found["copyright"] == "weights: CC-BY-NC-4.0"
     assert found["title"] == "x" * 79 + "…"
@@ -43,5 +43,5 @@ def test_the_tags_name_the_checkpoint_and_shorten_the_prompt() -> None:
 
 @pytest.mark.parametrize("output", ["whole", "new"])
 def test_the_comment_of_a_continued_song_has_its_output(output: str) -> None:
-    found = tags(SMALL, GenerationRequest("jazz", 50, seed=7), "0123456789ab", output)
+    found = tags(SMALL, GenerationRequest("jazz", 50, seed=7), "0123456789ab", {"output": output})
     assert json.loads(found["comment"])["output"] == output
