@@ -23,7 +23,7 @@ from protocol.constants import (
     Samples,
 )
 from protocol.errors import InvalidField, InvalidJson
-from protocol.fields import Field, Row, Text, check, is_number, kind, row, table
+from protocol.fields import Duration, Field, Row, Text, check, is_number, kind, row, table
 from protocol.request import FIELDS, GenerationRequest, request_fields, whole_frames
 
 DEFAULT_DURATION = 30.0
@@ -148,6 +148,8 @@ def from_form(contents: Mapping[str, str | bytearray], max_duration: float) -> B
     uploads = Uploads(**check(table(Uploads), values))
     if not values.keys() & FILES:
         raise InvalidField.of_field("audio", "is missing; send it or melody, or send JSON")
+    if uploads.audio is not None and mastering.loop:
+        raise InvalidField.of_field("audio", "comes with loop; send one of them")
     if uploads.melody is not None and request.chroma is not None:
         raise InvalidField.of_field("melody", "comes with chroma; send one of them")
     return Body(request, options, mastering, uploads)
@@ -207,15 +209,22 @@ def _checked(
 ) -> tuple[GenerationRequest, Options, Mastering]:
     for name in values:
         check_name(fields, name)
+    mastering = Mastering(**check(table(Mastering), values))
+    duration = fields["duration"]
+    assert isinstance(duration.row, Duration)
+    if mastering.duration is not None:
+        for name in ("duration", "sections"):
+            if name in values:
+                raise InvalidField.of_field(name, "comes with bars; send one of them")
     if "sections" not in values:
-        values = {"duration": fields["duration"].default, **values}
+        seconds = min(mastering.duration or duration.default, duration.row.high)
+        values = {"duration": seconds, **values}
     request = GenerationRequest.parse(values, max_duration)
     for within, section in request.named_timeline():
         if not section.prompt.strip():
             problem = "is empty; describe the music that you want"
             raise InvalidField.of_field(f"{within}prompt", problem)
-    mastering = Mastering(**check(table(Mastering), values))
-    mastering.check(request.samples)
+    mastering.check(request, duration.row.high)
     return request, Options(**check(table(Options), values)), mastering
 
 

@@ -89,11 +89,12 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
             upload.enter_context(services.decoder.room(client))
         song, uploads = await prepare(request)
         model = song.variant.name
-        job.begin(model, song.request.frames)
+        job.begin(model, song.mastering.lengthened(song.request).frames)
         with services.metrics.songs.labels(model).track_inprogress():
             generation = await _with_files(request, response, song, uploads)
-            samples = generation.samples - generation.start
-            song.mastering.check(samples)
+            song.mastering.check(generation)
+            samples = song.mastering.samples(generation)
+            generation = song.mastering.lengthened(generation)
             chunks = services.generation.generate(model, generation, job.on_progress)
             del uploads, generation  # their audio is large, and songs are long
             async with aclosing(chunks):
@@ -136,6 +137,7 @@ async def stream(
     chroma = first.chroma if first.chroma.size and complete(first.chroma) else None
     made = replace(song.request, chroma=chroma)  # the same song without the file of its melody
     tags = receipt.tags(song.variant, made, first.revision, song.options)
+    tags |= song.mastering.tags(samples)
     new_encoder, stages = FORMATS[song.format], song.mastering.stages(samples)
     with closing(new_encoder(len(first.audio), first.sample_rate, samples, tags)) as encoder:
         response.headers.update(song.headers(first.revision, encoder))
@@ -147,8 +149,10 @@ async def stream(
             audio = chunk.audio
             for stage in stages:
                 audio = stage(audio)
-            await send(request, response, data + encoder.encode(audio))
-            audio_seconds.inc(chunk.seconds)
+            if audio.size:
+                data += encoder.encode(audio)
+            await send(request, response, data)
+            audio_seconds.inc(audio.shape[1] / chunk.sample_rate)
             data, chunk = b"", await anext(chunks, None)
         await send(request, response, encoder.end())
         reset_on_close(request, False)

@@ -68,8 +68,11 @@ class Compressed:
         self._sink = _Sink()
         options = {**REPEATABLE, **dict(codec.options)}
         self._container = av.open(self._sink, "w", format=codec.container, options=options)
-        self._container.metadata.update(tags)
         rate = codec.sample_rate or sample_rate
+        self._container.metadata.update(tags)
+        if "looplength" in tags:  # counted in the file's own samples
+            length = int(tags["looplength"]) * rate // sample_rate
+            self._container.metadata["looplength"] = str(length)
         stream = self._container.add_stream(codec.codec, rate=rate)
         assert isinstance(stream, AudioStream)
         self._stream = stream

@@ -40,14 +40,15 @@ def tags(
     """The tags by FFmpeg's names (`encoder` is FFmpeg's own).
 
     The comment is the body of a request for the same song, as JSON, with `options`, the fields that
-    belong to the file alone. The body of a song which continues a file is a form: the comment has
-    all of it but that file. The file of a melody is not needed: the comment has its chroma.
+    belong to the file alone; None leaves a field out. The body of a song which continues a file is
+    a form: the comment has all of it but that file. The file of a melody is not needed: the comment
+    has its chroma.
     """
     title = " ".join(request.prompt.split())
     values = request.values().items()
     body: dict[str, Any] = {"model": variant.name}
     body |= {name: _plain(value) for name, value in values if FIELDS[name].row.http}
-    body |= options
+    body = {name: value for name, value in {**body, **options}.items() if value is not None}
     return {
         "title": title if len(title) <= MAX_TITLE else title[: MAX_TITLE - 1] + "…",
         "artist": variant.checkpoint or variant.name,

@@ -1,6 +1,6 @@
 """Encoder of 16-bit WAV. Its header has the length of the whole song.
 
-The tags stand behind the samples, because some readers expect these at byte 44.
+The tags and the loop stand behind the samples, because some readers expect these at byte 44.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ INFO = {
     "revision": b"IREV",
     "digitalsourcetype": b"ISRF",
 }
+MIDDLE_C = 60  # the key at which a sampler plays the file as it is
 
 
 class Wav:
@@ -39,7 +40,8 @@ class Wav:
         )
         inside = b"WAVE" + _chunk(b"fmt ", layout) + b"data" + struct.pack("<I", samples * frame)
         info = _chunk(b"LIST", b"INFO" + b"".join(_tags(tags)))
-        self._tags = info + _chunk(b"_PMX", XMP.encode())
+        loop = _loop(sample_rate, tags) if "looplength" in tags else b""
+        self._tags = loop + info + _chunk(b"_PMX", XMP.encode())
         size = len(inside) + samples * frame + len(self._tags)
         self._header = b"RIFF" + struct.pack("<I", size) + inside
         self.length = len(b"RIFF") + 4 + size
@@ -64,6 +66,15 @@ def pcm(audio: Samples) -> NDArray[np.int16]:
     bounded = np.clip(np.nan_to_num(audio.T), -1.0, 1.0)
     steps: NDArray[np.int16] = np.rint(bounded * 32767.0).astype("<i2")
     return np.ascontiguousarray(steps)
+
+
+def _loop(sample_rate: int, tags: Mapping[str, str]) -> bytes:
+    """The chunk of samplers, with one forward loop without an end."""
+    start = int(tags["loopstart"])
+    last = start + int(tags["looplength"]) - 1
+    loop = struct.pack("<6I", 0, 0, start, last, 0, 0)
+    nanoseconds = round(1e9 / sample_rate)
+    return _chunk(b"smpl", struct.pack("<9I", 0, 0, nanoseconds, MIDDLE_C, 0, 0, 0, 1, 0) + loop)
 
 
 def _tags(tags: Mapping[str, str]) -> list[bytes]:

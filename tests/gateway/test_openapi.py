@@ -182,7 +182,8 @@ def test_schemathesis_finds_nothing(address: str, case: schemathesis.Case) -> No
             del sections[16:]
         for section in filter(has_duration, sections):
             section["duration"] = 0.03
-    for name in ("fade_in", "fade_out", "ending"):  # no schema can compare them with the length
+    # No schema can compare these with the length, or with each other.
+    for name in ("fade_in", "fade_out", "ending", "loop", "bars", "bpm"):
         left_out.append(body.pop(name, None))
     chroma = body.get("chroma")
     if isinstance(chroma, list) and len({len(row) for row in chroma if isinstance(row, list)}) > 1:

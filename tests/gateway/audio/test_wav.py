@@ -1,11 +1,13 @@
 """The encoder of WAV, read back by the standard library."""
 
 import io
+import struct
 import wave
 from collections.abc import Mapping
 
 import numpy as np
 import pytest
+import soundfile
 from numpy.typing import NDArray
 
 from gateway.audio.wav import Wav, pcm
@@ -59,3 +61,22 @@ def test_the_samples_begin_at_byte_44_and_end_before_the_tags() -> None:
     data = file(audio, {"title": "jazz"})
     assert data[36:40] == b"data" and data[44 : 44 + 128] == pcm(audio).tobytes()
     assert data.index(b"INAM") > 44 + 128
+
+
+SFC_GET_INSTRUMENT, SF_LOOP_FORWARD = 0x10D0, 801  # of sndfile.h
+
+
+@pytest.mark.parametrize("samples", [64, 65])
+def test_libsndfile_finds_the_loop(samples: int) -> None:
+    """Its SF_INSTRUMENT: a gain, six bytes, the number of loops, and mode, start, end, count of
+    each."""
+    audio = np.linspace(-1, 1, samples, dtype=np.float32)[None]
+    data = file(audio, {"loopstart": "0", "looplength": str(samples)})
+    with soundfile.SoundFile(io.BytesIO(data)) as opened:
+        instrument = soundfile._ffi.new("char[]", 272)
+        assert soundfile._snd.sf_command(opened._file, SFC_GET_INSTRUMENT, instrument, 272)
+        found = struct.unpack_from("=i6b2xi4I", soundfile._ffi.buffer(instrument))
+    assert found[7:] == (1, SF_LOOP_FORWARD, 0, samples, 0)  # libsndfile's end is past the last one
+    assert np.array_equal(
+        round_trip(audio, {"loopstart": "0", "looplength": "1"}), round_trip(audio)
+    )
