@@ -67,8 +67,8 @@ Status: TypeAlias = Ready | Loading | Failed
 @dataclass(frozen=True)
 class Progress:
     """The state of one song: `loading` (its model), `queued` (at `position`; 1 is next),
-    `separating` (its melody waits for the separator, at `position`), `generating`, `done`, `failed`
-    or `cancelled`. `frames` are generated."""
+    `separating` (its melody waits for the separator, at `position`), `generating`, `measuring` (the
+    loudness of the whole song), `done`, `failed` or `cancelled`. `frames` are generated."""
 
     state: str
     position: int | None = None

@@ -16,7 +16,8 @@ PREFLIGHT_HEADERS = {
     "Access-Control-Max-Age": "600",  # seconds
 }
 EXPOSED = (
-    "Content-Disposition", "Retry-After", "X-Audio-Warning", "X-Content-Source", "X-Model",
+    "Content-Disposition", "Retry-After", "X-Audio-Warning", "X-Content-Source", "X-Loudness",
+    "X-Model",
     "X-Request-Id", "X-Revision", "X-Seed",
 )  # fmt: skip
 

@@ -22,7 +22,8 @@ NAME = re.compile(r"[\w.-]{8,64}", re.ASCII)
 @dataclass
 class Job:
     """The progress of one song; its state is `receiving` until the gateway knows the request.
-    `first` is the time and the number of frames from which its speed is measured."""
+    `first` is the time and the number of frames from which its speed is measured. With `measures`
+    the whole song is measured before the response begins, in the state `measuring`."""
 
     model: str | None = None
     total_frames: int = 0
@@ -30,6 +31,7 @@ class Job:
     changes: int = 0
     error: ServiceError | None = None
     first: tuple[float, int] | None = None
+    measures: bool = False
 
     def begin(self, model: str, frames: int) -> None:
         self.model, self.total_frames = model, frames
@@ -38,11 +40,17 @@ class Job:
     def on_progress(self, progress: Progress) -> None:
         self.changes += 1
         frames = max(progress.frames, self.progress.frames)  # a resumed song keeps its frames
-        self.progress = replace(progress, frames=frames)
+        state = "measuring" if progress.state == "done" and self.measures else progress.state
+        self.progress = replace(progress, state=state, frames=frames)
         if progress.state != "generating":
             self.first = None
         elif self.first is None:
             self.first = time.monotonic(), frames
+
+    def finish(self) -> None:
+        """The song is measured."""
+        self.measures = False
+        self.on_progress(replace(self.progress, state="done"))
 
     @property
     def ended(self) -> bool:

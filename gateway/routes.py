@@ -16,6 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from gateway import body
 from gateway.audio import receipt
 from gateway.audio.formats import FORMATS, Encoder, preferred
+from gateway.audio.loudness import Level
 from gateway.audio.mastering import Mastering
 from gateway.contract import Chunk, Failed, Loading, Ready, Status
 from gateway.default_model import resolve
@@ -23,7 +24,7 @@ from gateway.progress import Job, name_of
 from gateway.request import Uploads, from_text, with_audio, with_melody
 from gateway.response import complete_or_aborted, reset_on_close, send
 from gateway.services import CALLER, SERVICES
-from protocol.constants import MAX_MELODY_SECONDS
+from protocol.constants import MAX_MELODY_SECONDS, Samples
 from protocol.errors import EngineUnavailable, NotFound
 from protocol.fields import Number
 from protocol.request import GenerationRequest, complete
@@ -51,7 +52,8 @@ class Song:
         """The fields of the body that belong to the file alone."""
         return self.mastering.values() | ({"output": self.output} if self.output else {})
 
-    def headers(self, revision: str, encoder: Encoder) -> dict[str, str]:
+    def headers(self, revision: str, encoder: Encoder, level: Level | None) -> dict[str, str]:
+        loudness = {"X-Loudness": f"{level.loudness:.1f}"} if level else {}
         length = {} if encoder.length is None else {"Content-Length": str(encoder.length)}
         model, prompt = self.variant.name, self.request.prompt
         return {
@@ -61,6 +63,7 @@ class Song:
             "X-Revision": revision,
             "X-Seed": str(self.request.seed),
             "X-Content-Source": receipt.SOURCE_TYPE,
+            **loudness,
             **length,
         }
 
@@ -89,6 +92,7 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
             upload.enter_context(services.decoder.room(client))
         song, uploads = await prepare(request)
         model = song.variant.name
+        job.measures = song.mastering.loudness is not None
         job.begin(model, song.mastering.lengthened(song.request).frames)
         with services.metrics.songs.labels(model).track_inprogress():
             generation = await _with_files(request, response, song, uploads)
@@ -100,8 +104,13 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
             async with aclosing(chunks):
                 first = await anext(chunks)
                 upload.close()  # the engine has the files
-                services.metrics.first_audio.labels(model).observe(time.monotonic() - start)
-                await stream(request, response, song, samples, first, chunks)
+                async with aclosing(_slices(song, samples, first, chunks)) as slices:
+                    audio, level = slices, None
+                    if song.mastering.loudness is not None:
+                        audio, level = await _with_loudness(song, slices)
+                        job.finish()
+                    services.metrics.first_audio.labels(model).observe(time.monotonic() - start)
+                    await stream(request, response, song, samples, first, audio, level)
     return response
 
 
@@ -124,36 +133,60 @@ async def prepare(request: web.Request) -> tuple[Song, Uploads]:
     return Song(variants[model], read.request, format, read.mastering, output), read.uploads
 
 
+async def _slices(
+    song: Song, samples: int, first: Chunk, chunks: AsyncGenerator[Chunk, None]
+) -> AsyncGenerator[Samples, None]:
+    """The audio of a file of so many samples per channel, while the song is generated."""
+    stages = song.mastering.stages(samples)
+    chunk: Chunk | None = first
+    while chunk:
+        audio = chunk.audio
+        for stage in stages:
+            audio = stage(audio)
+        if audio.size:
+            yield audio
+        chunk = await anext(chunks, None)
+
+
+async def _with_loudness(
+    song: Song, slices: AsyncGenerator[Samples, None]
+) -> tuple[AsyncGenerator[Samples, None], Level]:
+    """The audio with the song's loudness, once all of it is there, and its level."""
+    whole = [part async for part in slices]
+    louder, level = await asyncio.to_thread(song.mastering.with_loudness, whole)
+
+    async def each() -> AsyncGenerator[Samples, None]:
+        for part in louder:
+            yield part
+
+    return each(), level
+
+
 async def stream(
     request: web.Request,
     response: web.StreamResponse,
     song: Song,
     samples: int,
     first: Chunk,
-    chunks: AsyncGenerator[Chunk, None],
+    audio: AsyncGenerator[Samples, None],
+    level: Level | None,
 ) -> None:
-    """Send the song's file, of so many samples per channel: the first chunk, and all others."""
+    """Send the song's file, of so many samples per channel, with the facts of its first chunk."""
     audio_seconds = request.app[SERVICES].metrics.audio.labels(song.variant.name)
     chroma = first.chroma if first.chroma.size and complete(first.chroma) else None
     made = replace(song.request, chroma=chroma)  # the same song without the file of its melody
     tags = receipt.tags(song.variant, made, first.revision, song.options)
-    tags |= song.mastering.tags(samples)
-    new_encoder, stages = FORMATS[song.format], song.mastering.stages(samples)
+    tags |= song.mastering.tags(samples, level)
+    new_encoder = FORMATS[song.format]
     with closing(new_encoder(len(first.audio), first.sample_rate, samples, tags)) as encoder:
-        response.headers.update(song.headers(first.revision, encoder))
+        response.headers.update(song.headers(first.revision, encoder, level))
         await response.prepare(request)
         reset_on_close(request, True)
         data = encoder.begin()
-        chunk: Chunk | None = first
-        while chunk:
-            audio = chunk.audio
-            for stage in stages:
-                audio = stage(audio)
-            if audio.size:
-                data += encoder.encode(audio)
-            await send(request, response, data)
-            audio_seconds.inc(audio.shape[1] / chunk.sample_rate)
-            data, chunk = b"", await anext(chunks, None)
+        async for part in audio:
+            await send(request, response, data + encoder.encode(part))
+            audio_seconds.inc(part.shape[1] / first.sample_rate)
+            data = b""
         await send(request, response, encoder.end())
         reset_on_close(request, False)
         await response.write_eof()

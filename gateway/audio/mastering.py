@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from gateway.audio.fade import Fade
 from gateway.audio.loop import BLEND, Loop
+from gateway.audio.loudness import BLOCK, Level, with_loudness
 from protocol.constants import SAMPLE_RATE, SAMPLES_PER_FRAME, Samples
 from protocol.errors import InvalidField
 from protocol.fields import Flag, Number, Text, row
@@ -52,6 +53,15 @@ class Mastering:
     bpm: float | None = row(
         Number("The beats a minute of `bars`; name them in the prompt, too", 20, 400), None
     )
+    loudness: float | None = row(
+        Number(
+            "The loudness of the file in LUFS; the reply begins when the song is whole",
+            -30,
+            -6,
+            absent="as the model makes it",
+        ),
+        None,
+    )
 
     def __post_init__(self) -> None:
         """Check the fields against each other.
@@ -93,6 +103,9 @@ class Mastering:
             InvalidField: it names the field, its value and the remedy.
         """
         samples = self.samples(request)
+        if self.loudness is not None and samples < BLOCK * SAMPLE_RATE:
+            problem = f"needs a file of {BLOCK:g} s; make it longer than {samples / SAMPLE_RATE:g}"
+            raise InvalidField.of_field("loudness", problem)
         if self.loop:
             name = "bars" if self.bars else "sections" if request.sections else "duration"
             lead, blend = self._lead / SAMPLE_RATE, BLEND / SAMPLE_RATE
@@ -142,9 +155,15 @@ class Mastering:
             fade_out = min(ENDING, SHARE * samples / SAMPLE_RATE)
         return round((self.fade_in or 0.0) * SAMPLE_RATE), round(fade_out * SAMPLE_RATE)
 
-    def tags(self, samples: int) -> dict[str, str]:
-        """The tags of a file of so many samples, by the names that players of loops know."""
-        return {"loopstart": "0", "looplength": str(samples)} if self.loop else {}
+    def with_loudness(self, song: list[Samples]) -> tuple[Iterator[Samples], Level]:
+        """The slices of a whole file with its loudness, and its level."""
+        assert self.loudness is not None
+        return with_loudness(song, self.loudness, bool(self.loop))
+
+    def tags(self, samples: int, level: Level | None) -> dict[str, str]:
+        """The tags of a file of so many samples: of a loop, those that players know."""
+        loop = {"loopstart": "0", "looplength": str(samples)} if self.loop else {}
+        return loop | ({"loudness": f"{level.loudness:.1f} LUFS"} if level else {})
 
     def values(self) -> dict[str, Any]:
         """The fields that are given; None for a field that they replace."""

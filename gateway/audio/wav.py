@@ -15,7 +15,8 @@ from gateway.audio.receipt import XMP
 from protocol.constants import Samples
 
 BYTES_PER_SAMPLE = 2
-# RIFF's names of tags; it has none for the revision, and "source form" is the nearest to the last.
+# RIFF's names of tags; it has none for revision and loudness, and "source form" is the nearest to
+# the last.
 INFO = {
     "title": b"INAM",
     "artist": b"IART",
@@ -23,6 +24,7 @@ INFO = {
     "software": b"ISFT",
     "comment": b"ICMT",
     "revision": b"IREV",
+    "loudness": b"ILUF",
     "digitalsourcetype": b"ISRF",
 }
 MIDDLE_C = 60  # the key at which a sampler plays the file as it is

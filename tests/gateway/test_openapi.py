@@ -183,7 +183,7 @@ def test_schemathesis_finds_nothing(address: str, case: schemathesis.Case) -> No
         for section in filter(has_duration, sections):
             section["duration"] = 0.03
     # No schema can compare these with the length, or with each other.
-    for name in ("fade_in", "fade_out", "ending", "loop", "bars", "bpm"):
+    for name in ("fade_in", "fade_out", "ending", "loop", "bars", "bpm", "loudness"):
         left_out.append(body.pop(name, None))
     chroma = body.get("chroma")
     if isinstance(chroma, list) and len({len(row) for row in chroma if isinstance(row, list)}) > 1:

@@ -130,6 +130,7 @@ async def test_a_loop_of_sections_starts_earlier_in_its_first(
         {"ending": "fade"},
         {"loop": True},
         {"loop": True, "duration": None, "bars": 2, "bpm": 93.5},
+        {"loudness": -14.0, "fade_in": 1.0},
     ],
 )
 @pytest.mark.parametrize("format", ["wav", "flac", "mp3", "ogg"])
@@ -155,6 +156,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"ending": "cut", "fade_out": 1}, "ending comes with fade_out; send one of them."),
     ({"ending": "slow"}, "ending is 'slow'; give cut, fade."),
     ({"ending": True}, "ending is true or false; send text."),
+    ({"loudness": -31}, "loudness is -31; give -30 to -6."),
+    ({"loudness": 0}, "loudness is 0; give -30 to -6."),
+    ({"loudness": "loud"}, "loudness is text; send a number."),
+    (
+        {"loudness": -14, "duration": 0.38},
+        "loudness needs a file of 0.4 s; make it longer than 0.38.",
+    ),
     ({"loop": "yes"}, "loop is text; send true or false."),
     ({"loop": True, "fade_in": 1}, "fade_in comes with loop; send one of them."),
     ({"loop": True, "fade_out": 1}, "fade_out comes with loop; send one of them."),
