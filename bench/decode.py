@@ -32,7 +32,7 @@ from torch import Tensor
 
 from bench.account import account
 from bench.baselines import Audiocraft, Baseline, Transformers
-from bench.offline import ARRIVAL_INTERVAL, Timeline, generate
+from bench.offline import ARRIVAL_INTERVAL, Timeline, generate, steps_until_ready
 from bench.report import Record, Table, hardware
 from bench.small import SMALL, write_small
 from musicgen_engine.config import ModelConfig
@@ -205,7 +205,7 @@ def engine(model: LoadedModel, quick: bool) -> list[Record]:
 
 def prefill(model: LoadedModel, quick: bool) -> list[Record]:
     """The cost of a song that is resumed after 28 s of codes, for running songs."""
-    table = Table("A step in ms: ordinary, with the text of a resumed song, with its prefill")
+    table = Table("A step in ms: ordinary, beside a resumed song's text, with its prefill")
     resumed = GenerationRequest(
         PROMPT, frames=1500, seed=0, codes=_codes(1400), start=1400 * SAMPLES_PER_FRAME
     )
@@ -213,11 +213,13 @@ def prefill(model: LoadedModel, quick: bool) -> list[Record]:
         queue = Queue(max_queue=songs)
         engine = Engine(model, queue, Timeline())
         for id in range(songs):
-            queue.submit(Sequence(id, GenerationRequest(PROMPT, frames=500, seed=id)))
-            engine.step()
+            running = Sequence(id, GenerationRequest(PROMPT, frames=500, seed=id))
+            queue.submit(running)
+            steps_until_ready(engine, running)
         ordinary = median(seconds(engine.step) for _ in range(15))
-        queue.submit(Sequence(songs, resumed))
-        text = seconds(engine.step)
+        new = Sequence(songs, resumed)
+        queue.submit(new)
+        text = median(steps_until_ready(engine, new))
         prefill = median(seconds(engine.step) for _ in range(15))
         times = {"ordinary": ordinary, "text": text, "prefill": prefill}
         row = {name: round(1000 * time) for name, time in times.items()}

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from bench.decode import PROMPT, TINY_FOLDER, seconds
-from bench.offline import Timeline, generate
+from bench.offline import Timeline, generate, steps_until_ready
 from bench.report import Record, Table, hardware
 from bench.small import write_small
 from musicgen_engine.config import ModelConfig
@@ -100,7 +100,7 @@ def first_sound(models: dict[str, LoadedModel]) -> list[Record]:
 def beside(model: LoadedModel, songs_running: tuple[int, ...] = (1, 4, 8)) -> list[Record]:
     """The steps of songs while another one begins to follow a melody, in a slot that no song had
     before and in one that has the null melody's positions."""
-    table = Table("A step in ms: ordinary, with the melody's chroma, with a chunk of its prefix")
+    table = Table("A step in ms: ordinary, while melody and text are encoded, with a chunk")
     warm_up(model)
     for songs in songs_running:
         queue = Queue(max_queue=songs)
@@ -109,17 +109,20 @@ def beside(model: LoadedModel, songs_running: tuple[int, ...] = (1, 4, 8)) -> li
         for sequence in running:
             queue.submit(sequence)
         while any(sequence.frames_done == 0 for sequence in running):
+            engine.scheduler.wait()
             engine.step()
         ordinary = median(seconds(engine.step) for _ in range(15))
         row = {"songs": songs, "ordinary": ordinary}
+        encoding: list[float] = []
         for number, slot in enumerate(("new slot", "used slot")):
             short = replace(_following(number, _melody(30, number)), frames=1)
             new = Sequence(songs + number, short)
             queue.submit(new)
-            row |= {"chroma": seconds(engine.step), "text": seconds(engine.step)}
+            encoding += steps_until_ready(engine, new)
             row[slot] = median(seconds(engine.step) for _ in range(15))
             while not new.finished:
                 engine.step()
+        row |= {"encoding": median(encoding), "until encoded": sum(encoding) / 2}
         times = {name: round(1000 * value, 1) for name, value in row.items() if name != "songs"}
         table.add({"songs": songs} | times)
     return table.rows

@@ -52,6 +52,17 @@ class Timeline:
         return np.concatenate([chunk.audio for _, chunk in self.chunks[id]], axis=1)
 
 
+def steps_until_ready(engine: Engine, sequence: Sequence) -> list[float]:
+    """Seconds of each step that others make while what a new sequence needs is encoded."""
+    times: list[float] = []
+    while not sequence.ready:
+        engine.scheduler.wait()
+        start = time.perf_counter()
+        engine.step()
+        times.append(time.perf_counter() - start)
+    return times
+
+
 def generate(model: LoadedModel, requests: Many[GenerationRequest]) -> Timeline:
     """Generate all requests in one batch; a request's index is the id of its sequence."""
     timeline, queue = Timeline(), Queue(max_queue=len(requests))

@@ -8,14 +8,16 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from musicgen_engine.core.audio_stream import AudioChunk, AudioStream
 from musicgen_engine.core.device import use
+from musicgen_engine.core.encoding import Encoding, encoder
 from musicgen_engine.core.loaded_model import LoadedModel
 from musicgen_engine.core.queue import Queue
 from musicgen_engine.core.scheduler import Batch, Scheduler
@@ -23,11 +25,12 @@ from musicgen_engine.core.sequence import Sequence
 from musicgen_engine.logs import about
 from musicgen_engine.metrics import Counters
 from musicgen_engine.model.backend import ModelInput
+from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.decoder import DecodeInput
 from musicgen_engine.model.delay_pattern import Integers
 from musicgen_engine.model.sampler import NOT_FINITE
 from musicgen_engine.model.streaming_codec import CodecInput
-from protocol.constants import NO_CHROMA, SAMPLE_RATE, UNKNOWN, Samples
+from protocol.constants import NO_CHROMA, SAMPLE_RATE, UNKNOWN, Chroma, Codes, Samples
 from protocol.errors import GenerationFailed, NotFinite, ServiceError
 from protocol.request import GenerationRequest
 
@@ -57,6 +60,7 @@ class Engine:
         # By slot: whose conditioning the decoder has, and where that holds.
         self._conditioned: dict[int, tuple[int, tuple[int, int]]] = {}
         self._started: deque[_Started] = deque()
+        self._encoder = encoder(model.device)
         self._step_start: float | None = None
         on_cpu = model.device.type == "cpu"
         self.scheduler = Scheduler(queue, model.slots, model.pattern.window, shares_cores=on_cpu)
@@ -65,18 +69,25 @@ class Engine:
         """Never returns. Raises what the device raises: then nothing can be computed any more."""
         use(self._model.device)
         while True:
+            if self.scheduler.encoding:
+                self._step_start = time.monotonic()
             self.scheduler.wait()
             self._step_start = start = time.monotonic()
-            positions = max(1, self.step())
+            positions = self.step()
             self._step_start = None
-            seconds = time.monotonic() - start
-            self._queue.record_step(seconds / positions)
-            self._counters.add(steps=positions, step_seconds=seconds)
+            if positions:
+                seconds = time.monotonic() - start
+                self._queue.record_step(seconds / positions)
+                self._counters.add(steps=positions, step_seconds=seconds)
 
     def step(self) -> int:
         """The next positions of each running sequence are started, and codes of earlier ones read;
-        one text or audio is encoded, one chunk of a prompt prefilled, and as many chunks of
-        audio decoded as positions may be started. Returns how many were."""
+        one chunk of a prompt is prefilled, and as many chunks of audio decoded as positions may be
+        started. One text or audio begins to be encoded. Returns how many positions were started; a
+        chunk alone counts as one."""
+        if encoding := self.scheduler.end_encoding():
+            with self._isolated(encoding.sequence):
+                encoding.take(encoding.result.result())
         batch = self.scheduler.schedule()
         for sequence, error in batch.aborted:
             self._sink.error(sequence, error)
@@ -90,7 +101,8 @@ class Engine:
 
     @property
     def step_seconds(self) -> float:
-        """Seconds that the current step has taken so far. For another thread."""
+        """Seconds that the current step has taken so far, or the wait for what is encoded. For
+        another thread."""
         start = self._step_start
         return time.monotonic() - start if start else 0.0
 
@@ -99,25 +111,48 @@ class Engine:
         return self._counters.delta()
 
     def _encode(self, sequence: Sequence) -> None:
-        """Encode the melody of the sequence, or of one window where it came out of a mix, the audio
-        that the sequence starts with, or the text it needs: each audio in a step of its own."""
+        """Begin to encode the melody of the sequence, or of one window where it came out of a mix,
+        the audio that the sequence starts with, or the text that it needs."""
         request, model = sequence.request, self._model
+        compute: Callable[[], Any]
+        take: Callable[[Any], None]
         with self._isolated(sequence):
             if sequence.codes is None:
                 model.check(request)
             if sequence.melodies or (request.melody is not None and not request.separate):
-                return self._encode_melody(sequence)
-            if sequence.codes is None:
-                prompt = request.codes
-                if request.prompt_audio is not None:
-                    prompt = model.encode_audio(request.prompt_audio, request.prompt_sample_rate)
-                sequence.begin(model.pattern, prompt, AudioStream(request, model.codec))
-            if sequence.needs_encoding and request.prompt_audio is None:
-                section, chroma = sequence.section, sequence.chroma
-                sequence.condition(
-                    model.encode_text(section.prompt, chroma, section.negative_prompt)
-                )
-                self._condition(sequence)  # here, where an error is that of one sequence
+                compute, take = partial(self._chroma, sequence), sequence.follow
+            elif request.prompt_audio is not None:
+                audio = request.prompt_audio, request.prompt_sample_rate
+                compute, take = partial(model.encode_audio, *audio), partial(self._begin, sequence)
+            else:
+                if sequence.codes is None:
+                    self._begin(sequence, request.codes)
+                if not sequence.needs_encoding:
+                    return
+                section = sequence.section
+                texts = section.prompt, sequence.chroma, section.negative_prompt
+                compute, take = partial(model.encode_text, *texts), partial(self._text, sequence)
+            self.scheduler.begin_encoding(Encoding(sequence, self._encoder.submit(compute), take))
+
+    def _chroma(self, sequence: Sequence) -> Chroma:
+        """Of the sequence's melody, as far as it is known."""
+        request, encoder, window = sequence.request, self._model.melody, self._model.pattern.window
+        assert encoder
+        parts = sequence.melodies.copy() or dict(enumerate(encoder.parts(request, window)))
+        chroma = np.full((request.windows(window), encoder.columns), UNKNOWN, np.int32)
+        if request.chroma is not None:
+            chroma[:] = request.chroma
+        for number, part in parts.items():
+            chroma[number] = encoder.chroma(part)
+        return chroma
+
+    def _begin(self, sequence: Sequence, prompt: Codes | None) -> None:
+        model = self._model
+        sequence.begin(model.pattern, prompt, AudioStream(sequence.request, model.codec))
+
+    def _text(self, sequence: Sequence, conditioning: Conditioning) -> None:
+        sequence.condition(conditioning)
+        self._condition(sequence)  # here, where an error is that of one sequence
 
     def _start_what_fits(self, batch: Batch) -> int:
         """Without memory for a batch, its newest sequence fails; the others go on with the next
@@ -134,19 +169,9 @@ class Engine:
                 self._fail(newest, GenerationFailed(NO_MEMORY))
             return 0
 
-    def _encode_melody(self, sequence: Sequence) -> None:
-        request, encoder, window = sequence.request, self._model.melody, self._model.pattern.window
-        assert encoder
-        parts = sequence.melodies.copy() or dict(enumerate(encoder.parts(request, window)))
-        chroma = np.full((request.windows(window), encoder.columns), UNKNOWN, np.int32)
-        if request.chroma is not None:
-            chroma[:] = request.chroma
-        for number, part in parts.items():
-            chroma[number] = encoder.chroma(part)
-        sequence.follow(chroma)
-
     def _start(self, batch: Batch) -> int:
-        """Start the next positions of all sequences. Returns how many each one decodes."""
+        """Start the next positions of all sequences. Returns how many each one decodes, or one
+        for a chunk of a prefill alone."""
         decode, prefill, decoder = batch.decode, batch.prefill, self._model.decoder
         count = 0
         for sequence in (*decode, prefill) if prefill else decode:
@@ -168,7 +193,7 @@ class Engine:
         if prefill:
             prefill.advance(batch.prefill_length)
             self._counters.add(prefilled=batch.prefill_length)
-        return count
+        return count or int(prefill is not None)
 
     def _receive(self, started: _Started) -> None:
         """Read the codes of positions that were started."""
@@ -189,7 +214,8 @@ class Engine:
         if self._conditioned.get(sequence.slot) != current:
             conditioning = sequence.conditionings[sequence.scope]
             request = sequence.request.under(sequence.section)
-            self._model.decoder.set_request(sequence.slot, request, conditioning)
+            set_request = self._model.decoder.set_request
+            sequence.known = set_request(sequence.slot, request, conditioning)
             self._conditioned[sequence.slot] = current
 
     def _decode_audio(self, limit: int) -> None:
@@ -283,6 +309,7 @@ def warm_up(model: LoadedModel) -> None:
     song = Sequence(0, GenerationRequest("music", frames=10, seed=0))
     queue.submit(song)
     while not song.finished:
+        engine.scheduler.wait()
         engine.step()
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import islice
+from operator import attrgetter
 
+from musicgen_engine.core.encoding import Encoding
 from musicgen_engine.core.queue import PREFILL_CHUNK, Queue
 from musicgen_engine.core.sequence import Sequence, SequenceStatus
 from protocol.errors import ServiceError
 
-# Positions of a prompt that one step prefills beside sequences that decode on a CPU. There a
-# position takes time from the others, and must not cost them more than two of their steps.
-PREFILL_CHUNK_BESIDE = 4
+# Rows that one step prefills beside sequences that decode on a CPU, at least: a step of one song
+# waits for memory, and twice as many more rows cost it no more than another step.
+PREFILL_ROWS_BESIDE = 4
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Batch:
     """The work of one step."""
 
     aborted: list[tuple[Sequence, ServiceError]] = field(default_factory=list)
-    encode: Sequence | None = None  # its text or its audio
+    encode: Sequence | None = None  # whose text or audio is to be encoded, beside this step
     prefill: Sequence | None = None
     prefill_length: int = 0
     decode: list[Sequence] = field(default_factory=list)
@@ -34,6 +36,7 @@ class Scheduler:
         self.queue = queue
         self._slots = queue.open(slots, window)
         self._shares_cores = shares_cores
+        self.encoding: Encoding | None = None  # until its sequence takes it
 
     def wait(self) -> None:
         """Return when there is work."""
@@ -41,16 +44,31 @@ class Scheduler:
             self.queue.changed.wait_for(self._has_work)
 
     def _has_work(self) -> bool:
-        if self.queue.aborted or self.queue.next_for(self._slots):
+        if self.queue.aborted or self.queue.next_for(self._slots) or self._next_to_encode():
+            return True
+        if self.encoding and self.encoding.result.done():
             return True
         return any(
-            one.abort
-            or one.needs_encoding
-            or one.can_go_on
-            or one.awaits_codes
-            or _codec_ready(one)
+            one.abort or one.ready or one.awaits_codes or _codec_ready(one)
             for one in self._slots.running
         )
+
+    def begin_encoding(self, encoding: Encoding) -> None:
+        """No other one begins before this one is done."""
+        self.encoding = encoding
+        encoding.result.add_done_callback(self._wake)
+
+    def _wake(self, _: object) -> None:
+        with self.queue.changed:
+            self.queue.changed.notify_all()
+
+    def end_encoding(self) -> Encoding | None:
+        """The encoding that is done, unless its sequence has ended meanwhile."""
+        encoding = self.encoding
+        if encoding is None or not encoding.result.done():
+            return None
+        self.encoding = None
+        return None if encoding.sequence.finished else encoding
 
     def schedule(self) -> Batch:
         """The work of the next step. Encoding and prefill go one sequence at a time, so that batch
@@ -65,22 +83,28 @@ class Scheduler:
             for sequence, _ in aborted:
                 self._free(sequence)
             self.queue.admit(self._slots)
-            encode, ready = None, []
-            for sequence in running:
-                if sequence.needs_encoding:
-                    encode = encode or sequence
-                elif sequence.can_go_on:
-                    ready.append(sequence)
+            encode = self._next_to_encode()
+            ready = [sequence for sequence in running if sequence.ready]
         decode = [sequence for sequence in ready if sequence.status is SequenceStatus.RUNNING]
         prefill = next((one for one in ready if one.status is SequenceStatus.PREFILL), None)
-        length = prefill.prefill_length(self._prefill_chunk(len(decode))) if prefill else 0
+        length = prefill.prefill_length(self._most_positions(prefill, decode)) if prefill else 0
         return Batch(aborted, encode, prefill, length, decode)
 
-    def _prefill_chunk(self, decoding: int) -> int:
-        if not decoding or not self._shares_cores:
+    def _next_to_encode(self) -> Sequence | None:
+        """A sequence that goes on meanwhile, such as one with the melody of a later window, lets
+        others pass."""
+        if self.encoding:
+            return None
+        needing = (sequence for sequence in self._slots.running if sequence.needs_encoding)
+        return min(needing, key=attrgetter("ready"), default=None)
+
+    def _most_positions(self, prefill: Sequence, decode: list[Sequence]) -> int:
+        """Of a chunk. Twice as many rows take, at worst, twice the time, so sequences that decode
+        on a CPU wait at most one more of their steps."""
+        if not (decode and prefill.new_rows and self._shares_cores):
             return PREFILL_CHUNK
-        # Twice as many rows take, at worst, twice the time; few rows take less.
-        return max(PREFILL_CHUNK_BESIDE, decoding)
+        rows = max(PREFILL_ROWS_BESIDE, sum(sequence.rows for sequence in decode))
+        return min(PREFILL_CHUNK, max(1, rows // prefill.new_rows))
 
     def next_for_codec(self, limit: int) -> list[Sequence]:
         """Sequences with enough codes for a chunk of audio; they go behind the others."""

@@ -6,6 +6,7 @@ import enum
 import math
 import time
 from bisect import bisect_right
+from collections.abc import Sequence as Many
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -56,6 +57,8 @@ class Sequence:
     codes: Codes | None = None  # [codebooks, frames]
     output: AudioStream | None = None
     conditionings: dict[tuple[int, int], Conditioning] = field(default_factory=dict)  # by scope
+    # By row: the first positions of the prefix that the cache has from an earlier sequence.
+    known: Many[int] = ()
 
     def __post_init__(self) -> None:
         self.prompt_frames = self.frames_done = self.request.prompt_frames
@@ -179,19 +182,43 @@ class Sequence:
 
     @property
     def needs_encoding(self) -> bool:
-        """Whether a text or audio must be encoded before the next position."""
+        """Whether a text or audio is to be encoded, for the next position or a later one."""
         if self.melodies or self.codes is None:
             return True
-        return self.can_go_on and self.scope not in self.conditionings
+        return self._can_go_on and self.scope not in self.conditionings
 
     @property
-    def can_go_on(self) -> bool:
+    def ready(self) -> bool:
+        """Whether its next position can be computed."""
+        if self.codes is None:
+            return False
+        return self._can_go_on and self.scope in self.conditionings
+
+    @property
+    def _can_go_on(self) -> bool:
         """Whether it has a next position, and that needs nothing but encoding."""
         return not (self.all_decoded or self.awaits_codes or self.waits_for_melody)
 
+    @property
+    def rows(self) -> int:
+        """Those of the next position's guidance."""
+        return self.conditionings[self.scope].guidance.rows
+
+    @property
+    def new_rows(self) -> int:
+        """Those of the next position that are to be computed."""
+        return self.rows - len(self._to_new_rows)
+
+    @property
+    def _to_new_rows(self) -> list[int]:
+        """For each row that the cache has of the next position: positions until it has no more."""
+        first = self.conditionings[self.scope].prefix_length + self.position
+        return [known - first for known in self.known if known > first]
+
     def prefill_length(self, limit: int) -> int:
-        """Positions of the next chunk of a prefill, all of one section."""
-        return min([limit, self._known_positions, *self._to_next_section])
+        """Positions of the next chunk of a prefill, all of one section and with the same rows to
+        compute."""
+        return min([limit, self._known_positions, *self._to_next_section, *self._to_new_rows])
 
     def decode_length(self, limit: int) -> int:
         """Positions that can be decoded without a look at their codes, all of one section."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,11 +53,15 @@ class BackendUnavailable(Exception):
 class Backend(Protocol):
     """Computes the transformer for all slots. `Transformer` is the reference."""
 
-    def set_conditioning(self, slot: int, conditioning: Conditioning) -> None:
+    def set_conditioning(self, slot: int, conditioning: Conditioning) -> Sequence[int]:
         """Condition the positions to come of `slot`; those in the cache stay as they are.
 
         A conditioning that replaces another one in the middle of a sequence has as many rows and
         a prefix of the same length.
+
+        Returns:
+            For rows, the first positions of the prefix that need no computing: the cache has them
+            from a sequence before.
         """
 
     def forward(self, batch: ModelInput) -> Tensor:

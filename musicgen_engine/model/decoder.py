@@ -44,7 +44,7 @@ class Decoder(Protocol):
 
     def set_request(
         self, slot: int, request: GenerationRequest, conditioning: Conditioning
-    ) -> None:
+    ) -> Sequence[int]:
         """Compute and sample the positions to come of `slot` so; see Backend.set_conditioning."""
 
     def prefill(self, batch: ModelInput) -> None:
@@ -71,9 +71,9 @@ class HostDecoder:
 
     def set_request(
         self, slot: int, request: GenerationRequest, conditioning: Conditioning
-    ) -> None:
-        self._backend.set_conditioning(slot, conditioning)
+    ) -> Sequence[int]:
         self._sampler.set_request(slot, request, conditioning.guidance)
+        return self._backend.set_conditioning(slot, conditioning)
 
     def prefill(self, batch: ModelInput) -> None:
         self._backend.forward(batch)

@@ -114,13 +114,14 @@ class GraphDecoder:
     @torch.inference_mode()
     def set_request(
         self, slot: int, request: GenerationRequest, conditioning: Conditioning
-    ) -> None:
-        self._transformer.set_conditioning(slot, conditioning)
+    ) -> Sequence[int]:
+        known = self._transformer.set_conditioning(slot, conditioning)
         self._sampler.set_request(slot, request, conditioning.guidance)
         texts = [self._transformer.keys_values(text) for text in conditioning.cross]
         end = self._state.set_texts(slot, texts)
         self._usual_text[slot] = end <= USUAL_TOKENS
         self._state.prefix[slot] = self._prefixes[slot] = conditioning.prefix_length
+        return known
 
     @torch.inference_mode()
     def prefill(self, batch: ModelInput) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from collections.abc import Sequence
 from ctypes import c_int32, c_void_p
 from dataclasses import replace
 from functools import lru_cache
@@ -94,7 +95,7 @@ class NativeTransformer:
             pointers = _LayerTensors(*(None if t is None else t.data_ptr() for t in tensors))
             self._library.model_set_layer(self._model, index, ctypes.byref(pointers))
 
-    def set_conditioning(self, slot: int, conditioning: Conditioning) -> None:
+    def set_conditioning(self, slot: int, conditioning: Conditioning) -> Sequence[int]:
         dim, length = self._config.dim, conditioning.prefix_length
         texts = [torch.empty(0, dim) if one is None else plain(one) for one in conditioning.cross]
         prefix = None if conditioning.prefix is None else plain(conditioning.prefix)
@@ -112,6 +113,8 @@ class NativeTransformer:
         self._library.model_set_slot(self._model, slot, len(texts), length, start)
         for row, text in enumerate(texts):
             self._library.model_set_text(self._model, slot, row, len(text), text.data_ptr())
+        known: list[int] = self._known[slot].tolist()
+        return known
 
     def forward(self, batch: ModelInput) -> Tensor:
         config, tokens = self._config, batch.tokens

@@ -155,11 +155,12 @@ class Transformer:
         self._heads = linear(place(weights.heads))
 
     @torch.inference_mode()
-    def set_conditioning(self, slot: int, conditioning: Conditioning) -> None:
+    def set_conditioning(self, slot: int, conditioning: Conditioning) -> Sequence[int]:
         prefix = None if conditioning.prefix is None else self._placed(conditioning.prefix)
         self._conditionings[slot] = replace(conditioning, prefix=prefix)
         for row, text in enumerate(conditioning.cross):
             self._texts[slot, row] = self.keys_values(text)
+        return ()  # all are computed, because how it rounds one depends on the others of its pass
 
     def _placed(self, tensor: Tensor) -> Tensor:
         return tensor.to(self._device, self._embeddings.dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from concurrent.futures import wait
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -66,7 +67,14 @@ class Harness:
         """Step until every request has ended."""
         while not all(result.ended for result in self._results.values()):
             self.engine.scheduler.wait()
-            self.engine.step()
+            self.step()
+
+    def step(self) -> int:
+        """A step of the engine and the encoding that it began: so a test can count steps."""
+        positions = self.engine.step()
+        if encoding := self.engine.scheduler.encoding:
+            wait([encoding.result])
+        return positions
 
     def chunk(self, sequence: Sequence, chunk: AudioChunk) -> None:
         assert not self._results[sequence.id].ended
@@ -94,7 +102,7 @@ def generate_together(
     for step in range(max(requests) + 1):
         if step in requests:
             results.append(harness.submit(requests[step]))
-        harness.engine.step()
+        harness.step()
     harness.run()
     return results
 

@@ -2,19 +2,23 @@
 
 import math
 import threading
+from concurrent.futures import Future
 from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 
 from musicgen_engine.config import MAX_GPUS, MAX_SLOTS
 from musicgen_engine.core.audio_stream import AudioStream
+from musicgen_engine.core.encoding import Encoding
 from musicgen_engine.core.queue import MAX_SEPARATIONS, Queue
 from musicgen_engine.core.scheduler import Batch, Scheduler
 from musicgen_engine.core.sequence import Sequence, SequenceStatus
 from musicgen_engine.messages import GeneratingState, QueuedState, SeparatingState
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.delay_pattern import DelayPattern
+from protocol.constants import UNKNOWN
 from protocol.errors import Cancelled, GenerationFailed, QueueFull
 from protocol.request import GenerationRequest
 from tests.conftest import TIMEOUT
@@ -139,7 +143,7 @@ def test_a_prompt_is_prefilled_before_it_decodes() -> None:
 
 @pytest.mark.parametrize(
     ("decoding", "shares_cores", "length"),
-    [(0, True, 64), (1, True, 4), (5, True, 5), (5, False, 64)],
+    [(0, True, 64), (1, True, 2), (2, True, 2), (5, True, 5), (5, False, 64)],
 )
 def test_a_chunk_is_small_beside_sequences_on_a_cpu(
     decoding: int, shares_cores: bool, length: int
@@ -149,6 +153,23 @@ def test_a_chunk_is_small_beside_sequences_on_a_cpu(
     busy.queue.submit(resumed(9, frames=210, done=200))
     admitted(busy, steps=1)
     assert busy.schedule().prefill_length == length
+
+
+def test_a_chunk_has_as_many_rows_to_compute_as_sequences_decode() -> None:
+    """The cache has both rows of 20 positions of the prefix, one of 20 more."""
+    busy = scheduler(8, 8, *range(3))
+    admitted(busy, steps=3)
+    sequence = new(9)
+    busy.queue.submit(sequence)
+    assert busy.schedule().encode is sequence
+    sequence.begin(PATTERN, None, cast(AudioStream, Output()))
+    sequence.condition(Conditioning((None, None), prefix=torch.zeros(2, 60, 8)))
+    sequence.known = [20, 40]
+    lengths = []
+    while (batch := busy.schedule()).prefill:
+        lengths.append(batch.prefill_length)
+        sequence.advance(lengths[-1])
+    assert lengths == [20] + [6, 6, 6, 2] + [3] * 6 + [2]
 
 
 def test_one_prompt_is_prefilled_at_a_time() -> None:
@@ -448,6 +469,62 @@ def test_without_enough_frames_the_codec_has_nothing_to_do() -> None:
     assert busy.next_for_codec(9) == []
     admitted(busy)
     assert busy.next_for_codec(9) == []
+
+
+def encoding_of(sequence: Sequence) -> Encoding:
+    return Encoding(sequence, Future(), take=begin)
+
+
+def test_one_sequence_is_encoded_at_a_time() -> None:
+    two = scheduler(2, 2, 1, 2)
+    first = two.schedule().encode
+    assert first and first.id == 1
+    encoding = encoding_of(first)
+    two.begin_encoding(encoding)
+    assert [two.schedule().encode for _ in range(3)] == [None] * 3
+    assert two.end_encoding() is None
+    encoding.result.set_result(first)
+    assert two.end_encoding() is encoding
+    begin(first)
+    second = two.schedule().encode
+    assert second and second.id == 2
+
+
+def test_an_engine_waits_for_what_is_encoded() -> None:
+    one = scheduler(1, 1, 1)
+    (sequence,) = filter(None, [one.schedule().encode])
+    encoding = encoding_of(sequence)
+    one.begin_encoding(encoding)
+    threading.Timer(0.1, encoding.result.set_result, [None]).start()
+    one.wait()
+    assert one.end_encoding() is encoding
+
+
+def test_a_sequence_that_has_ended_takes_no_encoding() -> None:
+    one = scheduler(1, 1, 1)
+    (sequence,) = filter(None, [one.schedule().encode])
+    encoding = encoding_of(sequence)
+    one.begin_encoding(encoding)
+    one.queue.cancel(1)
+    one.schedule()
+    encoding.result.set_result(None)
+    assert one.end_encoding() is None and one.encoding is None
+
+
+def test_a_sequence_that_goes_on_lets_others_be_encoded_first() -> None:
+    two = scheduler(2, 2)
+    long = in_a_mix(1, frames=3000)
+    two.queue.submit(long)
+    two.queue.separated(long, 0, MELODY, 1.0)
+    assert two.schedule().encode is long
+    long.follow(np.array([[1], [UNKNOWN], [UNKNOWN]]))
+    begin(long)
+    two.queue.separated(long, 1, MELODY, 1.0)
+    batch = two.schedule()
+    assert (batch.encode, batch.decode) == (long, [long])
+    two.queue.submit(new(2))
+    batch = two.schedule()
+    assert batch.encode and batch.encode.id == 2 and batch.decode == [long]
 
 
 def test_a_sequence_with_all_its_codes_does_not_decode() -> None:

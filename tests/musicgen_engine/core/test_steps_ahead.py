@@ -119,7 +119,7 @@ def test_audio_keeps_up_with_the_codes(graph: LoadedModel) -> None:
         harness.submit(replace(SONG, seed=seed))
     positions = []
     while harness.queue.states():
-        positions.append(harness.engine.step())
+        positions.append(harness.step())
         assert harness.engine.scheduler.next_for_codec(1) == []
     assert max(positions) == graph.decoder.burst
 
@@ -178,7 +178,7 @@ def test_a_cancelled_song_leaves_its_slot_to_the_next(
     cancelled = [harness.submit(replace(SONG, seed=seed)) for seed in range(graph.slots)]
     waiting = harness.submit(SONG)
     for _ in range(steps):
-        harness.engine.step()
+        harness.step()
     for result in cancelled:
         harness.queue.cancel(result.sequence.id)
     harness.run()

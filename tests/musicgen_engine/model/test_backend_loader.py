@@ -1,7 +1,7 @@
 """A backend serves only after it has proved that it computes the same as eager."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -39,8 +39,8 @@ class Wrapped:
     def __init__(self, change: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> None:
         self._inner, self._change = BACKENDS["eager"](*args, **kwargs), change
 
-    def set_conditioning(self, slot: int, conditioning: Conditioning) -> None:
-        self._inner.set_conditioning(slot, conditioning)
+    def set_conditioning(self, slot: int, conditioning: Conditioning) -> Sequence[int]:
+        return self._inner.set_conditioning(slot, conditioning)
 
     def forward(self, batch: ModelInput) -> Tensor:
         return self._change(self._inner.forward(batch))
