@@ -40,7 +40,8 @@ export async function createRecords() {
 /** Fills the form for a song that begins with `blob`, the first `position` seconds of a record's. */
 export function continueSong({ request, melody }, blob, position) {
   const duration = Math.min(Math.round(position + CONTINUATION), ui.duration.max);
-  fillForm({ ...request, duration }, melody);
+  const { loop, ...continued } = request; // A loop has no beginning to continue.
+  fillForm({ ...continued, duration }, melody);
   source = { blob, position, prompt: request.prompt, time: clock(position) };
   ui.keep.checked = false; // The same seed would play the same notes again.
   render();
@@ -127,6 +128,8 @@ function readRequest() {
     if (isFilled) request[name] = field.valueAsNumber;
   }
   if (ui.model.value) request.model = ui.model.value;
+  if (ui.ending.value === "fade") request.ending = "fade";
+  if (ui.ending.value === "loop") request.loop = true;
   return request;
 }
 
@@ -138,10 +141,12 @@ function fillForm(request, melody) {
   wantedModel = request.model;
   for (const name of ["prompt", ...ADVANCED_FIELDS]) ui[name].value = request[name] ?? "";
   ui.format.value = request.format ?? ui.format.value;
+  ui.ending.value = request.loop ? "loop" : (request.ending ?? "cut");
   ui.duration.value = request.duration ?? ui.duration.value;
   moveFader();
   ui.keep.checked = "seed" in request;
-  if (ADVANCED_FIELDS.some((name) => name in request)) ui.more.open = true;
+  const advanced = [...ADVANCED_FIELDS, "ending", "loop"];
+  if (advanced.some((name) => name in request)) ui.more.open = true;
   render();
 }
 

@@ -161,6 +161,7 @@ export class Generation extends EventTarget {
   /** Makes the received samples the song, also if there are fewer than requested. */
   #completeRecord() {
     const { record, sound } = this;
+    if (!sound.complete) delete record.request.ending;
     sound.close();
     record.blob = sound.file();
     record.peaks = sound.peaks;

@@ -1,5 +1,7 @@
 /** A song's 16-bit WAV file while it is received: its bytes, samples and peaks. */
 
+import { Meter } from "./loudness.js";
+
 export const PEAK_RATE = 50; // Hz
 const FIRST_CHUNK = 12; // bytes before a WAV's first chunk
 const CHUNK_HEADER = 8; // bytes of a chunk's name and size
@@ -20,6 +22,9 @@ export class Sound {
   #received = 0; // bytes
   #headerLength = 0; // bytes before the samples; 0 until it is known
   #allFrames = 0; // of the whole song; the file's tags are behind them
+  #meter = null;
+  #measuredFrames = 0; // by the meter
+  #gain = null;
   #firstMusic = null; // {time: ms, received: bytes} when the first samples arrived
 
   /** Takes the next bytes of the file. */
@@ -30,6 +35,16 @@ export class Sound {
     const frames = Math.floor((this.#received - this.#headerLength) / this.#frameBytes);
     this.frames = Math.max(this.frames, Math.min(frames, this.#allFrames));
     this.#measurePeaks();
+    this.#meter ??= new Meter(this.rate, this.channels);
+    this.#meter.append(this.#samples(this.#measuredFrames, this.frames));
+    this.#measuredFrames = this.frames;
+  }
+
+  /** The gain with which all songs are equally loud; 1 until the song is complete. */
+  get gain() {
+    if (!this.complete) return 1;
+    this.#gain ??= this.#meter.gain(this.peaks.reduce((most, peak) => Math.max(most, peak), 0));
+    return this.#gain;
   }
 
   /** Seconds received so far. */

@@ -2,12 +2,15 @@
 
 const LEAD = 0.03; // seconds from now to the first sample
 export const FADE = 0.01; // seconds of fading at each end, which would click otherwise
+const LEVELLING = 1; // seconds in which a song that is complete takes its gain
 
 export class Voice {
   #context;
   #sound;
   #loop;
   #fader;
+  #leveller;
+  #gain;
   #sources = [];
   #start; // the song's second that plays first
   #firstFrame;
@@ -26,7 +29,9 @@ export class Voice {
     this.#firstFrame = Math.round(start * sound.rate);
     this.#scheduledFrames = this.#firstFrame;
     this.#fader = new GainNode(this.#context, { gain: 0 });
-    this.#fader.connect(output);
+    this.#gain = sound.gain;
+    this.#leveller = new GainNode(this.#context, { gain: this.#gain });
+    this.#fader.connect(this.#leveller).connect(output);
     // Reading the samples takes time, so it precedes the choice of the start time.
     const buffer = loop ? sound.buffer(0, Math.round(loop.to * sound.rate)) : this.#newSamples();
     const earliest = this.#context.currentTime + LEAD;
@@ -57,6 +62,7 @@ export class Voice {
 
   /** Schedules the samples that have arrived since the last call. */
   extend() {
+    this.#level();
     if (!this.#loop) this.#append(this.#newSamples());
   }
 
@@ -90,6 +96,13 @@ export class Voice {
   #cancelFadeOut() {
     const afterFadeIn = this.#startTime + FADE + 1 / this.#sound.rate;
     this.#fader.gain.cancelScheduledValues(Math.max(this.#endTime - FADE, afterFadeIn));
+  }
+
+  #level() {
+    const { gain } = this.#sound;
+    if (gain === this.#gain) return;
+    this.#gain = gain;
+    this.#leveller.gain.setTargetAtTime(gain, this.#context.currentTime, LEVELLING);
   }
 
   #scheduleLoop(buffer) {

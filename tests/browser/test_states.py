@@ -3,7 +3,7 @@
 import base64
 import io
 import re
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -11,7 +11,10 @@ import soundfile
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import FilePayload, Locator, Page, expect
 
+from gateway.audio.loudness import measure
+from gateway.audio.wav import Wav
 from gateway.contract import Loading
+from protocol.constants import Samples
 from protocol.errors import TooSlow, WeightsMissing
 from tests.browser.page import ask, draw_frame, playing, position, saved, song, whole
 from tests.conftest import until
@@ -320,6 +323,60 @@ def test_playback_at_the_last_sample_gets_later_ones(quiet_page: Page) -> None:
     for frames in (0, 50, 320, 600, 2000):
         heard, peak = quiet_page.evaluate(loudest, frames)
         assert heard > 0.5 * peak > 0
+
+
+def burst(amplitude: float, channels: int) -> Samples:
+    """Four seconds of decaying noise."""
+    noise = np.random.default_rng(0).normal(size=(channels, 4 * 32_000))
+    decay = np.exp(-np.arange(4 * 32_000) / 32_000 % 0.5 * 6)
+    return np.asarray(np.clip(amplitude * noise * decay, -1, 1), np.float32)
+
+
+PLAYED = """async (text) => {
+  const { Sound } = await import("/sound.js"), { Voice } = await import("/voice.js");
+  const file = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const sound = new Sound();
+  for (let at = 0; at < file.length; at += 10_001) sound.append(file.subarray(at, at + 10_001));
+  const context = new OfflineAudioContext(sound.channels, sound.frames + 3200, sound.rate);
+  const output = new GainNode(context);
+  output.connect(context.destination);
+  new Voice(output, sound, 0, null);
+  const played = await context.startRendering();
+  const channels = [...Array(sound.channels).keys()];
+  return channels.map((channel) => [...played.getChannelData(channel)]);
+}"""
+
+
+@pytest.mark.parametrize(("amplitude", "channels"), [(0.03, 1), (0.2, 1), (0.05, 2), (0.2, 2)])
+def test_all_songs_play_equally_loud(quiet_page: Page, amplitude: float, channels: int) -> None:
+    wav = Wav(channels, 32_000, 4 * 32_000, {})
+    file = wav.begin() + wav.encode(burst(amplitude, channels)) + wav.end()
+    played = quiet_page.evaluate(PLAYED, base64.b64encode(file).decode())
+    assert measure([np.array(played, np.float32)]).loudness == pytest.approx(-18, abs=0.2)
+
+
+@pytest.mark.parametrize("amplitude", [0.0, 1e-4, 1.0])
+def test_no_song_is_played_louder_than_it_can_be(quiet_page: Page, amplitude: float) -> None:
+    audio = np.zeros((1, 4 * 32_000), np.float32)
+    audio[0, ::8_000] = amplitude
+    wav = Wav(1, 32_000, 4 * 32_000, {})
+    file = wav.begin() + wav.encode(audio) + wav.end()
+    played = quiet_page.evaluate(PLAYED, base64.b64encode(file).decode())
+    assert np.abs(played).max() == pytest.approx(min(4 * amplitude, 1.0), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("ending", "fields"), [("Cut", {}), ("Fade", {"ending": "fade"}), ("Loop", {"loop": True})]
+)
+def test_the_form_chooses_the_ending(quiet_page: Page, ending: str, fields: Any) -> None:
+    quiet_page.click("#more summary")
+    quiet_page.get_by_label("Ending").select_option(label=ending)
+    with quiet_page.expect_request("**/generate") as sent:
+        ask(quiet_page, "calm piano", "3")
+    body: Any = sent.value.post_data_json
+    assert {name: body[name] for name in ("ending", "loop") if name in body} == fields
+    whole(quiet_page)
+    assert soundfile.info(io.BytesIO(saved(quiet_page, "flac"))).duration == 3
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

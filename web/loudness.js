@@ -1,0 +1,94 @@
+/** The loudness of a song (ITU-R BS.1770), measured while its samples arrive. */
+
+const STEPS = 10; // a second, between the blocks of the meter
+const BLOCK = 4; // steps
+const SILENCE = -70; // LUFS; softer blocks do not count
+const GATE = 10; // dB; nor do blocks so much softer than the others
+const TARGET = -18; // LUFS, as players do by ReplayGain
+const MAX_GAIN = 4;
+
+export class Meter {
+  #filters; // by channel
+  #step; // frames
+  #frames = 0; // of the step that is not full
+  #power = 0; // the sum of its squares
+  #powers = []; // of each full step
+
+  constructor(rate, channels) {
+    this.#filters = Array.from({ length: channels }, () => createFilter(rate));
+    this.#step = rate / STEPS;
+  }
+
+  /** Takes the next samples: 16 bits, interleaved. */
+  append(samples) {
+    const channels = this.#filters.length;
+    for (let at = 0; at < samples.length; at += channels) {
+      for (let channel = 0; channel < channels; channel++) {
+        this.#power += this.#filters[channel](samples[at + channel] / 32767) ** 2;
+      }
+      if (++this.#frames < this.#step) continue;
+      this.#powers.push(this.#power / this.#step);
+      this.#frames = 0;
+      this.#power = 0;
+    }
+  }
+
+  /** In LUFS; -Infinity for silence, and for less than a block. */
+  get loudness() {
+    const blocks = [];
+    for (let at = BLOCK; at <= this.#powers.length; at++) {
+      blocks.push(mean(this.#powers.slice(at - BLOCK, at)));
+    }
+    const heard = blocks.filter((power) => level(power) > SILENCE);
+    const gate = level(mean(heard)) - GATE;
+    return level(mean(heard.filter((power) => level(power) > gate)));
+  }
+
+  /** The gain that makes songs equally loud, as far as a peak (0 to 1) has room for it. */
+  gain(peak) {
+    const { loudness } = this;
+    if (loudness === -Infinity) return 1;
+    return Math.min(10 ** ((TARGET - loudness) / 20), MAX_GAIN, 1 / peak);
+  }
+}
+
+function level(power) {
+  return -0.691 + 10 * Math.log10(power);
+}
+
+function mean(values) {
+  return values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : 0;
+}
+
+/** The weighting of BS.1770, whose two filters are given there for 48 kHz, at another rate. */
+function createFilter(rate) {
+  const shelf = createShelf(rate);
+  const highPass = createHighPass(rate);
+  return (sample) => highPass(shelf(sample));
+}
+
+function createShelf(rate) {
+  const k = Math.tan((Math.PI * 1681.974450955533) / rate);
+  const q = k / 0.7071752369554196;
+  const high = 10 ** (3.999843853973347 / 20);
+  const band = high ** 0.4996667741545416;
+  const numerator = [high + band * q + k * k, 2 * (k * k - high), high - band * q + k * k];
+  return createBiquad(numerator, 1 + q + k * k, 2 * (k * k - 1), 1 - q + k * k);
+}
+
+function createHighPass(rate) {
+  const k = Math.tan((Math.PI * 38.13547087602444) / rate);
+  const q = k / 0.5003270373238773;
+  const scale = 1 + q + k * k; // the standard leaves this filter's numerator at 1, -2, 1
+  return createBiquad([scale, -2 * scale, scale], scale, 2 * (k * k - 1), 1 - q + k * k);
+}
+
+function createBiquad([b0, b1, b2], a0, a1, a2) {
+  let [first, second] = [0, 0];
+  return (input) => {
+    const output = (b0 * input) / a0 + first;
+    first = (b1 * input - a1 * output) / a0 + second;
+    second = (b2 * input - a2 * output) / a0;
+    return output;
+  };
+}
