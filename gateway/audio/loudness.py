@@ -16,8 +16,9 @@ from protocol.constants import SAMPLE_RATE, Samples
 
 SILENCE = -70.0  # LUFS; the meter ignores all that is softer
 BLOCK = 0.4  # seconds; the meter needs one
-HIGHEST_PEAK = 0.89  # of full scale: a little under -1 dB
-HEADROOM = 0.995  # below it, for peaks that rise when the limiter's samples are resampled
+PEAK_GRAIN = 0.001  # the meter rounds true peaks to it
+HIGHEST_PEAK = 10 ** (-1 / 20)  # of full scale: -1 dB
+HEADROOM = 0.99  # below it, for peaks that rise when the limiter's samples are resampled
 MOST_LIMITING = 20.0  # dB; beyond it hardly any music is left
 TOLERANCE, ROUNDS = 0.05, 12  # dB
 STEEPEST = 4.0  # dB of gain for a dB of loudness, in a round
@@ -28,7 +29,7 @@ LAST_LINES = 2_000  # bytes of the meter's log
 @dataclass(frozen=True)
 class Level:
     loudness: float  # LUFS, at least SILENCE
-    peak: float  # the true peak, between samples too; full scale is 1
+    peak: float  # at least the true peak, between samples too; full scale is 1
 
 
 def measure(song: Iterable[Samples]) -> Level:
@@ -42,7 +43,8 @@ def measure(song: Iterable[Samples]) -> Level:
     finally:
         os.close(log)
     values = dict(line.split("=") for line in lines if line.startswith("lavfi.r128."))
-    return Level(float(values["lavfi.r128.I"]), float(values["lavfi.r128.true_peak"]))
+    peak = float(values["lavfi.r128.true_peak"]) + PEAK_GRAIN / 2
+    return Level(float(values["lavfi.r128.I"]), peak)
 
 
 def with_loudness(
@@ -57,7 +59,7 @@ def with_loudness(
     level = measure(song)
     if level.loudness <= SILENCE:
         return iter(song), level
-    gain, slope, peak, limit = 0.0, 1.0, level.peak, HIGHEST_PEAK
+    gain, slope, peak, limit = 0.0, 1.0, level.peak, HEADROOM * HIGHEST_PEAK
     most, louder = _decibels(limit / peak) + MOST_LIMITING, partial(iter, song)
     for _ in range(ROUNDS):
         before, step = level.loudness, min(slope * (target - level.loudness), most - gain)
@@ -66,7 +68,7 @@ def with_loudness(
         gain += step
         louder = partial(_louder, song, gain, peak, limit, loop)
         level = measure(louder())
-        limit *= min(1.0, HEADROOM * HIGHEST_PEAK / level.peak)
+        limit *= min(1.0, HIGHEST_PEAK / level.peak)
         if abs(step) > TOLERANCE:
             rise = level.loudness - before
             slope = min(max(1.0, step / rise), STEEPEST) if rise else STEEPEST

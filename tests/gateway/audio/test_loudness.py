@@ -88,6 +88,14 @@ def test_loudness_out_of_reach_comes_as_near_as_it_can() -> None:
     assert np.abs(changed).max() <= np.abs(song).max() * 10 ** (MOST_LIMITING / 20)
 
 
+@pytest.mark.parametrize("amplitude", [4.9e-4, 0.01])
+def test_a_soft_song_gets_its_loudness(amplitude: float) -> None:
+    """The meter rounds the peak of the softest to nothing."""
+    song, level = louder(tone(1, amplitude), -14)
+    assert level.loudness == pytest.approx(-14, abs=0.1)
+    assert true_peak(song) <= 10 ** (-1 / 20)
+
+
 @pytest.mark.parametrize("amplitude", [0.0, 1e-5])
 def test_silence_stays_as_it_is(amplitude: float) -> None:
     song = tone(2, amplitude)
