@@ -27,7 +27,7 @@ class Loop:
         def between(begin: int, end: int) -> Samples:
             return audio[:, max(0, begin - place) : max(0, end - place)]
 
-        self._before.append(between(-BLEND, 0))
+        self._before.append(between(-BLEND, 0).copy())  # a view would keep all of the slice
         loop = between(0, self._samples).copy()
         tail = between(start := self._samples - BLEND, self._samples)
         if length := tail.shape[1]:

@@ -1,5 +1,7 @@
 """Loops, slice by slice."""
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,14 @@ def test_both_sides_of_a_blend_keep_their_power() -> None:
     end, music = looped([])[:, -BLEND:], SONG[:, -BLEND:]
     powers = [np.square(part).mean() for part in np.split(end, 4, axis=1)]
     assert powers == pytest.approx([np.square(music).mean()] * 4, rel=0.2)
+
+
+def test_a_loop_keeps_no_slice_of_its_song() -> None:
+    loop, slices = Loop(LENGTH, LEAD), [part.copy() for part in np.split(SONG, 6, axis=1)]
+    kept = [weakref.ref(one) for one in slices]
+    while slices:
+        loop(slices.pop(0))
+    assert not any(one() is not None for one in kept)
 
 
 @pytest.mark.parametrize(
