@@ -116,7 +116,10 @@ class Generation:
         self._songs: defaultdict[str, set[ResumeState]] = defaultdict(set)  # by model
 
     async def generate(
-        self, model: str, request: GenerationRequest, on_progress: Callable[[Progress], None]
+        self,
+        model: str,
+        request: GenerationRequest,
+        on_response: Callable[[Progress | Chunk], None],
     ) -> AsyncGenerator[Chunk, None]:
         """The song's chunks in order, from its sample `request.start` to its end, or an error.
 
@@ -142,13 +145,11 @@ class Generation:
                     try:
                         async with aclosing(self._responses(model, state, deadline)) as responses:
                             async for response in responses:
+                                on_response(response)
                                 if isinstance(response, Chunk):
-                                    on_progress(response.progress)
                                     yield response
-                                else:
-                                    on_progress(response)
                     except TRANSIENT as error:
-                        on_progress(Progress("loading", frames=state.frames))
+                        on_response(Progress("loading", frames=state.frames))
                         await self._recover(model, state, error)
             finally:
                 songs.remove(state)

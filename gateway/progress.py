@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gateway.contract import Progress
-from protocol.constants import FRAME_RATE
+from gateway.contract import Chunk, Progress
+from protocol.constants import FRAME_RATE, NO_CHROMA, Chroma
 from protocol.errors import Internal, InvalidField, NotFound, ServiceError
 
 KEPT = 60.0  # seconds after the end of a song
@@ -32,10 +32,17 @@ class Job:
     error: ServiceError | None = None
     first: tuple[float, int] | None = None
     measures: bool = False
+    chroma: Chroma = field(default_factory=lambda: NO_CHROMA)  # as of the last chunk
 
     def begin(self, model: str, frames: int) -> None:
         self.model, self.total_frames = model, frames
         self.on_progress(Progress("loading"))
+
+    def on_response(self, response: Progress | Chunk) -> None:
+        if isinstance(response, Chunk):
+            self.chroma = response.chroma
+            response = response.progress
+        self.on_progress(response)
 
     def on_progress(self, progress: Progress) -> None:
         self.changes += 1
@@ -66,8 +73,14 @@ class Job:
             "total_seconds": self.total_frames / FRAME_RATE if self.model else None,
             "steps_per_second": round(speed, 1) if speed else None,
             "seconds_left": round((self.total_frames - frames) / speed, 1) if speed else None,
+            "chroma": self._melody(),
             "error": public(self.error) if self.error else None,
         }
+
+    def _melody(self) -> list[list[int]] | None:
+        """The melody that the song had, once that is whole for certain."""
+        done = self.progress.state == "done"
+        return self.chroma.tolist() if done and self.chroma.size else None
 
     def _speed(self) -> float | None:
         """Frames a second since `first`."""

@@ -99,7 +99,7 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
             song.mastering.check(generation)
             samples = song.mastering.samples(generation)
             generation = song.mastering.lengthened(generation)
-            chunks = services.generation.generate(model, generation, job.on_progress)
+            chunks = services.generation.generate(model, generation, job.on_response)
             del uploads, generation  # their audio is large, and songs are long
             async with aclosing(chunks):
                 first = await anext(chunks)

@@ -16,7 +16,7 @@ from gateway.contract import (
     Status,
     Triton,
 )
-from protocol.constants import NO_CHROMA, SAMPLE_RATE, SAMPLES_PER_FRAME
+from protocol.constants import NO_CHROMA, SAMPLE_RATE, SAMPLES_PER_FRAME, Chroma
 from protocol.errors import ServiceError, TritonUnavailable, WeightsChanged
 from protocol.request import GenerationRequest
 from protocol.variant import Variant
@@ -57,6 +57,7 @@ class FakeTriton:
         self.requests: list[GenerationRequest] = []
         self.revision = "0123456789ab"
         self.chroma = CHROMA  # of a melody
+        self.last_chroma: Chroma | None = None  # of the last chunk, where it is another one
         self.pause = 0.0  # seconds before each chunk
         self.stuck = False
         self.running = 0
@@ -122,6 +123,8 @@ class FakeTriton:
                 state = "generating" if ahead < request.frames else "done"
                 progress = Progress(state, frames=ahead)
                 chroma = request.chroma if request.melody is None else self.chroma
+                if state == "done" and self.last_chroma is not None:
+                    chroma = self.last_chroma
                 chroma = NO_CHROMA if chroma is None else chroma
                 yield Chunk(audio, codes, SAMPLE_RATE, self.revision, progress, chroma)
                 if self.cuts:

@@ -196,19 +196,26 @@ async def test_the_comment_of_a_song_with_a_melody_generates_it_without_the_file
     assert sent is not None and np.array_equal(sent, CHROMA)
 
 
-async def test_the_comment_of_a_melody_that_is_not_whole_needs_its_file(
+async def test_a_song_whose_melody_was_not_whole_is_made_again_without_its_file(
     client: TestClient, triton: FakeTriton
 ) -> None:
-    """The song begins before the melodies of later windows are taken out of their mix."""
+    """The song begins before the melodies of later windows are taken out of their mix. Its progress
+    has all of them at its end."""
     triton.chroma = np.array([[3, 4], [UNKNOWN, UNKNOWN]], np.int32)
-    texts = {"prompt": "slow piano", "duration": "40"}
-    mix = file(tone(2))
-    song = await (await client.post("/generate", data=form(None, melody=mix, **texts))).read()
-    comment = {name: str(value) for name, value in receipt(song).items()}
+    triton.last_chroma = np.array([[3, 4], [5, 6]], np.int32)
+    name = {"X-Request-Id": "a-song-with-a-mix"}
+    upload = form(None, melody=file(tone(2)), prompt="slow piano", duration="40")
+    song = await (await client.post("/generate", data=upload, headers=name)).read()
+    comment = receipt(song)
     assert "chroma" not in comment
-    again = await client.post("/generate", data=form(None, melody=mix, **comment))
-    assert await again.read() == song
-    assert [request.separate for request in triton.requests] == [True, True]
+    progress = await (await client.get(f"/generations/{name['X-Request-Id']}")).json()
+    assert (progress["state"], progress["chroma"]) == ("done", [[3, 4], [5, 6]])
+    again = await client.post("/generate", json={**comment, "chroma": progress["chroma"]})
+    assert again.status == 200
+    await again.read()
+    made = triton.requests[1]
+    assert made.melody is None and made.chroma is not None
+    assert np.array_equal(made.chroma, triton.last_chroma)
 
 
 async def test_a_song_follows_a_melody_and_continues_a_file(

@@ -44,7 +44,7 @@ def generation(triton: FakeTriton, models: Models, settings: GatewaySettings) ->
     return Generation(triton, models, settings, Metrics())
 
 
-def ignore(_: Progress) -> None: ...
+def ignore(_: object) -> None: ...
 
 
 async def generate(
