@@ -1,1 +1,1 @@
-"""Measures musicgen-tiny: `python -m training.evaluation.adherence`, `.endurance`, `.plots`."""
+"""Measures musicgen-tiny: `python -m training.evaluation.adherence`, `.changes`, and others."""
