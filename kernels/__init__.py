@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
@@ -23,7 +25,15 @@ class InstructionSet:
 
     @property
     def library(self) -> Path:
-        return libraries() / f"musicgen-{self.name}.so"
+        return libraries() / f"musicgen-{self.name}-{digest()}.so"
+
+
+@cache
+def digest() -> str:
+    """Of the sources. It is in the name of a library, because one of other sources may have another
+    interface: no process loads it."""
+    sources = sorted([*FOLDER.glob("*.cpp"), *FOLDER.glob("*.h")])
+    return sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()[:12]
 
 
 def libraries() -> Path:
@@ -71,5 +81,6 @@ def chosen(variables: Mapping[str, str] = os.environ) -> list[InstructionSet]:
 
 
 def library() -> Path | None:
-    """The best library for this processor; None where it is not built. Raises as `chosen`."""
+    """The best library for this processor; None where it is not built of these
+    sources. Raises as `chosen`."""
     return next(filter(Path.exists, (one.library for one in chosen())), None)

@@ -13,7 +13,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 from kernels import FOLDER, INSTRUCTION_SETS, InstructionSet, libraries
@@ -29,7 +28,7 @@ OPTIONS = (
 
 
 def build(folder: Path, compiler: Sequence[str], *options: str) -> None:
-    """Compile a library for each instruction set into `folder`.
+    """Compile a library for each instruction set into `folder`, and remove those of other sources.
 
     Raises:
         subprocess.CalledProcessError: the compiler failed, and has printed why.
@@ -46,6 +45,10 @@ def build(folder: Path, compiler: Sequence[str], *options: str) -> None:
     threads = ThreadPoolExecutor(os.cpu_count())
     with tempfile.TemporaryDirectory(dir=folder) as parts, threads:
         list(threads.map(compile, INSTRUCTION_SETS))
+    names = {one.library.name for one in INSTRUCTION_SETS}
+    for file in folder.glob("musicgen-*.so"):
+        if file.name not in names:
+            file.unlink(missing_ok=True)
 
 
 def build_with_package(folder: Path) -> None:
@@ -67,9 +70,6 @@ def main() -> None:
             print("There is no C++ compiler here; installing one for this build", flush=True)
             build_with_package(libraries())
     except (subprocess.CalledProcessError, OSError) as error:
-        with suppress(OSError):
-            for one in INSTRUCTION_SETS:  # those of an older source may not fit
-                one.library.unlink(missing_ok=True)
         sys.exit(
             f"The native code cannot be built: {_problem(error, compiler)}, and build again. "
             "The service works without it, five times slower on a CPU."

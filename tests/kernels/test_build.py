@@ -57,17 +57,44 @@ def test_another_instruction_set_is_refused(name: str) -> None:
         EngineSettings.from_environment({"KERNEL": name})
 
 
-def test_a_failed_build_leaves_no_library_of_an_older_source(tmp_path: Path) -> None:
+@pytest.fixture
+def changed(tmp_path: Path) -> Path:
+    """The folder of a copy of the native code, in which a source differs. Its libraries are those
+    of the sources here."""
+    folder = tmp_path / "a copy"
+    shutil.copytree(kernels.FOLDER, folder / "kernels")
+    with (folder / "kernels" / "pool.h").open("a") as source:
+        source.write("// another interface")
+    return folder
+
+
+def test_a_library_of_other_sources_is_not_loaded(changed: Path) -> None:
+    """It may crash: its functions may take other arguments."""
+    code = "import kernels; print(kernels.library())"
+    for folder, library in ((ROOT, kernels.library()), (changed, None)):
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True
+        )
+        assert done.stdout == f"{library}\n"
+
+
+def test_a_build_removes_libraries_of_other_sources(tmp_path: Path) -> None:
     libraries = tmp_path / "a folder"
     libraries.mkdir()
-    for one in kernels.INSTRUCTION_SETS:
-        (libraries / one.library.name).touch()
+    old = libraries / "musicgen-avx2-0123456789ab.so"
+    old.touch()
+    fake_compiler(tmp_path, 'while [ $# -gt 1 ]; do shift; done; echo > "$1"')
+    build(libraries, [str(tmp_path / "c++")])
+    assert len(list(libraries.iterdir())) == len(kernels.INSTRUCTION_SETS)
+    assert not old.exists()
+
+
+def test_a_failed_build_says_why(tmp_path: Path) -> None:
     fake_compiler(tmp_path, "exit 3")
     path = f"{tmp_path}:{os.environ['PATH']}"
-    done = run(sys.executable, "-m", "kernels.build", PATH=path, KERNELS=str(libraries))
+    done = run(sys.executable, "-m", "kernels.build", PATH=path, KERNELS=str(tmp_path))
     assert done.returncode == 1
     assert done.stderr.startswith(f"The native code cannot be built: {tmp_path / 'c++'} fails. ")
-    assert not list(libraries.iterdir())
 
 
 def test_a_folder_that_cannot_be_written_is_named() -> None:
