@@ -221,6 +221,11 @@ def _checked(file: Path) -> Any:
     _require(known, f"{file.name} is not one that audiocraft.utils.export writes")
     if file.name == LM:
         check(package)
+    for name, tensor in package.get("best_state", {}).items():
+        # The extremes show a NaN too, and take less time than a look at each number.
+        if tensor.numel() and not all(extreme.isfinite() for extreme in tensor.aminmax()):
+            problem = f"{name} holds numbers that are not finite; get the file again"
+            raise Unsupported(f"{file.name} is damaged: {problem}")
     return package
 
 

@@ -1,5 +1,6 @@
 """Which checkpoints are supported, and how an error names what is not."""
 
+import math
 import shutil
 import subprocess
 import sys
@@ -86,6 +87,23 @@ def changed(checkpoint: Path, folder: Path, file: str, change: Change) -> Path:
     change(config, package["best_state"])
     torch.save({**package, "xp.cfg": OmegaConf.to_yaml(config)}, folder / file)
     return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [(LM, "transformer.layers.1.linear1.weight"), (CODEC, "decoder.model.1.lstm.weight_hh_l0")],
+)
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_named_at_load(
+    tiny_checkpoint: Path, tmp_path: Path, file: str, name: str, number: float
+) -> None:
+    def damage(_: Any, weights: dict[str, torch.Tensor]) -> None:
+        weights[name].view(-1)[7] = number
+
+    folder = changed(tiny_checkpoint, tmp_path, file, damage)
+    message = f"{file} is damaged: {name} holds numbers that are not finite"
+    with pytest.raises(EngineUnavailable, match=message):
+        load(folder)
 
 
 def with_biases(config: Any, weights: dict[str, torch.Tensor]) -> None:
