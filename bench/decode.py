@@ -48,6 +48,7 @@ from musicgen_engine.model.native_codec import native_codec
 from musicgen_engine.model.one_thread import one_thread
 from musicgen_engine.model.streaming_codec import StreamingCodec
 from protocol.constants import FRAME_RATE, SAMPLES_PER_FRAME, Codes
+from protocol.prompt import WeightedText
 from protocol.request import GenerationRequest
 from training.structure import CODEBOOKS, TINY
 
@@ -74,7 +75,7 @@ class DecodeStep:
     def __init__(self, model: LoadedModel, songs: int, positions: int) -> None:
         self._backend = model.backend
         new, _ = choose_sampler(model.backend_name, CODEBOOKS, SMALL.vocab_size)
-        self._sampler = new(songs, CODEBOOKS, SMALL.vocab_size, model.device, ROWS)
+        self._sampler = new(songs, CODEBOOKS, SMALL.vocab_size, model.device)
         conditioning = model.encode_text(PROMPT)
         for slot in range(songs):
             request = GenerationRequest(PROMPT, frames=positions, seed=slot)
@@ -227,6 +228,25 @@ def prefill(model: LoadedModel, quick: bool) -> list[Record]:
     return table.rows
 
 
+def blends(model: LoadedModel, quick: bool) -> list[Record]:
+    """The cost of the texts of a prompt, at a position of one song."""
+    table = Table("A step of one song in ms, by the texts of its prompt")
+    for position in (100,) if quick else (100, 750):
+        times: dict[str, float] = {}
+        for texts in (1, 2, 3, 4):
+            queue = Queue(max_queue=1)
+            engine = Engine(model, queue, Timeline())
+            blend = tuple(WeightedText(f"{PROMPT} {n}", 1.0) for n in range(texts))
+            request = GenerationRequest(PROMPT, 1500, seed=0, codes=_codes(position))
+            sequence = Sequence(0, request.changed(0, {"prompt": blend}))
+            queue.submit(sequence)
+            while sequence.frames_done == position:
+                engine.step()
+            times[f"{texts}"] = median(seconds(engine.step) for _ in range(15))
+        table.add({"position": position} | {n: round(1000 * t, 1) for n, t in times.items()})
+    return table.rows
+
+
 def contention(models: Mapping[str, LoadedModel]) -> list[Record]:
     """The cost of another program on one of the cores for a step of one song."""
     table = Table("A step of one song in ms, alone and beside a busy program on one core")
@@ -328,7 +348,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", type=Path, help="of the checkpoint, which is kept there")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parts = ("codec", "steps", "account", "engine", "prefill", "contention", "parity")
+    parts = ("codec", "steps", "account", "engine", "blends", "prefill", "contention", "parity")
     parser.add_argument("--only", choices=parts)
     parser.add_argument("--plot", type=Path, help="an SVG file to draw the steps per second into")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter measurements")
@@ -363,6 +383,8 @@ def main() -> None:
                 draw(plot, results["steps"], results["hardware"])
         if only in (None, "engine"):
             results["engine"] = engine(model("int8"), quick)
+        if only in (None, "blends"):
+            results["blends"] = blends(model("int8"), quick)
         if only in (None, "prefill"):
             results["prefill"] = prefill(model("int8"), quick)
         if only in (None, "contention"):

@@ -36,6 +36,7 @@ from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.decoder import DecodeInput, Decoder, HostDecoder
 from musicgen_engine.model.delay_pattern import DelayPattern, Integers
 from musicgen_engine.model.graph import Capture, GraphDecoder
+from musicgen_engine.model.guidance import SLOT_ROWS
 from musicgen_engine.model.sampler import Sampler
 from musicgen_engine.model.streaming_codec import CodecInput, StreamingCodec
 from musicgen_engine.model.transformer import (
@@ -122,7 +123,7 @@ class Model:
     def begin(self, decoder: Decoder, slots: Sequence[int]) -> None:
         for slot in slots:
             request = GenerationRequest("", self.case.window, seed=slot)
-            decoder.set_request(slot, request, self._conditioning)
+            decoder.set_request([slot], request, self._conditioning)
 
     def decode(
         self, decoder: Decoder, slots: Sequence[int], start: int, bursts: int
@@ -132,7 +133,7 @@ class Model:
         started, made = deque[Callable[[], Integers]](), []
         for burst in range(bursts):
             position = start + burst * decoder.burst
-            inputs = [DecodeInput(slot, self.window, position, self.codes) for slot in slots]
+            inputs = [DecodeInput([slot], self.window, position, self.codes) for slot in slots]
             started.append(decoder.decode(inputs, decoder.burst, None))
             if len(started) > decoder.ahead:
                 made.append(started.popleft()().copy())
@@ -151,7 +152,7 @@ class Model:
         """By a step: its matrices without the embeddings and the text's, and the cache."""
         config = self.config
         matrices = config.layers * 14 * config.dim**2 + CODEBOOKS * VOCAB_SIZE * config.dim
-        cached = config.layers * 2 * config.rows * config.dim * (self.case.window // 2)
+        cached = config.layers * 2 * SLOT_ROWS * config.dim * (self.case.window // 2)
         return (matrices + songs * cached) * self.case.precision.itemsize
 
 

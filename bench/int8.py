@@ -75,7 +75,7 @@ def _guided(folder: Path, precision: torch.dtype, outliers: bool) -> Tensor:
     rows = []
     for position in range(POSITIONS):
         here = tokens[:, [position]]
-        one = ModelInput.of(here, slot=0, start=position)
+        one = ModelInput.of(here, [0], start=position)
         rows.append(combine(backend.forward(one), [2], torch.tensor([[3.0]])))
     return torch.cat(rows)
 

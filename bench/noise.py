@@ -15,6 +15,7 @@ import numpy as np
 
 from musicgen_engine.messages import ChunkReport, DoneState, GeneratingState
 from musicgen_engine.stub import tensors, variant
+from musicgen_engine.stub.response import ResponseStream
 from protocol.constants import FRAME_RATE, NO_CHROMA, SAMPLE_RATE
 from protocol.request import GenerationRequest
 from protocol.tensors import VARIANT_INPUTS, from_tensors
@@ -31,7 +32,7 @@ class NoiseModel:
     def execute(self, requests: list[Any]) -> None:
         for request in requests:
             inputs = tensors.inputs(request, VARIANT_INPUTS)
-            response = variant.ResponseStream(request)
+            response = ResponseStream(request)
             if inputs:
                 response.stream = True
                 song = GenerationRequest.parse(from_tensors(inputs), MAX_SECONDS)
@@ -41,12 +42,12 @@ class NoiseModel:
                 response.send({"STATUS": READY}, last=True)
 
 
-def _stream(response: variant.ResponseStream) -> None:
+def _stream(response: ResponseStream) -> None:
     start, total = time.monotonic(), response.frames
     for frames in range(FRAME_RATE, total + 1, FRAME_RATE):
         last = frames == total
         state = DoneState(frames, total) if last else GeneratingState(frames, total)
-        response.chunk(ChunkReport(0, AUDIO, CODES, NO_CHROMA, "noise", state, last))
+        response.chunk(ChunkReport(0, AUDIO, CODES, NO_CHROMA, (), "noise", state, last))
         if not last:
             _sleep_until(start + (frames - FRAME_RATE / 2) / FRAME_RATE)
             response.status(state)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,10 @@ class Timeline:
 
     def error(self, sequence: Sequence, error: ServiceError) -> None:
         raise SystemExit(f"song {sequence.id}: {error.message}")
+
+    def changed(self, *_: Any) -> None: ...
+
+    def refused(self, *_: Any) -> None: ...
 
     def waits(self) -> list[float]:
         """Seconds from each submission to the first audio, in the order of submission."""

@@ -20,7 +20,7 @@ from protocol.fields import Field
 from protocol.request import FIELDS
 from protocol.section import SECTION_FIELDS
 from protocol.settings import MAX_SECONDS
-from protocol.tensors import MODEL, STREAM
+from protocol.tensors import CHANGE, MODEL, STREAM
 
 DOCUMENTS = [Path(__file__).with_name(name) for name in ("http.md", "triton.md")]
 MARKED = re.compile(r"(<!-- table: ([^>]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -53,6 +53,8 @@ def inputs() -> str:
     ]
     stream = "For variants: true sends chunks, false one response"
     rows.append((f"`{STREAM['name']}`", "BOOL", stream, "", "false"))
+    change = "For variants: the JSON of a change of the song that has the same sequence id"
+    rows.append((f"`{CHANGE['name']}`", "BYTES", change, "", "none"))
     model = "For `musicgen` alone: the variant's name"
     rows.append((f"`{MODEL['name']}`", "BYTES", model, "", "required"))
     return _table("input | type | meaning | values | default", rows)

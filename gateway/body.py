@@ -1,15 +1,24 @@
-"""Reading the body of `POST /generate`: JSON, or a form with a file."""
+"""Reading the body of a request: JSON, or a form with a file."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from typing import Any, TypeVar
 
 from aiohttp import BodyPartReader, HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.audio.upload import MAX_BYTES
-from gateway.request import FILES, Body, check_name, form_fields, from_form, from_json
+from gateway.request import (
+    FILES,
+    Body,
+    check_name,
+    form_fields,
+    from_form,
+    from_json,
+    json_object,
+)
 from gateway.services import SERVICES
 from protocol.errors import (
     BodyTooLarge,
@@ -20,6 +29,8 @@ from protocol.errors import (
     UnsupportedMediaType,
 )
 
+T = TypeVar("T")
+
 MIN_RATE = 4 * 1024  # bytes a second
 MAX_TEXT = 16 * 1024  # bytes; a prompt may have 2,000 characters
 
@@ -29,16 +40,31 @@ def is_form(request: web.Request) -> bool:
 
 
 async def read(request: web.Request) -> Body:
-    """Read and check the body.
+    """Read and check the body of `POST /generate`.
 
     Raises:
         BodyTooSlow, BodyTooLarge, UnsupportedMediaType, InvalidJson, InvalidForm, InvalidField
     """
+    settings = request.app[SERVICES].settings
+    return await _at_pace(request, _parse(request, settings.max_duration))
+
+
+async def read_object(request: web.Request) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        BodyTooSlow, BodyTooLarge, UnsupportedMediaType, InvalidJson, InvalidField
+    """
+    return await _at_pace(request, _parse_object(request))
+
+
+async def _at_pace(request: web.Request, parse: Coroutine[Any, Any, T]) -> T:
+    """What `parse` reads. Raises BodyTooSlow."""
     if request.headers.get("Expect") and request.version >= HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # aiohttp counts the response alone
     settings, clock = request.app[SERVICES].settings, asyncio.get_running_loop().time
-    reading = asyncio.ensure_future(_parse(request, settings.max_duration))
+    reading = asyncio.ensure_future(parse)
     received, deadline = 0, clock() + settings.stall_timeout
     try:
         while not (await asyncio.wait({reading}, timeout=settings.pace_interval))[0]:
@@ -58,8 +84,7 @@ async def _parse(request: web.Request, max_duration: float) -> Body:
         if is_form(request):
             parts = await _form(request, form_fields(max_duration))
             return from_form(parts, max_duration)
-        charset = (request.charset or "utf-8").lower()
-        if request.content_type == "application/json" and charset in ("utf-8", "utf8"):
+        if _is_json(request):
             return from_json(await request.read(), max_duration)
     except web.RequestPayloadError:
         kind = InvalidForm if is_form(request) else InvalidJson
@@ -67,6 +92,21 @@ async def _parse(request: web.Request, max_duration: float) -> Body:
     raise UnsupportedMediaType(
         "Send Content-Type: application/json (in UTF-8), or multipart/form-data with a file."
     )
+
+
+async def _parse_object(request: web.Request) -> dict[str, Any]:
+    if not _is_json(request):
+        raise UnsupportedMediaType("Send Content-Type: application/json, in UTF-8.")
+    try:
+        return json_object(await request.read())
+    except web.RequestPayloadError:
+        problem = "The body is not encoded as its headers say; send it plain."
+        raise InvalidJson(problem) from None
+
+
+def _is_json(request: web.Request) -> bool:
+    charset = (request.charset or "utf-8").lower()
+    return request.content_type == "application/json" and charset in ("utf-8", "utf8")
 
 
 async def _form(request: web.Request, fields: Iterable[str]) -> dict[str, str | bytearray]:

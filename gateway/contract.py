@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from protocol.constants import NO_CHROMA, Chroma, Codes, Samples
 from protocol.errors import EngineUnavailable, ModelLoading, ServiceError
 from protocol.request import GenerationRequest
+from protocol.section import Section
 from protocol.variant import Variant
 
 FRONT = "musicgen"
@@ -93,6 +94,14 @@ class Chunk:
         return self.audio.shape[1] / self.sample_rate
 
 
+@dataclass(frozen=True)
+class Changed:
+    """A change of the song took effect with this frame; now it has these sections."""
+
+    frame: int
+    sections: tuple[Section, ...]
+
+
 class Triton(Protocol):
     """All methods raise `TritonUnavailable` when Triton does not answer.
 
@@ -114,9 +123,18 @@ class Triton(Protocol):
         """Return when the model is gone, or after some seconds. Running songs end first."""
 
     def generate(
-        self, model: str, request: GenerationRequest
-    ) -> AsyncGenerator[Progress | Chunk, None]:
-        """The rest of the song, to its last chunk. Closing the generator cancels the song.
+        self, model: str, request: GenerationRequest, number: int
+    ) -> AsyncGenerator[Progress | Chunk | Changed, None]:
+        """The rest of the song, to its last chunk. Closing the generator cancels the song. `number`
+        names it, for `change`.
 
         Raises `WeightsChanged` when the request needs other weights than the model has.
         """
+
+    async def change(self, model: str, number: int, values: dict[str, Any]) -> Changed:
+        """Change a song from its next frame on; `values` are fields of a section. The song's own
+        responses tell of the change, too, before anything that depends on it.
+
+        Raises `SongEnded` when the model does not have the song.
+        """
+        ...

@@ -11,7 +11,7 @@ from protocol.errors import ForeignOrigin
 ANY = "*"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 PREFLIGHT_HEADERS = {
-    "Access-Control-Allow-Methods": "GET, POST",
+    "Access-Control-Allow-Methods": "GET, PATCH, POST",
     "Access-Control-Allow-Headers": "Authorization, Content-Type, X-Request-Id",
     "Access-Control-Max-Age": "600",  # seconds
 }

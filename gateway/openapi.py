@@ -12,6 +12,7 @@ from gateway import __version__
 from gateway.request import form_fields, json_fields
 from protocol.errors import MethodNotAllowed, ServiceError
 from protocol.fields import Field
+from protocol.section import CHANGE_FIELDS
 
 FILE = Path(__file__).with_name("openapi.yaml")
 
@@ -24,6 +25,7 @@ def describe(max_duration: float) -> dict[str, Any]:
     for name, fields in {
         "Song": json_fields(max_duration),
         "SongForm": form_fields(max_duration),
+        "Change": CHANGE_FIELDS,
     }.items():
         _fill_schema(components["schemas"][name], fields)
     errors = [kind for kind in ServiceError.codes.values() if kind.status is not None]

@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gateway.contract import Chunk, Progress
-from protocol.constants import FRAME_RATE, NO_CHROMA, Chroma
+from gateway.contract import Progress
+from gateway.generation import ResumeState
+from protocol.constants import FRAME_RATE
 from protocol.errors import Internal, InvalidField, NotFound, ServiceError
+from protocol.request import GenerationRequest
 
 KEPT = 60.0  # seconds after the end of a song
 FAULT = "Something went wrong in the gateway; its log says what."
@@ -27,22 +29,22 @@ class Job:
 
     model: str | None = None
     total_frames: int = 0
+    state: ResumeState | None = None  # from when its files have been read
+    receipt: Callable[[GenerationRequest], dict[str, Any]] | None = None
+    loop: bool = False
     progress: Progress = field(default_factory=lambda: Progress("receiving"))
     changes: int = 0
     error: ServiceError | None = None
     first: tuple[float, int] | None = None
     measures: bool = False
-    chroma: Chroma = field(default_factory=lambda: NO_CHROMA)  # as of the last chunk
 
     def begin(self, model: str, frames: int) -> None:
         self.model, self.total_frames = model, frames
         self.on_progress(Progress("loading"))
 
-    def on_response(self, response: Progress | Chunk) -> None:
-        if isinstance(response, Chunk):
-            self.chroma = response.chroma
-            response = response.progress
-        self.on_progress(response)
+    def describe(self) -> dict[str, Any] | None:
+        """The body of a request for the same song."""
+        return self.receipt(self.state.request) if self.receipt and self.state else None
 
     def on_progress(self, progress: Progress) -> None:
         self.changes += 1
@@ -73,14 +75,9 @@ class Job:
             "total_seconds": self.total_frames / FRAME_RATE if self.model else None,
             "steps_per_second": round(speed, 1) if speed else None,
             "seconds_left": round((self.total_frames - frames) / speed, 1) if speed else None,
-            "chroma": self._melody(),
+            "receipt": self.describe(),
             "error": public(self.error) if self.error else None,
         }
-
-    def _melody(self) -> list[list[int]] | None:
-        """The melody that the song had, once that is whole for certain."""
-        done = self.progress.state == "done"
-        return self.chroma.tolist() if done and self.chroma.size else None
 
     def _speed(self) -> float | None:
         """Frames a second since `first`."""

@@ -11,6 +11,7 @@ from typing import Any
 from gateway.audio.formats import FORMATS
 from gateway.audio.mastering import Mastering
 from gateway.audio.upload import MAX_BYTES
+from protocol import section
 from protocol.constants import (
     FRAME_RATE,
     MAX_CHANNELS,
@@ -24,6 +25,7 @@ from protocol.constants import (
 )
 from protocol.errors import InvalidField, InvalidJson
 from protocol.fields import Duration, Field, Row, Text, check, is_number, kind, row, table
+from protocol.prompt import MAX_PROMPT, Prompt, named_texts
 from protocol.request import FIELDS, GenerationRequest, request_fields, whole_frames
 
 DEFAULT_DURATION = 30.0
@@ -116,8 +118,10 @@ def json_fields(max_duration: float) -> dict[str, Field]:
 
 def form_fields(max_duration: float) -> dict[str, Field]:
     """The table of the fields of a form."""
-    separate = {"separate": FIELDS["separate"]}
-    return {**json_fields(max_duration), **table(Uploads), **separate}
+    fields = {**json_fields(max_duration), **table(Uploads), "separate": FIELDS["separate"]}
+    prompt = fields["prompt"]
+    text = Text(prompt.row.doc, max_length=MAX_PROMPT, absent=prompt.row.absent)
+    return {**fields, "prompt": replace(prompt, row=text)}
 
 
 def from_json(data: bytes, max_duration: float) -> Body:
@@ -127,7 +131,7 @@ def from_json(data: bytes, max_duration: float) -> Body:
         InvalidJson, InvalidField
     """
     fields = json_fields(max_duration)
-    return Body(*_checked(fields, _given(fields, _object(data), None), max_duration))
+    return Body(*_checked(fields, _given(fields, json_object(data), None), max_duration))
 
 
 def from_form(contents: Mapping[str, str | bytearray], max_duration: float) -> Body:
@@ -220,15 +224,27 @@ def _checked(
         seconds = min(mastering.duration or duration.default, duration.row.high)
         values = {"duration": seconds, **values}
     request = GenerationRequest.parse(values, max_duration)
-    for within, section in request.named_timeline():
-        if not section.prompt.strip():
-            problem = "is empty; describe the music that you want"
-            raise InvalidField.of_field(f"{within}prompt", problem)
+    for within, part in request.named_timeline():
+        _require_words(f"{within}prompt", part.prompt)
     mastering.check(request, duration.row.high)
     return request, Options(**check(table(Options), values)), mastering
 
 
-def _object(data: bytes) -> dict[str, Any]:
+def _require_words(name: str, prompt: Prompt) -> None:
+    for part, text in named_texts(name, prompt):
+        if not text.strip():
+            raise InvalidField.of_field(part, "is empty; describe the music that you want")
+
+
+def check_change(values: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of a section that a change gives. Raises InvalidField."""
+    attributes = section.check_change(values)
+    _require_words("prompt", attributes.get("prompt", "unchanged"))
+    return attributes
+
+
+def json_object(data: bytes) -> dict[str, Any]:
+    """The object that is JSON in UTF-8. Raises InvalidJson, InvalidField."""
     try:
         value = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique)
     except UnicodeDecodeError:
@@ -241,7 +257,7 @@ def _object(data: bytes) -> dict[str, Any]:
         problem = "The body's JSON has too long a number or too many brackets; send a plain one."
         raise InvalidJson(problem) from None
     if not isinstance(value, dict):
-        raise InvalidField(f"The body is {kind(value)}; send a JSON object with a prompt.")
+        raise InvalidField(f"The body is {kind(value)}; send a JSON object.")
     return value
 
 

@@ -20,14 +20,15 @@ from gateway.audio.loudness import Level
 from gateway.audio.mastering import Mastering
 from gateway.contract import Chunk, Failed, Loading, Ready, Status
 from gateway.default_model import resolve
+from gateway.generation import ResumeState
 from gateway.progress import Job, name_of
 from gateway.request import Uploads, from_text, with_audio, with_melody
 from gateway.response import complete_or_aborted, reset_on_close, send
 from gateway.services import CALLER, SERVICES
-from protocol.constants import MAX_MELODY_SECONDS, Samples
-from protocol.errors import EngineUnavailable, NotFound
+from protocol.constants import FRAME_RATE, MAX_MELODY_SECONDS, Samples
+from protocol.errors import EngineUnavailable, InvalidField, NotFound
 from protocol.fields import Number
-from protocol.request import GenerationRequest, complete
+from protocol.request import GenerationRequest
 from protocol.variant import Variant
 
 routes = web.RouteTableDef()
@@ -51,6 +52,15 @@ class Song:
     def options(self) -> dict[str, Any]:
         """The fields of the body that belong to the file alone."""
         return self.mastering.values() | ({"output": self.output} if self.output else {})
+
+    def made(self, request: GenerationRequest) -> GenerationRequest:
+        """The song by what has become of its request: its chroma is known, and it may have changed.
+        A loop is made of a longer song, which cannot be changed."""
+        return replace(self.request, chroma=request.chroma) if self.mastering.loop else request
+
+    def receipt(self, request: GenerationRequest) -> dict[str, Any]:
+        """The body of a request for the song."""
+        return receipt.body(self.variant, self.made(request), self.options)
 
     def headers(self, revision: str, encoder: Encoder, level: Level | None) -> dict[str, str]:
         loudness = {"X-Loudness": f"{level.loudness:.1f}"} if level else {}
@@ -98,8 +108,9 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
             generation = await _with_files(request, response, song, uploads)
             song.mastering.check(generation)
             samples = song.mastering.samples(generation)
-            generation = song.mastering.lengthened(generation)
-            chunks = services.generation.generate(model, generation, job.on_response)
+            job.state = ResumeState(model, song.mastering.lengthened(generation))
+            job.receipt, job.loop = song.receipt, bool(song.mastering.loop)
+            chunks = services.generation.generate(job.state, job.on_progress)
             del uploads, generation  # their audio is large, and songs are long
             async with aclosing(chunks):
                 first = await anext(chunks)
@@ -110,7 +121,8 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
                         audio, level = await _with_loudness(song, slices)
                         job.finish()
                     services.metrics.first_audio.labels(model).observe(time.monotonic() - start)
-                    await stream(request, response, song, samples, first, audio, level)
+                    made = song.made(job.state.request)
+                    await stream(request, response, song, samples, first, made, audio, level)
     return response
 
 
@@ -168,13 +180,13 @@ async def stream(
     song: Song,
     samples: int,
     first: Chunk,
+    made: GenerationRequest,
     audio: AsyncGenerator[Samples, None],
     level: Level | None,
 ) -> None:
-    """Send the song's file, of so many samples per channel, with the facts of its first chunk."""
+    """Send the song's file, of so many samples per channel, with the facts of its first chunk.
+    `made` is the request for the same song."""
     audio_seconds = request.app[SERVICES].metrics.audio.labels(song.variant.name)
-    chroma = first.chroma if first.chroma.size and complete(first.chroma) else None
-    made = replace(song.request, chroma=chroma)  # the same song without the file of its melody
     tags = receipt.tags(song.variant, made, first.revision, song.options)
     tags |= song.mastering.tags(samples, level)
     new_encoder = FORMATS[song.format]
@@ -231,6 +243,20 @@ async def get_progress(request: web.Request) -> web.StreamResponse:
         if request.method != "HEAD":
             await _send_events(request, job, response)
     return response
+
+
+@routes.patch("/generations/{id}", expect_handler=_no_continue)
+async def change_song(request: web.Request) -> web.Response:
+    """Change a song while it is made, from the next frame on."""
+    values = await body.read_object(request)
+    job = await _find(request)
+    if job.state is None:
+        raise NotFound("The request for this song is still being received; try again.")
+    if job.loop:
+        raise InvalidField.of_field("loop", "is true, so the song cannot be changed; make another")
+    frame = await request.app[SERVICES].generation.change(job.state, values)
+    content = {"changed_at": frame / FRAME_RATE, "receipt": job.describe()}
+    return web.json_response(content, headers=NOT_KEPT)
 
 
 async def _find(request: web.Request) -> Job:

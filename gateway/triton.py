@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from typing import Any
@@ -20,6 +19,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from gateway import logs
 from gateway.contract import (
     FRONT,
+    Changed,
     Chunk,
     DeadStub,
     Failed,
@@ -39,7 +39,8 @@ from protocol.errors import (
     TritonUnavailable,
 )
 from protocol.request import GenerationRequest
-from protocol.tensors import STREAM, to_tensors
+from protocol.section import sections_of
+from protocol.tensors import CHANGE, STREAM, to_tensors
 from protocol.variant import Variant
 
 log = logging.getLogger(__name__)
@@ -128,20 +129,34 @@ class TritonClient:
             await asyncio.sleep(0.1)
 
     def generate(
-        self, model: str, request: GenerationRequest
-    ) -> AsyncGenerator[Progress | Chunk, None]:
-        return self._generate(model, {**to_tensors(request), STREAM["name"]: np.array([True])})
+        self, model: str, request: GenerationRequest, number: int
+    ) -> AsyncGenerator[Progress | Chunk | Changed, None]:
+        tensors = {**to_tensors(request), STREAM["name"]: np.array([True])}
+        return self._generate(model, tensors, number)
+
+    async def change(self, model: str, number: int, values: dict[str, Any]) -> Changed:
+        tensors = {CHANGE["name"]: np.array([json.dumps(values).encode()], np.object_)}
+        async with self._stream(model, tensors, ANSWER_TIMEOUT, number) as results:
+            answers = [answer async for answer in results]
+        if not answers:
+            raise DeadStub(model)
+        status, result = answers[0]
+        if status["state"] == "failed":
+            raise _engine_error(model, status)
+        return _changed(status, result)
 
     async def _generate(
-        self, model: str, tensors: dict[str, NDArray[Any]]
-    ) -> AsyncGenerator[Progress | Chunk, None]:
-        failure = None
-        timeout, song = self._generate_timeout, secrets.randbits(63) or 1
-        async with self._stream(model, tensors, timeout, song) as results:
+        self, model: str, tensors: dict[str, NDArray[Any]], number: int
+    ) -> AsyncGenerator[Progress | Chunk | Changed, None]:
+        failure, timeout = None, self._generate_timeout
+        async with self._stream(model, tensors, timeout, number, cancel=True) as results:
             async for status, result in results:
                 if status["state"] == "failed":
                     failure = _engine_error(model, status)
                     continue  # to the end of the stream
+                if status["state"] == "changed":
+                    yield _changed(status, result)
+                    continue
                 progress = Progress(
                     status["state"], status.get("position"), status.get("frames", 0)
                 )
@@ -165,14 +180,20 @@ class TritonClient:
 
     @asynccontextmanager
     async def _stream(
-        self, model: str, tensors: dict[str, NDArray[Any]], timeout: float, song: int = 0
+        self,
+        model: str,
+        tensors: dict[str, NDArray[Any]],
+        timeout: float,
+        number: int = 0,
+        cancel: bool = False,
     ) -> AsyncIterator[AsyncIterator[tuple[dict[str, Any], Any]]]:
         """The results of one request to a variant, each after its STATUS.
 
-        `song` is a number for the request, by which it can be cancelled. The stream itself is never
-        cancelled: if it has just ended, Triton then counts the request for ever, and never unloads
-        the model. So it is read to its end, also when the caller leaves, and after a STATUS that
-        says `failed`; Triton's error response follows it, with the same facts as text.
+        `number` names a song. With `cancel`, a caller that leaves early cancels it by that number.
+        The stream itself is never cancelled: if it has just ended, Triton then counts the request
+        for ever, and never unloads the model. So it is read to its end, also when the caller
+        leaves, and after a STATUS that says `failed`; Triton's error response follows it, with the
+        same facts as text.
         """
         request_id = logs.request_id.get()
         inputs = [_input(name, tensor) for name, tensor in tensors.items()]
@@ -180,7 +201,8 @@ class TritonClient:
 
         async def request() -> AsyncIterator[dict[str, Any]]:
             yield {
-                "model_name": model, "inputs": inputs, "request_id": request_id, "sequence_id": song
+                "model_name": model, "inputs": inputs,
+                "request_id": request_id, "sequence_id": number,
             }  # fmt: skip
             inputs.clear()  # audio of a client is large, and songs are long
 
@@ -203,7 +225,9 @@ class TritonClient:
                     yield stream
             finally:
                 if not responses.ended:
-                    task = asyncio.create_task(self._leave(model, song, responses))
+                    task = asyncio.create_task(
+                        self._leave(model, number if cancel else 0, responses)
+                    )
                     self._leaving.add(task)
                     task.add_done_callback(self._leaving.discard)
 
@@ -261,6 +285,11 @@ def _input(name: str, value: NDArray[Any]) -> InferInput:
 
 def _status(result: Any) -> Any:
     return json.loads(result.as_numpy("STATUS")[0])
+
+
+def _changed(status: dict[str, Any], result: Any) -> Changed:
+    sections = json.loads(result.as_numpy("TIMELINE")[0])
+    return Changed(status["frame"], sections_of(sections))
 
 
 def _engine_error(model: str, status: dict[str, Any]) -> ServiceError:

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "lanes.h"
 #include "memory.h"
@@ -20,6 +21,15 @@ struct Head {
         T* column = keys + (size_t)(position / LANES) * dim * LANES + position % LANES;
         key_scales[position] = quantize(key, column, LANES);
         value_scales[position] = quantize(value, values + (size_t)position * dim, 1);
+    }
+
+    // The first `end` positions of another head.
+    void copy(const Head& from, int end) const {
+        const int rounded = (end + LANES - 1) / LANES * LANES;
+        memcpy(keys, from.keys, (size_t)rounded * dim * sizeof(T));
+        memcpy(values, from.values, (size_t)end * dim * sizeof(T));
+        memcpy(key_scales, from.key_scales, end * sizeof(float));
+        memcpy(value_scales, from.value_scales, end * sizeof(float));
     }
 
     // Softmax attention of one query over the first `end` positions → out [dim]. `weights` has room
@@ -108,6 +118,13 @@ struct Cache {
         for (int h = 0; h < heads; h++, key += dim, value += dim)
             int8 ? head<int8_t>(row, h).put(position, key, value)
                  : head<float>(row, h).put(position, key, value);
+    }
+
+    // The first `end` positions of another row.
+    void copy(size_t row, size_t from, int end) const {
+        for (int h = 0; h < heads; h++)
+            int8 ? head<int8_t>(row, h).copy(head<int8_t>(from, h), end)
+                 : head<float>(row, h).copy(head<float>(from, h), end);
     }
 
     void attend(size_t row, int h, const float* query, int end, float* weights, float* out) const {

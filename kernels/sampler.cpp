@@ -101,17 +101,17 @@ int code(const float* logits, int vocab, const Settings& settings, uint64_t key)
     return winner;
 }
 
-// u + sum((c_i - u) * weight_i) of the rows of a sequence; u is the last. From row to row: `next`
+// u + sum((c_i - u) * weight_i) of the rows of a sequence; u is the second. From row to row: `next`
 // numbers.
 void combine(const float* logits, size_t next, int rows, const float* weights, int vocab,
              float* guided) {
-    const float* last = logits + (rows - 1) * next;
     for (int i = 0; i < vocab; i += LANES) {
-        const Floats unconditional = Floats::load(last + i);
+        const Floats unconditional = Floats::load(logits + next + i);
         Floats total = unconditional;
-        for (int row = 0; row < rows - 1; row++) {
+        for (int prompt = 0; prompt < rows - 1; prompt++) {
+            const int row = prompt ? prompt + 1 : 0;
             const Floats difference = Floats::load(logits + row * next + i) - unconditional;
-            total = total + difference * weights[row];
+            total = total + difference * weights[prompt];
         }
         total.store(guided + i);
     }

@@ -365,6 +365,13 @@ void model_set_text(Model* model, int32_t slot, int32_t guidance, int32_t tokens
     }
 }
 
+// The first `end` positions of the first guidance row of slot `from`, as those of another row.
+void model_copy_row(Model* model, int32_t from, int32_t slot, int32_t guidance, int32_t end) {
+    for (int layer = 0; layer < model->shape.layers; layer++)
+        model->cache->copy(model->cache_row(layer, {slot, guidance, 0}),
+                           model->cache_row(layer, {from, 0, 0}), end);
+}
+
 // One pass over `lengths[n]` positions of each sequence n, from starts[n] on; those before its
 // codes are negative. The cache has the first known[n, guidance_rows] of them already, never all.
 // tokens [codebooks, total], sequence after sequence. logits [rows of all sequences, codebooks *

@@ -1,7 +1,8 @@
 """Messages between a variant's stub and its engine process, and the states that they carry.
 
-stub → engine     Submit, Cancel
-engine → stub     EngineReport, MetricsReport, SequenceReport, ChunkReport, FailureReport
+stub → engine     Submit, Change, Cancel
+engine → stub     EngineReport, MetricsReport, SequenceReport, ChunkReport, ChangeReport,
+                  FailureReport
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from protocol.constants import Chroma, Codes, Samples
 from protocol.errors import ServiceError
+from protocol.prompt import WeightedText
 from protocol.request import GenerationRequest
 from protocol.section import Section
 
@@ -108,6 +110,15 @@ class Submit:
 
 
 @dataclass(frozen=True)
+class Change:
+    """New values of a section's attributes, for the sequence `song` from its next frame on."""
+
+    id: int
+    song: int
+    values: tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
 class Cancel:
     """The client of the sequence has gone."""
 
@@ -144,26 +155,40 @@ class SequenceReport:
 @dataclass(frozen=True)
 class ChunkReport:
     """The next part of a song: audio [channels, samples], and the codes [codebooks, frames] that
-    were made since the last chunk; `chroma` is the melody of all windows, as far as it is known."""
+    were made since the last chunk; `chroma` is the melody of all windows, as far as it is known;
+    `sections` is the timeline so far."""
 
     id: int
     audio: Samples
     codes: Codes
     chroma: Chroma
+    sections: tuple[Section, ...]
     revision: str
     state: SequenceState
     last: bool
 
 
 @dataclass(frozen=True)
+class ChangeReport:
+    """The change took effect with this frame; now the song has these sections."""
+
+    id: int
+    frame: int
+    sections: tuple[Section, ...]
+
+    def json(self) -> dict[str, Any]:
+        return {"state": "changed", "frame": self.frame}
+
+
+@dataclass(frozen=True)
 class FailureReport:
-    """The end of a sequence that failed."""
+    """The end of a sequence that failed, or of a change that was refused."""
 
     id: int
     reason: FailedState
 
 
-Command: TypeAlias = Submit | Cancel
+Command: TypeAlias = Submit | Change | Cancel
 STATES = (
     LoadingState,
     ReadyState,
@@ -173,8 +198,19 @@ STATES = (
     GeneratingState,
     DoneState,
 )
-REPORTS = (EngineReport, MetricsReport, SequenceReport, ChunkReport, FailureReport)
+REPORTS = (
+    EngineReport,
+    MetricsReport,
+    SequenceReport,
+    ChunkReport,
+    ChangeReport,
+    FailureReport,
+)
 TYPES: dict[str, type] = {  # all that can cross the channel, by name
     type_.__name__: type_
-    for type_ in (Submit, Cancel, GenerationRequest, Section, *REPORTS, *STATES)
+    for type_ in (
+        *(Submit, Change, Cancel, GenerationRequest, Section, WeightedText),
+        *REPORTS,
+        *STATES,
+    )
 }

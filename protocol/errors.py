@@ -121,6 +121,10 @@ class UnknownModel(ServiceError, code="unknown_model", status=404, triton="NOT_F
     """There is no such model."""
 
 
+class SongEnded(ServiceError, code="song_ended", status=409, triton="NOT_FOUND"):
+    """The song that is to change has ended, or all of it is being made."""
+
+
 class MethodNotAllowed(ServiceError, code="method_not_allowed", status=405):
     """The path has other methods; `Allow` names them."""
 
@@ -161,6 +165,13 @@ class InvalidField(
 class QueueFull(ServiceError, code="queue_full", status=429, triton="UNAVAILABLE", retry_after=10):
     """Too many songs wait, too many files are being read, or this song would wait longer than
     `MAX_WAIT`. The engine computes `Retry-After` from its measured speed."""
+
+
+class TooManyChanges(
+    ServiceError, code="too_many_changes", status=429, triton="UNAVAILABLE", retry_after=1
+):
+    """The song was changed less than a quarter of a second ago, or has as many sections as it may
+    have."""
 
 
 class TooManySongs(ServiceError, code="too_many_songs", status=429, retry_after=10):

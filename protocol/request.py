@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ from protocol.constants import (
     Codes,
     Samples,
 )
-from protocol.errors import InvalidField, WeightsChanged
+from protocol.errors import InvalidField, SongEnded, TooManyChanges, WeightsChanged
 from protocol.fields import (
     Array,
     Duration,
@@ -38,7 +40,8 @@ from protocol.fields import (
     row,
     table,
 )
-from protocol.section import MAX_PROMPT, SETTINGS, Section, Sections
+from protocol.prompt import Prompt, Prompts, title
+from protocol.section import MAX_SECTIONS, SETTINGS, Section, Sections, changed
 
 MAX_REVISION = 64  # characters
 REPLACED = ("prompt", "duration")  # by `sections`
@@ -53,7 +56,7 @@ def draw_seed() -> int:
 @dataclass(frozen=True)
 class GenerationRequest(Section):
     """One song to generate: that of one section, or of `sections`, which have the settings that
-    they do not give from the song.
+    they do not give from the song. The prompt of a song with sections is their title.
 
     `frames` is the length of the whole song. A request that continues a song which broke off holds
     all its `codes` so far, in `start` the samples per channel that its listener has, and in
@@ -61,13 +64,7 @@ class GenerationRequest(Section):
     `prompt_audio`.
     """
 
-    prompt: str = row(
-        Text(
-            "The music in words",
-            max_length=MAX_PROMPT,
-            absent="required without `sections`",
-        )
-    )
+    prompt: str = row(Prompts("The music in words", absent="required without `sections`"))
     frames: int = row(
         Duration(
             "The seconds of the whole song, in frames of 20 ms; beyond 30 s the model sees it in "
@@ -89,6 +86,14 @@ class GenerationRequest(Section):
     extend_stride: float = row(
         Number("Seconds between the starts of two windows; more is faster and forgets more", 1, 29),
         18.0,
+    )
+    pace: str = row(
+        Text(
+            "`playback` makes the song at most 2 s ahead of its playback, so that a change is "
+            "heard soon; `fast` as fast as it can",
+            choices=("fast", "playback"),
+        ),
+        "fast",
     )
     sections: tuple[Section, ...] | None = row(
         Sections(
@@ -200,10 +205,40 @@ class GenerationRequest(Section):
         """Frames from the start of one window to the start of the next."""
         return round(self.extend_stride * FRAME_RATE)
 
-    @property
+    @cached_property
     def timeline(self) -> tuple[Section, ...]:
         """The sections; a song without them is one."""
-        return self.sections or (self,)
+        return self.sections or (self._as_section(self.prompt),)
+
+    def with_sections(self, sections: Iterable[Section]) -> GenerationRequest:
+        sections = tuple(sections)
+        frames = sum(section.frames for section in sections)
+        titles = (title(section.prompt) for section in sections)
+        return replace(self, prompt="; ".join(titles), frames=frames, sections=sections)
+
+    def changed(
+        self, first: int, values: Mapping[str, Any], frames: int | None = None
+    ) -> GenerationRequest:
+        """The request with other values of a section's attributes from the frame `first` on, for so
+        many frames, or to the end of the section that it lies in.
+
+        Raises:
+            SongEnded: the song ends before that frame.
+            TooManyChanges: it would have more sections than a song may have.
+        """
+        if first >= self.frames:
+            raise SongEnded("The song has ended, or its last frames are being made; make another.")
+        ends = accumulate(section.frames for section in self.timeline)
+        end = next(end for end in ends if end > first) if frames is None else first + frames
+        sections = changed(self.timeline, first, end, values)
+        if len(sections) > MAX_SECTIONS:
+            have = f"The song has {len(self.timeline)} sections; {MAX_SECTIONS} are the most."
+            raise TooManyChanges(have)
+        return self.with_sections(sections)
+
+    def _as_section(self, prompt: Prompt) -> Section:
+        settings = {name: getattr(self, name) for name in SETTINGS}
+        return Section(prompt, self.frames, **settings)
 
     def named_timeline(self) -> Iterator[tuple[str, Section]]:
         """Each section, behind the beginning of its fields' names in an error."""
@@ -211,9 +246,8 @@ class GenerationRequest(Section):
             yield f"sections[{number}]." if self.sections else "", section
 
     def under(self, section: Section) -> GenerationRequest:
-        """The request with the prompt and the settings of a section."""
-        names = ("prompt", *SETTINGS)
-        return replace(self, **{name: getattr(section, name) for name in names})
+        """The request with the settings of a section."""
+        return replace(self, **{name: getattr(section, name) for name in SETTINGS})
 
     def following(self, chroma: Chroma) -> GenerationRequest:
         """The request with its melody as chroma, as far as that is known; the audio, which is
@@ -245,7 +279,7 @@ class GenerationRequest(Section):
         if "sections" in values:
             request = cls._of_sections(fields, values)
         else:
-            request = cls(**check(fields, dict(values)))
+            request = cls._of_one_section(check(fields, dict(values)))
         if request.seed == DRAW:
             request = replace(request, seed=draw_seed())
         if request.codes is not None:
@@ -279,6 +313,15 @@ class GenerationRequest(Section):
         return request
 
     @classmethod
+    def _of_one_section(cls, attributes: dict[str, Any]) -> GenerationRequest:
+        """A request without `sections`, unless its prompt is a blend: Triton's PROMPT is text."""
+        prompt = attributes["prompt"]
+        if isinstance(prompt, str):
+            return cls(**attributes)
+        song = cls(**{**attributes, "prompt": ""})
+        return song.with_sections([song._as_section(prompt)])
+
+    @classmethod
     def _of_sections(cls, fields: dict[str, Field], values: Mapping[str, Any]) -> GenerationRequest:
         """A request with `sections`. Its prompt is that of all of them."""
         for name in REPLACED:
@@ -291,10 +334,9 @@ class GenerationRequest(Section):
         if frames > (longest := whole.high) * FRAME_RATE:
             problem = f"last {frames / FRAME_RATE:g} s together; give at most {longest:g}"
             raise InvalidField.of_field("sections", problem)
-        prompt = "; ".join(part["prompt"] for part in parts)
-        song = cls(prompt=prompt, frames=frames, **check(own, dict(values)))
+        song = cls(prompt="", frames=frames, **check(own, dict(values)))
         settings = {name: getattr(song, name) for name in SETTINGS}
-        return replace(song, sections=tuple(Section(**{**settings, **part}) for part in parts))
+        return song.with_sections(Section(**{**settings, **part}) for part in parts)
 
     def values(self) -> dict[str, Any]:
         """The fields by the names of the table; `parse` reads them. A field that is None is left
@@ -336,8 +378,9 @@ class GenerationRequest(Section):
             raise InvalidField.of_field("codes", problem)
 
     def _check_melody(self, window: int, columns: int) -> None:
-        if columns and len(self.timeline) > 1:  # a prefix holds for the whole window
-            problem = "are not for a model that takes a melody; send one section, or choose another"
+        texts = {(section.prompt, section.negative_prompt) for section in self.timeline}
+        if columns and len(texts) > 1:  # a prefix holds for the whole window
+            problem = "change their words; send one prompt for a model that takes a melody"
             raise InvalidField.of_field("sections", problem)
         for name in ("melody", "chroma"):
             if getattr(self, name) is not None and not columns:

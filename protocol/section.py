@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from protocol.constants import FRAME_RATE
 from protocol.errors import InvalidField
 from protocol.fields import Duration, Number, Row, Text, check, kind, row, table
+from protocol.prompt import MAX_PROMPT, Prompt, Prompts, as_json, named_texts
 from protocol.settings import MAX_SECONDS
 
-MAX_PROMPT = 2_000  # characters
 MAX_SECTIONS = 32
 
 
@@ -19,7 +20,7 @@ MAX_SECTIONS = 32
 class Section:
     """`frames` of music, sampled with audiocraft's settings, which have its defaults."""
 
-    prompt: str = row(Text("The music in words", max_length=MAX_PROMPT))
+    prompt: Prompt = row(Prompts("The music in words"))
     frames: int = row(
         Duration(
             "The seconds of the section, in frames of 20 ms",
@@ -47,17 +48,68 @@ class Section:
     )
     cfg_coef: float = row(Number("Guidance: how closely the music follows the prompt", 0, 100), 3.0)
 
-    def differences(self, song: Section) -> dict[str, Any]:
-        """The fields by the names of the table: the settings only where they are not the song's."""
+    def texts(self, within: str = "") -> Iterator[tuple[str, str]]:
+        """Each text with the name that an error gives it, which begins with `within`."""
+        yield from named_texts(f"{within}prompt", self.prompt)
+        yield f"{within}negative_prompt", self.negative_prompt
+
+    def values(self) -> dict[str, Any]:
+        """The fields by the names of the table, as JSON has them."""
         settings = {name: getattr(self, name) for name in SETTINGS}
+        prompt, duration = as_json(self.prompt), self.frames / FRAME_RATE
+        return {"prompt": prompt, "duration": duration, **settings}
+
+    def differences(self, song: Section) -> dict[str, Any]:
+        """Those of `values` without the settings that the song has, too."""
         return {
-            "prompt": self.prompt,
-            "duration": self.frames / FRAME_RATE,
-            **{name: one for name, one in settings.items() if one != getattr(song, name)},
+            name: value
+            for name, value in self.values().items()
+            if name not in SETTINGS or value != getattr(song, name)
         }
 
 
+def sections_of(values: list[dict[str, Any]]) -> tuple[Section, ...]:
+    """The sections whose `values` these are."""
+    parts = Sections("A timeline").check("sections", values)
+    return tuple(Section(**part) for part in parts)
+
+
+def check_change(value: Any) -> dict[str, Any]:
+    """The attributes of a section that a change of a running song gives. With `frames` it lasts so
+    long, else to the end of the section.
+
+    Raises InvalidField.
+    """
+    names = ", ".join(SECTION_FIELDS)
+    if not isinstance(value, dict):
+        raise InvalidField(f"The change is {kind(value)}; send an object with some of {names}.")
+    given = {name: one for name, one in value.items() if one is not None}
+    if unknown := given.keys() - SECTION_FIELDS.keys():
+        name = min(unknown)[:50]
+        raise InvalidField(f"A change has no field {name!r}; send some of {names}.", name)
+    if not given.keys() - {"duration"}:
+        raise InvalidField(f"The change gives nothing new; send some of {names}.")
+    return check(CHANGE_FIELDS, given)
+
+
+def changed(
+    timeline: Iterable[Section], first: int, end: int, values: Mapping[str, Any]
+) -> tuple[Section, ...]:
+    """The timeline whose frames from `first` to `end` have other values of a section's
+    attributes."""
+    parts, start = [], 0
+    for section in timeline:
+        stop = start + section.frames
+        cuts = sorted({start, stop, *(frame for frame in (first, end) if start < frame < stop)})
+        for begin, until in pairwise(cuts):
+            part = replace(section, frames=until - begin)
+            parts.append(replace(part, **values) if first <= begin < end else part)
+        start = stop
+    return tuple(parts)
+
+
 SECTION_FIELDS = table(Section)
+CHANGE_FIELDS = {name: replace(field, default=None) for name, field in SECTION_FIELDS.items()}
 SETTINGS = [name for name, field in SECTION_FIELDS.items() if field.default is not MISSING]
 
 

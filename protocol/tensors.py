@@ -36,13 +36,15 @@ def _input(name: str, data_type: str, dims: list[int]) -> Tensor:
 
 INPUTS = [_input(field.input, *field.row.tensor) for field in FIELDS.values()]
 STREAM = _input("STREAM", "BOOL", [1])  # of variants
+CHANGE = _input("CHANGE", "STRING", [1])  # of variants
 MODEL = _input("MODEL", "STRING", [1])  # of the model `musicgen`
-VARIANT_INPUTS, FRONT_INPUTS = [*INPUTS, STREAM], [MODEL, *INPUTS]
+VARIANT_INPUTS, FRONT_INPUTS = [*INPUTS, STREAM, CHANGE], [MODEL, *INPUTS]
 
 OUTPUTS = [
     _tensor("AUDIO", "FP32", [-1, -1]),  # [channels, samples], full scale is 1
     _tensor("CODES", "INT32", [-1, -1]),  # [codebooks, frames], ahead of AUDIO
     _tensor("CHROMA", "INT32", [-1, -1]),  # [windows, columns], of the whole song
+    _tensor("TIMELINE", "STRING", [1]),  # JSON, of the whole song
     _tensor("SAMPLE_RATE", "INT32", [1]),
     _tensor("FRAMES", "INT32", [1]),  # of the whole song, 50 a second
     _tensor("SEED", "INT64", [1]),
@@ -84,7 +86,7 @@ def _value(field: Field, array: NDArray[Any]) -> Any:
     if isinstance(field.row, Array):
         return array
     if isinstance(field.row, Sections):
-        return _from_json(field.name, bytes(array[0]))
+        return from_json(field.name, bytes(array[0]))
     data_type, _dims = field.row.tensor
     if data_type == "FP32":  # the decimal that the caller wrote: 0.01 is less in float32
         return float(str(array[0]))
@@ -97,8 +99,8 @@ def _value(field: Field, array: NDArray[Any]) -> Any:
         raise InvalidField.of_field(field.name, problem) from None
 
 
-def _from_json(name: str, text: bytes) -> Any:
+def from_json(name: str, text: bytes) -> Any:
     try:
         return json.loads(text.decode())
     except (ValueError, RecursionError):
-        raise InvalidField.of_field(name, "is not JSON; send a list of sections as JSON") from None
+        raise InvalidField.of_field(name, "is not JSON in UTF-8; send JSON") from None

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import numpy as np
 
 from gateway import __version__
-from protocol.request import FIELDS, GenerationRequest
+from protocol.request import FIELDS, GenerationRequest, complete
 from protocol.variant import Variant
 
 MAX_TITLE = 80  # characters
@@ -37,18 +37,8 @@ XMP = f"""\
 def tags(
     variant: Variant, request: GenerationRequest, revision: str, options: Mapping[str, Any]
 ) -> dict[str, str]:
-    """The tags by FFmpeg's names (`encoder` is FFmpeg's own).
-
-    The comment is the body of a request for the same song, as JSON, with `options`, the fields that
-    belong to the file alone; None leaves a field out. The body of a song which continues a file is
-    a form: the comment has all of it but that file. The file of a melody is not needed: the comment
-    has its chroma.
-    """
+    """The tags by FFmpeg's names (`encoder` is FFmpeg's own). The comment is `body` as JSON."""
     title = " ".join(request.prompt.split())
-    values = request.values().items()
-    body: dict[str, Any] = {"model": variant.name}
-    body |= {name: _plain(value) for name, value in values if FIELDS[name].row.http}
-    body = {name: value for name, value in {**body, **options}.items() if value is not None}
     return {
         "title": title if len(title) <= MAX_TITLE else title[: MAX_TITLE - 1] + "…",
         "artist": variant.checkpoint or variant.name,
@@ -56,8 +46,25 @@ def tags(
         "revision": revision,
         "software": f"AudioCraft Service {__version__}",
         "digitalsourcetype": SOURCE_TYPE,
-        "comment": json.dumps(body, ensure_ascii=False),
+        "comment": json.dumps(body(variant, request, options), ensure_ascii=False),
     }
+
+
+def body(
+    variant: Variant, request: GenerationRequest, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The body of a request for the same song, with `options`, the fields that belong to the file
+    alone; None leaves a field out.
+
+    That of a song which continues a file is a form: this has all of it but that file. The file of a
+    melody is not needed once its chroma is known.
+    """
+    values = request.values()
+    if request.chroma is not None and not complete(request.chroma):
+        del values["chroma"]
+    fields = {name: _plain(value) for name, value in values.items() if FIELDS[name].row.http}
+    body = {"model": variant.name, **fields, **options}
+    return {name: value for name, value in body.items() if value is not None}
 
 
 def _plain(value: Any) -> Any:

@@ -20,6 +20,7 @@ from musicgen_engine.core.melody import SPECTRUM, MelodyEncoder
 from musicgen_engine.hub import CODEC, LM
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.delay_pattern import DelayPattern
+from musicgen_engine.model.guidance import Guidance
 from musicgen_engine.model.one_thread import one_thread
 from musicgen_engine.model.streaming_codec import StreamingCodec
 from musicgen_engine.model.transformer import (
@@ -38,8 +39,9 @@ from protocol.constants import (
     Samples,
 )
 from protocol.errors import InvalidField
+from protocol.prompt import MAX_PROMPT, Prompt, blend
 from protocol.request import GenerationRequest
-from protocol.section import MAX_PROMPT, Section
+from protocol.section import Section
 
 # Loading a checkpoint must not run code from it, whatever the environment says: the first variable
 # would allow it, the second forbids it to every caller.
@@ -96,7 +98,7 @@ MELODY_WEIGHTS = "condition_provider.conditioners.self_wav."
 
 class EncodeText(Protocol):
     def __call__(
-        self, prompt: str, chroma: Chroma | None = None, negative_prompt: str = ""
+        self, prompt: Prompt, chroma: Chroma | None = None, negative_prompt: str = ""
     ) -> Conditioning:
         """The conditioning by a text and, for a model that takes one, a melody: [1, columns].
         `negative_prompt` is the text of the unconditional row; empty: the null text."""
@@ -353,14 +355,14 @@ def _text_encoder(
 
     def check_texts(section: Section, within: str) -> None:
         left = limit
-        for name in ("prompt", "negative_prompt"):
-            if not (text := getattr(section, name)):
+        for name, text in section.texts(within):
+            if not text:
                 continue
             tokens = tokenized(text)["description"]["input_ids"].shape[1]
             if tokens > left:
                 problem = f"has {tokens} tokens of text; shorten it to {left}"
-                raise InvalidField.of_field(f"{within}{name}", problem)
-            if crossed:  # both take of one slot's room
+                raise InvalidField.of_field(name, problem)
+            if crossed:  # they share a slot's room
                 left -= tokens
 
     def encoded(text: str) -> Tensor:
@@ -370,16 +372,19 @@ def _text_encoder(
 
     @torch.inference_mode()
     def encode_text(
-        prompt: str, chroma: Chroma | None = None, negative_prompt: str = ""
+        prompt: Prompt, chroma: Chroma | None = None, negative_prompt: str = ""
     ) -> Conditioning:
-        text = encoded(prompt)
+        texts = blend(prompt)
+        guidance = Guidance(tuple(one.weight for one in texts))
+        first, *others = (encoded(one.text) for one in texts)
         negative = encoded(negative_prompt) if negative_prompt else None
-        prefix = melody.prefix(chroma) if melody else None
+        prefix = melody.prefix(chroma)[[0, 1] + [0] * len(others)] if melody else None
         if prefix is None or crossed:
-            return Conditioning((text, negative), prefix)
-        # Equally long: zeros, the null text, stand behind the shorter one.
-        rows = pad_sequence([text, text[:0] if negative is None else negative], batch_first=True)
-        return Conditioning((None, None), torch.cat([prefix, rows], dim=1))
+            return Conditioning((first, negative, *others), prefix, guidance)
+        # Equally long: zeros, the null text, stand behind the shorter ones.
+        rows = [first, first[:0] if negative is None else negative, *others]
+        padded = pad_sequence(rows, batch_first=True)
+        return Conditioning((None,) * len(rows), torch.cat([prefix, padded], dim=1), guidance)
 
     return encode_text, check_texts
 

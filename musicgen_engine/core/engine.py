@@ -21,8 +21,9 @@ from musicgen_engine.core.encoding import Encoding, encoder
 from musicgen_engine.core.loaded_model import LoadedModel
 from musicgen_engine.core.queue import Queue
 from musicgen_engine.core.scheduler import Batch, Scheduler
-from musicgen_engine.core.sequence import Sequence
+from musicgen_engine.core.sequence import Scope, Sequence, slots_needed
 from musicgen_engine.logs import about
+from musicgen_engine.messages import Change
 from musicgen_engine.metrics import Counters
 from musicgen_engine.model.backend import ModelInput
 from musicgen_engine.model.conditioning import Conditioning
@@ -33,6 +34,7 @@ from musicgen_engine.model.streaming_codec import CodecInput
 from protocol.constants import NO_CHROMA, SAMPLE_RATE, UNKNOWN, Chroma, Codes, Samples
 from protocol.errors import GenerationFailed, NotFinite, ServiceError
 from protocol.request import GenerationRequest
+from protocol.section import Section
 
 NO_MEMORY = "the device had no memory left for this song; try again when fewer songs run"
 FAILED = "the model failed on this song; try again or change the prompt"
@@ -48,6 +50,10 @@ class OutputSink(Protocol):
 
     def error(self, sequence: Sequence, error: ServiceError) -> None: ...
 
+    def changed(self, sequence: Sequence, change: Change, frame: int) -> None: ...
+
+    def refused(self, change: Change, error: ServiceError) -> None: ...
+
 
 class Engine:
     """Generates on one device. Engines of several devices share a queue; each runs in a thread."""
@@ -57,8 +63,8 @@ class Engine:
         self._queue = queue
         self._sink = sink
         self._counters = Counters()
-        # By slot: whose conditioning the decoder has, and where that holds.
-        self._conditioned: dict[int, tuple[int, tuple[int, int]]] = {}
+        # By slot: the sequence whose conditioning the decoder has, and where that holds.
+        self._conditioned: dict[int, tuple[int, Section, Scope]] = {}
         self._started: deque[_Started] = deque()
         self._encoder = encoder(model.device)
         self._step_start: float | None = None
@@ -85,6 +91,8 @@ class Engine:
         one chunk of a prompt is prefilled, and as many chunks of audio decoded as positions may be
         started. One text or audio begins to be encoded. Returns how many positions were started; a
         chunk alone counts as one."""
+        for sequence, change in self.scheduler.take_changes():
+            self._change(sequence, change)
         if encoding := self.scheduler.end_encoding():
             with self._isolated(encoding.sequence):
                 encoding.take(encoding.result.result())
@@ -110,6 +118,18 @@ class Engine:
         """The counters of metrics.py, since the last call. For another thread."""
         return self._counters.delta()
 
+    def _change(self, sequence: Sequence, change: Change) -> None:
+        def check(request: GenerationRequest) -> None:
+            self._model.check(request)
+            self.scheduler.extend(sequence, slots_needed(request))
+
+        try:
+            frame = sequence.change(dict(change.values), check)
+        except ServiceError as error:
+            self._sink.refused(change, error)
+        else:
+            self._sink.changed(sequence, change, frame)
+
     def _encode(self, sequence: Sequence) -> None:
         """Begin to encode the melody of the sequence, or of one window where it came out of a mix,
         the audio that the sequence starts with, or the text that it needs."""
@@ -131,7 +151,8 @@ class Engine:
                     return
                 section = sequence.section
                 texts = section.prompt, sequence.chroma, section.negative_prompt
-                compute, take = partial(model.encode_text, *texts), partial(self._text, sequence)
+                compute = partial(model.encode_text, *texts)
+                take = partial(self._text, sequence, sequence.scope)
             self.scheduler.begin_encoding(Encoding(sequence, self._encoder.submit(compute), take))
 
     def _chroma(self, sequence: Sequence) -> Chroma:
@@ -150,9 +171,10 @@ class Engine:
         model = self._model
         sequence.begin(model.pattern, prompt, AudioStream(sequence.request, model.codec))
 
-    def _text(self, sequence: Sequence, conditioning: Conditioning) -> None:
-        sequence.condition(conditioning)
-        self._condition(sequence)  # here, where an error is that of one sequence
+    def _text(self, sequence: Sequence, scope: Scope, conditioning: Conditioning) -> None:
+        if scope == sequence.scope:  # the sequence was not changed meanwhile
+            sequence.condition(conditioning)
+            self._condition(sequence)  # here, where an error is that of one sequence
 
     def _start_what_fits(self, batch: Batch) -> int:
         """Without memory for a batch, its newest sequence fails; the others go on with the next
@@ -179,7 +201,7 @@ class Engine:
         known = None
         if prefill:
             tokens = prefill.tokens(batch.prefill_length)
-            known = ModelInput.of(tokens, prefill.slot, prefill.position)
+            known = ModelInput.of(tokens, prefill.rows_slots, prefill.position)
         if decode:
             count = min(sequence.decode_length(decoder.burst) for sequence in decode)
             positions = [sequence.position for sequence in decode]
@@ -210,12 +232,14 @@ class Engine:
 
     def _condition(self, sequence: Sequence) -> None:
         """Compute and sample the next positions under the conditioning of their section."""
-        current = (sequence.id, sequence.scope)
+        current = (sequence.id, sequence.section, sequence.scope)
         if self._conditioned.get(sequence.slot) != current:
             conditioning = sequence.conditionings[sequence.scope]
+            for slot, row in sequence.joining_rows():
+                self._model.backend.copy_row(sequence.slot, slot, row, sequence.position)
             request = sequence.request.under(sequence.section)
             set_request = self._model.decoder.set_request
-            sequence.known = set_request(sequence.slot, request, conditioning)
+            sequence.known = set_request(sequence.rows_slots, request, conditioning)
             self._conditioned[sequence.slot] = current
 
     def _decode_audio(self, limit: int) -> None:
@@ -292,7 +316,7 @@ class _Started:
 
 def _decode_input(sequence: Sequence) -> DecodeInput:
     assert sequence.codes is not None
-    return DecodeInput(sequence.slot, sequence.window, sequence.position, sequence.codes)
+    return DecodeInput(sequence.rows_slots, sequence.window, sequence.position, sequence.codes)
 
 
 def _codec_input(sequence: Sequence) -> CodecInput:
@@ -317,3 +341,7 @@ class _Discard:
     def chunk(self, sequence: Sequence, chunk: AudioChunk) -> None: ...
 
     def error(self, sequence: Sequence, error: ServiceError) -> None: ...
+
+    def changed(self, sequence: Sequence, change: Change, frame: int) -> None: ...
+
+    def refused(self, change: Change, error: ServiceError) -> None: ...

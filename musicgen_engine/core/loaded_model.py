@@ -21,9 +21,10 @@ from musicgen_engine.model.backend import Backend
 from musicgen_engine.model.backend_loader import SMALL, choose_backend, choose_codec
 from musicgen_engine.model.decoder import Decoder
 from musicgen_engine.model.delay_pattern import DelayPattern
+from musicgen_engine.model.guidance import SLOT_ROWS, slots_of
 from musicgen_engine.model.streaming_codec import StreamingCodec
 from protocol.constants import Codes, Samples
-from protocol.errors import EngineUnavailable
+from protocol.errors import EngineUnavailable, InvalidField
 from protocol.request import GenerationRequest
 from protocol.section import Section
 
@@ -120,8 +121,15 @@ class LoadedModel:
         )
         for within, section in request.named_timeline():
             self.check_texts(section, within)
+            self._check_slots(section, within)
         if request.melody is not None and request.separate:
             self.separator.check()
+
+    def _check_slots(self, section: Section, within: str) -> None:
+        if slots_of(section.prompt) > self.slots:
+            most = f"{self.slots * SLOT_ROWS - 1}, for which this server has memory"
+            problem = f"has {len(section.prompt)} texts; give {most}"
+            raise InvalidField.of_field(f"{within}prompt", problem)
 
 
 def load_each(folder: Path, config: ModelConfig) -> list[LoadedModel]:

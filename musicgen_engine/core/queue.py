@@ -10,10 +10,16 @@ from collections import deque
 from operator import attrgetter, itemgetter
 
 from musicgen_engine.config import MAX_GPUS, MAX_SLOTS
-from musicgen_engine.core.sequence import Sequence
-from musicgen_engine.messages import GeneratingState, QueuedState, SeparatingState, SequenceState
-from protocol.constants import Samples
-from protocol.errors import Cancelled, QueueFull, ServiceError
+from musicgen_engine.core.sequence import Check, Sequence
+from musicgen_engine.messages import (
+    Change,
+    GeneratingState,
+    QueuedState,
+    SeparatingState,
+    SequenceState,
+)
+from protocol.constants import FRAME_RATE, Samples
+from protocol.errors import Cancelled, QueueFull, ServiceError, SongEnded
 
 MEASURED_STEPS = 100  # their mean is the time of a step
 PREFILL_CHUNK = 64  # positions of a prompt that one step prefills, at most
@@ -24,6 +30,7 @@ class Slots:
     """The slots of one engine, and the sequences in them."""
 
     def __init__(self, count: int) -> None:
+        self._count = count
         self._free = list(range(count))  # a heap
         self.running: list[Sequence] = []
 
@@ -31,14 +38,25 @@ class Slots:
     def free(self) -> int:
         return len(self._free)
 
+    def has_room(self, sequence: Sequence) -> bool:
+        return self.free >= self._needed(sequence)
+
     def take(self, sequence: Sequence) -> None:
-        """The lowest slot: a graph computes all slots below the highest one."""
-        sequence.slot = heapq.heappop(self._free)
+        """The lowest slots: a graph computes all slots below the highest one."""
+        sequence.slots = [heapq.heappop(self._free) for _ in range(self._needed(sequence))]
         self.running.append(sequence)
+
+    def _needed(self, sequence: Sequence) -> int:
+        """A sequence that needs more than all gets all, and is refused then."""
+        return min(sequence.slots_needed, self._count)
+
+    def extend(self, sequence: Sequence, count: int) -> None:
+        sequence.slots += [heapq.heappop(self._free) for _ in range(count)]
 
     def leave(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
-        heapq.heappush(self._free, sequence.slot)
+        for slot in sequence.slots:
+            heapq.heappush(self._free, slot)
         sequence.finished = True
 
 
@@ -57,6 +75,7 @@ class Queue:
         self._max_wait = max_wait
         self._step_seconds: deque[float] = deque(maxlen=MEASURED_STEPS)
         self._waiting: deque[Sequence] = deque()
+        self._changes: list[tuple[Sequence, Change]] = []  # of sequences that have a slot
         self._engines: list[Slots] = []  # none before the model is loaded
         self._window = 0  # frames
         self._separation_seconds = 0.0  # of the last one
@@ -110,17 +129,23 @@ class Queue:
     def _steps_until_a_slot(self) -> int:
         """Steps before a sequence that comes now gets a slot."""
         ends = [0] * sum(slots.free for slots in self._engines)
-        ends += map(self._steps_left, self._running)
+        ends += [self._steps_left(sequence) for sequence in self._running for _ in sequence.slots]
         heapq.heapify(ends)
         for sequence in self._waiting:
-            if ends:
-                heapq.heapreplace(ends, ends[0] + self._steps_left(sequence))
+            taken = [heapq.heappop(ends) for _ in range(min(sequence.slots_needed, len(ends)))]
+            for _ in taken:
+                heapq.heappush(ends, taken[-1] + self._steps_left(sequence))
         return ends[0] if ends else 0
 
     def _steps_left(self, sequence: Sequence) -> int:
-        """A later window repeats frames, all of which the model has to see again."""
+        """A later window repeats frames, all of which the model has to see again. A song at the
+        pace of playback has its slot for as long as it plays."""
         chunks = math.ceil((self._window - sequence.request.stride) / PREFILL_CHUNK)
-        return sequence.frames_left + sequence.windows_left(self._window) * chunks
+        steps = sequence.frames_left + sequence.windows_left(self._window) * chunks
+        step_time = self._step_time()
+        if sequence.request.pace == "fast" or not step_time:
+            return steps
+        return max(steps, int(sequence.frames_left / FRAME_RATE / step_time))
 
     def record_step(self, seconds: float) -> None:
         """One step, in which each running sequence of an engine gets a frame, took so long."""
@@ -135,11 +160,13 @@ class Queue:
 
     def next_for(self, slots: Slots) -> Sequence | None:
         """The next sequence, if it is for these slots: the engine that runs the fewest takes it.
-        Sequences that wait for a melody let others pass."""
-        free = [one for one in self._engines if one.free]
-        if slots is min(free, key=lambda one: len(one.running), default=None):
-            return next((one for one in self._waiting if not one.waits_for_melody), None)
-        return None
+        Sequences that wait for a melody let others pass; one that needs several slots does not."""
+        ready = next((one for one in self._waiting if not one.waits_for_melody), None)
+        if ready is None:
+            return None
+        free = filter(lambda one: one.has_room(ready), self._engines)
+        fewest = min(free, key=lambda one: len(one.running), default=None)
+        return ready if slots is fewest else None
 
     def admit(self, slots: Slots) -> None:
         """Give the next sequence a slot, if it is for these."""
@@ -152,6 +179,43 @@ class Queue:
         """It ends before it has a slot."""
         self._waiting.remove(sequence)
         sequence.finished = True
+
+    def change(self, change: Change, check: Check) -> tuple[Sequence, int] | None:
+        """Change a sequence that waits, and return it with the frame; keep the change of one that
+        runs for its engine.
+
+        Raises:
+            SongEnded
+            ServiceError: as Sequence.change
+        """
+        with self.changed:
+            for sequence in self._waiting:
+                if sequence.id == change.song:
+                    return sequence, sequence.change(dict(change.values), check)
+            for sequence in self._running:
+                if sequence.id == change.song:
+                    self._changes.append((sequence, change))
+                    self.changed.notify_all()
+                    return None
+        raise SongEnded("The song has ended; make another.")
+
+    def changes_for(self, slots: Slots) -> list[tuple[Sequence, Change]]:
+        """Those of the sequences in these slots, and of any that has ended."""
+        return [one for one in self._changes if one[0].finished or one[0] in slots.running]
+
+    def take_changes(self, slots: Slots) -> list[tuple[Sequence, Change]]:
+        with self.changed:
+            taken = self.changes_for(slots)
+            self._changes = [one for one in self._changes if one not in taken]
+            return taken
+
+    def extend(self, slots: Slots, sequence: Sequence, needed: int) -> None:
+        """Give a running sequence so many slots. Raises QueueFull."""
+        with self.changed:
+            more = needed - len(sequence.slots)
+            if more > slots.free:
+                raise _queue_full("a blend needs another slot, and none is free", 1)
+            slots.extend(sequence, more)
 
     def cancel(self, id: int) -> Sequence | None:
         """Drop a sequence that waits, and return it; mark one that runs."""

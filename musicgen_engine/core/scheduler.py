@@ -3,6 +3,8 @@ touches no tensors."""
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass, field
 from itertools import islice
 from operator import attrgetter
@@ -10,6 +12,7 @@ from operator import attrgetter
 from musicgen_engine.core.encoding import Encoding
 from musicgen_engine.core.queue import PREFILL_CHUNK, Queue
 from musicgen_engine.core.sequence import Sequence, SequenceStatus
+from musicgen_engine.messages import Change
 from protocol.errors import ServiceError
 
 # Rows that one step prefills beside sequences that decode on a CPU, at least: a step of one song
@@ -41,12 +44,19 @@ class Scheduler:
     def wait(self) -> None:
         """Return when there is work."""
         with self.queue.changed:
-            self.queue.changed.wait_for(self._has_work)
+            while not self._has_work():
+                self.queue.changed.wait(self._idle_time())
+
+    def _idle_time(self) -> float | None:
+        """Seconds until a song at the pace of playback goes on; None without one."""
+        due = min((one.due for one in self._slots.running), default=-math.inf)
+        return max(0.0, due - time.monotonic()) if due > -math.inf else None
 
     def _has_work(self) -> bool:
-        if self.queue.aborted or self.queue.next_for(self._slots) or self._next_to_encode():
+        queue, slots = self.queue, self._slots
+        if queue.aborted or queue.changes_for(slots) or queue.next_for(slots):
             return True
-        if self.encoding and self.encoding.result.done():
+        if self._next_to_encode() or (self.encoding and self.encoding.result.done()):
             return True
         return any(
             one.abort or one.ready or one.awaits_codes or _codec_ready(one)
@@ -69,6 +79,13 @@ class Scheduler:
             return None
         self.encoding = None
         return None if encoding.sequence.finished else encoding
+
+    def take_changes(self) -> list[tuple[Sequence, Change]]:
+        return self.queue.take_changes(self._slots)
+
+    def extend(self, sequence: Sequence, slots: int) -> None:
+        """Let the sequence have as many slots. Raises QueueFull."""
+        self.queue.extend(self._slots, sequence, slots)
 
     def schedule(self) -> Batch:
         """The work of the next step. Encoding and prefill go one sequence at a time, so that batch
@@ -122,7 +139,7 @@ class Scheduler:
             self._free(sequence)
 
     def _free(self, sequence: Sequence) -> None:
-        if sequence.slot < 0:
+        if not sequence.slots:
             self.queue.drop(sequence)
         else:
             self._slots.leave(sequence)

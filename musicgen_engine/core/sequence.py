@@ -6,15 +6,18 @@ import enum
 import math
 import time
 from bisect import bisect_right
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from protocol.constants import Chroma, Codes, Samples
-from protocol.errors import ServiceError
+from musicgen_engine.model.guidance import SLOT_ROWS, rows_of, slots_of
+from protocol.constants import FRAME_RATE, Chroma, Codes, Samples
+from protocol.errors import ServiceError, TooManyChanges
+from protocol.prompt import Prompt
 from protocol.request import GenerationRequest, complete
 from protocol.section import Section
 
@@ -22,6 +25,15 @@ if TYPE_CHECKING:
     from musicgen_engine.core.audio_stream import AudioStream
     from musicgen_engine.model.conditioning import Conditioning
     from musicgen_engine.model.delay_pattern import DelayPattern, Integers, Window
+
+# Where a conditioning holds: for its texts and, with a melody, its window, by the frame that this
+# starts with.
+Scope: TypeAlias = tuple[Prompt, str, int]
+Check: TypeAlias = Callable[[GenerationRequest], None]
+
+
+AHEAD = 2.0  # seconds that a song is made ahead of its playback, by its pace
+CHANGE_INTERVAL = 0.25  # seconds between two changes of a song
 
 
 class SequenceStatus(enum.Enum):
@@ -36,6 +48,9 @@ class Sequence:
     """A sequence waits, gets a slot, and is then encoded, prefilled and decoded. The separator
     takes its melody out of a mix, window by window: for the first one before it has a slot.
 
+    Its first slot has the rows of its prompt and of no text. A blend of prompts has more rows, and
+    more slots for them: as many as its largest blend, from beginning to end.
+
     A position is always computed under the conditioning of its own frame: in decode, in prefill, in
     later windows and after a resumption. Position p of a window makes codes of frame
     `window.start + p` and of earlier ones; that is its own frame. The positions of a prefix come
@@ -46,7 +61,7 @@ class Sequence:
     request: GenerationRequest
     request_id: str = ""  # the caller's name for it
     arrival: float = field(default_factory=time.monotonic)
-    slot: int = -1
+    slots: list[int] = field(default_factory=list)
     finished: bool = False
     abort: ServiceError | None = None  # why it is to end
     # By window, [1, samples]: those that are taken out of the mix and not encoded yet.
@@ -56,21 +71,26 @@ class Sequence:
     # From `begin` on.
     codes: Codes | None = None  # [codebooks, frames]
     output: AudioStream | None = None
-    conditionings: dict[tuple[int, int], Conditioning] = field(default_factory=dict)  # by scope
+    conditionings: dict[Scope, Conditioning] = field(default_factory=dict)
     # By row: the first positions of the prefix that the cache has from an earlier sequence.
     known: Many[int] = ()
 
     def __post_init__(self) -> None:
         self.prompt_frames = self.frames_done = self.request.prompt_frames
+        self._changed = -math.inf  # the time of the last change
+        self._find_starts()
+        self.position = 0  # the next one in the window
+        self._rows = 0  # guidance rows that have seen the window's positions
+
+    def _find_starts(self) -> None:
         lengths = [section.frames for section in self.request.timeline]
         self._starts = [0, *accumulate(lengths[:-1])]  # frames with which the sections begin
-        self.position = 0  # the next one in the window
 
     @property
     def status(self) -> SequenceStatus:
         if self.finished:
             return SequenceStatus.FINISHED
-        if self.slot < 0:
+        if not self.slots:
             return SequenceStatus.WAITING
         prefill = self.codes is None or (not self.all_decoded and self._known_positions > 0)
         return SequenceStatus.PREFILL if prefill else SequenceStatus.RUNNING
@@ -147,7 +167,31 @@ class Sequence:
         if prompt is not None:
             self.frames_done = prompt.shape[1]
             self.codes[:, : self.frames_done] = prompt
+        self._begun, self._begun_at = time.monotonic(), self.frames_done
         self._open_window()
+
+    @property
+    def slot(self) -> int:
+        """The first one."""
+        return self.slots[0]
+
+    @property
+    def slots_needed(self) -> int:
+        return slots_needed(self.request)
+
+    @property
+    def rows_slots(self) -> list[int]:
+        """The slots of the next position's rows."""
+        return self.slots[: slots_of(self.section.prompt)]
+
+    def joining_rows(self) -> Iterator[tuple[int, int]]:
+        """Slot and row of each guidance row that has not seen the window's positions so far. The
+        first row's are what it would have seen."""
+        rows = rows_of(self.section.prompt)
+        if self.position > 0:
+            for row in range(self._rows, rows):
+                yield self.slots[row // SLOT_ROWS], row % SLOT_ROWS
+        self._rows = rows
 
     @property
     def section(self) -> Section:
@@ -159,10 +203,10 @@ class Sequence:
         return bisect_right(self._starts, self._frame) - 1
 
     @property
-    def scope(self) -> tuple[int, int]:
-        """Where the conditioning of the next position holds: its section and, with a melody, its
-        window, by the frame that this starts with."""
-        return self._section_number, 0 if self.request.chroma is None else self.window.start
+    def scope(self) -> Scope:
+        """That of the next position."""
+        section, melody = self.section, self.request.chroma is not None
+        return section.prompt, section.negative_prompt, self.window.start if melody else 0
 
     @property
     def chroma(self) -> Chroma | None:
@@ -197,7 +241,43 @@ class Sequence:
     @property
     def _can_go_on(self) -> bool:
         """Whether it has a next position, and that needs nothing but encoding."""
-        return not (self.all_decoded or self.awaits_codes or self.waits_for_melody)
+        if self.all_decoded or self.awaits_codes or self.waits_for_melody:
+            return False
+        return self.due <= time.monotonic()
+
+    @property
+    def due(self) -> float:
+        """The time from which on the next position may be computed. A prefill need not wait."""
+        if self.request.pace == "fast" or self.codes is None or self._known_positions > 0:
+            return -math.inf
+        frames = self._frame - self._begun_at
+        return self._begun + frames / FRAME_RATE - AHEAD
+
+    @property
+    def next_frame(self) -> int:
+        """The first frame of which nothing is made: a change takes effect with it."""
+        if self.codes is None:
+            return self.frames_done
+        return max(self.frames_done, min(self._frame, self.window.start + self.window.length))
+
+    def change(self, values: dict[str, Any], check: Check) -> int:
+        """Change the attributes of the section from the next frame on; returns that frame. `check`
+        raises why the model cannot generate the song so.
+
+        Raises:
+            SongEnded, TooManyChanges
+        """
+        first, now = self.next_frame, time.monotonic()
+        if self.ended:
+            first = self.request.frames
+        if now - self._changed < CHANGE_INTERVAL:
+            raise TooManyChanges("The song has just been changed; try again in a second.")
+        frames = values.pop("frames", None)
+        request = self.request.changed(first, values, frames)
+        check(request)
+        self.request, self._changed = request, now
+        self._find_starts()
+        return first
 
     @property
     def rows(self) -> int:
@@ -264,3 +344,7 @@ class Sequence:
                 self.frames_done, self.request.frames, stride
             )
             self.position = 0
+
+
+def slots_needed(request: GenerationRequest) -> int:
+    return max(slots_of(section.prompt) for section in request.timeline)

@@ -28,6 +28,8 @@ from musicgen_engine.hub import fetch, fetch_separator, resolve
 from musicgen_engine.logs import about
 from musicgen_engine.messages import (
     Cancel,
+    Change,
+    ChangeReport,
     ChunkReport,
     DoneState,
     EngineReport,
@@ -47,6 +49,7 @@ from musicgen_engine.settings import EngineSettings
 from musicgen_engine.threads import essential, start_essential
 from protocol.constants import SAMPLE_RATE
 from protocol.errors import Cancelled, EngineUnavailable, ServiceError, WeightsMissing
+from protocol.request import GenerationRequest
 
 REPORT_INTERVAL = 1.0  # seconds
 STEP_TIMEOUT = 120.0  # seconds; a longer step means that the device hangs
@@ -128,6 +131,7 @@ class EngineServer:
                 audio=chunk.audio,
                 codes=chunk.codes,
                 chroma=chunk.chroma,
+                sections=sequence.request.timeline,
                 revision=self._state.revision,
                 state=state(sequence.frames_done, sequence.request.frames),
                 last=chunk.last,
@@ -139,12 +143,20 @@ class EngineServer:
         self._report()
         self._channel.send(FailureReport(sequence.id, FailedState.of(error)))
 
+    def changed(self, sequence: Sequence, change: Change, frame: int) -> None:
+        self._channel.send(ChangeReport(change.id, frame, sequence.request.timeline))
+
+    def refused(self, change: Change, error: ServiceError) -> None:
+        self._channel.send(FailureReport(change.id, FailedState.of(error)))
+
     def _receive(self) -> None:
         with _ending_with_the_stub():
             while True:
                 message = self._channel.receive()
                 if isinstance(message, Submit):
                     self._submit(Sequence(message.id, message.request, message.request_id))
+                elif isinstance(message, Change):
+                    self._change(message)
                 elif isinstance(message, Cancel):
                     self._cancel(message.id)
 
@@ -158,6 +170,18 @@ class EngineServer:
         self._report()
         if state := self._queue.states().get(sequence.id):
             self._report_sequence(sequence.id, state)
+
+    def _change(self, change: Change) -> None:
+        def check(request: GenerationRequest) -> None:
+            if self._models:
+                self._models[0].check(request)
+
+        try:
+            if made := self._queue.change(change, check):
+                sequence, frame = made
+                self.changed(sequence, change, frame)
+        except ServiceError as error:
+            self.refused(change, error)
 
     def _separate(self) -> None:
         while True:

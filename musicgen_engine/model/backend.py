@@ -16,7 +16,7 @@ from musicgen_engine.model.delay_pattern import Integers
 
 @dataclass(frozen=True)
 class ModelInput:
-    """The positions of n sequences, sequence after sequence.
+    """The positions of n sequences, sequence after sequence. One of several slots is as many here.
 
     tokens: [codebooks, sum(lengths)]
     slots: [n], where each sequence keeps its keys and values.
@@ -31,9 +31,10 @@ class ModelInput:
     lengths: Integers
 
     @classmethod
-    def of(cls, tokens: Integers, slot: int, start: int) -> ModelInput:
-        """Positions of one sequence: [codebooks, positions]."""
-        return cls(tokens, np.array([slot]), np.array([start]), np.array([tokens.shape[1]]))
+    def of(cls, tokens: Integers, slots: Sequence[int], start: int) -> ModelInput:
+        """Positions of one sequence, [codebooks, positions], for each of its slots."""
+        n, length = len(slots), tokens.shape[1]
+        return cls(np.tile(tokens, n), np.array(slots), np.full(n, start), np.full(n, length))
 
     def __add__(self, other: ModelInput) -> ModelInput:
         """The sequences of both."""
@@ -56,13 +57,17 @@ class Backend(Protocol):
     def set_conditioning(self, slot: int, conditioning: Conditioning) -> Sequence[int]:
         """Condition the positions to come of `slot`; those in the cache stay as they are.
 
-        A conditioning that replaces another one in the middle of a sequence has as many rows and
-        a prefix of the same length.
+        A conditioning that replaces another one in the middle of a sequence has a prefix of the
+        same length, and no row that the slot lacks: see `copy_row`.
 
         Returns:
             For rows, the first positions of the prefix that need no computing: the cache has them
             from a sequence before.
         """
+
+    def copy_row(self, source: int, slot: int, row: int, end: int) -> None:
+        """Let a row that joins in the middle of a sequence have seen what the first row of the
+        slot `source` has: the first `end` positions in the cache."""
 
     def forward(self, batch: ModelInput) -> Tensor:
         """Run the batch; each sequence continues what its slot has seen since its first position.

@@ -95,7 +95,7 @@ class Choice:
         config = self.weights.config
         backend = BACKENDS[self.name](self.weights, slots, positions, device, self.precision)
         new, sampler_fault = choose_sampler(self.name, config.codebooks, config.vocab_size)
-        sampler = new(slots, config.codebooks, config.vocab_size, device, config.rows)
+        sampler = new(slots, config.codebooks, config.vocab_size, device)
         host = HostDecoder(backend, sampler)
         if self.name != "graph":
             return Loaded(self.name, self.fault or sampler_fault, backend, host)

@@ -28,6 +28,17 @@ class Conditioning:
     def prefix_length(self) -> int:
         return 0 if self.prefix is None else self.prefix.shape[1]
 
+    def split(self, rows: int) -> list[Conditioning]:
+        """The conditionings of slots that have room for so many rows."""
+        return [
+            Conditioning(
+                self.cross[first : first + rows],
+                None if self.prefix is None else self.prefix[first : first + rows],
+                self.guidance,
+            )
+            for first in range(0, len(self.cross), rows)
+        ]
+
     def shared(self, other: Conditioning) -> list[int]:
         """For each row, the first positions of the prefix that have the same keys and values as
         those of `other`. With cross-attention a position's depend on the text."""

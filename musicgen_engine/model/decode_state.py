@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from musicgen_engine.model.backend import to_device
 from musicgen_engine.model.delay_pattern import Window
+from musicgen_engine.model.guidance import MAX_ROWS, SLOT_ROWS
 from musicgen_engine.model.sampler import Settings
 from musicgen_engine.model.transformer import TransformerConfig
 from protocol.constants import Codes
@@ -36,10 +38,12 @@ class DecodeState:
     codes: Tensor  # int64 [n, codebooks, frames of a window + 1]
     # Of the conditioning
     prefix: Tensor  # int64 [n, 1]: positions before the window
-    texts: Tensor  # [layers, 2 (keys, values), n, heads, tokens, head_dim]: those of all rows
-    spans: Tensor  # int64 [n, rows, 2]: first and end of each row's tokens
+    texts: Tensor  # [layers, 2 (keys, values), n, heads, tokens, head_dim]: those of its rows
+    spans: Tensor  # int64 [n, slot's rows, 2]: first and end of each row's tokens
+    # Of the guidance
+    rows: Tensor  # int64 [n, most rows]: the logits of a sequence, among those of all slots' rows
     # Results of the last step
-    logits: Tensor  # float32 [n, rows, codebooks, vocab_size]
+    logits: Tensor  # float32 [n, slot's rows, codebooks, vocab_size]
     made: Tensor  # int64 [n, codebooks]
 
     @classmethod
@@ -52,7 +56,7 @@ class DecodeState:
         precision: torch.dtype,
     ) -> DecodeState:
         device, slots = settings.seed.device, len(settings.seed)
-        codebooks, vocab_size, rows = config.codebooks, config.vocab_size, config.rows
+        codebooks, vocab_size = config.codebooks, config.vocab_size
 
         def integers(*shape: int) -> Tensor:
             return torch.zeros(slots, *shape, dtype=torch.int64, device=device)
@@ -69,17 +73,21 @@ class DecodeState:
             codes=integers(codebooks, positions + 1),
             prefix=integers(1),
             texts=torch.zeros(kept, dtype=precision, device=device),
-            spans=integers(rows, 2),
-            logits=torch.zeros(slots, rows, codebooks, vocab_size, device=device),
+            spans=integers(SLOT_ROWS, 2),
+            rows=integers(MAX_ROWS),
+            logits=torch.zeros(slots, SLOT_ROWS, codebooks, vocab_size, device=device),
             made=integers(codebooks),
         )
 
-    def first(self, n: int, tokens: int) -> DecodeState:
-        """The first slots, with the first tokens of their texts, at the same places."""
-        apart = ("settings", "texts")
+    def first(self, n: int, tokens: int, rows: int) -> DecodeState:
+        """The first slots, with the first tokens of their texts and the first rows of their
+        guidance, at the same places."""
+        apart = ("settings", "texts", "rows")
         rest = {name: field[:n] for name, field in vars(self).items() if name not in apart}
         texts = self.texts[:, :, :n, :, :tokens]
-        return DecodeState(settings=self.settings.first(n), texts=texts, **rest)
+        return DecodeState(
+            settings=self.settings.first(n), texts=texts, rows=self.rows[:n, :rows], **rest
+        )
 
     def set_window(self, slot: int, window: Window, codes: Codes, position: int) -> None:
         """Continue `slot` at `position` of `window`; `codes` are the whole sequence's."""
@@ -91,6 +99,13 @@ class DecodeState:
         self.delays[slot] = to_device(torch.tensor(window.pattern.delays), device)
         known = torch.from_numpy(codes[:, window.start : window.start + window.length])
         self.codes[slot, :, : window.length] = to_device(known.contiguous(), device)
+
+    def set_rows(self, slots: Sequence[int], count: int) -> None:
+        """A sequence has so many guidance rows, in these slots. Each of them computes its codes."""
+        rows = [slot * SLOT_ROWS + row for slot in slots for row in range(SLOT_ROWS)][:count]
+        rows += [rows[0]] * (MAX_ROWS - count)  # which count nothing
+        for slot in slots:
+            self.rows[slot] = to_device(torch.tensor(rows), self.rows.device)
 
     def set_texts(self, slot: int, texts: list[list[Tensor]]) -> int:
         """The keys and values of each row's text, see Transformer.keys_values.

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from musicgen_engine.model.decode_state import DecodeState
-from musicgen_engine.model.guidance import combine_padded
+from musicgen_engine.model.guidance import SLOT_ROWS, combine_rows
 from musicgen_engine.model.sampler import Filters, draw
 from musicgen_engine.model.transformer import Transformer
 
@@ -21,9 +21,9 @@ def decode_step(model: Transformer, state: DecodeState, filters: Filters) -> Non
     made = state.position - state.delays  # frames of the window: [n, codebooks]
     batch = DecodePass(model, state)
     x = model.embed(_tokens(state, made - 1, model.config.vocab_size).T)
-    x = model.run(x.repeat_interleave(model.config.rows, dim=0), batch)
+    x = model.run(x.repeat_interleave(SLOT_ROWS, dim=0), batch)
     state.logits.copy_(model.logits(x).view_as(state.logits))
-    guided = combine_padded(state.logits, state.settings.rows, state.settings.guidance)
+    guided = combine_rows(state.logits.flatten(0, 1)[state.rows], state.settings.guidance)
     state.made.copy_(draw(guided, state.settings, state.start + made, filters))
     new = (made >= state.prompt) & (made < state.length) & state.decodes[:, None]
     nowhere = state.codes.shape[2] - 1
@@ -44,7 +44,7 @@ class DecodePass:
     """The Pass of one position of each slot, with its guidance rows side by side."""
 
     def __init__(self, model: Transformer, state: DecodeState) -> None:
-        cache, rows = model.cache.data, model.config.rows
+        cache, rows = model.cache.data, SLOT_ROWS
         self._cache, self._texts = model.cache, state.texts
         self._slots = n = len(state.position)
         device, nowhere = cache.device, cache.shape[5] - 1

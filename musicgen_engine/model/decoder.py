@@ -12,6 +12,7 @@ import torch
 from musicgen_engine.model.backend import Backend, ModelInput
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.delay_pattern import Integers, Window
+from musicgen_engine.model.guidance import SLOT_ROWS
 from musicgen_engine.model.sampler import Sampler
 from protocol.constants import Codes
 from protocol.request import GenerationRequest
@@ -21,10 +22,10 @@ from protocol.request import GenerationRequest
 class DecodeInput:
     """A sequence that decodes from `position` of its window on.
 
-    `codes` are the whole sequence's, as far as the host has them.
+    `codes` are the whole sequence's, as far as the host has them. `slots` have its guidance rows.
     """
 
-    slot: int
+    slots: Sequence[int]
     window: Window
     position: int
     codes: Codes
@@ -43,9 +44,10 @@ class Decoder(Protocol):
     def ahead(self) -> int: ...
 
     def set_request(
-        self, slot: int, request: GenerationRequest, conditioning: Conditioning
+        self, slots: Sequence[int], request: GenerationRequest, conditioning: Conditioning
     ) -> Sequence[int]:
-        """Compute and sample the positions to come of `slot` so; see Backend.set_conditioning."""
+        """Compute and sample the positions to come of a sequence so. The rows of its guidance go to
+        its slots in their order; see Backend.set_conditioning."""
 
     def prefill(self, batch: ModelInput) -> None:
         """Let the model see positions whose codes are known."""
@@ -70,10 +72,11 @@ class HostDecoder:
         self._backend, self._sampler = backend, sampler
 
     def set_request(
-        self, slot: int, request: GenerationRequest, conditioning: Conditioning
+        self, slots: Sequence[int], request: GenerationRequest, conditioning: Conditioning
     ) -> Sequence[int]:
-        self._sampler.set_request(slot, request, conditioning.guidance)
-        return self._backend.set_conditioning(slot, conditioning)
+        self._sampler.set_request(slots[0], request, conditioning.guidance)
+        parts = zip(slots, conditioning.split(SLOT_ROWS), strict=True)
+        return [known for part in parts for known in self._backend.set_conditioning(*part)]
 
     def prefill(self, batch: ModelInput) -> None:
         self._backend.forward(batch)
@@ -82,15 +85,16 @@ class HostDecoder:
         self, inputs: Sequence[DecodeInput], count: int, prefill: ModelInput | None
     ) -> Callable[[], Integers]:
         """One forward pass for all; the sequences that decode come first in it."""
-        tokens = [one.window.tokens(one.codes, one.position, 1) for one in inputs]
-        slots = [one.slot for one in inputs]
+        each = [one for one in inputs for _ in one.slots]
+        tokens = [one.window.tokens(one.codes, one.position, 1) for one in each]
         batch = ModelInput(
             tokens=np.concatenate(tokens, axis=1),
-            slots=np.array(slots),
-            starts=np.array([one.position for one in inputs]),
-            lengths=np.ones(len(inputs), np.int64),
+            slots=np.array([slot for one in inputs for slot in one.slots]),
+            starts=np.array([one.position for one in each]),
+            lengths=np.ones(len(each), np.int64),
         )
         logits = self._backend.forward(batch + prefill if prefill else batch)
         frames = np.stack([one.window.frames(one.position) for one in inputs])
+        slots = [one.slots[0] for one in inputs]
         codes = self._sampler.sample(logits, slots, torch.from_numpy(frames))
         return lambda: codes[None].cpu().numpy()

@@ -21,6 +21,7 @@ from musicgen_engine.model.decode_state import DecodeState
 from musicgen_engine.model.decode_step import decode_step
 from musicgen_engine.model.decoder import DecodeInput
 from musicgen_engine.model.delay_pattern import Integers, Window
+from musicgen_engine.model.guidance import MAX_ROWS, SLOT_ROWS
 from musicgen_engine.model.sampler import Filters, Sampler
 from musicgen_engine.model.transformer import Transformer
 from protocol.request import GenerationRequest
@@ -77,7 +78,7 @@ class GraphDecoder:
         tokens = MAX_TOKENS if config.cross_attention else 1
         self._state = DecodeState.zeros(config, sampler.settings, positions, tokens, cache.dtype)
         self._prefixes = [0] * slots
-        self._usual_text = [True] * slots
+        self._usual_rows = [True] * slots
         self._next: list[tuple[Window, int] | None] = [None] * slots  # position on the device
         self._decoding: list[int] = []
         self._readbacks = cycle(
@@ -93,13 +94,13 @@ class GraphDecoder:
         vocab_size = self._transformer.config.vocab_size
         any_tokens = self._state.texts.shape[4]
         kinds = {
-            True: (min(USUAL_TOKENS, any_tokens), min(USUAL_TOP_K, vocab_size), False),
-            False: (any_tokens, vocab_size, True),
+            True: (min(USUAL_TOKENS, any_tokens), SLOT_ROWS, min(USUAL_TOP_K, vocab_size), False),
+            False: (any_tokens, MAX_ROWS, vocab_size, True),
         }
         graphs = {}
         for bucket in reversed(self.buckets):
-            for usual, (tokens, top_k, top_p) in kinds.items():
-                state = self._state.first(bucket, tokens)
+            for usual, (tokens, rows, top_k, top_p) in kinds.items():
+                state = self._state.first(bucket, tokens, rows)
                 filters = Filters(sampled=True, greedy=True, top_k=top_k, top_p=top_p)
                 graphs[bucket, usual] = capture(
                     partial(decode_step, self._transformer, state, filters)
@@ -108,19 +109,22 @@ class GraphDecoder:
 
     @property
     def logits(self) -> Tensor:
-        """Those of the last position: float32 [slots, guidance rows, codebooks, vocab_size]."""
+        """Those of the last position: float32 [slots, SLOT_ROWS, codebooks, vocab_size]."""
         return self._state.logits
 
     @torch.inference_mode()
     def set_request(
-        self, slot: int, request: GenerationRequest, conditioning: Conditioning
+        self, slots: Sequence[int], request: GenerationRequest, conditioning: Conditioning
     ) -> Sequence[int]:
-        known = self._transformer.set_conditioning(slot, conditioning)
-        self._sampler.set_request(slot, request, conditioning.guidance)
-        texts = [self._transformer.keys_values(text) for text in conditioning.cross]
-        end = self._state.set_texts(slot, texts)
-        self._usual_text[slot] = end <= USUAL_TOKENS
-        self._state.prefix[slot] = self._prefixes[slot] = conditioning.prefix_length
+        guidance, known = conditioning.guidance, list[int]()
+        for slot, part in zip(slots, conditioning.split(SLOT_ROWS), strict=True):
+            known += self._transformer.set_conditioning(slot, part)
+            self._sampler.set_request(slot, request, guidance)
+            texts = [self._transformer.keys_values(text) for text in part.cross]
+            end = self._state.set_texts(slot, texts)
+            self._usual_rows[slot] = end <= USUAL_TOKENS and guidance.rows <= SLOT_ROWS
+            self._state.prefix[slot] = self._prefixes[slot] = conditioning.prefix_length
+        self._state.set_rows(slots, guidance.rows)
         return known
 
     @torch.inference_mode()
@@ -133,9 +137,10 @@ class GraphDecoder:
     def decode(
         self, inputs: Sequence[DecodeInput], count: int, prefill: ModelInput | None
     ) -> Callable[[], Integers]:
-        slots = [one.slot for one in inputs]
+        slots = [slot for one in inputs for slot in one.slots]
         for one in inputs:
-            self._place(one, count)
+            for slot in one.slots:
+                self._place(slot, one, count)
         self._set_decoding(slots)
         graph = self._graphs[self._bucket(slots), self._usual(slots)]
         readback = next(self._readbacks)
@@ -145,15 +150,15 @@ class GraphDecoder:
         readback.record()
         if prefill:
             self.prefill(prefill)
-        return lambda: readback.wait()[:count, slots]
+        return lambda: readback.wait()[:count, [one.slots[0] for one in inputs]]
 
-    def _place(self, one: DecodeInput, count: int) -> None:
+    def _place(self, slot: int, one: DecodeInput, count: int) -> None:
         """Bring the device to the position of a sequence. It is there if it made the last one."""
-        place = self._next[one.slot]
+        place = self._next[slot]
         if place is None or place[0] is not one.window or place[1] != one.position:
-            self._clear_before(one.slot, one.position)
-            self._state.set_window(one.slot, one.window, one.codes, one.position)
-        self._next[one.slot] = (one.window, one.position + count)
+            self._clear_before(slot, one.position)
+            self._state.set_window(slot, one.window, one.codes, one.position)
+        self._next[slot] = (one.window, one.position + count)
 
     def _clear_before(self, slot: int, position: int) -> None:
         """Before the first position of a window, forget the one before: if its numbers were not
@@ -174,7 +179,7 @@ class GraphDecoder:
     def _usual(self, slots: list[int]) -> bool:
         filters = self._sampler.filters(slots)
         few = filters.top_k <= USUAL_TOP_K and not filters.top_p
-        return few and all(self._usual_text[slot] for slot in slots)
+        return few and all(self._usual_rows[slot] for slot in slots)
 
 
 class Readback:

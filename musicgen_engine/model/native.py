@@ -18,6 +18,7 @@ import kernels
 from musicgen_engine.model.backend import BackendUnavailable, ModelInput
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.delay_pattern import Integers
+from musicgen_engine.model.guidance import SLOT_ROWS
 from musicgen_engine.model.positions import rotations, sinusoids
 from musicgen_engine.model.transformer import AttentionWeights, LayerWeights, Weights
 
@@ -71,13 +72,13 @@ class NativeTransformer:
         self._rows, self._prefixes = np.zeros((2, slots), int)  # by slot
         # By slot and row: the first positions of the prefix whose keys and values the cache has,
         # such as the null melody's from the song before.
-        self._known = np.zeros((slots, config.rows), int)
+        self._known = np.zeros((slots, SLOT_ROWS), int)
         self._library = _library(library())
-        self._max_rows = config.rows * (slots + positions)  # a whole window beside all others
+        self._max_rows = SLOT_ROWS * (slots + positions)  # a whole window beside all others
         shape = _Shape(
             config.layers, config.dim, config.heads, config.ffn_dim, config.codebooks,
             config.vocab_size, config.rotary, config.cross_attention, precision == torch.int8,
-            config.rows, slots, positions, self._max_rows, MAX_TOKENS,
+            SLOT_ROWS, slots, positions, self._max_rows, MAX_TOKENS,
         )  # fmt: skip
         threads = min(torch.get_num_threads(), MAX_THREADS)
         self._model = self._library.model_new(ctypes.byref(shape), threads)
@@ -100,12 +101,12 @@ class NativeTransformer:
         texts = [torch.empty(0, dim) if one is None else plain(one) for one in conditioning.cross]
         prefix = None if conditioning.prefix is None else plain(conditioning.prefix)
         conditioning = replace(conditioning, prefix=prefix)
-        check(0 <= slot < len(self._rows) and 0 < len(texts) <= self._config.rows)
+        check(0 <= slot < len(self._rows) and 0 < len(texts) <= SLOT_ROWS)
         check(all(one.shape[1] == dim and len(one) <= MAX_TOKENS for one in texts))
         check(prefix is None or prefix.shape == (len(texts), length, dim))
         check(length < self._positions)
         shared = conditioning.shared(self._conditionings.get(slot, conditioning))
-        shared += [0] * (self._config.rows - len(shared))
+        shared += [0] * (SLOT_ROWS - len(shared))
         self._known[slot] = np.minimum(self._known[slot], shared)
         self._rows[slot], self._prefixes[slot] = len(texts), length
         self._conditionings[slot] = conditioning
@@ -115,6 +116,11 @@ class NativeTransformer:
             self._library.model_set_text(self._model, slot, row, len(text), text.data_ptr())
         known: list[int] = self._known[slot].tolist()
         return known
+
+    def copy_row(self, source: int, slot: int, row: int, end: int) -> None:
+        check(0 <= min(source, slot) <= max(source, slot) < len(self._rows))
+        check(0 <= row < SLOT_ROWS and 0 <= end <= self._positions)
+        self._library.model_copy_row(self._model, source, slot, row, end)
 
     def forward(self, batch: ModelInput) -> Tensor:
         config, tokens = self._config, batch.tokens
@@ -191,5 +197,6 @@ def _library(path: Path) -> ctypes.CDLL:
     library.model_set_layer.argtypes = [c_void_p, c_int32, c_void_p]
     library.model_set_slot.argtypes = [c_void_p, c_int32, c_int32, c_int32, c_void_p]
     library.model_set_text.argtypes = [c_void_p, c_int32, c_int32, c_int32, c_void_p]
+    library.model_copy_row.argtypes = [c_void_p, *[c_int32] * 4]
     library.model_forward.argtypes = [c_void_p, c_int32, *[c_void_p] * 5, c_int32, c_void_p]
     return library

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from musicgen_engine.model.backend import BackendUnavailable
-from musicgen_engine.model.guidance import CLASSIFIER_FREE
+from musicgen_engine.model.guidance import MAX_ROWS
 from musicgen_engine.model.native import LANES, check, library
 from musicgen_engine.model.sampler import Sampler
 
@@ -37,20 +37,13 @@ class NativeSampler(Sampler):
         BackendUnavailable: the native code is not built, or lacks the vocabulary.
     """
 
-    def __init__(
-        self,
-        slots: int,
-        codebooks: int,
-        vocab_size: int,
-        device: torch.device,
-        rows: int = CLASSIFIER_FREE.rows,
-    ) -> None:
-        super().__init__(slots, codebooks, vocab_size, device, rows)
+    def __init__(self, slots: int, codebooks: int, vocab_size: int, device: torch.device) -> None:
+        super().__init__(slots, codebooks, vocab_size, device)
         if vocab_size > MAX_VOCAB or vocab_size % LANES:
             raise BackendUnavailable(f"needs at most {MAX_VOCAB} tokens, a multiple of {LANES}")
         self._library, self._slots = _library(library()), slots
         pointers = (getattr(self.settings, name).data_ptr() for name in _TENSORS)
-        self._native = _Settings(codebooks, vocab_size, rows, *pointers)
+        self._native = _Settings(codebooks, vocab_size, MAX_ROWS, *pointers)
 
     def sample(self, logits: Tensor, slots: Sequence[int], frames: Tensor) -> Tensor:
         native, numbers = self._native, np.array(slots)

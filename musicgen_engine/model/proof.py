@@ -19,7 +19,6 @@ from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.decoder import DecodeInput
 from musicgen_engine.model.delay_pattern import DelayPattern, Window
 from musicgen_engine.model.graph import Capture, GraphDecoder
-from musicgen_engine.model.guidance import CLASSIFIER_FREE
 from musicgen_engine.model.linear import PlainLinear
 from musicgen_engine.model.sampler import Sampler
 from musicgen_engine.model.streaming_codec import StreamingCodec
@@ -87,12 +86,12 @@ def _trial(backend: Backend, weights: Weights) -> Iterator[Tensor]:
         backend.set_conditioning(slot, conditioning)
         before = conditioning.prefix_length
         if before + known:
-            yield backend.forward(ModelInput.of(tokens[:, : before + known], slot, start=-before))
+            yield backend.forward(ModelInput.of(tokens[:, : before + known], [slot], start=-before))
     for position in range(8, 12):
         first, second = position, position - 8
         yield backend.forward(
-            ModelInput.of(tokens[:, [first]], slot=0, start=first)
-            + ModelInput.of(tokens[:, [second]], slot=1, start=second)
+            ModelInput.of(tokens[:, [first]], [0], start=first)
+            + ModelInput.of(tokens[:, [second]], [1], start=second)
         )
 
 
@@ -120,7 +119,7 @@ def proved_codec(
 
 class NewSampler(Protocol):
     def __call__(
-        self, slots: int, codebooks: int, vocab_size: int, device: torch.device, rows: int
+        self, slots: int, codebooks: int, vocab_size: int, device: torch.device
     ) -> Sampler: ...
 
 
@@ -136,7 +135,7 @@ def prove_sampler(candidate: NewSampler, codebooks: int, vocab_size: int) -> Non
     frames = torch.from_numpy(random.integers(0, 1_500, (n, codebooks)))
 
     def codes(new: NewSampler) -> Tensor:
-        sampler = new(n, codebooks, vocab_size, logits.device, CLASSIFIER_FREE.rows)
+        sampler = new(n, codebooks, vocab_size, logits.device)
         for slot, request in enumerate(SETTINGS):
             sampler.set_request(slot, replace(request, seed=slot))
         return sampler.sample(logits, range(n), frames)
@@ -161,7 +160,7 @@ def proved_graph(
         for request in (USUAL, UNUSUAL):
             for slot in slots:
                 conditioning = _conditioning(slot, transformer.config)
-                decoder.set_request(slot, replace(request, seed=slot), conditioning)
+                decoder.set_request([slot], replace(request, seed=slot), conditioning)
             before = conditioning.prefix_length
             _prove_graph(decoder, transformer, sampler, slots, before, tolerance)
     return decoder
@@ -182,19 +181,19 @@ def _prove_graph(
     window = Window(pattern, start=0, length=POSITIONS, prompt=prompt)
     shape = (len(slots), config.codebooks, POSITIONS)
     songs = np.random.default_rng(0).integers(0, config.vocab_size, shape, np.int32)
+    each = [[slot] for slot in slots]
 
     def known(position: int, count: int) -> ModelInput:
         tokens = (window.tokens(codes, position, count) for codes in songs)
-        return reduce(add, map(ModelInput.of, tokens, slots, repeat(position)))
+        return reduce(add, map(ModelInput.of, tokens, each, repeat(position)))
 
     decoder.prefill(known(-before, before + prompt))
     for position in range(prompt, POSITIONS, 2):
         inputs = [
-            DecodeInput(slot, window, position, codes)
-            for slot, codes in zip(slots, songs, strict=True)
+            DecodeInput(of, window, position, codes) for of, codes in zip(each, songs, strict=True)
         ]
         made = decoder.decode(inputs, 2, None)()
-        logits = decoder.logits[slots, : CLASSIFIER_FREE.rows].flatten(0, 1)
+        logits = decoder.logits[slots].flatten(0, 1)
         for index, codes in enumerate(songs):
             window.write(codes, position, made[:, index])
         _compare(logits, transformer.forward(known(position, 2)), tolerance)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from musicgen_engine.model.backend import to_device
-from musicgen_engine.model.guidance import CLASSIFIER_FREE, Guidance, combine
+from musicgen_engine.model.guidance import CLASSIFIER_FREE, MAX_ROWS, Guidance, combine
 from musicgen_engine.model.one_thread import one_thread
 from musicgen_engine.model.rng import exponential
 from protocol.request import GenerationRequest
@@ -33,18 +33,18 @@ class Settings:
 
     seed: Tensor  # int64 [n]
     rows: Tensor  # int64 [n]: guidance rows
-    guidance: Tensor  # float32 [n, most rows - 1]: coefficients, see `combine`
+    guidance: Tensor  # float32 [n, MAX_ROWS - 1]: coefficients, see `combine`
     temperature: Tensor  # float32 [n, codebooks, 1]; 0 is greedy
     top_k: Tensor  # int64 [n, codebooks, 1]; the vocabulary's size keeps every token
     top_p: Tensor  # float32 [n, codebooks, 1]; infinity keeps every token
 
     @classmethod
-    def zeros(cls, slots: int, codebooks: int, rows: int, device: torch.device) -> Settings:
+    def zeros(cls, slots: int, codebooks: int, device: torch.device) -> Settings:
         shape = (slots, codebooks, 1)
         return cls(
             seed=torch.zeros(slots, dtype=torch.int64, device=device),
             rows=torch.ones(slots, dtype=torch.int64, device=device),
-            guidance=torch.zeros(slots, rows - 1, device=device),
+            guidance=torch.zeros(slots, MAX_ROWS - 1, device=device),
             temperature=torch.zeros(shape, device=device),
             top_k=torch.ones(shape, dtype=torch.int64, device=device),
             top_p=torch.zeros(shape, device=device),
@@ -89,10 +89,8 @@ class Sampler:
         codebooks: int,
         vocab_size: int,
         device: torch.device,
-        rows: int = CLASSIFIER_FREE.rows,
     ) -> None:
-        """`rows`: guidance rows that a slot has room for."""
-        self.settings = Settings.zeros(slots, codebooks, rows, device)
+        self.settings = Settings.zeros(slots, codebooks, device)
         self._vocab_size = vocab_size
         self._filters = [Filters(sampled=False, greedy=True, top_k=0, top_p=False)] * slots
         self._rows = [CLASSIFIER_FREE.rows] * slots

@@ -23,7 +23,7 @@ from torch.nn import functional
 from musicgen_engine.model.backend import ModelInput, to_device
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.delay_pattern import Integers
-from musicgen_engine.model.guidance import CLASSIFIER_FREE
+from musicgen_engine.model.guidance import SLOT_ROWS
 from musicgen_engine.model.int8 import Int8Linear
 from musicgen_engine.model.kv_cache import KVCache
 from musicgen_engine.model.linear import Linear
@@ -44,7 +44,6 @@ class TransformerConfig:
     vocab_size: int  # of one codebook, without the special token
     rotary: bool  # rotary positions rather than sinusoids
     cross_attention: bool = True
-    rows: int = CLASSIFIER_FREE.rows  # guidance rows that a slot has room for
 
     @property
     def head_dim(self) -> int:
@@ -59,7 +58,7 @@ class TransformerConfig:
 
     def cached_numbers(self, positions: int, tokens: int) -> int:
         """Numbers that the cache keeps for a slot of so many positions and tokens of text."""
-        return self.layers * 2 * self.dim * (self.rows * positions + tokens)
+        return self.layers * 2 * self.dim * (SLOT_ROWS * positions + tokens)
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ class Transformer:
 
         self.config = config = weights.config
         self.cache = KVCache.allocate(
-            config.layers, slots, config.rows, config.heads, positions, config.head_dim,
+            config.layers, slots, SLOT_ROWS, config.heads, positions, config.head_dim,
             device, precision,
         )  # fmt: skip
         self._device = device
@@ -161,6 +160,11 @@ class Transformer:
         for row, text in enumerate(conditioning.cross):
             self._texts[slot, row] = self.keys_values(text)
         return ()  # all are computed, because how it rounds one depends on the others of its pass
+
+    @torch.inference_mode()
+    def copy_row(self, source: int, slot: int, row: int, end: int) -> None:
+        cache = self.cache.data  # all positions: a graph needs finite numbers beyond `end`, too
+        cache[:, :, slot, row] = cache[:, :, source, 0]
 
     def _placed(self, tensor: Tensor) -> Tensor:
         return tensor.to(self._device, self._embeddings.dtype)

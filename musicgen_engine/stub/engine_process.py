@@ -17,12 +17,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 from musicgen_engine.channel import Channel
 from musicgen_engine.logs import about
 from musicgen_engine.messages import (
     Cancel,
+    Change,
+    ChangeReport,
     ChunkReport,
     Command,
     EngineReport,
@@ -38,7 +40,7 @@ from musicgen_engine.messages import (
 from musicgen_engine.metrics import GAUGES
 from musicgen_engine.stub.fork_server import ForkServer
 from musicgen_engine.threads import start_essential
-from protocol.errors import EngineUnavailable, GenerationFailed, ServiceError
+from protocol.errors import EngineUnavailable, GenerationFailed, ServiceError, SongEnded
 from protocol.request import GenerationRequest
 
 STABLE = 10.0  # seconds of being ready after which a death counts as the first
@@ -47,11 +49,13 @@ EXIT = 2.0  # seconds for an engine to end after it has closed the channel
 MAX_DELAY = 60.0  # seconds between two starts
 CANCEL_INTERVAL = 0.2  # seconds between two looks for cancelled requests
 
+Values: TypeAlias = tuple[tuple[str, Any], ...]  # attributes of a section
+
 log = logging.getLogger("engine")
 
 
-class ResponseSink(Protocol):
-    """Gets everything about one request; `error` or the last chunk is the end."""
+class Sink(Protocol):
+    """Gets everything about one request to its end; `error` is an end."""
 
     @property
     def request_id(self) -> str: ...
@@ -59,11 +63,22 @@ class ResponseSink(Protocol):
     @property
     def cancelled(self) -> bool: ...
 
+    def error(self, error: ServiceError) -> None: ...
+
+
+class ResponseSink(Sink, Protocol):
+    """That of a song. The last chunk is an end, too."""
+
     def status(self, state: SequenceState) -> None: ...
 
     def chunk(self, chunk: ChunkReport) -> None: ...
 
-    def error(self, error: ServiceError) -> None: ...
+
+class ChangeSink(Sink, Protocol):
+    """That of a change of a song."""
+
+    def changed(self, report: ChangeReport) -> None:
+        """The end."""
 
 
 class EngineProcess:
@@ -81,7 +96,7 @@ class EngineProcess:
         self._on_metrics = on_metrics
         self._ids = itertools.count(1)
         self._lock = threading.RLock()  # guards all below
-        self._sinks: dict[int, ResponseSink] = {}
+        self._sinks: dict[int, Any] = {}  # a Sink for each request
         self._undeliverable: set[int] = set()  # requests whose sinks failed
         self._report = EngineReport(LoadingState(), queued=0, running=0)
         self._ready_since: float | None = None
@@ -96,14 +111,31 @@ class EngineProcess:
         Raises:
             ServiceError: why the engine, which failed, is not running now.
         """
+        id, channel = self._register(sink)
+        self._send(channel, Submit(id, sink.request_id, request))
+
+    def change(self, song: ResponseSink, values: Values, sink: ChangeSink) -> None:
+        """Change the song of a request in progress; `sink` gets its end exactly once.
+
+        Raises:
+            SongEnded: the request has ended.
+        """
+        with self._lock:
+            found = next((id for id, one in self._sinks.items() if one is song), None)
+        if found is None:
+            raise SongEnded("The song has ended.")
+        id, channel = self._register(sink)
+        self._send(channel, Change(id, found, values))
+
+    def _register(self, sink: Sink) -> tuple[int, Channel]:
+        """The id of a new request, and the channel to send it on: outside the lock, for the engine
+        may be busy sending before it receives."""
         with self._lock:
             if isinstance(self._report.state, FailedState):
                 raise self._report.state.error
             id = next(self._ids)
             self._sinks[id] = sink
-            channel = self._channel
-        # Outside the lock: the engine may be busy sending before it receives.
-        self._send(channel, Submit(id, sink.request_id, request))
+            return id, self._channel
 
     def report(self) -> EngineReport:
         with self._lock:
@@ -174,14 +206,16 @@ class EngineProcess:
                     self._ready_since = time.monotonic()
         elif isinstance(message, MetricsReport):
             self._update_metrics(message.values)
-        elif isinstance(message, SequenceReport | ChunkReport | FailureReport):
+        elif isinstance(message, SequenceReport | ChunkReport | ChangeReport | FailureReport):
             with self._lock:
                 sink = self._sinks.get(message.id)
             if sink:  # else a report was on its way when the request ended
                 self._deliver(sink, message)
 
     def _deliver(
-        self, sink: ResponseSink, message: SequenceReport | ChunkReport | FailureReport
+        self,
+        sink: Any,
+        message: SequenceReport | ChunkReport | ChangeReport | FailureReport,
     ) -> None:
         try:
             if isinstance(message, SequenceReport):
@@ -191,6 +225,8 @@ class EngineProcess:
                 sink.chunk(message)
                 if not message.last:
                     return
+            elif isinstance(message, ChangeReport):
+                sink.changed(message)
             else:
                 sink.error(message.reason.error)
         except Exception as error:  # an undeliverable request must not cost the others theirs
@@ -257,7 +293,7 @@ def _describe(exit_code: int | None) -> str:
     return signal.Signals(-exit_code).name if exit_code < 0 else f"exit code {exit_code}"
 
 
-def _fail(sink: ResponseSink, error: ServiceError) -> None:
+def _fail(sink: Sink, error: ServiceError) -> None:
     try:
         sink.error(error)
     except Exception:

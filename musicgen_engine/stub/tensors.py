@@ -73,7 +73,7 @@ def send_error(sender: Any, error: ServiceError) -> None:
 
 
 def tensor(name: str, value: Any) -> Any:
-    """An array as it is; a number or text as a tensor of one element; a dictionary as JSON."""
-    if isinstance(value, dict):
+    """An array as it is; a number or text as a tensor of one element; other values as JSON."""
+    if isinstance(value, dict | list):
         value = json.dumps(value)
     return pb_utils.Tensor(name, to_array(value, DATA_TYPES[name]))

@@ -9,27 +9,24 @@ from __future__ import annotations
 
 import json
 import os
-import threading
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-import numpy as np
-
 from musicgen_engine import logs
 from musicgen_engine.config import ModelConfig
-from musicgen_engine.messages import ChunkReport, FailedState, State
+from musicgen_engine.messages import FailedState
 from musicgen_engine.settings import EngineSettings
 from musicgen_engine.stub import tensors
 from musicgen_engine.stub.engine_process import EngineProcess
 from musicgen_engine.stub.fork_server import ForkServer
 from musicgen_engine.stub.metrics import TritonMetrics
-from protocol.constants import SAMPLE_RATE
-from protocol.errors import ServiceError
+from musicgen_engine.stub.response import ChangeResponse, ResponseStream
+from protocol.errors import InvalidField, ServiceError, SongEnded
 from protocol.request import GenerationRequest
-from protocol.tensors import OUTPUTS, VARIANT_INPUTS, from_tensors
+from protocol.section import check_change
+from protocol.tensors import OUTPUTS, VARIANT_INPUTS, from_json, from_tensors
 
 SAMPLE_BYTES = 4
 
@@ -72,6 +69,8 @@ class VariantModel:
                 if song := self._songs.get(request.correlation_id()):
                     song.cancel()
                 return response.send({"STATUS": self._engine.report().json()}, last=True)
+            if "CHANGE" in inputs:
+                return self._change(request.correlation_id(), inputs, response)
             response.stream = bool(inputs.pop("STREAM", [False])[0])
             wanted = GenerationRequest.parse(from_tensors(inputs), self._max_duration)
             if not response.stream:
@@ -83,65 +82,18 @@ class VariantModel:
         except ServiceError as error:
             response.error(error)
 
+    def _change(self, number: int, inputs: dict[str, Any], response: ResponseStream) -> None:
+        """Change the song of the request with this number."""
+        if others := inputs.keys() - {"CHANGE"}:
+            problem = "comes with CHANGE; put it into its JSON, or leave it out"
+            raise InvalidField.of_field(min(others), problem)
+        values = check_change(from_json("change", bytes(inputs["CHANGE"][0])))
+        response.stream = True  # an error comes as data, too
+        song = self._songs.get(number)
+        if song is None:
+            raise SongEnded(f"No song with the sequence id {number} is running here.")
+        self._engine.change(song, tuple(values.items()), ChangeResponse(response, song))
+
     def finalize(self) -> None:
         self._engine.stop()
         self._metrics.close()
-
-
-class ResponseStream:
-    """The responses to one request. It does not keep the request, whose tensors are in shared
-    memory: a song takes much longer than reading them."""
-
-    stream = False  # chunks as they come, and every status between them
-    frames: int
-    seed: int
-
-    def __init__(self, request: Any) -> None:
-        self.request_id = tensors.request_id(request)
-        self._sender = request.get_response_sender()
-        self._chunks: list[ChunkReport] = []  # kept until the end unless the client streams
-        self._cancelled = self._ended = False
-        self._lock = threading.Lock()
-
-    @property
-    def cancelled(self) -> bool:
-        with self._lock:  # after the last response Triton crashes on this question
-            return not self._ended and (self._cancelled or bool(self._sender.is_cancelled()))
-
-    def cancel(self) -> None:
-        self._cancelled = True
-
-    def status(self, state: State) -> None:
-        if self.stream:
-            self.send({"STATUS": state.json()}, last=False)
-
-    def chunk(self, chunk: ChunkReport) -> None:
-        self._chunks.append(chunk)
-        if self.stream or chunk.last:
-            outputs = {
-                "AUDIO": np.concatenate([chunk.audio for chunk in self._chunks], axis=1),
-                "CODES": np.concatenate([chunk.codes for chunk in self._chunks], axis=1),
-                "CHROMA": chunk.chroma,
-                "SAMPLE_RATE": SAMPLE_RATE,
-                "FRAMES": self.frames,
-                "SEED": self.seed,
-                "REVISION": chunk.revision,
-                "STATUS": chunk.state.json(),
-            }
-            self._chunks.clear()
-            self.send(outputs, chunk.last)
-
-    def error(self, error: ServiceError) -> None:
-        """A stream gets the error as data first: Triton's own error carries text alone."""
-        with suppress(Exception):  # the error itself must go out
-            self.status(FailedState.of(error))
-        with self._lock:
-            tensors.send_error(self._sender, error)
-            self._ended = True
-
-    def send(self, outputs: dict[str, Any], last: bool) -> None:
-        with self._lock:
-            tensors.send(
-                self._sender, [tensors.tensor(*output) for output in outputs.items()], last
-            )
-            self._ended = last

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import numpy as np
 
 from gateway.contract import (
+    Changed,
     Chunk,
     DeadStub,
     Failed,
@@ -19,6 +21,7 @@ from gateway.contract import (
 from protocol.constants import NO_CHROMA, SAMPLE_RATE, SAMPLES_PER_FRAME, Chroma
 from protocol.errors import ServiceError, TritonUnavailable, WeightsChanged
 from protocol.request import GenerationRequest
+from protocol.section import check_change
 from protocol.variant import Variant
 
 CHUNK = 50  # frames of audio in a chunk
@@ -61,6 +64,12 @@ class FakeTriton:
         self.pause = 0.0  # seconds before each chunk
         self.stuck = False
         self.running = 0
+        self.numbers: list[int] = []  # of the songs in `requests`
+        self.changes: list[dict[str, Any]] = []
+        self.change_errors: list[Exception] = []
+        self.mute = False  # changes are not told on the song's stream
+        self._changed: dict[int, list[Changed]] = {}  # by song
+        self._coded: dict[int, int] = {}
 
     def restart(self) -> None:
         self.models = {"musicgen"}
@@ -91,12 +100,14 @@ class FakeTriton:
         self.dead.discard(model)
 
     async def generate(
-        self, model: str, request: GenerationRequest
-    ) -> AsyncGenerator[Progress | Chunk, None]:
+        self, model: str, request: GenerationRequest, number: int
+    ) -> AsyncGenerator[Progress | Chunk | Changed, None]:
         """Each sample and each code of frame f is f. A stream ends with the next error of
         `refusals` before its first response, or with that of `cuts` after its first chunk."""
         await self._connect(model)
         self.requests.append(request)
+        self.numbers.append(number)
+        self._changed[number] = []
         self.running += 1
         try:
             if self.song_error is not None:
@@ -113,7 +124,10 @@ class FakeTriton:
             coded = 0 if request.codes is None else request.codes.shape[1]
             first = request.start // SAMPLES_PER_FRAME
             for start in range(first, min(request.frames, CHUNK * self.chunks), CHUNK):
+                self._coded[number] = coded
                 await asyncio.sleep(self.pause)
+                while self._changed[number]:
+                    yield self._changed[number].pop(0)
                 end = min(start + CHUNK, request.frames)
                 frames = np.arange(start, end, dtype=np.float32) / 20_000
                 audio = np.tile(np.repeat(frames, SAMPLES_PER_FRAME), (channels, 1))
@@ -131,6 +145,19 @@ class FakeTriton:
                     raise self.cuts.pop(0)
         finally:
             self.running -= 1
+
+    async def change(self, model: str, number: int, values: dict[str, Any]) -> Changed:
+        """It counts from the last code on."""
+        await self._connect(model)
+        self.changes.append(values)
+        if self.change_errors:
+            raise self.change_errors.pop(0)
+        frame = self._coded.get(number, 0)
+        request = self.requests[self.numbers.index(number)].changed(frame, check_change(values))
+        changed = Changed(frame, request.timeline)
+        if not self.mute:
+            self._changed[number].append(changed)
+        return changed
 
     async def _connect(self, model: str | None = None) -> None:
         await asyncio.sleep(0)

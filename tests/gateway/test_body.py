@@ -209,8 +209,8 @@ async def test_a_song_whose_melody_was_not_whole_is_made_again_without_its_file(
     comment = receipt(song)
     assert "chroma" not in comment
     progress = await (await client.get(f"/generations/{name['X-Request-Id']}")).json()
-    assert (progress["state"], progress["chroma"]) == ("done", [[3, 4], [5, 6]])
-    again = await client.post("/generate", json={**comment, "chroma": progress["chroma"]})
+    assert (progress["state"], progress["receipt"]["chroma"]) == ("done", [[3, 4], [5, 6]])
+    again = await client.post("/generate", json=progress["receipt"])
     assert again.status == 200
     await again.read()
     made = triton.requests[1]

@@ -47,7 +47,7 @@ async def test_a_named_origin_may_ask_and_read_headers(settings: GatewaySettings
             assert response.status == 204
             allowed = cors_headers(response)
             assert allowed["Allow-Origin"] == origin["Origin"]
-            assert allowed["Allow-Methods"] == "GET, POST"
+            assert allowed["Allow-Methods"] == "GET, PATCH, POST"
             assert allowed["Allow-Headers"] == "Authorization, Content-Type, X-Request-Id"
             key = {"Authorization": "Bearer a-key-of-16-letters"}
             response = await client.post("/generate", json=GOOD, headers={**origin, **key})

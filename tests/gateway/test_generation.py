@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from protocol.errors import (
     InvalidField,
     QueueFull,
     ServiceError,
+    SongEnded,
     TritonUnavailable,
     WeightsChanged,
 )
@@ -51,7 +53,7 @@ async def generate(
     generation: Generation, request: GenerationRequest = REQUEST
 ) -> NDArray[np.float32]:
     """The song's samples."""
-    chunks = generation.generate(MODEL, request, ignore)
+    chunks = generation.generate(ResumeState(MODEL, request), ignore)
     return np.concatenate([chunk.audio[0] async for chunk in chunks])
 
 
@@ -67,7 +69,9 @@ async def test_a_song_is_complete(generation: Generation) -> None:
 async def test_the_stream_has_ended_before_the_last_chunk_is_sent(
     generation: Generation, triton: FakeTriton
 ) -> None:
-    running = [triton.running async for _ in generation.generate(MODEL, REQUEST, ignore)]
+    running = [
+        triton.running async for _ in generation.generate(ResumeState(MODEL, REQUEST), ignore)
+    ]
     assert running == [1] * (len(running) - 1) + [0]
 
 
@@ -100,7 +104,7 @@ async def test_audio_leaves_memory_when_its_codes_are_here(
     triton.cuts = [EngineUnavailable("killed")]
     audio = np.zeros((1, 32_000), np.float32)
     request = dataclasses.replace(REQUEST, prompt_audio=audio, start=16_000)
-    async for _ in generation.generate(MODEL, request, ignore):
+    async for _ in generation.generate(ResumeState(MODEL, request), ignore):
         pass
     assert [sent.prompt_audio is audio for sent in triton.requests] == [True, False]
     assert triton.requests[1].prompt_audio is None
@@ -114,7 +118,7 @@ async def test_a_melody_is_resumed_by_its_chroma(
     triton.refusals = [EngineUnavailable("killed")]
     triton.cuts = [EngineUnavailable("killed"), EngineUnavailable("killed")]
     request = dataclasses.replace(REQUEST, melody=np.ones((1, 32_000), np.float32))
-    async for _ in generation.generate(MODEL, request, ignore):
+    async for _ in generation.generate(ResumeState(MODEL, request), ignore):
         pass
     first, second, *later = triton.requests
     assert first.melody is request.melody and second.melody is request.melody
@@ -185,7 +189,7 @@ async def test_a_song_is_back_before_the_engine_has_loaded(
 ) -> None:
     """No new song gets a slot before it."""
     triton.cuts = [EngineUnavailable("killed")]
-    chunks = generation.generate(MODEL, REQUEST, ignore)
+    chunks = generation.generate(ResumeState(MODEL, REQUEST), ignore)
     await anext(chunks)
     triton.loading[MODEL] = Loading()
     async for _ in chunks:
@@ -196,7 +200,7 @@ async def test_a_song_is_back_before_the_engine_has_loaded(
 async def test_an_accepted_song_keeps_its_place(triton: FakeTriton, generation: Generation) -> None:
     before = time.time_ns()
     triton.cuts = [EngineUnavailable("killed")] * 2
-    chunks = generation.generate(MODEL, REQUEST, ignore)
+    chunks = generation.generate(ResumeState(MODEL, REQUEST), ignore)
     await anext(chunks)
     accepted = time.time_ns()
     triton.refusals = [EngineUnavailable("killed")] * 3
@@ -212,7 +216,7 @@ async def test_a_new_song_comes_after_all_that_were_accepted(
     triton: FakeTriton, generation: Generation
 ) -> None:
     triton.cuts = [EngineUnavailable("killed")]
-    accepted = generation.generate(MODEL, REQUEST, ignore)
+    accepted = generation.generate(ResumeState(MODEL, REQUEST), ignore)
     await anext(accepted)
     triton.refusals = [EngineUnavailable("killed")]
     rest = asyncio.ensure_future(anext(accepted))
@@ -229,7 +233,7 @@ def chunk(frames: int) -> Chunk:
 
 def test_the_time_that_a_model_is_away_adds_up_until_audio_comes() -> None:
     """But not the time in its queue."""
-    state = ResumeState(REQUEST)
+    state = ResumeState(MODEL, REQUEST)
     assert state.lose(now=100, timeout=60) == 160
     assert state.lose(now=110, timeout=60) == 160
     state.add(Progress("queued", 2), now=120)
@@ -245,7 +249,7 @@ async def test_a_song_fails_when_its_model_is_away_for_too_long(
     impatient = dataclasses.replace(settings, resume_timeout=0.2)
     generation = Generation(triton, models, impatient, Metrics())
     triton.cuts = [DOWN]
-    chunks = generation.generate(MODEL, REQUEST, ignore)
+    chunks = generation.generate(ResumeState(MODEL, REQUEST), ignore)
     await anext(chunks)
     triton.down = True
     with pytest.raises(TritonUnavailable):
@@ -256,7 +260,7 @@ async def test_a_song_is_not_resumed_with_other_weights(
     triton: FakeTriton, generation: Generation
 ) -> None:
     triton.cuts = [EngineUnavailable("killed")]
-    chunks = generation.generate(MODEL, REQUEST, ignore)
+    chunks = generation.generate(ResumeState(MODEL, REQUEST), ignore)
     await anext(chunks)
     triton.revision = "ba9876543210"
     with pytest.raises(WeightsChanged):
@@ -301,3 +305,105 @@ async def test_a_silent_stream_of_a_dead_model_is_resumed(
     assert is_complete(await song)
     assert f"unload {MODEL}" in triton.calls
     assert triton.running == 0
+
+
+def sections(state: ResumeState) -> list[tuple[object, int]]:
+    return [(section.prompt, section.frames) for section in state.request.timeline]
+
+
+async def changed(
+    generation: Generation, chunks: int, state: ResumeState, *changes: dict[str, Any]
+) -> list[int | ServiceError]:
+    """Generate the song, and change it after so many chunks."""
+    outcomes: list[Any] = []
+    song = generation.generate(state, ignore)
+    for _ in range(chunks):
+        await anext(song)
+    asking = [asyncio.create_task(generation.change(state, change)) for change in changes]
+    async for _ in song:
+        pass
+    outcomes = await asyncio.gather(*asking, return_exceptions=True)
+    return outcomes
+
+
+async def test_a_change_counts_from_where_the_engine_says(
+    triton: FakeTriton, generation: Generation
+) -> None:
+    state = ResumeState(MODEL, REQUEST)
+    assert await changed(generation, 1, state, {"prompt": "drums"}) == [53]
+    assert sections(state) == [("slow piano", 53), ("drums", 172)]
+
+
+async def test_a_resumed_song_has_its_changes(triton: FakeTriton, generation: Generation) -> None:
+    triton.pause = 0.01
+    state = ResumeState(MODEL, REQUEST)
+    song = generation.generate(state, ignore)
+    await anext(song)
+    asking = asyncio.create_task(generation.change(state, {"prompt": "drums"}))
+    await anext(song)
+    triton.cuts = [EngineUnavailable("killed")]
+    async for _ in song:
+        pass
+    frame = await asking
+    assert triton.requests[1].timeline == REQUEST.changed(frame, {"prompt": "drums"}).timeline
+
+
+async def test_a_change_that_dies_with_its_engine_is_asked_again(
+    triton: FakeTriton, generation: Generation
+) -> None:
+    """The first engine confirms it and dies before the song's own stream tells of it."""
+    triton.pause, triton.mute = 0.01, True
+    state = ResumeState(MODEL, REQUEST)
+    song = generation.generate(state, ignore)
+    await anext(song)
+    asking = asyncio.create_task(generation.change(state, {"prompt": "drums"}))
+    while not triton.changes:
+        await asyncio.sleep(0)
+    triton.cuts, triton.mute = [EngineUnavailable("killed")], False
+    async for _ in song:
+        pass
+    frame = await asking
+    assert sections(state) == [("slow piano", frame), ("drums", 225 - frame)]
+    assert len(triton.requests) == 2
+
+
+async def test_a_song_that_no_engine_has_yet_changes_at_once(generation: Generation) -> None:
+    state = ResumeState(MODEL, REQUEST)
+    assert await generation.change(state, {"prompt": "drums"}) == 0
+    assert sections(state) == [("drums", 225)]
+
+
+async def test_a_song_that_is_lost_changes_from_where_it_broke_off(
+    triton: FakeTriton, generation: Generation
+) -> None:
+    state = ResumeState(MODEL, REQUEST)
+    song = generation.generate(state, ignore)
+    triton.cuts, triton.refusals = [EngineUnavailable("killed")], []
+    await anext(song)
+    triton.down = True
+    going_on = asyncio.create_task(anext(song))
+    while state.number:
+        await asyncio.sleep(0)
+    assert await generation.change(state, {"cfg_coef": 1}) == 53
+    triton.down = False
+    await going_on
+    assert triton.requests[-1].timeline[1].cfg_coef == 1.0
+    await song.aclose()
+
+
+async def test_a_song_that_has_ended_takes_no_change(generation: Generation) -> None:
+    state = ResumeState(MODEL, REQUEST)
+    async for _ in generation.generate(state, ignore):
+        pass
+    with pytest.raises(SongEnded):
+        await generation.change(state, {"prompt": "drums"})
+
+
+@pytest.mark.parametrize("error", [SongEnded("over"), QueueFull("no slot")], ids=lambda e: e.code)
+async def test_the_engines_refusal_of_a_change_reaches_the_client(
+    triton: FakeTriton, generation: Generation, error: ServiceError
+) -> None:
+    triton.pause, triton.change_errors = 0.2, [error]
+    state = ResumeState(MODEL, REQUEST)
+    assert await changed(generation, 1, state, {"prompt": "drums"}) == [error]
+    assert sections(state) == [("slow piano", 225)]

@@ -26,7 +26,8 @@ from gateway.routes import PUBLIC_PATHS
 from gateway.settings import GatewaySettings
 from protocol.errors import ServiceError
 from protocol.fields import Number
-from protocol.section import MAX_PROMPT, MAX_SECTIONS
+from protocol.prompt import MAX_PROMPT
+from protocol.section import MAX_SECTIONS
 from protocol.settings import MAX_SECONDS
 from tests.gateway.conftest import running
 from tests.gateway.fake_triton import FakeTriton
@@ -67,7 +68,7 @@ def test_it_has_the_fields_of_a_song() -> None:
     assert (
         FORM.keys() == FORM_TABLE.keys() == {*JSON_TABLE, "output", "audio", "melody", "separate"}
     )
-    assert all(FORM[name] == FIELDS[name] for name in FIELDS if name != "duration")
+    assert all(FORM[name] == FIELDS[name] for name in FIELDS if name not in ("prompt", "duration"))
     assert all("required" not in SCHEMAS[name] for name in ("Song", "SongForm"))
     assert all(field["description"] for field in FORM.values())
 

@@ -97,8 +97,8 @@ async def client(server: FakeServer) -> AsyncIterator[TritonClient]:
     await running.stop(None)
 
 
-async def generate(client: TritonClient) -> list[Progress | Chunk]:
-    return [response async for response in client.generate(MODEL, REQUEST)]
+async def generate(client: TritonClient) -> list[Any]:
+    return [response async for response in client.generate(MODEL, REQUEST, number=7)]
 
 
 async def test_a_request_has_the_inputs_of_the_table(

@@ -31,9 +31,9 @@ from tests.musicgen_engine.model.test_streaming_codec import FRAMES, VOCAB_SIZE,
 
 EMULATED = Path(__file__).with_name("emulated.h")
 SHAPES = [
-    config(rows=3, dim=192, heads=6, ffn_dim=320),  # groups of inputs that are not full
-    config(rows=3, dim=384, heads=6, ffn_dim=1536, rotary=True),
-    config(rows=3, dim=1024, heads=16, ffn_dim=4096, layers=1),
+    config(dim=192, heads=6, ffn_dim=320),  # groups of inputs that are not full
+    config(dim=384, heads=6, ffn_dim=1536, rotary=True),
+    config(dim=1024, heads=16, ffn_dim=4096, layers=1),
 ]
 
 

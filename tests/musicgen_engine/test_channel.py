@@ -13,6 +13,8 @@ from musicgen_engine.channel import Channel
 from musicgen_engine.messages import (
     TYPES,
     Cancel,
+    Change,
+    ChangeReport,
     ChunkReport,
     DoneState,
     EngineReport,
@@ -28,6 +30,7 @@ from musicgen_engine.messages import (
     Submit,
 )
 from protocol.errors import QueueFull
+from protocol.prompt import WeightedText
 from protocol.request import GenerationRequest
 from protocol.section import Section
 from tests.conftest import TIMEOUT
@@ -47,7 +50,8 @@ FULL = GenerationRequest(
 )
 CONTINUED = GenerationRequest("", 300, seed=0, prompt_audio=np.linspace(-1, 1, 8, dtype="f4")[None])
 FOLLOWING = GenerationRequest("", 300, seed=0, melody=np.ones((2, 9), "f4"), separate=False)
-PARTS = (Section("piano", 1), Section("drums", 2, "piano"))
+BLEND = (WeightedText("piano", 1.0), WeightedText("choir", 0.5))
+PARTS = (Section(BLEND, 1), Section("drums", 2, "piano"))
 CHANGING = GenerationRequest("", 3, seed=0, sections=PARTS)
 EMPTY = GenerationRequest("", 1, seed=0, codes=np.zeros((4, 0), np.int32))
 AUDIO = np.random.default_rng(0).standard_normal((2, 640), np.float32)
@@ -70,10 +74,14 @@ MESSAGES = [
     SequenceReport(1, LoadingState(1, None)),
     SequenceReport(1, GeneratingState(3, 300)),
     SequenceReport(1, DoneState(300, 300)),
-    ChunkReport(1, AUDIO, CODES, CHROMA, "abc", GeneratingState(25, 300), last=False),
-    ChunkReport(1, AUDIO[:, :0], CODES, CHROMA, "abc", GeneratingState(25, 300), last=False),
-    ChunkReport(1, AUDIO, CODES[:, :0], CHROMA, "abc", DoneState(300, 300), last=True),
-    ChunkReport(1, AUDIO[:, ::2], CODES[::2, 1:], CHROMA, "abc", DoneState(300, 300), last=True),
+    ChunkReport(1, AUDIO, CODES, CHROMA, PARTS, "abc", GeneratingState(25, 300), last=False),
+    ChunkReport(1, AUDIO[:, :0], CODES, CHROMA, PARTS, "abc", GeneratingState(25, 300), last=False),
+    ChunkReport(1, AUDIO, CODES[:, :0], CHROMA, PARTS, "abc", DoneState(300, 300), last=True),
+    ChunkReport(
+        1, AUDIO[:, ::2], CODES[::2, 1:], CHROMA, PARTS, "abc", DoneState(300, 300), last=True
+    ),
+    Change(2, 1, (("prompt", BLEND), ("top_k", 5), ("frames", 3))),
+    ChangeReport(2, 60, PARTS),
     FailureReport(1, FAILED),
 ]
 
@@ -108,7 +116,7 @@ def test_messages_arrive_in_order() -> None:
 def test_every_type_of_message_is_tried_here() -> None:
     tried = {type(message) for message in MESSAGES}
     parts = {type(value) for message in MESSAGES for value in vars(message).values()}
-    assert {*TYPES.values()} <= tried | parts | {*map(type, PARTS)}
+    assert {*TYPES.values()} <= tried | parts | {*map(type, (*PARTS, *BLEND))}
 
 
 def test_the_other_ends_death_is_an_end_of_file() -> None:
@@ -131,7 +139,7 @@ def test_it_does_not_close_in_the_middle_of_a_message() -> None:
     ours, theirs = Pipe()
     channel, other = Channel(ours), Channel(theirs)
     audio = np.zeros((1, 2_500_000), np.float32)  # more than any buffer between two processes
-    large = ChunkReport(1, audio, CODES, CHROMA, "abc", DoneState(300, 300), last=True)
+    large = ChunkReport(1, audio, CODES, CHROMA, PARTS, "abc", DoneState(300, 300), last=True)
     sender = threading.Thread(target=channel.send, args=(large,), daemon=True)
     closer = threading.Thread(target=channel.close, daemon=True)
     sender.start()

@@ -115,7 +115,7 @@ OUTSIDE: dict[str, list[float]] = {
     "extend_stride": [0, 0.5, 29.5, NAN, INF],
 }
 NO_NUMBERS: list[Any] = ["1", True, None, [1], {}]
-NO_TEXTS: list[Any] = [1, True, None, ["a"], {}, "x" * 2_001, "\ud800"]
+NO_TEXTS: list[Any] = [1, True, None, [], {}, "x" * 2_001, "\ud800"]
 WRONG = [
     *((name, value) for name in NUMBERS for value in [*NO_NUMBERS, *OUTSIDE[name]]),
     *(("prompt", value) for value in NO_TEXTS),

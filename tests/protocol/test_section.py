@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import replace
+from math import nan
 from typing import Any
 
 import numpy as np
 import pytest
 
 from protocol.errors import InvalidField
+from protocol.prompt import WeightedText, blend
 from protocol.request import GenerationRequest
 from protocol.section import Section
 from protocol.tensors import from_tensors, to_tensors
@@ -38,15 +40,82 @@ def test_a_setting_that_is_null_is_not_given() -> None:
 
 def test_a_song_without_sections_is_one_section() -> None:
     song = GenerationRequest("jazz", frames=50, top_k=7)
-    assert song.timeline == (song,)
-    assert song.under(Section("rock", frames=9, top_p=0.5)) == replace(
-        song, prompt="rock", top_k=250, top_p=0.5
-    )
+    assert song.timeline == (Section("jazz", frames=50, top_k=7),)
+    assert song.under(Section("rock", frames=9, top_p=0.5)) == replace(song, top_k=250, top_p=0.5)
+
+
+BLEND = [{"text": "piano", "weight": 3.0}, {"text": "choir", "weight": 1.0}]
+
+
+def test_a_blend_counts_by_shares_that_add_up_to_one() -> None:
+    (section,) = parse({**VERSE, "prompt": BLEND}).timeline
+    assert [(one.text, one.weight) for one in blend(section.prompt)] == [
+        ("piano", 0.75),
+        ("choir", 0.25),
+    ]
+    assert blend("piano") == (WeightedText("piano", 1.0),)
+
+
+def test_a_song_of_a_blend_is_a_section_of_it() -> None:
+    song = GenerationRequest.parse({"prompt": BLEND, "duration": 4, "top_k": 9, "seed": 1}, 30)
+    assert song == parse({"prompt": BLEND, "duration": 4}, top_k=9, seed=1)
+    assert song.prompt == "piano + choir"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "field", "problem"),
+    [
+        ([], "", "has 0 texts; send 1 to 4"),
+        ([{"text": "x"}] * 5, "", "has 5 texts; send 1 to 4"),
+        (["piano"], "[0]", "is no object of text and weight alone"),
+        ([{"text": "x", "share": 1}], "[0]", "is no object of text and weight alone"),
+        ([{"weight": 1}], "[0].text", "is null; send text"),
+        ([{"text": 5}], "[0].text", "is a number; send text"),
+        ([{"text": "x" * 2001}], "[0].text", "has 2001 characters"),
+        ([{"text": "x"}, {"text": "y", "weight": 0}], "[1].weight", "is 0; give more"),
+        ([{"text": "x", "weight": -1}], "[0].weight", "is -1; give 0 to 1e+06"),
+        ([{"text": "x", "weight": nan}], "[0].weight", "is nan; give 0 to 1e+06"),
+        ([{"text": "x", "weight": "1"}], "[0].weight", "is text; send a number"),
+    ],
+)
+def test_a_wrong_blend_is_named(prompt: Any, field: str, problem: str) -> None:
+    bodies = {"": {"prompt": prompt, "duration": 1}}
+    bodies["sections[0]."] = {"sections": [{"prompt": prompt, "duration": 1}]}
+    for within, body in bodies.items():
+        with pytest.raises(InvalidField) as caught:
+            GenerationRequest.parse(body, 30)
+        assert caught.value.field == f"{within}prompt{field}"
+        assert caught.value.message.startswith(f"{within}prompt{field} {problem}")
+
+
+def test_a_change_counts_from_its_frame_to_the_sections_end() -> None:
+    song = parse(VERSE, CHORUS).changed(150, {"prompt": "organ"})
+    assert [(one.prompt, one.frames) for one in song.timeline] == [
+        ("calm piano", 150),
+        ("organ", 50),
+        ("loud drums", 125),
+    ]
+    assert song.frames == 325 and song.prompt == "calm piano; organ; loud drums"
+
+
+def test_a_change_of_a_length_covers_the_sections_that_follow() -> None:
+    song = parse(VERSE, CHORUS).changed(150, {"cfg_coef": 1.0}, frames=100)
+    assert [(one.prompt, one.frames, one.cfg_coef) for one in song.timeline] == [
+        ("calm piano", 150, 3.0),
+        ("calm piano", 50, 1.0),
+        ("loud drums", 50, 1.0),
+        ("loud drums", 75, 5.0),
+    ]
+
+
+def test_a_change_at_the_beginning_of_a_section_replaces_it() -> None:
+    song = parse(VERSE, CHORUS).changed(200, {"prompt": "organ"}).changed(0, {"prompt": "flute"})
+    assert [one.prompt for one in song.timeline] == ["flute", "organ"]
 
 
 @pytest.mark.parametrize("values", [{}, {"temperature": 0.3, "negative_prompt": "noise"}])
 def test_sections_survive_as_values_and_as_tensors(values: dict[str, Any]) -> None:
-    request = parse(VERSE, CHORUS, seed=3, **values)
+    request = parse(VERSE, CHORUS, {**VERSE, "prompt": BLEND}, seed=3, **values)
     assert GenerationRequest.parse(request.values(), 30) == request
     assert GenerationRequest.parse(from_tensors(to_tensors(request)), 30) == request
     assert not request.values().keys() & {"prompt", "duration"}
@@ -75,10 +144,10 @@ def test_a_wrong_section_is_named(sections: Any, field: str, problem: str) -> No
     assert caught.value.message.startswith(f"{field} {problem}")
 
 
-def test_a_model_that_takes_a_melody_has_one_section() -> None:
+def test_a_model_that_takes_a_melody_has_the_same_texts_throughout() -> None:
     model: dict[str, Any] = {"codebooks": 4, "vocab_size": 2048, "window": 1500, "revision": "abc"}
     parse(VERSE, CHORUS).check_model(**model, columns=0)
-    parse(VERSE).check_model(**model, columns=235)
+    parse(VERSE, {**VERSE, "cfg_coef": 1}).check_model(**model, columns=235)
     with pytest.raises(InvalidField) as caught:
         parse(VERSE, CHORUS).check_model(**model, columns=235)
     assert caught.value.field == "sections"
@@ -94,9 +163,9 @@ def test_sections_exclude_what_they_replace(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"{", "TIMELINE is not JSON; send a list of sections as JSON."),
-        (b"\xff", "TIMELINE is not JSON; send a list of sections as JSON."),
-        (b"[" * 10**5, "TIMELINE is not JSON; send a list of sections as JSON."),
+        (b"{", "TIMELINE is not JSON in UTF-8; send JSON."),
+        (b"\xff", "TIMELINE is not JSON in UTF-8; send JSON."),
+        (b"[" * 10**5, "TIMELINE is not JSON in UTF-8; send JSON."),
         (json.dumps([{"prompt": "x"}]).encode(), "TIMELINE[0].duration is missing; give the "),
     ],
 )

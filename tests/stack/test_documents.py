@@ -67,6 +67,18 @@ def test_the_example_client_saves_a_song_and_shows_progress(stack: Stack, tmp_pa
     assert soundfile.info(file).duration == 10
 
 
+def test_the_example_that_steers_says_from_when_on(stack: Stack, tmp_path: Path) -> None:
+    file = tmp_path / "song.wav"
+    command = [sys.executable, "examples/steer.py", "calm piano", "--duration", "4"]
+    done = subprocess.run(
+        [*command, "--out", str(file), "--server", stack.url], cwd=ROOT, input="fast drums\n",
+        capture_output=True, text=True, timeout=TIMEOUT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"from [\d.]+ s on: fast drums", done.stdout.strip())
+    assert soundfile.info(file).duration == 4
+
+
 @pytest.fixture
 def project(stack: Stack, tmp_path: Path) -> Iterator[Path]:
     """A folder in which examples run; the models that they add go at the end."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import secrets
 import shutil
 from collections.abc import Coroutine, Iterator
 from typing import Any
@@ -94,7 +95,8 @@ async def test_a_model_unloads_though_its_callers_left(stack: Stack) -> None:
     client = TritonClient(f"127.0.0.1:{stack.triton_grpc}", TIMEOUT, ADMIN_KEY)
 
     async def short_song() -> None:
-        async for _ in client.generate("my-music", GenerationRequest("slow piano", 5)):
+        request = GenerationRequest("slow piano", 5)
+        async for _ in client.generate("my-music", request, secrets.randbits(32)):
             pass
 
     for number in range(200):

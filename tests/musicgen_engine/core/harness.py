@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from collections.abc import Sequence as Many
 from concurrent.futures import wait
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from musicgen_engine.core.audio_stream import AudioChunk
 from musicgen_engine.core.engine import Engine
@@ -16,13 +18,14 @@ from musicgen_engine.core.loaded_model import LoadedModel
 from musicgen_engine.core.queue import Queue
 from musicgen_engine.core.separation import separate
 from musicgen_engine.core.sequence import Sequence
-from musicgen_engine.model.backend import Backend
+from musicgen_engine.messages import Change
+from musicgen_engine.model.backend import Backend, ModelInput
+from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.decoder import HostDecoder
 from musicgen_engine.model.sampler import Sampler
 from protocol.constants import Codes, Samples
 from protocol.errors import ServiceError
 from protocol.request import GenerationRequest
-from protocol.section import Section
 
 
 @dataclass
@@ -51,6 +54,7 @@ class Harness:
         self.queue = Queue(max_queue)
         self.engine = Engine(model, self.queue, self)
         self._results: dict[int, Result] = {}
+        self.changes: list[int | ServiceError] = []  # frames, or why there was no change
         threading.Thread(target=self._separate, args=[model], daemon=True).start()
 
     def _separate(self, model: LoadedModel) -> None:
@@ -84,6 +88,22 @@ class Harness:
         assert not self._results[sequence.id].ended
         self._results[sequence.id].error = error
 
+    def change(self, result: Result, **values: Any) -> None:
+        """Ask for a change of a song; its outcome comes to `changes`."""
+        change = Change(len(self.changes), result.sequence.id, tuple(values.items()))
+        try:
+            if made := self.queue.change(change, lambda request: None):
+                sequence, frame = made
+                self.changed(sequence, change, frame)
+        except ServiceError as error:
+            self.refused(change, error)
+
+    def changed(self, sequence: Sequence, change: Change, frame: int) -> None:
+        self.changes.append(frame)
+
+    def refused(self, change: Change, error: ServiceError) -> None:
+        self.changes.append(error)
+
 
 def generate(model: LoadedModel, request: GenerationRequest) -> Result:
     """The result of a request that is alone in its batch."""
@@ -107,16 +127,24 @@ def generate_together(
     return results
 
 
+class Relay:
+    """A backend that passes everything on to another one."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    def set_conditioning(self, slot: int, conditioning: Conditioning) -> Many[int]:
+        return self.backend.set_conditioning(slot, conditioning)
+
+    def copy_row(self, source: int, slot: int, row: int, end: int) -> None:
+        self.backend.copy_row(source, slot, row, end)
+
+    def forward(self, batch: ModelInput) -> Tensor:
+        return self.backend.forward(batch)
+
+
 def decoding_by(model: LoadedModel, backend: Backend) -> LoadedModel:
     """The model with another backend."""
     pattern = model.pattern
     sampler = Sampler(model.slots, pattern.codebooks, pattern.special_token, model.device)
     return replace(model, decoder=HostDecoder(backend, sampler))
-
-
-def changed(request: GenerationRequest, frame: int, **later: Any) -> GenerationRequest:
-    """The request with other fields from `frame` on."""
-    names = [field.name for field in fields(Section)]
-    section = Section(*(getattr(request, name) for name in names))
-    first, rest = replace(section, frames=frame), replace(section, frames=request.frames - frame)
-    return replace(request, sections=(first, replace(rest, **later)))

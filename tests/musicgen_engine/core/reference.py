@@ -107,6 +107,22 @@ class Reference:
         codes: Codes = tokens[0].numpy().astype(np.int32)
         return codes
 
+    @torch.inference_mode()
+    def likeliest(self, codes: Codes, blend: Mapping[str, float], cfg_coef: float) -> Codes:
+        """For each code of a song that lasts one window, the one that guidance by all texts of the
+        blend prefers behind the codes before it; the code itself in the last frames, for which
+        audiocraft has no prediction."""
+        from audiocraft.modules.conditioners import ConditioningAttributes
+
+        both, towards = torch.from_numpy(codes).long().repeat(2, 1, 1), 0.0
+        for text, weight in blend.items():  # each alone: padding changes a text
+            conditions = [ConditioningAttributes(text={"description": one}) for one in (text, None)]
+            predictions: Any = self._model.lm.compute_predictions(both, conditions)
+            row, none = predictions.logits
+            towards = towards + weight * (row - none)
+        likeliest = (none + cfg_coef * towards).argmax(-1)
+        return torch.where(predictions.mask[0], likeliest, both[0]).numpy().astype(np.int32)
+
     def _melody(self, request: GenerationRequest) -> Any:
         """The melody as audiocraft's generate_with_chroma converts it."""
         from audiocraft.data.audio_utils import convert_audio

@@ -26,13 +26,14 @@ from protocol.errors import (
     QueueFull,
     WeightsChanged,
 )
+from protocol.prompt import Prompt, WeightedText
 from protocol.request import GenerationRequest
 from tests.conftest import TIMEOUT, needs_native, until
 from tests.musicgen_engine.conftest import load
 from tests.musicgen_engine.core.harness import (
     Harness,
+    Relay,
     Result,
-    changed,
     decoding_by,
     generate,
     generate_together,
@@ -190,7 +191,7 @@ def test_a_song_is_cancelled_while_it_is_encoded(tiny: LoadedModel, sampled: Res
     until(lambda: slow.ended)
     assert isinstance(slow.error, Cancelled)
     other = harness.submit(SAMPLED)
-    until(lambda: other.sequence.slot == slow.sequence.slot)
+    until(lambda: other.sequence.slots == slow.sequence.slots)
     paused.go_on.set()
     until(lambda: other.ended)
     assert same(other, sampled)
@@ -199,7 +200,7 @@ def test_a_song_is_cancelled_while_it_is_encoded(tiny: LoadedModel, sampled: Res
 def test_the_time_of_a_step_is_seen_from_outside(tiny: LoadedModel) -> None:
     answers = threading.Event()
 
-    def encode_text(prompt: str, *_: Any, **__: Any) -> Conditioning:
+    def encode_text(prompt: Prompt, *_: Any, **__: Any) -> Conditioning:
         answers.wait(TIMEOUT)
         return tiny.encode_text(prompt)
 
@@ -472,7 +473,7 @@ def test_codes_of_another_model_are_refused_alone(
 
 
 def test_an_encoder_that_fails_on_a_text_fails_it_alone(tiny: LoadedModel, sampled: Result) -> None:
-    def encode_text(prompt: str, *_: Any, **__: Any) -> Conditioning:
+    def encode_text(prompt: Prompt, *_: Any, **__: Any) -> Conditioning:
         if prompt == "bad":
             raise RuntimeError("no such text")
         return tiny.encode_text(prompt)
@@ -484,7 +485,7 @@ def test_an_encoder_that_fails_on_a_text_fails_it_alone(tiny: LoadedModel, sampl
 
 
 def test_a_song_whose_logits_are_not_finite_fails_alone(tiny: LoadedModel, sampled: Result) -> None:
-    def encode_text(prompt: str, *_: Any, **__: Any) -> Conditioning:
+    def encode_text(prompt: Prompt, *_: Any, **__: Any) -> Conditioning:
         conditioning = tiny.encode_text(prompt)
         if prompt != "bad":
             return conditioning
@@ -504,31 +505,26 @@ def test_a_song_whose_audio_is_not_finite_fails(tiny: LoadedModel) -> None:
 
 
 def test_an_error_of_the_device_ends_the_engine(tiny: LoadedModel) -> None:
-    class Broken:
+    class Broken(Relay):
         def set_conditioning(self, slot: int, conditioning: Conditioning) -> list[int]:
             raise torch.AcceleratorError("the device is gone")
 
-        def forward(self, batch: ModelInput) -> Tensor:
-            raise NotImplementedError
-
-    harness = Harness(decoding_by(tiny, Broken()))
+    harness = Harness(decoding_by(tiny, Broken(tiny.backend)))
     harness.submit(SAMPLED)
     with pytest.raises(torch.AcceleratorError):
         harness.engine.run()
 
 
 def test_without_memory_the_newest_song_fails_alone(tiny: LoadedModel, sampled: Result) -> None:
-    class Small:
+    class Small(Relay):
         """It has memory for two sequences at a time."""
-
-        set_conditioning = staticmethod(tiny.backend.set_conditioning)
 
         def forward(self, batch: ModelInput) -> Tensor:
             if len(batch.slots) > 2:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            return tiny.backend.forward(batch)
+            return super().forward(batch)
 
-    model = decoding_by(tiny, Small())
+    model = decoding_by(tiny, Small(tiny.backend))
     first, second, third = generate_together(model, {0: SAMPLED, 4: SAMPLED, 8: SAMPLED})
     assert same(first, sampled) and same(second, sampled)
     assert isinstance(third.error, GenerationFailed)
@@ -538,14 +534,12 @@ def test_without_memory_the_newest_song_fails_alone(tiny: LoadedModel, sampled: 
 def test_prefill_chunks_beside_batch_mates_are_small(tiny: LoadedModel) -> None:
     steps: list[list[int]] = []
 
-    class Watched:
-        set_conditioning = staticmethod(tiny.backend.set_conditioning)
-
+    class Watched(Relay):
         def forward(self, batch: ModelInput) -> Tensor:
             steps.append(batch.lengths.tolist())
-            return tiny.backend.forward(batch)
+            return super().forward(batch)
 
-    watched = decoding_by(tiny, Watched())
+    watched = decoding_by(tiny, Watched(tiny.backend))
     long = GenerationRequest("", frames=305, seed=1, codes=random_codes(300))
     generate_together(watched, {0: replace(SAMPLED, frames=60), 1: long})
     assert [1, 2] in steps and max(max(step) for step in steps if len(step) > 1) == 2
@@ -569,7 +563,7 @@ DRUMS = {"prompt": "loud drums"}
 @pytest.fixture(scope="module")
 def drummed(tiny: LoadedModel) -> Result:
     """The result of SAMPLED whose text changes at frame 60."""
-    return generate(tiny, changed(SAMPLED, 60, **DRUMS))
+    return generate(tiny, SAMPLED.changed(60, DRUMS))
 
 
 def test_a_changed_text_counts_from_its_frame(sampled: Result, drummed: Result) -> None:
@@ -578,7 +572,7 @@ def test_a_changed_text_counts_from_its_frame(sampled: Result, drummed: Result) 
 
 
 def test_the_same_text_again_changes_nothing(tiny: LoadedModel, sampled: Result) -> None:
-    assert same(generate(tiny, changed(SAMPLED, 60)), sampled)
+    assert same(generate(tiny, SAMPLED.changed(60, {})), sampled)
 
 
 @pytest.fixture(scope="module")
@@ -593,7 +587,7 @@ def test_a_changed_song_resumes_to_the_bit_in_a_new_engine(
 ) -> None:
     """A position is computed under the conditioning of its own frame, in prefill too."""
     resumed = replace(SAMPLED, codes=drummed.codes[:, :known], start=known * 640)
-    rest = generate(another, changed(resumed, 60, **DRUMS))
+    rest = generate(another, resumed.changed(60, DRUMS))
     assert np.array_equal(rest.codes, drummed.codes[:, known:])
 
 
@@ -602,10 +596,10 @@ def test_a_changed_song_resumes_to_the_bit_in_a_later_window(tiny: LoadedModel, 
     """The window from frame 50 on is prefilled under both texts, or decoded under both."""
     model = with_short_windows(tiny)
     request = replace(SAMPLED, frames=140, extend_stride=1.0)
-    whole = generate(model, changed(request, frame, **DRUMS))
+    whole = generate(model, request.changed(frame, DRUMS))
     for known in (99, 120):
         resumed = replace(request, codes=whole.codes[:, :known], start=known * 640)
-        rest = generate(model, changed(resumed, frame, **DRUMS))
+        rest = generate(model, resumed.changed(frame, DRUMS))
         assert np.array_equal(rest.codes, whole.codes[:, known:])
 
 
@@ -615,14 +609,14 @@ def test_a_changed_song_does_not_depend_on_its_batch_mates(
     harness = Harness(tiny)
     for request in mates(60).values():
         harness.submit(request)
-    result = harness.submit(changed(SAMPLED, 60, **DRUMS))
+    result = harness.submit(SAMPLED.changed(60, DRUMS))
     harness.run()
     assert same(result, drummed)
 
 
 def test_each_section_is_sampled_with_its_settings(tiny: LoadedModel) -> None:
     """Position 60 makes frame 60 of the first codebook, and frame 57 of the fourth."""
-    greedy = generate(tiny, changed(replace(SAMPLED, temperature=0.0), 60, temperature=1.0))
+    greedy = generate(tiny, replace(SAMPLED, temperature=0.0).changed(60, {"temperature": 1.0}))
     alone = generate(tiny, replace(SAMPLED, temperature=0.0))
     assert np.array_equal(greedy.codes[:, :57], alone.codes[:, :57])
     assert np.array_equal(greedy.codes[0, :60], alone.codes[0, :60])
@@ -637,20 +631,106 @@ def test_the_prompt_as_negative_prompt_leaves_guidance_without_effect(tiny: Load
 
 
 def test_a_negative_prompt_counts_in_its_section(tiny: LoadedModel, sampled: Result) -> None:
-    led_away = generate(tiny, changed(SAMPLED, 60, negative_prompt="loud drums"))
+    led_away = generate(tiny, SAMPLED.changed(60, {"negative_prompt": "loud drums"}))
     assert np.array_equal(led_away.codes[:, :60], sampled.codes[:, :60])
     assert not np.array_equal(led_away.codes[:, 60:], sampled.codes[:, 60:])
     together = generate_together(
-        tiny, {**mates(60), 60: changed(SAMPLED, 60, negative_prompt="loud drums")}
+        tiny, {**mates(60), 60: SAMPLED.changed(60, {"negative_prompt": "loud drums"})}
     )
     assert same(together[-1], led_away)
 
 
 def test_a_text_of_a_later_section_is_checked_before_the_song(tiny: LoadedModel) -> None:
-    refused = generate(tiny, changed(SAMPLED, 60, negative_prompt="\ufdfa" * 340))
+    refused = generate(tiny, SAMPLED.changed(60, {"negative_prompt": "\ufdfa" * 340}))
     assert isinstance(refused.error, InvalidField) and refused.chunks == []
     assert refused.error.field == "sections[1].negative_prompt"
     assert "has 2043 tokens of text; shorten it to 1997" in refused.error.message
+
+
+A, B, C, D = "a calm piano melody", "loud drums", "strings " * 5, "a flute"
+BLENDS: dict[str, dict[str, float]] = {
+    "two": {A: 0.5, B: 0.5},
+    "three": {A: 0.2, B: 0.5, C: 0.3},
+    "four": {A: 0.4, B: 0.1, C: 0.3, D: 0.2},
+}
+
+
+def blended(request: GenerationRequest, blend: dict[str, float]) -> GenerationRequest:
+    prompt = tuple(WeightedText(text, weight) for text, weight in blend.items())
+    return request.changed(0, {"prompt": prompt})
+
+
+@pytest.mark.parametrize("blend", BLENDS.values(), ids=BLENDS)
+def test_a_blend_is_guidance_by_all_texts_in_audiocraft(
+    tiny: LoadedModel, audiocraft: Reference, blend: dict[str, float]
+) -> None:
+    result = generate(tiny, blended(GREEDY, blend))
+    assert len(np.unique(result.codes)) > result.codes.size / 2
+    assert np.array_equal(result.codes, audiocraft.likeliest(result.codes, blend, GREEDY.cfg_coef))
+
+
+def test_a_blend_of_one_text_is_that_text(tiny: LoadedModel, sampled: Result) -> None:
+    assert same(generate(tiny, blended(SAMPLED, {A: 17.0})), sampled)
+
+
+def test_weights_count_by_their_shares(tiny: LoadedModel) -> None:
+    few, many = ({A: 0.25 * factor, B: 0.75 * factor} for factor in (1.0, 8.0))
+    assert same(generate(tiny, blended(SAMPLED, few)), generate(tiny, blended(SAMPLED, many)))
+
+
+def joining(request: GenerationRequest) -> GenerationRequest:
+    """Rows join at frame 30, leave at frame 60, and join again at frame 80."""
+    parts = (blended(request, BLENDS[name]).timeline[0].prompt for name in ("two", "four"))
+    for first, prompt in zip((30, 80), parts, strict=True):
+        request = request.changed(first, {"prompt": prompt}, 30)
+    return request
+
+
+@pytest.fixture(scope="module")
+def joined(tiny: LoadedModel) -> Result:
+    return generate(tiny, joining(SAMPLED))
+
+
+@pytest.mark.parametrize("known", [20, 30, 45, 70, 80, 81, 115])
+def test_a_song_whose_rows_join_resumes_to_the_bit(
+    another: LoadedModel, joined: Result, known: int
+) -> None:
+    resumed = replace(SAMPLED, codes=joined.codes[:, :known], start=known * 640)
+    assert np.array_equal(generate(another, joining(resumed)).codes, joined.codes[:, known:])
+
+
+def test_a_song_whose_rows_join_is_the_same_in_a_batch(tiny: LoadedModel, joined: Result) -> None:
+    together = generate_together(tiny, {**mates(60), 60: joining(SAMPLED)})
+    assert same(together[-1], joined)
+    alone = [generate(tiny, request) for request in mates(60).values()]
+    assert all(map(same, together, alone))
+
+
+def test_a_row_that_joins_has_seen_what_the_first_has(tiny: LoadedModel, sampled: Result) -> None:
+    """A blend of one text with itself goes on as that text, but for rounding."""
+    twice = (WeightedText(A, 0.5), WeightedText(A, 0.5))
+    greedy = replace(SAMPLED, temperature=0.0)
+    result = generate(tiny, greedy.changed(60, {"prompt": twice}))
+    assert np.array_equal(result.codes, generate(tiny, greedy).codes)
+
+
+def test_a_blend_waits_for_as_many_slots_as_it_needs(tiny: LoadedModel) -> None:
+    harness = Harness(tiny)
+    songs = [GenerationRequest("x", 20, seed=n) for n in range(tiny.slots - 1)]
+    blend = blended(GenerationRequest("", 5, seed=1), BLENDS["two"])
+    first = [harness.submit(song) for song in songs]
+    second, later = harness.submit(blend), harness.submit(GenerationRequest("x", 5, seed=9))
+    for _ in range(15):
+        harness.step()
+    assert not (second.chunks or later.chunks)  # first come, first served
+    harness.run()
+    assert all(result.chunks[-1].last for result in (*first, second, later))
+
+
+def test_a_blend_of_more_than_all_slots_is_refused(tiny: LoadedModel) -> None:
+    refused = generate(replace(tiny, slots=1), blended(SAMPLED, BLENDS["two"]))
+    assert isinstance(refused.error, InvalidField)
+    assert refused.error.message.startswith("sections[0].prompt has 2 texts; give 1")
 
 
 class Recorder:

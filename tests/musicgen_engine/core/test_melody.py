@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from musicgen_engine.core.loaded_model import LoadedModel
 from musicgen_engine.core.separator_process import SeparatorProcess
+from musicgen_engine.model.backend import ModelInput
 from protocol.constants import Chroma, Codes, Samples
 from protocol.errors import InvalidField
 from protocol.request import GenerationRequest
@@ -17,6 +19,7 @@ from tests.conftest import needs_native
 from tests.musicgen_engine.conftest import TINY_MELODY, load
 from tests.musicgen_engine.core.harness import (
     Harness,
+    Relay,
     Result,
     decoding_by,
     generate,
@@ -315,14 +318,12 @@ def test_a_song_with_a_melody_resumes_to_the_bit_without_its_audio(
 def test_a_prefix_is_prefilled_in_chunks_beside_batch_mates(melody: LoadedModel) -> None:
     steps: list[tuple[list[int], list[int]]] = []
 
-    class Watched:
-        set_conditioning = staticmethod(melody.backend.set_conditioning)
-
-        def forward(self, batch: Any) -> Any:
+    class Watched(Relay):
+        def forward(self, batch: ModelInput) -> Tensor:
             steps.append((batch.starts.tolist(), batch.lengths.tolist()))
-            return melody.backend.forward(batch)
+            return super().forward(batch)
 
-    watched = decoding_by(melody, Watched())
+    watched = decoding_by(melody, Watched(melody.backend))
     text = GenerationRequest("", 5, seed=1)
     generate(watched, text)
     assert steps[0] == ([-236], [64])  # alone, the chunks are large

@@ -22,7 +22,6 @@ from protocol.constants import UNKNOWN
 from protocol.errors import Cancelled, GenerationFailed, QueueFull
 from protocol.request import GenerationRequest
 from tests.conftest import TIMEOUT
-from tests.musicgen_engine.core.harness import changed
 
 PATTERN = DelayPattern((0, 1, 2, 3), special_token=2048, window=1500)
 
@@ -192,7 +191,7 @@ def test_a_text_is_encoded_before_its_first_position() -> None:
 
 def test_a_chunk_of_a_prefill_ends_where_the_text_changes() -> None:
     one = scheduler(1, 1)
-    request = changed(resumed(1, frames=60, done=50).request, 30, prompt="drums")
+    request = resumed(1, frames=60, done=50).request.changed(30, {"prompt": "drums"})
     sequence = Sequence(1, request)
     one.queue.submit(sequence)
     admitted(one)

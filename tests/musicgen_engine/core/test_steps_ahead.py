@@ -22,11 +22,11 @@ from musicgen_engine.model.delay_pattern import Integers
 from musicgen_engine.model.streaming_codec import CodecInput, StreamingCodec
 from protocol.constants import Samples
 from protocol.errors import Cancelled, GenerationFailed, NotFinite
+from protocol.prompt import Prompt
 from protocol.request import GenerationRequest
 from tests.musicgen_engine.core.harness import (
     Harness,
     Result,
-    changed,
     generate,
     generate_together,
 )
@@ -198,7 +198,7 @@ def test_a_changed_text_counts_from_its_frame(
 ) -> None:
     results = []
     for model in (graph, host):
-        results.append(generate(model, changed(SONG, frame, **{field: "loud drums"})))
+        results.append(generate(model, SONG.changed(frame, {field: "loud drums"})))
     ours, theirs = (result.codes for result in results)
     assert np.array_equal(ours, theirs)
     assert np.array_equal(ours[0, :frame], song.codes[0, :frame])  # other codebooks come later
@@ -206,7 +206,7 @@ def test_a_changed_text_counts_from_its_frame(
 
 
 def test_a_song_whose_logits_are_not_finite_fails_alone(graph: LoadedModel, song: Result) -> None:
-    def encode_text(prompt: str, *_: Any, **__: Any) -> Conditioning:
+    def encode_text(prompt: Prompt, *_: Any, **__: Any) -> Conditioning:
         conditioning = graph.encode_text(prompt)
         if prompt != "bad":
             return conditioning

@@ -5,6 +5,7 @@ python -m tests.musicgen_engine.core.two_engines FOLDER CHECKPOINT CONFIG SOCKET
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -33,11 +34,11 @@ class Fragile:
         return getattr(self._decoder, name)
 
     def set_request(
-        self, slot: int, request: GenerationRequest, conditioning: Conditioning
+        self, slots: Sequence[int], request: GenerationRequest, conditioning: Conditioning
     ) -> None:
         if request.seed == FATAL_SEED:
             raise torch.AcceleratorError("the device is gone")
-        self._decoder.set_request(slot, request, conditioning)
+        self._decoder.set_request(slots, request, conditioning)
 
 
 def load(folder: Path, _config: ModelConfig) -> list[LoadedModel]:

@@ -1,7 +1,7 @@
 """A backend serves only after it has proved that it computes the same as eager."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,10 +14,10 @@ from torch import Tensor
 from musicgen_engine import config as model_config
 from musicgen_engine.model.backend import Backend, ModelInput
 from musicgen_engine.model.backend_loader import BACKENDS, Choice, choose_backend
-from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.proof import NewBackend
 from musicgen_engine.model.transformer import LayerWeights, TransformerConfig
 from tests.conftest import needs_native
+from tests.musicgen_engine.core.harness import Relay
 from tests.musicgen_engine.model.random_weights import (
     POSITIONS,
     conditioning,
@@ -33,17 +33,15 @@ each_backend = pytest.mark.parametrize(
 )
 
 
-class Wrapped:
+class Wrapped(Relay):
     """The eager backend with other logits."""
 
     def __init__(self, change: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> None:
-        self._inner, self._change = BACKENDS["eager"](*args, **kwargs), change
-
-    def set_conditioning(self, slot: int, conditioning: Conditioning) -> Sequence[int]:
-        return self._inner.set_conditioning(slot, conditioning)
+        super().__init__(BACKENDS["eager"](*args, **kwargs))
+        self._change = change
 
     def forward(self, batch: ModelInput) -> Tensor:
-        return self._change(self._inner.forward(batch))
+        return self._change(super().forward(batch))
 
 
 def backend(change: Callable[[Tensor], Tensor]) -> NewBackend:

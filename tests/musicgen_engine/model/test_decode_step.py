@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 from musicgen_engine.model.decode_state import DecodeState
 from musicgen_engine.model.decode_step import decode_step
+from musicgen_engine.model.guidance import MAX_ROWS, SLOT_ROWS
 from musicgen_engine.model.linear import PlainLinear
 from musicgen_engine.model.sampler import Filters, Sampler
 from musicgen_engine.model.transformer import Transformer, TransformerConfig
@@ -30,7 +31,6 @@ ANY = Filters(sampled=True, greedy=True, top_k=VOCAB_SIZE, top_p=True)
 CONFIGS = [
     config(),
     config(rotary=True),
-    config(rows=3),
     config(cross_attention=False),
 ]
 # They wait for the device, give another result at each call, or have a shape that depends on data.
@@ -47,7 +47,7 @@ def parts(
     shape: TransformerConfig, device: torch.device = CPU, precision: torch.dtype = torch.float32
 ) -> tuple[Transformer, DecodeState]:
     transformer = Transformer(weights(shape), SLOTS, PLACES, device, precision, PlainLinear)
-    sampler = Sampler(SLOTS, shape.codebooks, VOCAB_SIZE, device, shape.rows)
+    sampler = Sampler(SLOTS, shape.codebooks, VOCAB_SIZE, device)
     state = DecodeState.zeros(shape, sampler.settings, POSITIONS, TOKENS, precision)
     transformer.cache.data.zero_()
     return transformer, state
@@ -82,9 +82,9 @@ def randomize(transformer: Transformer, state: DecodeState, seed: int) -> None:
     state.prompt.copy_(integers(0, POSITIONS, state.prompt))
     state.delays.copy_(integers(0, 4, state.delays))
     state.codes.copy_(integers(0, VOCAB_SIZE, state.codes))
-    settings, rows = state.settings, state.spans.shape[1]
+    state.rows.copy_(integers(0, SLOT_ROWS * BUCKETS[0], state.rows))
+    settings = state.settings
     settings.seed.copy_(integers(-(2**62), 2**62, settings.seed))
-    settings.rows.copy_(integers(1, rows + 1, settings.rows))
     settings.guidance.copy_(3 * normal(settings.guidance))
     settings.temperature.copy_(integers(0, 3, settings.temperature) * 0.7)
     settings.top_k.copy_(integers(1, VOCAB_SIZE + 1, settings.top_k))
@@ -110,16 +110,16 @@ def differing(step: Step, replay: Step, everything: dict[str, Tensor]) -> list[s
     return [name for name, tensor in everything.items() if not torch.equal(tensor, expected[name])]
 
 
-@pytest.mark.parametrize("shape", CONFIGS, ids=["plain", "rotary", "three rows", "no text"])
+@pytest.mark.parametrize("shape", CONFIGS, ids=["plain", "rotary", "no text"])
 @torch.inference_mode()
 def test_a_replay_equals_the_step_from_any_state(shape: TransformerConfig) -> None:
     """To the bit, on 1,000 states in all."""
     transformer, state = parts(shape)
     everything = tensors(transformer, state)
     steps = [
-        partial(decode_step, transformer, state.first(bucket, tokens), filters)
+        partial(decode_step, transformer, state.first(bucket, tokens, rows), filters)
         for bucket in BUCKETS
-        for tokens, filters in ((TOKENS // 2, USUAL), (TOKENS, ANY))
+        for tokens, rows, filters in ((TOKENS // 2, SLOT_ROWS, USUAL), (TOKENS, MAX_ROWS, ANY))
     ]
     recordings = [Recording(step) for step in steps]
     for seed in range(250):
@@ -188,7 +188,7 @@ def test_the_step_compiles_once_for_all_states(monkeypatch: pytest.MonkeyPatch) 
     transformer, state = parts(config())
     for bucket in BUCKETS:
         torch._dynamo.reset()
-        part = state.first(bucket, TOKENS)
+        part = state.first(bucket, TOKENS, MAX_ROWS)
         compiled: Any = torch.compile(decode_step, fullgraph=True, backend="eager")
         for seed in range(5):
             randomize(transformer, state, seed)
@@ -212,7 +212,7 @@ def test_a_slot_that_does_not_decode_stays_as_it_is() -> None:
     assert not torch.equal(state.codes[[1, 3]], before["codes"][[1, 3]])
 
 
-@pytest.mark.parametrize("shape", CONFIGS, ids=["plain", "rotary", "three rows", "no text"])
+@pytest.mark.parametrize("shape", CONFIGS, ids=["plain", "rotary", "no text"])
 @torch.inference_mode()
 def test_a_song_does_not_depend_on_the_other_slots(shape: TransformerConfig) -> None:
     """To the bit: not on their numbers, and not on whether they decode."""
@@ -227,6 +227,7 @@ def test_a_song_does_not_depend_on_the_other_slots(shape: TransformerConfig) -> 
         slot = seed % SLOTS
         randomize(transformer, state, seed)
         state.decodes[slot] = True
+        state.set_rows([slot], SLOT_ROWS)
         before = {name: own(name, slot).clone() for name in everything}
         decode_step(transformer, state, ANY)
         expected = {name: own(name, slot).clone() for name in everything}

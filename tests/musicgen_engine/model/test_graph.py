@@ -65,9 +65,10 @@ class Song:
         prompt: int = 0,
         frames: int = 30,
         condition: Conditioning | None = None,
+        more_slots: tuple[int, ...] = (),
         **settings: Any,
     ) -> None:
-        self.slot = slot
+        self.slots = [slot, *more_slots]
         self.window = Window(PATTERN, start=7, length=frames, prompt=prompt)
         self.position = 0
         self.codes = np.zeros((CODEBOOKS, 7 + frames), np.int32)
@@ -81,17 +82,17 @@ class Song:
         return self.window.positions - self.position
 
     def begin(self, decoder: Decoder) -> None:
-        decoder.set_request(self.slot, self.request, self.condition)
+        decoder.set_request(self.slots, self.request, self.condition)
         start = -self.condition.prefix_length
         if count := self.window.prompt - start:
             tokens = self.window.tokens(self.codes, start, count)
-            decoder.prefill(ModelInput.of(tokens, self.slot, start))
+            decoder.prefill(ModelInput.of(tokens, self.slots, start))
         self.position = self.window.prompt
 
 
 def decode(decoder: Decoder, songs: list[Song], count: int = 1) -> None:
     """The next positions of all songs."""
-    inputs = [DecodeInput(song.slot, song.window, song.position, song.codes) for song in songs]
+    inputs = [DecodeInput(song.slots, song.window, song.position, song.codes) for song in songs]
     made = decoder.decode(inputs, count, None)()
     for index, song in enumerate(songs):
         song.window.write(song.codes, song.position, made[:, index])
@@ -135,17 +136,38 @@ def test_codes_are_those_of_decoding_by_logits(
     assert np.array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize(
-    "changes", [{"rotary": True}, {"cross_attention": False}, {"rows": 3}], ids=str
-)
+@pytest.mark.parametrize("changes", [{"rotary": True}, {"cross_attention": False}], ids=str)
 def test_codes_of_other_models_are_those_by_logits(changes: dict[str, Any]) -> None:
     shape = config(**changes)
-    three = Conditioning((text(1), None, text(2)), guidance=Guidance((0.3, 0.7)))
-    kinds = [{}, {"prompt": 5}] + ([{"condition": three}] if shape.rows == 3 else [])
+    kinds: list[dict[str, Any]] = [{}, {"prompt": 5}]
     decoders = [load(capture, shape).decoder for capture in (Recording, None)]
     for kind in kinds:
         ours, theirs = (generate(decoder, Song(**kind)) for decoder in decoders)
         assert np.array_equal(ours, theirs)
+
+
+def blend(*weights: float) -> Conditioning:
+    others = (text(2 + n) for n in range(1, len(weights)))
+    return Conditioning((text(2), None, *others), guidance=Guidance(weights))
+
+
+BLENDS: list[dict[str, Any]] = [
+    {"condition": blend(0.3, 0.7), "more_slots": (1,)},
+    {"condition": blend(0.2, 0.3, 0.5), "more_slots": (7,)},
+    {"condition": blend(0.1, 0.2, 0.3, 0.4), "more_slots": (6, 1)},
+]
+
+
+@pytest.mark.parametrize("kind", BLENDS, ids=["two", "three", "four"])
+def test_a_blend_has_its_rows_in_several_slots(
+    graph: GraphDecoder, host: Decoder, kind: dict[str, Any]
+) -> None:
+    (ours,) = generate(graph, Song(slot=3, prompt=4, **kind))
+    (theirs,) = generate(host, Song(slot=3, prompt=4, **kind))
+    assert np.array_equal(ours, theirs)
+    mates = generate(graph, Song(slot=0), Song(slot=3, prompt=4, **kind), Song(slot=4))
+    assert np.array_equal(mates[1], ours)
+    assert np.array_equal(mates[2], generate(graph, Song(slot=4))[0])
 
 
 def test_a_song_is_the_same_with_any_mates_in_its_bucket(graph: GraphDecoder) -> None:
@@ -196,7 +218,7 @@ def test_a_changed_conditioning_counts_from_its_position(
         song.begin(decoder)
         for _ in range(10):
             decode(decoder, [song])
-        decoder.set_request(0, song.request, conditioning(5))
+        decoder.set_request([0], song.request, conditioning(5))
         while song.left:
             decode(decoder, [song])
         codes.append(song.codes)
@@ -223,7 +245,7 @@ def test_between_two_replays_only_codes_are_copied() -> None:
     song = Song()
     song.begin(decoder)
     decode(decoder, [song])
-    inputs = [DecodeInput(song.slot, song.window, song.position, song.codes)]
+    inputs = [DecodeInput(song.slots, song.window, song.position, song.codes)]
 
     def run() -> None:
         decoder.decode(inputs, 8, None)

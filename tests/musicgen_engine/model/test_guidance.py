@@ -23,7 +23,7 @@ def test_two_rows_are_classifier_free_guidance_to_the_bit(scale: float) -> None:
 
 
 def test_three_rows_are_pulled_in_two_directions() -> None:
-    first, second, unconditional = logits(3).double()
+    first, unconditional, second = logits(3).double()
     guided = combine(logits(3), [3], torch.tensor([[0.9, 2.1]]))
     expected = unconditional + (first - unconditional) * 0.9 + (second - unconditional) * 2.1
     assert torch.allclose(guided[0].double(), expected, rtol=0, atol=1e-5)
@@ -34,7 +34,7 @@ def test_equal_rows_need_no_guidance() -> None:
     assert torch.equal(combine(row.repeat(3, 1, 1), [3], torch.tensor([[3.0, 5.0]])), row)
 
 
-@pytest.mark.parametrize("rows", [[2], [2, 2, 2], [2, 3], [3, 2, 2], [1, 3, 2], [4, 1]])
+@pytest.mark.parametrize("rows", [[2], [2, 2, 2], [2, 3], [3, 2, 2], [5, 3, 2], [4, 2]])
 def test_a_sequence_is_the_same_to_the_bit_in_any_batch(rows: list[int]) -> None:
     scales = torch.linspace(0.5, 4, len(rows) * (max(rows) - 1)).view(len(rows), -1)
     parts = torch.split(logits(sum(rows)), rows)

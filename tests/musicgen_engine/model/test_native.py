@@ -17,7 +17,6 @@ import kernels
 from musicgen_engine.model.backend import Backend, BackendUnavailable
 from musicgen_engine.model.backend_loader import BACKENDS
 from musicgen_engine.model.conditioning import Conditioning
-from musicgen_engine.model.guidance import Guidance
 from musicgen_engine.model.transformer import TransformerConfig, Weights
 from tests.conftest import ROOT, needs_native
 from tests.musicgen_engine.model.random_weights import (
@@ -65,10 +64,9 @@ def distance(logits: Tensor, expected: Tensor) -> float:
     return float((logits - expected).abs().max() / expected.abs().max())
 
 
-def three_rows() -> Conditioning:
-    prefix = torch.randn(3, 7, DIM, generator=torch.Generator().manual_seed(1))
-    guidance = Guidance((1.0, 0.5))
-    return Conditioning((text(), text(seed=2, tokens=20), None), prefix, guidance)
+def with_prefix() -> Conditioning:
+    prefix = torch.randn(2, 7, DIM, generator=torch.Generator().manual_seed(1))
+    return Conditioning((text(), text(seed=2, tokens=20)), prefix)
 
 
 @each_set
@@ -105,10 +103,8 @@ def test_weights_of_a_float16_give_the_same_bits(choose: Any, instruction_set: s
 
 
 @each_precision
-def test_prefix_and_three_guidance_rows_agree(precision: torch.dtype) -> None:
-    shape = config(rows=3)
-    logits = [run(new(name, precision, shape), three_rows()) for name in ("native", "eager")]
-    assert logits[0].shape[1] == 3
+def test_a_prefix_and_two_texts_agree(precision: torch.dtype) -> None:
+    logits = [run(new(name, precision, config()), with_prefix()) for name in ("native", "eager")]
     assert distance(*logits) < 1e-5
 
 
@@ -319,3 +315,23 @@ def test_numbers_out_of_range_are_refused() -> None:
         backend.set_conditioning(0, Conditioning((text(tokens=3000), None)))
     with pytest.raises(ValueError, match="out of range"):
         backend.set_conditioning(0, Conditioning((torch.zeros(3, DIM + 1), None)))
+
+
+@each_precision
+@pytest.mark.parametrize("name", ["native", "eager"])
+@pytest.mark.parametrize("end", [1, 15, 20])
+def test_a_copied_row_goes_on_as_if_it_had_computed(
+    name: str, precision: torch.dtype, end: int
+) -> None:
+    """To the bit: slot 1 sees the positions, row 1 of slot 2 gets them."""
+    backend = new(name, precision, config())
+    backend.set_conditioning(1, conditioning())
+    backend.forward(batch((1, 0, TOKENS[:, :end])))
+    backend.set_conditioning(2, Conditioning((text(5), text(6))))
+    backend.forward(batch((2, 0, TOKENS[:, :end])))
+    backend.copy_row(1, 2, 1, end)
+    backend.set_conditioning(1, Conditioning((text(6), text(5))))
+    step = batch((1, end, TOKENS[:, end : end + 1]), (2, end, TOKENS[:, end : end + 1]))
+    first, second = backend.forward(step).unflatten(0, (2, 2))
+    assert torch.equal(second[1], first[0])
+    assert not torch.equal(second[0], first[1])

@@ -17,16 +17,16 @@ from tests.musicgen_engine.model.test_sampler import CPU, REQUEST, SETTINGS, log
 pytestmark = needs_native
 ROUNDS = 50
 ALL = [*SETTINGS.values(), {"temperature": 0.0}, {"top_k": 250}]
-GUIDANCES = [CLASSIFIER_FREE, Guidance((0.3, 0.7)), Guidance(())]
+GUIDANCES = [CLASSIFIER_FREE, Guidance((0.3, 0.7)), Guidance((0.2, 0.5, 0.1, 0.2))]
 
 
 def codes(new: type[Sampler], seed: int) -> Tensor:
-    """Of a sequence for each setting, with two, three or one row."""
-    n, sampler = len(ALL), new(len(ALL), 4, 2048, CPU, rows=3)
+    """Of a sequence for each setting, with two, three or five rows."""
+    n, sampler = len(ALL), new(len(ALL), 4, 2048, CPU)
     for slot, setting in enumerate(ALL):
         request = replace(REQUEST, seed=slot, **setting)
         sampler.set_request(slot, request, GUIDANCES[slot % 3])
-    many = 4 * logits(n, 4, 2048, seed=seed).flatten(0, 1)
+    many = 4 * logits(3 * n, 4, 2048, seed=seed).flatten(0, 1)
     return sampler.sample(many, range(n), arange(4 * n).view(n, 4) + 100 * seed)
 
 

@@ -255,13 +255,18 @@ def test_logits_that_are_not_finite_give_no_codes(
 
 
 def test_requests_with_other_guidance_rows_do_not_disturb(new: type[Sampler]) -> None:
-    """To the bit, with two, three and one row side by side."""
-    guidances = [CLASSIFIER_FREE, Guidance((0.3, 0.7)), Guidance(()), CLASSIFIER_FREE]
-    sampler = new(4, 4, 2048, CPU, rows=3)
+    """To the bit, with two, three and five rows side by side."""
+    guidances = [
+        CLASSIFIER_FREE,
+        Guidance((0.3, 0.7)),
+        Guidance((0.2, 0.5, 0.1, 0.2)),
+        CLASSIFIER_FREE,
+    ]
+    sampler = new(4, 4, 2048, CPU)
     for slot, guidance in enumerate(guidances):
         sampler.set_request(slot, replace(REQUEST, seed=slot), guidance)
     rows = [guidance.rows for guidance in guidances]
-    many, frames = logits(4, 4, 2048).flatten(0, 1), torch.arange(16).view(4, 4)
+    many, frames = logits(6, 4, 2048).flatten(0, 1), torch.arange(16).view(4, 4)
     alone = [
         sampler.sample(part, [slot], frames[[slot]]) for slot, part in enumerate(many.split(rows))
     ]

@@ -13,7 +13,6 @@ from musicgen_engine.core.loaded_model import LoadedModel
 from musicgen_engine.model.backend import Backend
 from musicgen_engine.model.backend_loader import BACKENDS
 from musicgen_engine.model.conditioning import Conditioning
-from musicgen_engine.model.guidance import Guidance
 from tests.conftest import needs_native
 from tests.musicgen_engine.conftest import load
 from tests.musicgen_engine.model.random_weights import (
@@ -32,7 +31,6 @@ from tests.musicgen_engine.model.random_weights import (
 
 RANDOM = np.random.default_rng(0)
 CODES = RANDOM.integers(0, 2049, (4, 80))  # for MINIMAL checkpoints
-THREE = Guidance((0.3, 0.7))
 
 
 def run_model(model: LoadedModel, slot: int, chunks: Sequence[int]) -> Tensor:
@@ -174,17 +172,6 @@ def test_a_model_without_cross_attention_runs(rotary: bool) -> None:
     )
 
 
-def test_three_rows_are_three_sequences_of_their_own() -> None:
-    model = backend(config(rows=3))
-    texts = (text(1), text(2, tokens=7), None)
-    logits = run(model, Conditioning(texts, guidance=THREE))
-    assert logits.shape[1] == 3
-    for row, one in enumerate(texts):
-        pair = run(model, Conditioning((one, None)), slot=1)
-        assert torch.equal(logits[:, row], pair[:, 0])
-        assert torch.equal(logits[:, 2], pair[:, 1])
-
-
 def test_a_negative_prompt_changes_only_the_last_row() -> None:
     model = backend(config())
     plain = run(model, Conditioning((text(1), None)))
@@ -225,23 +212,23 @@ def test_an_exchange_back_leaves_no_trace_in_the_cache() -> None:
 
 MIXED = {
     0: Conditioning((text(1), None)),
-    1: Conditioning((text(2, tokens=9), None, text(3)), guidance=THREE),
+    1: Conditioning((text(2, tokens=9), text(3))),
     2: Conditioning((None, None)),
-    3: Conditioning((None,), guidance=Guidance(())),
+    3: Conditioning((text(4),)),
 }
 
 
 @pytest.mark.parametrize("chunk", [1, 5])
 def test_batch_mates_with_other_rows_do_not_disturb(chunk: int) -> None:
     """To the bit, in decode and beside a prefill."""
-    model = backend(config(rows=3))
+    model = backend(config())
     for slot, one in MIXED.items():
         model.set_conditioning(slot, one)
     alone = {slot: _last(model, slot, chunk) for slot in MIXED}
     for slot in MIXED:
         feed(model, slot, [slot + 2])
     mates = [_next(slot, chunk if slot == 1 else 1) for slot in (3, 1, 0, 2)]
-    rows = [MIXED[slot].guidance.rows for slot in (3, 1, 0, 2)]
+    rows = [len(MIXED[slot].cross) for slot in (3, 1, 0, 2)]
     together = model.forward(batch(*mates)).split(rows)
     for slot, logits in zip((3, 1, 0, 2), together, strict=True):
         assert torch.equal(logits, alone[slot])

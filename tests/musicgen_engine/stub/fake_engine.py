@@ -76,12 +76,12 @@ def engine(arguments: list[str], file: int) -> None:
             audio = np.ones((2, request.start), np.float32)
             codes = np.zeros((4, 0), np.int32) if request.codes is None else request.codes
             done = DoneState(request.frames, request.frames)
-            channel.send(ChunkReport(id, audio, codes, NO_CHROMA, "abc", done, last=True))
+            channel.send(ChunkReport(id, audio, codes, NO_CHROMA, (), "abc", done, last=True))
             late = SequenceReport(id, QueuedState(1))
             channel.send(late)
             if request.prompt == "play long":
                 long = np.zeros((1, LARGE // 4), np.float32)
-                channel.send(ChunkReport(id, long, codes, NO_CHROMA, "abc", done, last=True))
+                channel.send(ChunkReport(id, long, codes, NO_CHROMA, (), "abc", done, last=True))
 
 
 if __name__ == "__main__":
