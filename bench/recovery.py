@@ -11,6 +11,8 @@ process that hangs is noticed.
     --formats wav flac ogg mp3       one of these
     --upload FILE                    songs continue the file, whole or with their new part alone
     --songs 20                       so many at a time; those beyond the slots wait
+    --change                         each song gets another prompt within a second of the signal; it
+                                     must equal the song that its receipt makes
 
 The processes get signals in turns, so that no death counts as one of a series, which would delay
 the next start: a new stub has an engine that never failed, and a turn of all is longer than the
@@ -86,6 +88,11 @@ class Response:
     def equals(self, other: Response) -> bool:
         return (self.headers, self.body) == (other.headers, other.body)
 
+    @property
+    def samples(self) -> bytes:
+        """Of a WAV, whose tags stand behind them."""
+        return self.body[44 : 44 + int.from_bytes(self.body[40:44], "little")]
+
 
 async def listen(stack: Stack, song: Song, upload: bytes, number: int = 0) -> Response:
     """The song, or as much as arrived; `number` tells songs at the same time apart."""
@@ -118,12 +125,18 @@ class Plan:
     song: Song
     songs: int
     delays: list[float]  # seconds before each signal
+    change: float | None  # seconds before another prompt; None for no change
 
     async def run(self, stack: Stack, upload: bytes) -> list[Response]:
         """The songs. Empty if they ended before the first signal."""
         songs = [
             asyncio.create_task(listen(stack, self.song, upload, number))
             for number in range(self.songs)
+        ]
+        changes = [
+            asyncio.create_task(change(stack, number, self.change))
+            for number in range(self.songs)
+            if self.change is not None
         ]
         await asyncio.sleep(self.delays[0])
         if any(song.done() for song in songs):
@@ -134,7 +147,29 @@ class Plan:
             target = await asyncio.to_thread(process, stack, self.process)
             with suppress(ProcessLookupError):  # it has ended by itself
                 os.kill(target.pid, signal.Signals[f"SIG{self.signal}"])
+        await asyncio.gather(*changes)
         return await asyncio.gather(*songs)
+
+
+async def change(stack: Stack, number: int, delay: float) -> None:
+    """Change a song. It may have ended, or not begun to be made."""
+    await asyncio.sleep(delay)
+    blend = [{"text": "slow sad piano", "weight": 2}, {"text": "organ", "weight": 1}]
+    async with (
+        aiohttp.ClientSession(stack.url, timeout=TIMEOUT) as session,
+        session.patch(f"/generations/bench-recovery-{number}", json={"prompt": blend}),
+    ):
+        pass
+
+
+async def again(stack: Stack, number: int) -> Response:
+    """The song that the receipt of a song makes."""
+    async with (
+        aiohttp.ClientSession(stack.url, timeout=TIMEOUT) as session,
+        session.get(f"/generations/bench-recovery-{number}") as progress,
+        session.post("/generate", json=(await progress.json())["receipt"]) as response,
+    ):
+        return Response(response.headers.copy(), await response.read(), [])
 
 
 def trial(stack: Stack, plan: Plan, upload: bytes, whole: Response) -> Record | None:
@@ -143,6 +178,10 @@ def trial(stack: Stack, plan: Plan, upload: bytes, whole: Response) -> Record | 
     responses = asyncio.run(plan.run(stack, upload))
     if not responses:
         return None
+    equal = [response.equals(whole) for response in responses]
+    if plan.change is not None:
+        songs = [asyncio.run(again(stack, number)) for number in range(plan.songs)]
+        equal = [one.samples == other.samples for one, other in zip(responses, songs, strict=True)]
     return {
         "process": plan.process,
         "signal": plan.signal,
@@ -150,7 +189,7 @@ def trial(stack: Stack, plan: Plan, upload: bytes, whole: Response) -> Record | 
         "output": plan.song.output or "-",
         "after, s": " ".join(f"{delay:.2f}" for delay in plan.delays),
         "songs": len(responses),
-        "whole": sum(response.equals(whole) for response in responses),
+        "whole": sum(equal),
         "pause, s": round(max(response.pause for response in responses), 2),
         "resumes": resumes(stack) - before,
     }
@@ -184,8 +223,11 @@ def main() -> None:
     parser.add_argument("--formats", nargs="+", default=["wav"], choices=FORMATS)
     parser.add_argument("--upload", type=Path, help="a file that the songs continue")
     parser.add_argument("--songs", type=int, default=1, help="at a time")
+    parser.add_argument("--change", action="store_true", help="the songs' prompts, in mid-song")
     parser.add_argument("--duration", type=float, default=8.0, help="of a song, in seconds")
     arguments = parser.parse_args()
+    if arguments.change and (arguments.upload or arguments.formats != ["wav"]):
+        parser.error("--change is for WAV without --upload")
     rng, trials = random.Random(arguments.seed), Table("Trials")
     upload = arguments.upload.read_bytes() if arguments.upload else b""
     outputs = ("whole", "new") if upload else (None,)
@@ -203,9 +245,10 @@ def main() -> None:
                 while row is None:
                     song = rng.choice(songs)
                     first = rng.uniform(0, whole[song].times[-1])
-                    again = [rng.uniform(0, AGAIN) for _ in range(arguments.times - 1)]
+                    later = [rng.uniform(0, AGAIN) for _ in range(arguments.times - 1)]
                     number = rng.choice(arguments.signals)
-                    plan = Plan(name, number, song, arguments.songs, [first, *again])
+                    near = max(0.0, first + rng.uniform(-1, 1)) if arguments.change else None
+                    plan = Plan(name, number, song, arguments.songs, [first, *later], near)
                     row = trial(stack, plan, upload, whole[song])
                 trials.add(row)
             time.sleep(max(0, start + TURN - time.monotonic()))
