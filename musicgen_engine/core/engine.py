@@ -147,12 +147,11 @@ class Engine:
             else:
                 if sequence.codes is None:
                     self._begin(sequence, request.codes)
-                if not sequence.needs_encoding:
+                if (section := sequence.section_to_encode) is None:
                     return
-                section = sequence.section
                 texts = section.prompt, sequence.chroma, section.negative_prompt
                 compute = partial(model.encode_text, *texts)
-                take = partial(self._text, sequence, sequence.scope)
+                take = partial(self._text, sequence, sequence.scope_of(section))
             self.scheduler.begin_encoding(Encoding(sequence, self._encoder.submit(compute), take))
 
     def _chroma(self, sequence: Sequence) -> Chroma:
@@ -172,8 +171,8 @@ class Engine:
         sequence.begin(model.pattern, prompt, AudioStream(sequence.request, model.codec))
 
     def _text(self, sequence: Sequence, scope: Scope, conditioning: Conditioning) -> None:
-        if scope == sequence.scope:  # the sequence was not changed meanwhile
-            sequence.condition(conditioning)
+        sequence.condition(scope, conditioning)
+        if scope == sequence.scope:
             self._condition(sequence)  # here, where an error is that of one sequence
 
     def _start_what_fits(self, batch: Batch) -> int:

@@ -205,7 +205,11 @@ class Sequence:
     @property
     def scope(self) -> Scope:
         """That of the next position."""
-        section, melody = self.section, self.request.chroma is not None
+        return self.scope_of(self.section)
+
+    def scope_of(self, section: Section) -> Scope:
+        """That of a section in this window."""
+        melody = self.request.chroma is not None
         return section.prompt, section.negative_prompt, self.window.start if melody else 0
 
     @property
@@ -219,31 +223,40 @@ class Sequence:
     def _window_number(self) -> int:
         return self.window.start // self.request.stride
 
-    def condition(self, conditioning: Conditioning) -> None:
-        """The next position and those to come of its scope have this conditioning."""
-        self.conditionings[self.scope] = conditioning
-        self.position -= conditioning.prefix_length
+    def condition(self, scope: Scope, conditioning: Conditioning) -> None:
+        """The positions to come of this scope have this conditioning."""
+        self.conditionings[scope] = conditioning
+        if scope == self.scope:
+            self.position -= conditioning.prefix_length
 
     @property
     def needs_encoding(self) -> bool:
         """Whether a text or audio is to be encoded, for the next position or a later one."""
-        if self.melodies or self.codes is None:
-            return True
-        return self._can_go_on and self.scope not in self.conditionings
+        return bool(self.melodies) or self.codes is None or self.section_to_encode is not None
+
+    @property
+    def section_to_encode(self) -> Section | None:
+        """The section whose texts are to be encoded: that of the next position, or the one behind
+        it, ahead of time."""
+        if not self._goes_on:
+            return None
+        number = self._section_number
+        for section in self.request.timeline[number : number + 2]:
+            if self.scope_of(section) not in self.conditionings:
+                return section
+        return None
 
     @property
     def ready(self) -> bool:
         """Whether its next position can be computed."""
-        if self.codes is None:
+        if self.codes is None or not self._goes_on or self.due > time.monotonic():
             return False
-        return self._can_go_on and self.scope in self.conditionings
+        return self.scope in self.conditionings
 
     @property
-    def _can_go_on(self) -> bool:
-        """Whether it has a next position, and that needs nothing but encoding."""
-        if self.all_decoded or self.awaits_codes or self.waits_for_melody:
-            return False
-        return self.due <= time.monotonic()
+    def _goes_on(self) -> bool:
+        """Whether it has a next position, and knows the melody for it."""
+        return not (self.all_decoded or self.awaits_codes or self.waits_for_melody)
 
     @property
     def due(self) -> float:

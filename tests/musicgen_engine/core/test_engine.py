@@ -571,6 +571,15 @@ def test_a_changed_text_counts_from_its_frame(sampled: Result, drummed: Result) 
     assert not np.array_equal(sampled.codes[:, 60:], drummed.codes[:, 60:])
 
 
+def test_the_next_text_is_encoded_ahead(tiny: LoadedModel) -> None:
+    """So that the song does not wait for it where its section begins."""
+    harness = Harness(tiny)
+    song = harness.submit(SAMPLED.changed(60, DRUMS))
+    while song.sequence.frames_done < 30:
+        harness.step()
+    assert {scope[0] for scope in song.sequence.conditionings} == {SAMPLED.prompt, "loud drums"}
+
+
 def test_the_same_text_again_changes_nothing(tiny: LoadedModel, sampled: Result) -> None:
     assert same(generate(tiny, SAMPLED.changed(60, {})), sampled)
 

@@ -51,8 +51,8 @@ def begin(sequence: Sequence, ready: bool = False) -> None:
     """Do as the engine when it encodes the sequence."""
     output = cast(AudioStream, Output(ready))
     sequence.begin(PATTERN, sequence.request.codes, output)
-    if sequence.needs_encoding:
-        sequence.condition(Conditioning((None, None)))
+    while section := sequence.section_to_encode:
+        sequence.condition(sequence.scope_of(section), Conditioning((None, None)))
 
 
 def record(scheduler: Scheduler, seconds: float, count: int = 20) -> None:
@@ -162,7 +162,7 @@ def test_a_chunk_has_as_many_rows_to_compute_as_sequences_decode() -> None:
     busy.queue.submit(sequence)
     assert busy.schedule().encode is sequence
     sequence.begin(PATTERN, None, cast(AudioStream, Output()))
-    sequence.condition(Conditioning((None, None), prefix=torch.zeros(2, 60, 8)))
+    sequence.condition(sequence.scope, Conditioning((None, None), prefix=torch.zeros(2, 60, 8)))
     sequence.known = [20, 40]
     lengths = []
     while (batch := busy.schedule()).prefill:
@@ -197,8 +197,6 @@ def test_a_chunk_of_a_prefill_ends_where_the_text_changes() -> None:
     admitted(one)
     assert one.schedule().prefill_length == 30
     sequence.advance(30)
-    assert one.schedule().encode is sequence  # the new text
-    sequence.condition(Conditioning((None, None)))
     assert one.schedule().prefill_length == 20
 
 
