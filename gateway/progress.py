@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gateway.contract import Progress
-from gateway.generation import ResumeState
+from gateway.resume_state import ResumeState
 from protocol.constants import FRAME_RATE
 from protocol.errors import Internal, InvalidField, NotFound, ServiceError
 from protocol.request import GenerationRequest

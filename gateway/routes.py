@@ -20,10 +20,10 @@ from gateway.audio.loudness import Level
 from gateway.audio.mastering import Mastering
 from gateway.contract import Chunk, Failed, Loading, Ready, Status
 from gateway.default_model import resolve
-from gateway.generation import ResumeState
 from gateway.progress import Job, name_of
 from gateway.request import Uploads, from_text, with_audio, with_melody
 from gateway.response import complete_or_aborted, reset_on_close, send
+from gateway.resume_state import ResumeState
 from gateway.services import CALLER, SERVICES
 from protocol.constants import FRAME_RATE, MAX_MELODY_SECONDS, Samples
 from protocol.errors import EngineUnavailable, InvalidField, NotFound

@@ -11,9 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from gateway.contract import Chunk, DeadStub, Loading, Progress
-from gateway.generation import Generation, ResumeState
+from gateway.generation import Generation
 from gateway.metrics import Metrics
 from gateway.models import Models
+from gateway.resume_state import ResumeState
 from gateway.settings import GatewaySettings
 from protocol.errors import (
     EngineUnavailable,
