@@ -68,9 +68,8 @@ class ResumeState:
         await self._news.wait()
 
     def change(self, values: dict[str, Any]) -> int:
-        """Change the attributes of the section from the first frame on that is not there. Returns
-        that frame."""
-        first = max(self.frames, self.request.prompt_frames)
+        """Change the attributes of the section from the next frame on. Returns that frame."""
+        first = self.rest().next_frame
         frames = values.pop("frames", None)
         self.request = self.request.changed(first, values, frames)
         return first

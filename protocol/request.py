@@ -265,6 +265,12 @@ class GenerationRequest(Section):
             return whole_frames(self.prompt_audio, self.prompt_sample_rate)
         return 0 if self.codes is None else self.codes.shape[1]
 
+    @property
+    def next_frame(self) -> int:
+        """The first frame that a change takes effect with, before the song goes on. The last codes
+        of a frame come from positions behind it, at most as many as there are codebooks."""
+        return self.prompt_frames + (0 if self.codes is None else len(self.codes))
+
     @classmethod
     def parse(cls, values: Mapping[str, Any], max_duration: float) -> GenerationRequest:
         """The request that `values`, by the names of the table, describe.

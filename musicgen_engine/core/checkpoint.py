@@ -269,7 +269,8 @@ def _pattern(lm: Any) -> DelayPattern:
     _require(
         type(pattern) is DelayedPatternProvider
         and not (pattern.flatten_first or pattern.empty_initial)
-        and min(pattern.delays) == 0,
+        and min(pattern.delays) == 0
+        and max(pattern.delays) <= len(pattern.delays),
         "its codebooks follow another pattern than delays from 0 on",
     )
     window = int(lm.cfg.dataset.segment_duration * FRAME_RATE)

@@ -268,10 +268,12 @@ class Sequence:
 
     @property
     def next_frame(self) -> int:
-        """The first frame of which nothing is made: a change takes effect with it."""
+        """The first frame of which no position is computed, in this window or an earlier one: a
+        change takes effect with it. The last codes of a frame come from positions behind it."""
         if self.codes is None:
-            return self.frames_done
-        return max(self.frames_done, min(self._frame, self.window.start + self.window.length))
+            return self.request.next_frame
+        behind = max(self._pattern.delays) if self.frames_done else 0
+        return max(self._frame, self.frames_done + behind)
 
     def change(self, values: dict[str, Any], check: Check) -> int:
         """Change the attributes of the section from the next frame on; returns that frame. `check`

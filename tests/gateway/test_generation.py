@@ -385,7 +385,7 @@ async def test_a_song_that_is_lost_changes_from_where_it_broke_off(
     going_on = asyncio.create_task(anext(song))
     while state.number:
         await asyncio.sleep(0)
-    assert await generation.change(state, {"cfg_coef": 1}) == 53
+    assert await generation.change(state, {"cfg_coef": 1}) == 53 + 4
     triton.down = False
     await going_on
     assert triton.requests[-1].timeline[1].cfg_coef == 1.0

@@ -14,6 +14,7 @@ from protocol.errors import InvalidField, QueueFull, SongEnded, TooManyChanges
 from protocol.prompt import WeightedText
 from protocol.request import GenerationRequest
 from tests.musicgen_engine.core.harness import Harness, Result, generate, generate_together
+from tests.musicgen_engine.core.test_engine import with_short_windows
 
 SONG = GenerationRequest("a calm piano melody", frames=120, seed=7)
 DRUMS: dict[str, Any] = {"prompt": "loud drums", "top_k": 40}
@@ -63,6 +64,40 @@ def test_a_steered_song_does_not_depend_on_its_mates(tiny: LoadedModel, prompt: 
     harness, result = steered(tiny, 50, *mates, prompt=prompt)
     assert harness.changes == [50]
     whole = generate(tiny, SONG.changed(50, {"prompt": prompt}))
+    assert np.array_equal(result.codes, whole.codes)
+
+
+STRONG: dict[str, Any] = {"prompt": "loud drums", "temperature": 3.0, "top_k": 2048}
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 4])
+def test_a_resumed_song_is_changed_behind_its_last_codes(tiny: LoadedModel, steps: int) -> None:
+    """Positions behind its frames made the last codes of these, under the old condition."""
+    known = generate(tiny, SONG).codes[:, :50]
+    harness = Harness(tiny)
+    result = harness.submit(replace(SONG, codes=known, start=50 * 640, arrival_time=1))
+    for _ in range(steps):
+        harness.step()
+    harness.change(result, **STRONG)
+    harness.run()
+    (frame,) = harness.changes
+    assert isinstance(frame, int)
+    whole = generate(tiny, SONG.changed(frame, STRONG))
+    assert np.array_equal(result.codes, whole.codes[:, 50:])
+
+
+@pytest.mark.parametrize("position", [99, 100, 101, 102, 103])
+def test_a_change_between_two_windows_is_exact(tiny: LoadedModel, position: int) -> None:
+    """The last positions of a window are of frames that the next window makes."""
+    model, song = with_short_windows(tiny), replace(SONG, extend_stride=1.0)
+    harness = Harness(model)
+    result = harness.submit(song)
+    while result.sequence.frames_done < position - 3:
+        harness.step()
+    harness.change(result, **STRONG)
+    harness.run()
+    assert harness.changes == [position]
+    whole = generate(model, song.changed(position, STRONG))
     assert np.array_equal(result.codes, whole.codes)
 
 
