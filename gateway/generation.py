@@ -113,23 +113,25 @@ class Generation:
         raise SongEnded("The song has ended; make another.")
 
     async def _change_in_engine(self, state: ResumeState, values: dict[str, Any]) -> Changed | None:
-        """None: that engine has lost the song, with or without the change."""
-        number, changed, ended = state.number, None, None
+        """None: that engine has lost the song, and its stream told of no change."""
+        number, before, reply, ended = state.number, state.changed, None, None
         try:
-            changed = await self._triton.change(state.model, number, values)
+            reply = await self._triton.change(state.model, number, values)
         except SongEnded as error:
             ended = error
         except TRANSIENT:
-            pass
+            pass  # the song's stream may tell of the change all the same
         deadline = time.monotonic() + self._settings.poll_interval
-        while state.number == number and not state.ended:
-            if changed and state.request.sections == changed.sections:
-                return changed  # a resumed song has it, too
+        while True:
+            told = state.changed
+            if told is not before and not ended and reply in (None, told):
+                return told  # a resumed song has it, too
+            if state.number != number or state.ended:
+                return None
             if ended and time.monotonic() > deadline:
                 raise ended
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(state.news(), self._settings.poll_interval)
-        return None
 
     async def _responses(
         self, model: str, state: ResumeState, deadline: float

@@ -23,7 +23,7 @@ class ResumeState:
     audio. After a change it has the new sections.
 
     `number` names the song for the engine that is making it; 0 for none. `answered`: that engine
-    has the song.
+    has the song. `changed` is the last change of which an engine told.
     """
 
     model: str
@@ -36,6 +36,7 @@ class ResumeState:
     back: asyncio.Event = field(default_factory=asyncio.Event)  # clear while it is lost
     number: int = 0
     answered: bool = False
+    changed: Changed | None = None
     ended: bool = False
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -95,6 +96,7 @@ class ResumeState:
         self.answered = True
         self._announce()
         if isinstance(response, Changed):
+            self.changed = response
             self.request = self.request.with_sections(response.sections)
         if not self.accepted:
             self.arrival_time = time.time_ns()

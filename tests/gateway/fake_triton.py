@@ -67,6 +67,8 @@ class FakeTriton:
         self.numbers: list[int] = []  # of the songs in `requests`
         self.changes: list[dict[str, Any]] = []
         self.change_errors: list[Exception] = []
+        self.change_delay = 0.0  # seconds before the reply to a change
+        self.lost_replies: list[Exception] = []  # to changes that take effect
         self.mute = False  # changes are not told on the song's stream
         self._changed: dict[int, list[Changed]] = {}  # by song
         self._coded: dict[int, int] = {}
@@ -153,10 +155,15 @@ class FakeTriton:
         if self.change_errors:
             raise self.change_errors.pop(0)
         frame = self._coded.get(number, 0)
-        request = self.requests[self.numbers.index(number)].changed(frame, check_change(values))
+        attributes, song = check_change(values), self.requests[self.numbers.index(number)]
+        frames = attributes.pop("frames", None)
+        request = song.changed(frame, attributes, frames)
         changed = Changed(frame, request.timeline)
         if not self.mute:
             self._changed[number].append(changed)
+        await asyncio.sleep(self.change_delay)
+        if self.lost_replies:
+            raise self.lost_replies.pop(0)
         return changed
 
     async def _connect(self, model: str | None = None) -> None:

@@ -368,6 +368,31 @@ async def test_a_change_that_dies_with_its_engine_is_asked_again(
     assert len(triton.requests) == 2
 
 
+@pytest.mark.parametrize("cuts", [[], [EngineUnavailable("killed")]], ids=["lives", "dies"])
+async def test_a_change_whose_reply_is_lost_counts_once(
+    triton: FakeTriton, generation: Generation, cuts: list[Exception]
+) -> None:
+    triton.pause, triton.lost_replies = 0.01, [EngineUnavailable("killed")]
+    state = ResumeState(MODEL, REQUEST)
+    song = generation.generate(state, ignore)
+    await anext(song)
+    asking = asyncio.create_task(generation.change(state, {"prompt": "drums", "duration": 1}))
+    await anext(song)
+    triton.cuts = cuts
+    async for _ in song:
+        pass
+    assert await asking == 53
+    assert sections(state) == [("slow piano", 53), ("drums", 50), ("slow piano", 122)]
+
+
+async def test_a_change_told_just_before_the_end_is_confirmed(
+    triton: FakeTriton, generation: Generation
+) -> None:
+    triton.pause, triton.change_delay = 0.01, 0.3
+    state = ResumeState(MODEL, REQUEST)
+    assert await changed(generation, 1, state, {"prompt": "drums"}) == [53]
+
+
 async def test_a_song_that_no_engine_has_yet_changes_at_once(generation: Generation) -> None:
     state = ResumeState(MODEL, REQUEST)
     assert await generation.change(state, {"prompt": "drums"}) == 0
