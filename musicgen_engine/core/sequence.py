@@ -292,6 +292,9 @@ class Sequence:
         check(request)
         self.request, self._changed = request, now
         self._find_starts()
+        if first == 0:  # also in the middle of a prefix, which may be another one now
+            self.position = 0
+            self.conditionings.clear()
         return first
 
     @property

@@ -67,6 +67,29 @@ def test_a_steered_song_does_not_depend_on_its_mates(tiny: LoadedModel, prompt: 
     assert np.array_equal(result.codes, whole.codes)
 
 
+@pytest.mark.parametrize("steps", [2, 3])
+@pytest.mark.parametrize("back", [False, True], ids=["once", "and back"])
+def test_other_words_begin_a_prefix_anew(melody: LoadedModel, steps: int, back: bool) -> None:
+    """In a model that takes a melody the text stands before the codes."""
+    mate, harness = replace(SONG, frames=60), Harness(melody)
+    harness.submit(mate)
+    for _ in range(20):
+        harness.step()
+    result = harness.submit(SONG)  # its prefix is prefilled in small chunks beside the mate
+    for _ in range(steps):
+        harness.step()
+    harness.change(result, prompt="drums " * 9)
+    if back:
+        harness.step()
+        harness.step()
+        time.sleep(0.25)  # changes in quick succession are refused
+        harness.change(result, prompt=SONG.prompt)
+    harness.run()
+    assert harness.changes == [0] * (1 + back)
+    whole = generate(melody, replace(SONG, prompt=SONG.prompt if back else "drums " * 9))
+    assert np.array_equal(result.codes, whole.codes)
+
+
 STRONG: dict[str, Any] = {"prompt": "loud drums", "temperature": 3.0, "top_k": 2048}
 
 
