@@ -3,7 +3,6 @@ touches no tensors."""
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, field
 from itertools import islice
@@ -44,13 +43,16 @@ class Scheduler:
     def wait(self) -> None:
         """Return when there is work."""
         with self.queue.changed:
-            while not self._has_work():
-                self.queue.changed.wait(self._idle_time())
+            while True:
+                now = time.monotonic()  # before the look for work: no song may become due between
+                if self._has_work():
+                    return
+                self.queue.changed.wait(self._idle_time(now))
 
-    def _idle_time(self) -> float | None:
-        """Seconds until a song at the pace of playback goes on; None without one."""
-        due = min((one.due for one in self._slots.running), default=-math.inf)
-        return max(0.0, due - time.monotonic()) if due > -math.inf else None
+    def _idle_time(self, now: float) -> float | None:
+        """Seconds until a song at the pace of playback goes on; None without one. One that is due
+        already waits for something else."""
+        return min((one.due - now for one in self._slots.running if one.due > now), default=None)
 
     def _has_work(self) -> bool:
         queue, slots = self.queue, self._slots

@@ -623,3 +623,19 @@ def test_a_full_queue_has_places_for_the_free_slots_of_all() -> None:
         queue.submit(new(id))
     with pytest.raises(QueueFull):
         queue.submit(new(4))
+
+
+def test_a_song_that_waits_does_not_delay_a_paced_one() -> None:
+    both = scheduler(2, 0)
+    paced = Sequence(1, GenerationRequest("", frames=500, seed=0, pace="playback"))
+    both.queue.submit(paced)
+    admitted(both)
+    paced.advance(130)  # 2.6 s; it may be 2 s ahead
+    both.queue.submit(new(2))
+    waiting = both.schedule().encode
+    assert waiting and waiting.id == 2
+    both.begin_encoding(Encoding(waiting, Future(), lambda _: None))
+    thread = threading.Thread(target=both.wait, daemon=True)
+    thread.start()
+    thread.join(TIMEOUT)
+    assert not thread.is_alive()
