@@ -29,8 +29,8 @@ from protocol.errors import (
 
 log = logging.getLogger(__name__)
 
-# Errors that pass when an engine, a stub or Triton restarts.
 CHANGE_TIMEOUT = 20.0  # seconds in which a change takes effect, or is refused
+# Errors that pass when an engine, a stub or Triton restarts.
 TRANSIENT = (EngineUnavailable, TritonUnavailable, ModelLoading)
 
 
@@ -113,25 +113,24 @@ class Generation:
         raise SongEnded("The song has ended; make another.")
 
     async def _change_in_engine(self, state: ResumeState, values: dict[str, Any]) -> Changed | None:
-        """None: that engine has lost the song, and its stream told of no change."""
-        number, before, reply, ended = state.number, state.changed, None, None
+        """None: that engine has lost the song, and told of no change."""
+        number, before, ended = state.number, state.changed, None
         try:
             reply = await self._triton.change(state.model, number, values)
         except SongEnded as error:
             ended = error
         except TRANSIENT:
             pass  # the song's stream may tell of the change all the same
+        else:
+            state.take(reply)
+            return reply
         deadline = time.monotonic() + self._settings.poll_interval
-        while True:
-            told = state.changed
-            if told is not before and not ended and reply in (None, told):
-                return told  # a resumed song has it, too
-            if state.number != number or state.ended:
-                return None
+        while state.number == number and not state.ended and state.changed is before:
             if ended and time.monotonic() > deadline:
                 raise ended
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(state.news(), self._settings.poll_interval)
+        return None if state.changed is before else state.changed
 
     async def _responses(
         self, model: str, state: ResumeState, deadline: float

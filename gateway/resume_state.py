@@ -48,6 +48,7 @@ class ResumeState:
     def begin(self) -> int:
         """An engine is asked for the rest of the song, by the number that this returns."""
         self.number, self.answered = secrets.randbits(63) or 1, False
+        self.changed = None
         return self.number
 
     def leave(self) -> None:
@@ -67,6 +68,12 @@ class ResumeState:
     async def news(self) -> None:
         """Return when the engine responds, or another one has the song, or none."""
         await self._news.wait()
+
+    def take(self, changed: Changed) -> None:
+        """The engine changed the song. Its reply and the song's stream tell of it, in any order."""
+        if self.changed is None or changed.frame >= self.changed.frame:
+            self.changed = changed
+            self.request = self.request.with_sections(changed.sections)
 
     def change(self, values: dict[str, Any]) -> int:
         """Change the attributes of the section from the next frame on. Returns that frame."""
@@ -96,8 +103,7 @@ class ResumeState:
         self.answered = True
         self._announce()
         if isinstance(response, Changed):
-            self.changed = response
-            self.request = self.request.with_sections(response.sections)
+            self.take(response)
         if not self.accepted:
             self.arrival_time = time.time_ns()
         if self.lost_at is not None:

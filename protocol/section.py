@@ -83,10 +83,10 @@ def check_change(value: Any) -> dict[str, Any]:
     names = ", ".join(SECTION_FIELDS)
     if not isinstance(value, dict):
         raise InvalidField(f"The change is {kind(value)}; send an object with some of {names}.")
-    given = {name: one for name, one in value.items() if one is not None}
-    if unknown := given.keys() - SECTION_FIELDS.keys():
+    if unknown := value.keys() - SECTION_FIELDS.keys():
         name = min(unknown)[:50]
         raise InvalidField(f"A change has no field {name!r}; send some of {names}.", name)
+    given = {name: one for name, one in value.items() if one is not None}
     if not given.keys() - {"duration"}:
         raise InvalidField(f"The change gives nothing new; send some of {names}.")
     return check(CHANGE_FIELDS, given)

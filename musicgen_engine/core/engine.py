@@ -127,6 +127,9 @@ class Engine:
             frame = sequence.change(dict(change.values), check)
         except ServiceError as error:
             self._sink.refused(change, error)
+        except Exception as error:
+            log.error("the change failed", exc_info=error, extra=about(sequence.request_id))
+            self._sink.refused(change, GenerationFailed(FAILED))
         else:
             self._sink.changed(sequence, change, frame)
 

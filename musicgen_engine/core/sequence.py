@@ -285,10 +285,10 @@ class Sequence:
         first, now = self.next_frame, time.monotonic()
         if self.ended:
             first = self.request.frames
-        if now - self._changed < CHANGE_INTERVAL:
-            raise TooManyChanges("The song has just been changed; try again in a second.")
         frames = values.pop("frames", None)
         request = self.request.changed(first, values, frames)
+        if now - self._changed < CHANGE_INTERVAL:
+            raise TooManyChanges("The song has just been changed; try again in a second.")
         check(request)
         self.request, self._changed = request, now
         self._find_starts()
