@@ -97,6 +97,8 @@ const FRENCH_ERRORS = {
   invalid_field: "Cette valeur ne convient pas.",
   unauthorized: "Le service demande une clé.",
   too_many_songs: "Cette clé a assez de morceaux en cours.",
+  too_many_changes: "Ce morceau vient de changer, ou change trop souvent.",
+  song_ended: "Ce morceau est déjà terminé.",
   unknown_model: "Ce modèle est inconnu ici.",
   body_too_large: "La demande est trop volumineuse.",
   queue_full: "Trop de personnes attendent.",

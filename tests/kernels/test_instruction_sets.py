@@ -18,7 +18,6 @@ import kernels
 from kernels.build import OPTIONS, SOURCES
 from musicgen_engine.core.checkpoint import streaming_codec
 from musicgen_engine.model.conditioning import Conditioning
-from musicgen_engine.model.guidance import Guidance
 from musicgen_engine.model.native_codec import native_codec
 from musicgen_engine.model.native_sampler import NativeSampler
 from musicgen_engine.model.streaming_codec import StreamingCodec
@@ -64,8 +63,8 @@ def digest() -> str:
     results: list[npt.NDArray[Any]] = [samples(native_codec(streaming_codec(audiocrafts())))]
     results.append(codes(NativeSampler, seed=0).numpy())
     for shape in SHAPES:
-        words = [text(seed, tokens, shape.dim) for seed, tokens in ((1, 5), (2, 20))]
-        conditioning = Conditioning((*words, None), guidance=Guidance((1.0, 0.5)))
+        first, second = (text(seed, tokens, shape.dim) for seed, tokens in ((1, 5), (2, 20)))
+        conditioning = Conditioning((first, second))
         plain = weights(shape)
         halves = replace(plain, heads=plain.heads.half().float())  # kept in float16
         for precision, of in ((torch.float32, plain), (torch.float32, halves), (torch.int8, plain)):

@@ -20,8 +20,9 @@ def test_the_declared_tensors_are_those_of_the_documents(stack: Stack) -> None:
         front = client.get_model_metadata("musicgen")
     types = {tensor["name"]: tensor["datatype"] for tensor in variant["inputs"]}
     assert types == {name: kind for name, kind in TYPES.items() if name != "MODEL"}
-    assert {t["name"] for t in front["inputs"]} == TYPES.keys() - {"STREAM"}
-    outputs = ["AUDIO", "CODES", "CHROMA", "SAMPLE_RATE", "FRAMES", "SEED", "REVISION", "STATUS"]
+    assert {t["name"] for t in front["inputs"]} == TYPES.keys() - {"STREAM", "CHANGE"}
+    outputs = ["AUDIO", "CODES", "CHROMA", "TIMELINE", "SAMPLE_RATE", "FRAMES"]
+    outputs += ["SEED", "REVISION", "STATUS"]
     assert [tensor["name"] for tensor in variant["outputs"]] == outputs
     assert front["outputs"] == variant["outputs"]
     document = (Path(__file__).parents[2] / "docs" / "triton.md").read_text()
