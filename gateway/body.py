@@ -59,7 +59,7 @@ async def read_object(request: web.Request) -> dict[str, Any]:
 
 
 async def _at_pace(request: web.Request, parse: Coroutine[Any, Any, T]) -> T:
-    """What `parse` reads. Raises BodyTooSlow."""
+    """The result of `parse`, which reads the body. Raises BodyTooSlow."""
     if request.headers.get("Expect") and request.version >= HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # aiohttp counts the response alone

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 from protocol.errors import InvalidField
-from protocol.fields import Number, Text
+from protocol.fields import Number, Row, Text
 
 MAX_PROMPT = 2_000  # characters
 MAX_TEXTS = 4
+TEXT = Text("The music in words", max_length=MAX_PROMPT)
 WEIGHT = Number("Its share", 0, 1_000_000)
 
 
@@ -51,14 +52,12 @@ def as_json(prompt: Prompt) -> str | list[dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Prompts(Text):
+class Prompts(Row):
     """Text, or a list of up to four objects with a text and its weight."""
 
-    max_length: int | None = MAX_PROMPT
-
-    def check(self, name: str, value: Any) -> Prompt:  # type: ignore[override]
+    def check(self, name: str, value: Any) -> Prompt:
         if not isinstance(value, list):
-            return super().check(name, value)
+            return TEXT.check(name, value)
         if not 1 <= len(value) <= MAX_TEXTS:
             problem = f"has {len(value)} texts; send 1 to {MAX_TEXTS} of them"
             raise InvalidField.of_field(name, problem)
@@ -68,7 +67,7 @@ class Prompts(Text):
         if not isinstance(value, dict) or not value.keys() <= {"text", "weight"}:
             problem = "is no object of text and weight alone; send one"
             raise InvalidField.of_field(name, problem)
-        text = super().check(f"{name}.text", value.get("text"))
+        text = TEXT.check(f"{name}.text", value.get("text"))
         weight = WEIGHT.check(f"{name}.weight", value.get("weight", 1.0))
         if weight == 0:
             raise InvalidField.of_field(f"{name}.weight", "is 0; give more, or leave the text out")
@@ -76,16 +75,20 @@ class Prompts(Text):
 
     @property
     def range(self) -> str:
-        return f"{super().range}, or a blend: 1 to {MAX_TEXTS} of `{{text, weight}}`"
+        return f"{TEXT.range}, or a blend: 1 to {MAX_TEXTS} of `{{text, weight}}`"
 
     @property
     def schema(self) -> dict[str, Any]:
         weight = {"type": "number", "exclusiveMinimum": WEIGHT.low, "maximum": WEIGHT.high}
         one = {
             "type": "object",
-            "properties": {"text": super().schema, "weight": weight},
+            "properties": {"text": TEXT.schema, "weight": weight},
             "required": ["text"],
             "additionalProperties": False,
         }
         texts = {"minItems": 1, "maxItems": MAX_TEXTS, "items": one}
-        return {**super().schema, "type": ["string", "array"], **texts}
+        return {**TEXT.schema, "type": ["string", "array"], **texts}
+
+    @property
+    def tensor(self) -> tuple[str, list[int]]:
+        return TEXT.tensor

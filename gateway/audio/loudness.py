@@ -128,7 +128,7 @@ def _filtered(song: Iterable[Samples], *filters: tuple[str, str]) -> Iterator[Sa
 
 
 def _pulled(graph: Graph) -> Iterator[Samples]:
-    """What the filters have ready."""
+    """The slices that the filters have ready."""
     while True:
         try:
             frame = graph.pull()

@@ -142,8 +142,7 @@ class Queue:
         pace of playback has its slot for as long as it plays."""
         chunks = math.ceil((self._window - sequence.request.stride) / PREFILL_CHUNK)
         steps = sequence.frames_left + sequence.windows_left(self._window) * chunks
-        step_time = self._step_time()
-        if sequence.request.pace == "fast" or not step_time:
+        if sequence.request.pace == "fast" or not (step_time := self._step_time()):
             return steps
         return max(steps, int(sequence.frames_left / FRAME_RATE / step_time))
 

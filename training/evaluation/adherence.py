@@ -7,17 +7,15 @@ table, then one line of JSON.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 from bench import offline
-from musicgen_engine.config import ModelConfig
 from musicgen_engine.core.loaded_model import LoadedModel
 from protocol.constants import FRAME_RATE
 from protocol.request import GenerationRequest
+from training.evaluation import arguments
 from training.evaluation.hearing import (
     Sound,
     bass_or_flute,
@@ -76,14 +74,7 @@ def generate(model: LoadedModel, requests: list[GenerationRequest]) -> list[Soun
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--folder", type=Path, default=Path("model_repository/musicgen-tiny/1"))
-    parser.add_argument("--seeds", type=int, default=5, help="songs of each prompt")
-    parser.add_argument("--guidance", type=float, default=GenerationRequest.cfg_coef)
-    parser.add_argument("--precision", default="auto", help="float32, or int8")
-    arguments = parser.parse_args()
-    seeds, guidance = arguments.seeds, arguments.guidance
-    model = LoadedModel.load(arguments.folder.resolve(), ModelConfig(precision=arguments.precision))
+    model, seeds, guidance = arguments.read("prompt")
     requests = [
         GenerationRequest(prompt.text, SECONDS * FRAME_RATE, seed=seed, cfg_coef=guidance)
         for prompt in PROMPTS

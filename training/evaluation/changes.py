@@ -8,17 +8,14 @@ JSON.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
-from musicgen_engine.config import ModelConfig
-from musicgen_engine.core.loaded_model import LoadedModel
 from protocol.constants import FRAME_RATE, SAMPLE_RATE
 from protocol.request import GenerationRequest
 from protocol.section import Section
+from training.evaluation import arguments
 from training.evaluation.adherence import generate
 from training.evaluation.hearing import (
     Sound,
@@ -86,18 +83,11 @@ def judge(change: Change, sound: Sound) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--folder", type=Path, default=Path("model_repository/musicgen-tiny/1"))
-    parser.add_argument("--seeds", type=int, default=5, help="songs of each change")
-    parser.add_argument("--guidance", type=float, default=GenerationRequest.cfg_coef)
-    parser.add_argument("--precision", default="auto", help="float32, or int8")
-    arguments = parser.parse_args()
-    seeds: int = arguments.seeds
-    model = LoadedModel.load(arguments.folder.resolve(), ModelConfig(precision=arguments.precision))
+    model, seeds, guidance = arguments.read("change")
     sounds = iter(
         generate(
             model,
-            [request(c, seed, arguments.guidance) for c in CHANGES for seed in range(seeds)],
+            [request(c, seed, guidance) for c in CHANGES for seed in range(seeds)],
         )
     )
     right = {change: sum(judge(change, next(sounds)) for _ in range(seeds)) for change in CHANGES}
@@ -106,7 +96,7 @@ def main() -> None:
         print(f"| {change.before} | {change.after} | {count} |")
     result = {
         "bench": "changes",
-        "guidance": arguments.guidance,
+        "guidance": guidance,
         "songs": len(CHANGES) * seeds,
         "right": sum(right.values()),
         "changes": {change.after: count for change, count in right.items()},

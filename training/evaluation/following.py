@@ -7,16 +7,13 @@ with the next tune show what chance gives. Prints a Markdown table, then one lin
 
 from __future__ import annotations
 
-import argparse
 import json
-from pathlib import Path
 
 import numpy as np
 
-from musicgen_engine.config import ModelConfig
-from musicgen_engine.core.loaded_model import LoadedModel
 from protocol.constants import SAMPLES_PER_FRAME
 from protocol.request import GenerationRequest
+from training.evaluation import arguments
 from training.evaluation.adherence import generate
 from training.evaluation.hearing import Sound, melody_classes
 from training.evaluation.tunes import TUNES, whistle
@@ -48,16 +45,7 @@ def request(prompt: str, tune: Sound, seed: int, guidance: float) -> GenerationR
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument(
-        "--folder", type=Path, default=Path("model_repository/musicgen-tiny-melody/1")
-    )
-    parser.add_argument("--seeds", type=int, default=5, help="songs of each tune")
-    parser.add_argument("--guidance", type=float, default=GenerationRequest.cfg_coef)
-    parser.add_argument("--precision", default="auto", help="float32, or int8")
-    arguments = parser.parse_args()
-    seeds: int = arguments.seeds
-    model = LoadedModel.load(arguments.folder.resolve(), ModelConfig(precision=arguments.precision))
+    model, seeds, guidance = arguments.read("tune", "musicgen-tiny-melody")
     tunes = [whistle(tune, SECONDS) for tune in TUNES]
     prompts = [
         PROMPTS[(number + seed) % len(PROMPTS)]
@@ -69,7 +57,7 @@ def main() -> None:
     songs = generate(
         model,
         [
-            request(prompt, tune, number, arguments.guidance)
+            request(prompt, tune, number, guidance)
             for number, (prompt, tune) in enumerate(zip(prompts, wanted, strict=True))
         ],
     )
@@ -88,7 +76,7 @@ def main() -> None:
         print(f"| {prompt} | {100 * share:.0f} |")
     result = {
         "bench": "following",
-        "guidance": arguments.guidance,
+        "guidance": guidance,
         "songs": len(songs),
         "agreement": round(float(right.mean()), 3),
         "songs_above_80": int((right >= 0.8).sum()),
