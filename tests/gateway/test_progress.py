@@ -56,9 +56,7 @@ async def test_a_song_is_there_from_its_headers_on(client: TestClient) -> None:
     assert (await progress(client))["state"] == "done"
 
 
-async def test_a_song_with_a_loudness_is_measured_before_it_is_sent(
-    client: TestClient, triton: FakeTriton
-) -> None:
+async def test_a_song_with_a_loudness_is_done_once(client: TestClient, triton: FakeTriton) -> None:
     triton.pause = 0.05
     song = asyncio.create_task(
         client.post("/generate", json={**GOOD, "loudness": -14}, headers=HEADERS)
@@ -66,9 +64,17 @@ async def test_a_song_with_a_loudness_is_measured_before_it_is_sent(
     await until(lambda: triton.running)
     states = [event["state"] for event in await events_of(client)]
     response = await song
-    assert states[-2:] == ["measuring", "done"] and states.count("done") == 1
+    assert states[-1] == "done" and states.count("done") == 1
     assert (response.status, triton.running) == (200, 0)
     assert float(response.headers["X-Loudness"]) == -70  # the fake is as good as silent
+
+
+def test_a_song_with_a_loudness_is_measured_before_it_is_done() -> None:
+    job = Job(measures=True)
+    job.on_progress(Progress("done"))
+    assert (job.snapshot()["state"], job.ended) == ("measuring", False)
+    job.finish()
+    assert (job.snapshot()["state"], job.ended) == ("done", True)
 
 
 @pytest.mark.parametrize(
