@@ -60,9 +60,14 @@ class Repository:
         for name in linked - names:
             (links / name).unlink()
         for name in names - linked:
-            # Else Python writes it into the folder later, and Triton takes the model for a new one.
-            compileall.compile_file(self._folder / name / "1" / "model.py", quiet=2)
-            (links / name).symlink_to(self._folder / name)
+            link(self._folder / name, links)
+
+
+def link(model: Path, links: Path) -> None:
+    """Show Triton the model's folder."""
+    # Else Python writes it into the folder later, and Triton takes the model for a new one.
+    compileall.compile_file(model / "1" / "model.py", quiet=2)
+    (links / model.name).symlink_to(model)
 
 
 def _is_meant_as_variant(folder: Path) -> bool:

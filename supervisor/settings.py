@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from protocol.settings import Environment, SettingsError
+from protocol.settings import Environment, SettingsError, wrong
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -20,6 +20,7 @@ class TritonSettings:
     metrics_port: int = 8102
     host: str = "127.0.0.1"
     model_repository: Path = PROJECT / "model_repository"
+    load_models: tuple[str, ...] = ()  # at each start of Triton
 
     @classmethod
     def from_environment(cls, variables: Mapping[str, str]) -> TritonSettings:
@@ -34,12 +35,19 @@ class TritonSettings:
             raise SettingsError(
                 f"MODEL_REPOSITORY={folder!r} is wrong: set it to a folder of models"
             )
+        models = environment.text("LOAD_MODELS")
+        names = tuple(dict.fromkeys(models.replace(",", " ").split()))
+        known = {config.parent.name for config in repository.glob("*/config.pbtxt")} - {"musicgen"}
+        if not known.issuperset(names):
+            some = " or ".join(sorted(known)[:2])
+            raise wrong("LOAD_MODELS", models, f"models of MODEL_REPOSITORY, such as {some}")
         return cls(
             http_port,
             environment.whole("TRITON_GRPC_PORT", cls.grpc_port, 1, 65535),
             environment.whole("TRITON_METRICS_PORT", cls.metrics_port, 1, 65535),
             environment.text("TRITON_HOST", cls.host),
             repository,
+            names,
         )
 
     @property

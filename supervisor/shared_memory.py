@@ -6,9 +6,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from musicgen_engine.repository import link
 from supervisor.settings import PROJECT
 
 FOLDER = Path("/dev/shm")
@@ -38,11 +40,12 @@ def models() -> Path:
     return FOLDER / f"{prefix()}models"
 
 
-def prepare() -> None:
-    """Leaves `musicgen` alone in the folder of models."""
+def prepare(loaded: Iterable[Path] = ()) -> None:
+    """Leaves `musicgen` and `loaded`, the models of Triton's start, in the folder of models."""
     clean()
     models().mkdir()
-    (models() / FRONT.name).symlink_to(FRONT)
+    for model in (FRONT, *loaded):
+        link(model, models())
 
 
 def clean() -> None:

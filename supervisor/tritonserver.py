@@ -87,7 +87,7 @@ class TritonServer:
             str(self.binary),
             f"--model-repository={shared_memory.models()}",
             "--model-control-mode=explicit",
-            "--load-model=musicgen",
+            *(f"--load-model={name}" for name in ("musicgen", *settings.load_models)),
             "--strict-readiness=false",  # ready although a model failed to load
             f"--exit-timeout-secs={EXIT_TIMEOUT}",
             f"--backend-config=python,shm-region-prefix-name={shared_memory.prefix()}",
@@ -141,7 +141,9 @@ def process(
         server.environment(settings, environment),
         log,
         is_live=Liveness(settings.grpc_address, admin_key),
-        on_start=shared_memory.prepare,
+        on_start=lambda: shared_memory.prepare(
+            settings.model_repository / name for name in settings.load_models
+        ),
         on_exit=shared_memory.clean,
         stderr=None if GPU.exists() else stderr_without(NO_GPU),
     )

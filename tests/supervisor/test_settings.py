@@ -38,6 +38,23 @@ def test_a_repository_that_is_not_a_folder_is_named() -> None:
         TritonSettings.from_environment({"MODEL_REPOSITORY": "/no/such"})
 
 
+def test_models_of_the_start_are_named_once_each() -> None:
+    environment = {"LOAD_MODELS": "musicgen-tiny, musicgen-small musicgen-tiny"}
+    settings = TritonSettings.from_environment(environment)
+    assert settings.load_models == ("musicgen-tiny", "musicgen-small")
+
+
+@pytest.mark.parametrize(
+    "value", ["musicgen-tny", "musicgen-tiny nothing", "../models", "musicgen"]
+)
+def test_a_model_that_is_not_there_is_named(value: str) -> None:
+    wrong = (
+        f"LOAD_MODELS='{value}' is wrong: set it to models of MODEL_REPOSITORY, such as musicgen-"
+    )
+    with pytest.raises(ValueError, match=wrong):
+        TritonSettings.from_environment({"LOAD_MODELS": value})
+
+
 @pytest.mark.parametrize(
     ("host", "address"),
     [

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from supervisor import shared_memory
+from supervisor.settings import PROJECT
 
 
 @pytest.fixture
@@ -37,10 +38,11 @@ def test_files_of_ours_and_of_dead_supervisors_are_removed(files: dict[str, Path
     assert left(files) == {"living", "other"}
 
 
-def test_triton_starts_with_the_front_alone_and_leaves_nothing() -> None:
-    for _ in range(2):  # whatever the one before left
-        shared_memory.prepare()
-        assert [model.name for model in shared_memory.models().iterdir()] == ["musicgen"]
+def test_triton_starts_with_the_wanted_models_and_leaves_nothing() -> None:
+    for loaded in ([], ["musicgen-tiny"]):  # whatever the one before left
+        shared_memory.prepare(PROJECT / "model_repository" / name for name in loaded)
+        links = {model.name for model in shared_memory.models().iterdir()}
+        assert links == {"musicgen", *loaded}
         (shared_memory.models() / "gone").symlink_to("/nowhere")
     shared_memory.clean()
     assert not shared_memory.models().exists()

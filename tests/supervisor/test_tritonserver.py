@@ -66,6 +66,14 @@ def test_only_the_front_model_is_loaded_at_start() -> None:
     assert "--model-control-mode=explicit" in command
 
 
+def test_models_of_the_start_are_loaded_after_the_front() -> None:
+    settings = TritonSettings(load_models=("musicgen-tiny", "musicgen-small"))
+    command = TritonServer.find().command(settings, "key")
+    assert [word for word in command if word.startswith("--load-model")] == [
+        "--load-model=musicgen", "--load-model=musicgen-tiny", "--load-model=musicgen-small"
+    ]  # fmt: skip
+
+
 def test_stubs_find_our_code_and_this_python_first() -> None:
     environment = TritonServer.find().environment(
         TritonSettings(), {"PATH": "/bin", "PYTHONPATH": "/other", "HOME": "/home"}
