@@ -7,20 +7,14 @@ import { Generation } from "./generation.js";
 import { switchLanguage, t, translate } from "./i18n.js";
 import * as player from "./player.js";
 import { PEAK_RATE } from "./sound.js";
+import * as store from "./store.js";
 import { onClick, setText, ui } from "./ui.js";
-import { clear, createStore, del, set, values } from "./vendor/idb-keyval.js";
 
-const store = createStore("audiocraft", "songs"); // The server stores no songs.
 const cards = new Map(); // by generation
 let nextToPlay = null; // the generation that plays as soon as it has samples
 
-/** Runs an operation of idb-keyval. Rejects also where the browser has no IndexedDB. */
-async function inStore(operation, ...args) {
-  return operation(...args, store);
-}
-
 function saveRecord(record) {
-  inStore(set, record.id, record).catch(() => {
+  store.save(record).catch(() => {
     setText(ui.kept, t("No room for this song: download it."));
   });
 }
@@ -87,7 +81,11 @@ async function continueFrom(generation, position) {
 /** Cancels a generation and deletes its song; its card disappears once the song is deleted. */
 async function remove(generation) {
   generation.cancel();
-  await inStore(del, generation.record.id).catch(() => {});
+  await store.remove([generation.record]).catch(() => {});
+  hide(generation);
+}
+
+function hide(generation) {
   const card = cards.get(generation);
   if (!card) return; // Another call has removed it.
   const hasFocus = card.element.contains(document.activeElement);
@@ -100,10 +98,9 @@ async function remove(generation) {
 
 function removeAll() {
   if (!confirm(t("Delete all songs from this browser?"))) return;
-  inStore(clear).catch(() => {}); // This deletes the songs of other tabs, too.
-  for (const generation of [...cards.keys()]) {
-    if (!generation.running) remove(generation);
-  }
+  const done = [...cards.keys()].filter(({ running }) => !running);
+  store.remove(done.map(({ record }) => record)).catch(() => {});
+  done.forEach(hide);
 }
 
 async function submit(event) {
@@ -135,9 +132,16 @@ function drawFrame(previousSound) {
 }
 
 async function showStoredSongs() {
-  const records = await inStore(values).catch(() => []);
-  records.sort((a, b) => b.at - a.at);
+  const records = await store.load();
   ui.cards.append(...records.map((record) => createCard(new Generation(record)).element));
+}
+
+/** Follows what another tab has done to the songs. */
+function followTab({ saved = [], removed = [] }) {
+  const shown = (wanted) => [...cards.keys()].find(({ record }) => record.id === wanted);
+  removed.map(shown).filter(Boolean).forEach(hide);
+  const added = saved.filter(({ id }) => !shown(id)).map((record) => new Generation(record));
+  ui.cards.prepend(...added.map((generation) => createCard(generation).element));
 }
 
 ui.form.addEventListener("submit", submit);
@@ -154,3 +158,4 @@ renderTexts();
 refreshModels().catch(composer.showError);
 drawFrame(null);
 showStoredSongs();
+store.subscribe(followTab);

@@ -1,0 +1,56 @@
+"""The songs that the browser keeps, in its real IndexedDB."""
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.page import ask, whole
+
+FOLLOW = """async () => {
+  window.news = [];
+  (await import("/store.js")).subscribe((change) => news.push(change));
+}"""
+KEEP = """async ([id, at, bytes]) => {
+  const { save } = await import("/store.js");
+  await save({ id, at, blob: new Blob([new Uint8Array(bytes)]) });
+}"""
+REMOVE = """async () => {
+  const { load, remove } = await import("/store.js");
+  window.undo = await remove(await load());
+}"""
+IDS = """async () => (await (await import("/store.js")).load()).map(({ id }) => id)"""
+
+
+def test_other_tabs_hear_of_changes_and_undone_ones(quiet_page: Page) -> None:
+    other = quiet_page.context.new_page()
+    other.goto(quiet_page.url)
+    other.evaluate(FOLLOW)
+    quiet_page.evaluate(KEEP, ["old", 1, 10])
+    quiet_page.evaluate(KEEP, ["new", 2, 10])
+    assert other.evaluate(IDS) == ["new", "old"]
+    quiet_page.evaluate(REMOVE)
+    assert other.evaluate(IDS) == []
+    quiet_page.evaluate("undo()")
+    other.wait_for_function("news.length === 4")
+    changes = "news.map((change) => change.removed ?? change.saved.map(({ id }) => id))"
+    assert other.evaluate(changes) == [["old"], ["new"], ["new", "old"], ["new", "old"]]
+    assert other.evaluate("news.at(-1).saved[0].blob.arrayBuffer().then((all) => all.byteLength)")
+    assert other.evaluate(IDS) == ["new", "old"]
+
+
+def test_a_song_without_room_is_refused_and_others_stay(quiet_page: Page) -> None:
+    quiet_page.evaluate(KEEP, ["small", 1, 10])
+    devtools = quiet_page.context.new_cdp_session(quiet_page)
+    quota = {"origin": quiet_page.url.rstrip("/"), "quotaSize": 1_000_000}
+    devtools.send("Storage.overrideQuotaForOrigin", quota)
+    # Chromium gives an origin some megabytes beyond its quota.
+    refused = quiet_page.evaluate(f"({KEEP})(['large', 2, 20e6]).catch(({{ name }}) => name)")
+    assert refused == "QuotaExceededError"
+    assert quiet_page.evaluate(IDS) == ["small"]
+
+
+def test_a_song_deleted_in_another_tab_disappears(quiet_page: Page) -> None:
+    ask(quiet_page, "calm piano", "1")
+    whole(quiet_page)
+    other = quiet_page.context.new_page()
+    other.goto(quiet_page.url)
+    other.get_by_role("button", name="Delete", exact=True).click()
+    expect(quiet_page.locator("article")).to_have_count(0)
