@@ -91,14 +91,14 @@ class Model:
         self.config = TransformerConfig(
             layers, dim, heads, 4 * dim, CODEBOOKS, VOCAB_SIZE, rotary=False
         )
-        number = case.precision.itemsize
+        positions = self.pattern.positions
         self.slots = min(
             max(case.songs),
             slots_that_fit(
                 SHARE,
                 case.device,
-                weights=self.config.parameters * number,
-                slot=self.config.cached_numbers(self.pattern.positions, MAX_TOKENS) * number,
+                weights=self.config.weight_bytes(case.precision),
+                slot=self.config.slot_bytes(positions, MAX_TOKENS, case.precision),
             ),
         )
         self.loaded = self._load()

@@ -95,16 +95,17 @@ class Text(Row):
 
 @dataclass(frozen=True)
 class Number(Row):
-    """`low` to `high`, both included."""
+    """`low` to `high`, both included, or `above` the low one."""
 
     low: float
     high: float
     whole: bool = False
+    above: bool = False
 
     def check(self, name: str, value: Any) -> float:
         if not is_number(value):
             raise InvalidField.of_field(name, f"is {kind(value)}; send a number")
-        if not self.low <= value <= self.high:
+        if not self.low <= value <= self.high or (self.above and value == self.low):
             raise InvalidField.of_field(name, f"is {shown(value)}; give {self.range}")
         if not self.whole:
             return float(value)
@@ -114,13 +115,15 @@ class Number(Row):
 
     @property
     def range(self) -> str:
-        form = "d" if self.whole else "g"
-        return f"{self.low:{form}} to {self.high:{form}}"
+        form = "d" if self.whole else ",g"
+        low, high = f"{self.low:{form}}", f"{self.high:{form}}"
+        return f"more than {low}, at most {high}" if self.above else f"{low} to {high}"
 
     @property
     def schema(self) -> dict[str, Any]:
         numeric = "integer" if self.whole else "number"
-        return {"type": numeric, "minimum": self.low, "maximum": self.high}
+        least = "exclusiveMinimum" if self.above else "minimum"
+        return {"type": numeric, least: self.low, "maximum": self.high}
 
     @property
     def tensor(self) -> tuple[str, list[int]]:

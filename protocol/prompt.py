@@ -12,7 +12,7 @@ from protocol.fields import Number, Row, Text
 MAX_PROMPT = 2_000  # characters
 MAX_TEXTS = 4
 TEXT = Text("The music in words", max_length=MAX_PROMPT)
-WEIGHT = Number("Its share", 0, 1_000_000)
+WEIGHT = Number("Its share", 0, 1_000, above=True)
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,7 @@ class Prompts(Row):
             problem = "is no object of text and weight alone; send one"
             raise InvalidField.of_field(name, problem)
         text = TEXT.check(f"{name}.text", value.get("text"))
-        weight = WEIGHT.check(f"{name}.weight", value.get("weight", 1.0))
-        if weight == 0:
-            raise InvalidField.of_field(f"{name}.weight", "is 0; give more, or leave the text out")
-        return WeightedText(text, weight)
+        return WeightedText(text, WEIGHT.check(f"{name}.weight", value.get("weight", 1.0)))
 
     @property
     def range(self) -> str:
@@ -79,10 +76,9 @@ class Prompts(Row):
 
     @property
     def schema(self) -> dict[str, Any]:
-        weight = {"type": "number", "exclusiveMinimum": WEIGHT.low, "maximum": WEIGHT.high}
         one = {
             "type": "object",
-            "properties": {"text": TEXT.schema, "weight": weight},
+            "properties": {"text": TEXT.schema, "weight": WEIGHT.schema},
             "required": ["text"],
             "additionalProperties": False,
         }

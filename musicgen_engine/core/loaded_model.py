@@ -79,7 +79,6 @@ class LoadedModel:
         if transformer.parameters < SMALL:
             torch.set_num_threads(1)  # more would wait for one another longer than they work
         choice = choose_backend(config.backend, precision, parts.weights, device)
-        bytes_each = choice.precision.itemsize
         positions = pattern.positions + (parts.melody.columns if parts.melody else 0)
         tokens = MAX_TOKENS
         if not transformer.cross_attention:  # the text stands before the codes
@@ -87,8 +86,8 @@ class LoadedModel:
         slots = slots_that_fit(
             config.memory,
             device,
-            weights=transformer.parameters * bytes_each,
-            slot=transformer.cached_numbers(positions, tokens) * bytes_each,
+            weights=transformer.weight_bytes(choice.precision),
+            slot=transformer.slot_bytes(positions, tokens, choice.precision),
         )
         loaded = choice.load(slots, positions, device)
         codec, codec_fault = choose_codec(

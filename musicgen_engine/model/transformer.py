@@ -56,9 +56,19 @@ class TransformerConfig:
         layer = self.dim * (attention + 2 * self.ffn_dim)
         return self.layers * layer + 2 * self.dim * self.codebooks * (self.vocab_size + 1)
 
-    def cached_numbers(self, positions: int, tokens: int) -> int:
-        """Numbers that the cache keeps for a slot of so many positions and tokens of text."""
-        return self.layers * 2 * self.dim * (SLOT_ROWS * positions + tokens)
+    def weight_bytes(self, precision: torch.dtype) -> int:
+        """Embeddings are read by rows, so beside matrices in int8 they stay in float32."""
+        embeddings = self.dim * self.codebooks * (self.vocab_size + 1)
+        each = torch.float32.itemsize if precision == torch.int8 else precision.itemsize
+        return (self.parameters - embeddings) * precision.itemsize + embeddings * each
+
+    def slot_bytes(self, positions: int, tokens: int, precision: torch.dtype) -> int:
+        """The keys and values of so many positions and tokens of text. Native code keeps a scale
+        with each, in float32 too."""
+        is_native = precision in (torch.float32, torch.int8)
+        scale = torch.float32.itemsize if is_native else 0
+        key = self.dim * precision.itemsize + self.heads * scale
+        return self.layers * 2 * key * (SLOT_ROWS * positions + tokens)
 
 
 @dataclass(frozen=True)

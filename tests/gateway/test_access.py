@@ -175,8 +175,11 @@ async def test_a_key_finds_only_its_own_songs(guarded: TestClient, triton: FakeT
     await until(lambda: triton.running)
     path = "/generations/the-same-name"
     assert (await guarded.get(path, headers=bearer(ANN))).status == 200
-    response = await guarded.get(path, headers=bearer(BOB))
-    assert await error(response) == (404, "not_found", None)
+    for response in (
+        await guarded.get(path, headers=bearer(BOB)),
+        await guarded.patch(path, json={"prompt": "drums"}, headers=bearer(BOB)),
+    ):
+        assert await error(response) == (404, "not_found", None)
     # Each key has names of its own, so that a name does not reveal the song of another key.
     bobs = guarded.post("/generate", json=GOOD, headers={**bearer(BOB), **named})
     songs.append(asyncio.create_task(bobs))

@@ -72,9 +72,13 @@ def test_a_song_of_a_blend_is_a_section_of_it() -> None:
         ([{"weight": 1}], "[0].text", "is null; send text"),
         ([{"text": 5}], "[0].text", "is a number; send text"),
         ([{"text": "x" * 2001}], "[0].text", "has 2001 characters"),
-        ([{"text": "x"}, {"text": "y", "weight": 0}], "[1].weight", "is 0; give more"),
-        ([{"text": "x", "weight": -1}], "[0].weight", "is -1; give 0 to 1e+06"),
-        ([{"text": "x", "weight": nan}], "[0].weight", "is nan; give 0 to 1e+06"),
+        (
+            [{"text": "x"}, {"text": "y", "weight": 0}],
+            "[1].weight",
+            "is 0; give more than 0, at most 1,000",
+        ),
+        ([{"text": "x", "weight": -1}], "[0].weight", "is -1; give more than 0"),
+        ([{"text": "x", "weight": nan}], "[0].weight", "is nan; give more than 0"),
         ([{"text": "x", "weight": "1"}], "[0].weight", "is text; send a number"),
     ],
 )

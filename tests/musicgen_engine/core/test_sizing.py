@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import torch
 
 from musicgen_engine.config import MAX_SLOTS
 from musicgen_engine.core.checkpoint import MAX_TOKENS
@@ -20,16 +21,20 @@ def test_sizes_are_as_documented(name: str) -> None:
     config = TransformerConfig(
         layers, dim, heads, 4 * dim, codebooks=8, vocab_size=2_048, rotary=False
     )
-    numbers, cached = config.parameters, config.cached_numbers(POSITIONS, MAX_TOKENS)
     row = re.search(rf"^\| {name} \|(.*)\|$", (ROOT / "docs/operations.md").read_text(), re.M)
     assert row
     documented = [float(cell.removesuffix(" GB ")) for cell in row[1].split("|")]
     assert documented[:6] == [
-        pytest.approx(size / GB, abs=0.06 if kind == 0 else 0.006)
-        for bytes in (4, 2, 1)
-        for kind, size in enumerate((numbers * bytes, cached * bytes))
+        size
+        for precision in (torch.float32, torch.float16, torch.int8)
+        for size in (
+            pytest.approx(config.weight_bytes(precision) / GB, abs=0.06),
+            pytest.approx(config.slot_bytes(POSITIONS, MAX_TOKENS, precision) / GB, abs=0.006),
+        )
     ]
+    half = torch.float16
     for gigabytes, slots in zip((24, 80), documented[6:], strict=True):
         memory = int(gigabytes * GB)
-        fit = Room(memory, memory).slots(0.5, numbers * 2, cached * 2)
+        slot = config.slot_bytes(POSITIONS, MAX_TOKENS, half)
+        fit = Room(memory, memory).slots(0.5, config.weight_bytes(half), slot)
         assert min(fit, MAX_SLOTS["cuda"]) == slots
