@@ -37,10 +37,10 @@ def test_other_tabs_hear_of_changes_and_undone_ones(quiet_page: Page) -> None:
 
 
 def test_a_song_without_room_is_refused_and_others_stay(quiet_page: Page) -> None:
-    quiet_page.evaluate(KEEP, ["small", 1, 10])
     devtools = quiet_page.context.new_cdp_session(quiet_page)
     quota = {"origin": quiet_page.url.rstrip("/"), "quotaSize": 1_000_000}
     devtools.send("Storage.overrideQuotaForOrigin", quota)
+    quiet_page.evaluate(KEEP, ["small", 1, 10])
     # Chromium gives an origin some megabytes beyond its quota.
     refused = quiet_page.evaluate(f"({KEEP})(['large', 2, 20e6]).catch(({{ name }}) => name)")
     assert refused == "QuotaExceededError"
