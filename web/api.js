@@ -21,32 +21,26 @@ export function fetchProgress(id, signal) {
   return call(`/generations/${id}`, { signal }, (response) => response.json());
 }
 
+/** Changes a song that is being made. Resolves to {changed_at: its second, receipt: its request}. */
+export function changeSong(id, values) {
+  const init = { method: "PATCH", ...jsonContent(values) };
+  return call(`/generations/${id}?wait=5`, init, (response) => response.json());
+}
+
 /**
  * Generates a song. `read` receives the response as soon as its first samples arrive, with the
- * facts {model, seed, revision, filename}.
+ * facts {model, seed, revision, filename}. `files` are Blobs by the names of their fields.
  *
- * With `source` (a Blob of audio) the song continues that audio, with `melody` it follows that one.
  * With `revision` the call fails if the model has other weights by now.
  */
-export function generate(request, { id, source, melody, revision, signal }, read) {
-  const files = { audio: source, melody };
-  const isForm = source || melody;
-  const { headers, body } = isForm ? formContent({ ...request, ...files }) : jsonContent(request);
-  if (id) headers["X-Request-Id"] = id;
+export function generate(request, { id, files, revision, signal }, read) {
+  const { headers, body } = files ? formContent({ ...request, ...files }) : jsonContent(request);
+  headers["X-Request-Id"] = id;
   return call("/generate", { method: "POST", headers, body, signal }, (response) => {
     const facts = readFacts(response.headers);
     if (revision && facts.revision !== revision) throw createError(WEIGHTS_CHANGED);
     return read(response, facts);
   });
-}
-
-/** The same request as a curl command for a shell. */
-export function curl(request, filename) {
-  return [
-    `curl --fail-with-body -o ${shellQuote(filename)} ${shellQuote(`${location.origin}/generate`)}`,
-    "-H 'Content-Type: application/json'",
-    `-d ${shellQuote(JSON.stringify(request))}`,
-  ].join(" \\\n  ");
 }
 
 function jsonContent(request) {
@@ -56,7 +50,8 @@ function jsonContent(request) {
 function formContent(fields) {
   const body = new FormData();
   for (const [name, value] of Object.entries(fields)) {
-    if (value !== undefined) body.append(name, value);
+    const isJson = typeof value === "object" && !(value instanceof Blob);
+    body.append(name, isJson ? JSON.stringify(value) : value);
   }
   return { headers: {}, body };
 }
@@ -87,8 +82,4 @@ async function call(path, init, read) {
 
 function createError({ code, message, field }) {
   return Object.assign(new Error(message), { code, field });
-}
-
-function shellQuote(text) {
-  return `'${text.replaceAll("'", "'\\''")}'`;
 }

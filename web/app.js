@@ -1,161 +1,149 @@
-/** The page: connects the form, the songs' cards, the player and the browser's store of songs. */
+/** The page: connects the composer, the deck, the shelf, the transport and the store of songs. */
 
 import { fetchModels } from "./api.js";
-import { Card } from "./card.js";
 import * as composer from "./composer.js";
+import * as deck from "./deck.js";
 import { Generation } from "./generation.js";
 import { switchLanguage, t, translate } from "./i18n.js";
 import * as player from "./player.js";
-import { PEAK_RATE } from "./sound.js";
+import * as shelf from "./shelf.js";
 import * as store from "./store.js";
+import * as takes from "./takes.js";
+import * as timeline from "./timeline.js";
+import * as transport from "./transport.js";
 import { onClick, setText, ui } from "./ui.js";
 
-const cards = new Map(); // by generation
-let nextToPlay = null; // the generation that plays as soon as it has samples
+let songs = []; // generations, the newest first
 
-function saveRecord(record) {
-  store.save(record).catch(() => {
-    setText(ui.kept, t("No room for this song: download it."));
-  });
+function addSongs(records) {
+  const added = records.map((record) => new Generation(record));
+  for (const song of added) {
+    song.addEventListener("save", () => save(song));
+    song.addEventListener("change", () => {
+      deck.update(song);
+      player.update(); // A hidden tab draws no frames.
+      if (deck.takes.includes(song)) renderDeck();
+      shelf.render(songs);
+    });
+  }
+  songs = [...added, ...songs].sort((a, b) => b.record.at - a.record.at);
+  shelf.render(songs);
+  return added;
 }
 
-function createCard(generation) {
-  const card = new Card(generation, { play, continueFrom, remove });
-  cards.set(generation, card);
-  generation.addEventListener("change", () => {
-    if (generation === nextToPlay && generation.sound) play(generation);
-    player.update(); // A hidden tab draws no frames.
-  });
-  return card;
+function save({ record }) {
+  store.save(record).catch(() => setText(ui.kept, t("No room for this song: save its file.")));
 }
 
-/** Runs a generation to its end, then stores its song; a card without song or error is removed. */
-async function run(generation) {
-  await generation.run();
-  const { state, error, sound, record } = generation;
-  if (state === "done") saveRecord(record);
-  if (generation !== nextToPlay && sound !== player.sound) generation.unload();
-  if (error?.code !== "unauthorized") refreshModels().catch(() => {}); // The card shows the error.
-  const isRefused = error?.field; // The error belongs to a field of the form.
-  if (sound || (error && !isRefused)) return;
-  remove(generation);
-  if (isRefused) composer.showError(error);
+/** Runs a generation to its end, in one tab; a take without music is removed, unless it failed. */
+async function run(song) {
+  const { record } = song;
+  const { locks } = navigator; // Browsers have them over TLS and on this machine only.
+  if (locks) await locks.request(record.id, { ifAvailable: true }, (lock) => lock && song.run());
+  else await song.run();
+  const { state, error } = song;
+  if (!deck.takes.includes(song) && song !== deck.current) song.unload();
+  if (error?.code !== "unauthorized") refreshModels().catch(() => {}); // The deck shows the error.
+  if (state !== "failed" || (error && !error.field)) return;
+  await remove(song);
+  if (error) composer.showError(error); // It belongs to a field of the form.
 }
 
 async function refreshModels() {
   composer.setCatalogue(await fetchModels());
 }
 
-/**
- * Plays a song, from a second on if one is given. A variation of the current song takes over its
- * position and its loop.
- */
-async function play(generation, from) {
-  player.unlock();
-  nextToPlay = generation;
-  const sound = await generation.load();
-  const isReplaced = generation !== nextToPlay;
-  if (!sound || isReplaced) return;
-  nextToPlay = null;
-  const current = currentGeneration();
-  const isVariation = current?.record.group === generation.record.group;
-  const position = isVariation ? player.position() : 0;
-  player.play(sound, from ?? position, isVariation ? player.loop : null);
-  if (current !== generation) current?.unload();
+/** Puts a song on the deck, with the other takes of its group. */
+async function open(song) {
+  const group = songs.filter(({ record }) => record.group === song.record.group);
+  deck.show(
+    group.sort((a, b) => a.record.take - b.record.take),
+    song,
+  );
+  await deck.play(song);
 }
 
-/** The generation whose song is in the player. */
-function currentGeneration() {
-  return [...cards.keys()].find(({ sound }) => sound && sound === player.sound);
+/** Cancels a generation and deletes its song. */
+async function remove(song) {
+  song.cancel();
+  await store.remove([song.record]).catch(() => {});
+  forget([song.record.id]);
 }
 
-/** Fills the form for a song that continues this one from `position` seconds. */
-async function continueFrom(generation, position) {
-  const sound = await generation.load();
-  const step = sound.rate / PEAK_RATE; // The model, too, makes 50 frames a second.
-  const length = Math.floor(position * PEAK_RATE) * step || sound.frames;
-  const source = sound.file(length);
-  composer.continueSong(generation.record, source, length / sound.rate);
-}
-
-/** Cancels a generation and deletes its song; its card disappears once the song is deleted. */
-async function remove(generation) {
-  generation.cancel();
-  await store.remove([generation.record]).catch(() => {});
-  hide(generation);
-}
-
-function hide(generation) {
-  const card = cards.get(generation);
-  if (!card) return; // Another call has removed it.
-  const hasFocus = card.element.contains(document.activeElement);
-  if (hasFocus) ui.prompt.focus({ preventScroll: true });
-  card.element.remove();
-  cards.delete(generation);
-  player.forget(generation.sound);
-  if (nextToPlay === generation) nextToPlay = null;
-}
-
-function removeAll() {
-  if (!confirm(t("Delete all songs from this browser?"))) return;
-  const done = [...cards.keys()].filter(({ running }) => !running);
-  store.remove(done.map(({ record }) => record)).catch(() => {});
-  done.forEach(hide);
+/** Takes deleted songs off the page. */
+function forget(ids) {
+  const gone = songs.filter(({ record }) => ids.includes(record.id));
+  songs = songs.filter((song) => !gone.includes(song));
+  for (const song of gone) deck.forget(song);
+  if (!deck.chosen && gone.length) ui.prompt.focus({ preventScroll: true });
+  shelf.render(songs);
 }
 
 async function submit(event) {
   event.preventDefault();
   composer.showError(null);
   player.unlock();
-  const records = await composer.createRecords();
-  const generations = records.map((record) => new Generation(record));
-  nextToPlay = generations[0];
-  ui.cards.prepend(...generations.map((generation) => createCard(generation).element));
-  ui.cards.firstElementChild.scrollIntoView({ block: "nearest" });
-  for (const generation of generations) run(generation);
+  const added = addSongs(await composer.createRecords());
+  deck.show(added);
+  deck.playFirst(added);
+  ui.deck.scrollIntoView({ block: "nearest" });
+  for (const song of added) run(song);
+}
+
+function renderDeck() {
+  takes.render();
+  timeline.render();
+  transport.draw();
 }
 
 function renderTexts() {
   translate(document);
   composer.render();
-  for (const card of cards.values()) card.render();
+  renderDeck();
+  shelf.render(songs);
 }
 
-/** Draws, once per frame, the cards whose song plays or has played in the frame before. */
-function drawFrame(previousSound) {
-  const sound = player.state === "paused" ? null : player.sound;
-  requestAnimationFrame(() => drawFrame(sound));
+function drawFrame() {
+  requestAnimationFrame(drawFrame);
   player.update();
-  for (const [generation, card] of cards) {
-    if (generation.sound && [sound, previousSound].includes(generation.sound)) card.draw();
-  }
+  timeline.draw();
+  takes.draw();
+  transport.draw();
 }
 
-async function showStoredSongs() {
-  const records = await store.load();
-  ui.cards.append(...records.map((record) => createCard(new Generation(record)).element));
+/** Shows the stored songs, and goes on with those that a reload has broken off. */
+async function restore() {
+  const stored = addSongs(await store.load());
+  const unfinished = stored.filter(({ record }) => record.isUnfinished);
+  for (const song of unfinished) run(song);
+  const last = unfinished[0] ?? stored[0];
+  if (!last || deck.chosen) return;
+  const group = stored.filter(({ record }) => record.group === last.record.group);
+  deck.show(group.reverse(), last);
+  deck.choose(last);
 }
 
 /** Follows what another tab has done to the songs. */
 function followTab({ saved = [], removed = [] }) {
-  const shown = (wanted) => [...cards.keys()].find(({ record }) => record.id === wanted);
-  removed.map(shown).filter(Boolean).forEach(hide);
-  const added = saved.filter(({ id }) => !shown(id)).map((record) => new Generation(record));
-  ui.cards.prepend(...added.map((generation) => createCard(generation).element));
+  forget(removed);
+  const isNew = ({ id }) => !songs.some(({ record }) => record.id === id);
+  addSongs(saved.filter(isNew));
 }
 
+deck.watch(renderDeck);
+shelf.watch(open);
 ui.form.addEventListener("submit", submit);
-ui.volume.addEventListener("input", () => player.setVolume(ui.volume.valueAsNumber));
 onClick(ui, {
-  clear: removeAll,
+  again: () => run(deck.chosen),
+  remove: () => remove(deck.chosen),
   language: () => {
     switchLanguage();
     setText(ui.kept, "");
     renderTexts();
   },
 });
+store.subscribe(followTab);
 renderTexts();
 refreshModels().catch(composer.showError);
-drawFrame(null);
-showStoredSongs();
-store.subscribe(followTab);
+drawFrame();
+restore();

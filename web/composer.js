@@ -1,51 +1,37 @@
-/** The form: the request for the next songs, the source of a continued song, and errors. */
+/** The composer: the form for the next songs, and the errors of its fields. */
 
-import { clock, errorNodes, licenseText, t } from "./i18n.js";
+import { errorNodes, licenseText, t } from "./i18n.js";
 import { readMelody, renderMelody, setMelody, watchMelody } from "./melody.js";
-import { onClick, ui } from "./ui.js";
+import { durationOf, sectionsOf } from "./sections.js";
+import { loadItem, onClick, saveItem, ui } from "./ui.js";
 
 const ADVANCED_FIELDS = ["seed", "temperature", "top_k", "top_p", "cfg_coef"];
 const SEEDS = 1e6; // Random seeds are below this, so that they are short enough to read out.
-const CONTINUATION = 10; // seconds that a continued song is longer than its source, at first
 
 let catalogue = { models: [] };
-let source = null; // {blob, position: seconds, prompt, time}
 let wantedModel = null; // the id of a model to select once the catalogue has it
 let error = null;
 
-/** The records (see Generation) of the songs that the form requests: one per variation. */
+/** The records (see Generation) of the songs that the form requests: one per take. */
 export async function createRecords() {
   const melody = await readMelody();
   if (!ui.keep.checked || !ui.seed.value) drawSeed();
   const request = readRequest();
   if (melody) request.separate = ui.separate.checked;
-  const count = Number(ui.variations.value);
   const now = Date.now();
   const common = {
     group: now,
-    isVariation: count > 1,
-    format: ui.format.value,
+    duration: durationOf(sectionsOf({ request })),
     license: selectedModel()?.license,
-    ...(source && { source: source.blob, from: source.position }),
-    ...(melody && { melody }),
+    ...(melody && { files: { melody } }),
   };
-  return Array.from({ length: count }, (_, index) => ({
+  return Array.from({ length: Number(ui.variations.value) }, (_, index) => ({
     ...common,
     id: `${now}-${index}`,
-    at: now - index, // The page sorts by this, newest first.
+    take: index,
+    at: now - index, // The shelf sorts by this, newest first.
     request: { ...request, seed: request.seed + index },
   }));
-}
-
-/** Fills the form for a song that begins with `blob`, the first `position` seconds of a record's. */
-export function continueSong({ request, melody }, blob, position) {
-  const duration = Math.min(Math.round(position + CONTINUATION), ui.duration.max);
-  const { loop, ...continued } = request; // A loop has no beginning to continue.
-  fillForm({ ...continued, duration }, melody);
-  source = { blob, position, prompt: request.prompt, time: clock(position) };
-  ui.keep.checked = false; // The same seed would play the same notes again.
-  render();
-  ui.prompt.focus();
 }
 
 /** Shows an error beside its field or at the end of the form; null removes it. */
@@ -75,9 +61,6 @@ export function render() {
   const model = selectedModel();
   ui.note.textContent = model ? modelNote(model) : "";
   renderMelody(model?.melody);
-  ui.audio.hidden = !source;
-  const text = "Goes on from {time} of “{prompt}”";
-  if (source) ui.audio.firstElementChild.textContent = t(text, source);
 }
 
 function renderOption({ id, size, channels, state }) {
@@ -133,27 +116,32 @@ function readRequest() {
   return request;
 }
 
-/** Fills the form with a request, which has no source. */
-function fillForm(request, melody) {
-  source = null;
+/** Fills the form with a request. */
+export function fillForm(request, melody) {
   setMelody(melody);
   ui.separate.checked = request.separate;
   wantedModel = request.model;
   for (const name of ["prompt", ...ADVANCED_FIELDS]) ui[name].value = request[name] ?? "";
-  ui.format.value = request.format ?? ui.format.value;
   ui.ending.value = request.loop ? "loop" : (request.ending ?? "cut");
   ui.duration.value = request.duration ?? ui.duration.value;
   moveFader();
   ui.keep.checked = "seed" in request;
-  const advanced = [...ADVANCED_FIELDS, "ending", "loop"];
-  if (advanced.some((name) => name in request)) ui.more.open = true;
+  if (ADVANCED_FIELDS.some((name) => name in request)) ui.more.open = true;
   render();
 }
 
-/** Fills the form from a link that a card has copied. */
-function followLink() {
+/** Fills the form from a link to a song's request, or as it was before a reload. */
+function restore() {
   const request = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+  const draft = JSON.parse(loadItem("localStorage", "draft") ?? "null");
   if (request.prompt) fillForm(request);
+  else if (draft) fillForm(draft);
+}
+
+function saveDraft() {
+  const { seed, ...request } = readRequest();
+  const draft = ui.keep.checked ? { seed, ...request } : request;
+  saveItem("localStorage", "draft", JSON.stringify(draft));
 }
 
 /** Moves the fader to the duration. Its scale is the square root, so short songs get more room. */
@@ -177,6 +165,7 @@ ui.form.addEventListener("input", ({ target }) => {
   if (target === ui.fader) readFader();
   else moveFader();
   if (target === ui.seed) ui.keep.checked = ui.seed.value !== "";
+  saveDraft();
   showError(null);
 });
 ui.form.addEventListener("keydown", ({ key, ctrlKey, metaKey, repeat }) => {
@@ -189,19 +178,15 @@ ui.model.addEventListener("change", () => {
 onClick(ui, {
   examples: ({ target }) => {
     if (target.value) ui.prompt.value = target.value;
+    saveDraft();
     ui.prompt.focus();
   },
   dice: () => {
     drawSeed();
     ui.keep.checked = true;
   },
-  scratch: () => {
-    source = null;
-    render();
-    ui.prompt.focus();
-  },
 });
 watchMelody(showError);
-addEventListener("hashchange", followLink);
+addEventListener("hashchange", restore);
 moveFader();
-followLink();
+restore();

@@ -1,6 +1,6 @@
-/** The generation of one song: its request, the samples received so far, and its progress. */
+/** The generation of one take: its request, the samples received so far, and its progress. */
 
-import { fetchProgress, generate } from "./api.js";
+import { changeSong, fetchProgress, generate } from "./api.js";
 import { Sound } from "./sound.js";
 import { pause } from "./ui.js";
 
@@ -16,62 +16,90 @@ const RETRY_CODES = [
   "too_many_songs",
 ];
 const SERVER_STATES = ["loading", "queued", "separating", "generating"];
-const FINAL_STATES = ["done", "failed", "cancelled"];
+const SAVED_GROWTH = 1.5; // A song is stored whenever it has grown so much,
+const SAVED_SECONDS = 2; // and by so many seconds.
 
 let openRequests = 0;
+const waiting = []; // generations, the next to get a connection first
 
-/** Dispatches "change" when its state or its samples change. */
+/** Dispatches "change" when its state or its samples change, "save" when its record does. */
 export class Generation extends EventTarget {
   progress = null; // from the server, see fetchProgress
   error = null; // the last one
-  sound = null; // a Sound with peaks, or null
+  sound = null; // a Sound with samples, or null
+  running = false;
+  place = 0; // in the browser's queue for a connection
   #requestId = null; // the server's name for the last request
-  #controller = new AbortController();
+  #controller = null;
+  #savedSeconds = 0;
 
   /**
-   * @param record what the browser stores of a song: {id, at: ms, group, isVariation, format,
-   * license, request, …}; `source` and `from` of a continued song; `melody`, a file, of one that
-   * follows it; `model`, `seed`, `revision` and `filename` once it begins; `blob` and `peaks` once
-   * it is done. Variations of one request have the same `group`.
+   * @param record what the browser stores of a song: {id, at: ms, group, take, license, request,
+   * duration, …}, where takes of one song have the same `group`; `files`, the request's, by the
+   * names of their fields; of a song that is made anew from the second `from` on, `before`, the
+   * sections before those of its request; `model`, `seed`, `revision` and `filename` once it begins;
+   * `blob`, the WAV so far, and `seconds`, its length; `isUnfinished` until it ends.
    */
   constructor(record) {
     super();
     this.record = record;
-    this.state = record.blob ? "done" : "requesting"; // or "reconnecting", or in the lists above
+    // or "waiting", "reconnecting", or in SERVER_STATES
+    this.state = record.isUnfinished ? "requesting" : this.#restState;
   }
 
-  get peaks() {
-    return this.record.peaks ?? this.sound?.peaks ?? [];
+  /** Seconds of the whole song. */
+  get duration() {
+    return this.record.duration ?? this.record.request.duration;
   }
 
   /** Seconds that can be played. */
   get seconds() {
-    return this.sound?.seconds ?? this.duration;
+    return this.sound?.seconds ?? this.record.seconds ?? (this.record.blob ? this.duration : 0);
   }
 
-  get duration() {
-    return this.sound?.duration ?? this.record.request.duration;
+  get #restState() {
+    if (this.seconds < (this.record.from ?? 0) + 0.01) return "failed";
+    return this.seconds < this.duration ? "stopped" : "done";
   }
 
-  get running() {
-    return !FINAL_STATES.includes(this.state);
-  }
-
-  /** Requests the song and receives it to its end. */
+  /** Requests the song and receives it to its end. What is there already stays. */
   async run() {
+    const { record } = this;
+    this.running = true;
+    this.error = null;
+    this.progress = null;
+    this.#controller = new AbortController();
+    this.#setState("requesting");
+    const sound = await this.load();
+    sound?.rewind(this.duration, record.from);
+    record.isUnfinished = true;
+    this.#save();
     pause(POLL_MS).then(() => this.#pollProgress());
     try {
       await this.#receiveWithRetries();
     } catch (error) {
       this.error = this.#controller.signal.aborted ? null : error;
     }
-    if (this.sound) this.#completeRecord();
-    this.#setState(this.#finalState());
+    this.running = false;
+    record.isUnfinished = false;
+    if (this.sound?.complete) record.duration = this.sound.duration;
+    else this.sound?.close();
+    if (this.sound) this.#keep();
+    this.#setState(this.#restState);
+    this.#save();
   }
 
   /** Stops the generation; the song is what is received by then. */
   cancel() {
-    this.#controller.abort();
+    this.#controller?.abort();
+  }
+
+  /** Changes the rest of a song that is made at the pace of playback. Resolves to the second. */
+  async change(values) {
+    const { changed_at: second, receipt } = await changeSong(this.#requestId, values);
+    this.record.request = receipt;
+    this.#setState(this.state);
+    return second;
   }
 
   /** The Sound, from the stored song if need be; null while there is none. */
@@ -85,8 +113,7 @@ export class Generation extends EventTarget {
 
   /** Frees the memory of a Sound that can be loaded again. */
   unload() {
-    if (this.record.blob) this.sound = null;
-    this.#setState(this.state);
+    if (!this.running && this.record.blob) this.sound = null;
   }
 
   /** Repeats a request that breaks off in mid-song: the same seed gives the same song. */
@@ -123,18 +150,16 @@ export class Generation extends EventTarget {
   }
 
   async #request() {
-    const { request, source, melody, revision } = this.record;
+    const { record } = this;
     const { signal } = this.#controller;
-    while (openRequests >= MAX_CONCURRENT) {
-      signal.throwIfAborted();
-      await pause(POLL_MS);
-    }
+    await this.#waitForConnection(signal);
     const id = crypto.getRandomValues(new Uint32Array(4)).join("-");
     this.#requestId = id;
     openRequests++;
     try {
-      await generate(request, { id, source, melody, revision, signal }, (response, facts) => {
-        Object.assign(this.record, facts);
+      const { request, files, revision } = record;
+      await generate(request, { id, files, revision, signal }, (response, facts) => {
+        Object.assign(record, facts);
         Object.assign(request, { model: facts.model, seed: facts.seed });
         return this.#receive(response.body.getReader());
       });
@@ -143,36 +168,54 @@ export class Generation extends EventTarget {
     }
   }
 
+  /** Waits until its turn comes and fewer songs than the browser's connections are requested. */
+  async #waitForConnection(signal) {
+    waiting.push(this);
+    try {
+      while (openRequests >= MAX_CONCURRENT || waiting[0] !== this) {
+        this.place = waiting.indexOf(this) + 1;
+        this.#setState("waiting");
+        await pause(POLL_MS);
+        signal.throwIfAborted();
+      }
+    } finally {
+      waiting.splice(waiting.indexOf(this), 1);
+    }
+    if (this.state === "waiting") this.#setState("requesting");
+  }
+
   async #receive(reader) {
     const sound = this.sound ?? new Sound();
-    sound.rewind();
+    sound.rewind(this.duration, this.record.from);
     for (;;) {
       const { done, value } = await reader.read(); // Not every browser can iterate over a stream.
       if (done) break;
       sound.append(value);
-      if (sound.peaks.length > 0) {
-        this.sound = sound;
-        this.#setState("generating");
-      }
+      if (sound.frames === 0) continue;
+      this.sound = sound;
+      this.#setState("generating");
+      this.#keepSometimes();
     }
     if (!this.sound?.complete) throw new TypeError("incomplete response");
   }
 
-  /** Makes the received samples the song, also if there are fewer than requested. */
-  #completeRecord() {
-    const { record, sound } = this;
-    if (!sound.complete) delete record.request.ending;
-    sound.close();
-    record.blob = sound.file();
-    record.peaks = sound.peaks;
-    // The server requires a continued song to be longer than its source.
-    const minDuration = record.from ? record.from + 1 : 0;
-    record.request.duration = Math.max(sound.duration, minDuration);
+  /** Keeps what has come so that a reload does not lose it. */
+  #keepSometimes() {
+    const { seconds } = this.sound;
+    const isDue = seconds > SAVED_GROWTH * this.#savedSeconds + SAVED_SECONDS;
+    if (isDue && !this.sound.complete) {
+      this.#keep();
+      this.#save();
+    }
   }
 
-  #finalState() {
-    if (this.sound) return "done";
-    return this.error ? "failed" : "cancelled";
+  #keep() {
+    this.#savedSeconds = this.sound.seconds;
+    Object.assign(this.record, { blob: this.sound.file(), seconds: this.#savedSeconds });
+  }
+
+  #save() {
+    this.dispatchEvent(new Event("save"));
   }
 
   async #pollProgress() {
@@ -185,7 +228,8 @@ export class Generation extends EventTarget {
   async #updateProgress() {
     const id = this.#requestId;
     if (!id) return;
-    const progress = await fetchProgress(id, this.#controller.signal).catch(() => null);
+    const { signal } = this.#controller;
+    const progress = await fetchProgress(id, signal).catch(() => null);
     const isOutdated = !this.running || id !== this.#requestId;
     if (!progress || isOutdated) return;
     this.progress = progress;

@@ -13,6 +13,7 @@ export class Meter {
   #frames = 0; // of the step that is not full
   #power = 0; // the sum of its squares
   #powers = []; // of each full step
+  #peak = 0; // 16 bits
 
   constructor(rate, channels) {
     this.#filters = Array.from({ length: channels }, () => createFilter(rate));
@@ -24,7 +25,9 @@ export class Meter {
     const channels = this.#filters.length;
     for (let at = 0; at < samples.length; at += channels) {
       for (let channel = 0; channel < channels; channel++) {
-        this.#power += this.#filters[channel](samples[at + channel] / 32767) ** 2;
+        const sample = samples[at + channel];
+        this.#power += this.#filters[channel](sample / 32767) ** 2;
+        this.#peak = Math.max(this.#peak, Math.abs(sample));
       }
       if (++this.#frames < this.#step) continue;
       this.#powers.push(this.#power / this.#step);
@@ -44,11 +47,11 @@ export class Meter {
     return level(mean(heard.filter((power) => level(power) > gate)));
   }
 
-  /** The gain that makes songs equally loud, as far as a peak (0 to 1) has room for it. */
-  gain(peak) {
+  /** The gain that makes songs equally loud, as far as the peak has room for it. */
+  gain() {
     const { loudness } = this;
     if (loudness === -Infinity) return 1;
-    return Math.min(10 ** ((TARGET - loudness) / 20), MAX_GAIN, 1 / peak);
+    return Math.min(10 ** ((TARGET - loudness) / 20), MAX_GAIN, 32768 / this.#peak);
   }
 }
 

@@ -10,6 +10,7 @@ export let state = "paused"; // or "playing", or "buffering" while the song is s
 export let sound = null;
 export let loop = null; // {from, to} in seconds
 let output = null;
+let volume = 1; // 0 to 1; its square is the gain, which sounds more even
 let voice = null;
 let restPosition = 0; // in seconds, while nothing plays
 
@@ -22,26 +23,36 @@ export function position() {
 export function unlock() {
   if (!output) {
     const context = new AudioContext({ sampleRate: RATE });
-    output = new GainNode(context);
+    output = new GainNode(context, { gain: volume ** 2 });
     output.connect(context.destination);
   }
   if (navigator.audioSession) navigator.audioSession.type = "playback"; // else iPhones can be mute
   output.context.resume();
 }
 
-/** @param volume 0 to 1; its square is the gain, which sounds more even */
-export function setVolume(volume) {
-  unlock();
-  output.gain.setTargetAtTime(volume ** 2, output.context.currentTime, VOLUME_SMOOTHING);
+export function setVolume(newVolume) {
+  volume = newVolume;
+  output?.gain.setTargetAtTime(volume ** 2, output.context.currentTime, VOLUME_SMOOTHING);
 }
 
 /** Plays a song from a second on. A new song takes `newLoop` if the loop is received already. */
 export function play(newSound, from, newLoop = null) {
-  if (newSound !== sound) loop = newLoop?.to <= newSound.seconds ? newLoop : null;
-  sound = newSound;
+  take(newSound, newLoop);
   unlock();
   const isAtEnd = sound.complete && from >= sound.duration;
   start(isAtEnd ? 0 : clamp(from, 0, sound.seconds));
+}
+
+/** Takes a song, at a second, without playing it. */
+export function cue(newSound, at, newLoop = null) {
+  pause();
+  take(newSound, newLoop);
+  restPosition = clamp(at, 0, sound.seconds);
+}
+
+function take(newSound, newLoop) {
+  if (newSound !== sound) loop = newLoop?.to <= newSound.seconds ? newLoop : null;
+  sound = newSound;
 }
 
 export function pause() {

@@ -1,8 +1,9 @@
-/** A song's 16-bit WAV file while it is received: its bytes, samples and peaks. */
+/** A song's 16-bit WAV file while it is received: its header and its samples. */
 
 import { Meter } from "./loudness.js";
 
-export const PEAK_RATE = 50; // Hz
+const FRAME_RATE = 50; // Hz, the model's: songs are cut between its frames
+export const OVERLAP = 0.06; // seconds in which the end of what is there fades into a new part
 const FIRST_CHUNK = 12; // bytes before a WAV's first chunk
 const CHUNK_HEADER = 8; // bytes of a chunk's name and size
 const DATA_CHUNK = 0x64617461; // "data", the name of the chunk of the samples
@@ -10,62 +11,67 @@ const SAMPLE_BYTES = 2;
 const MIN_BUFFER = 0.5; // seconds to collect before playback resumes
 // IPTC's term for a sound that a machine made. The server's files have the same tag.
 const SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia";
-const INFO = `LIST\x54\0\0\0INFOISRF\x48\0\0\0${SOURCE_TYPE}\0\0`;
+const INFO = new TextEncoder().encode(`LIST\x54\0\0\0INFOISRF\x48\0\0\0${SOURCE_TYPE}\0\0`);
 
 export class Sound {
-  frames = 0; // received so far
-  peaks = []; // the loudest sample of each fiftieth of a second, 0 to 1
+  frames = 0; // that can be played
   rate = 0; // Hz
   channels = 0;
   duration = 0; // seconds of the whole song
-  #bytes = new Uint8Array(0); // of the file, with room for more
-  #received = 0; // bytes
-  #headerLength = 0; // bytes before the samples; 0 until it is known
-  #allFrames = 0; // of the whole song; the file's tags are behind them
+  gain = 1; // with which all songs are equally loud; known when the song is complete
+  #header = null; // the bytes of the file before the samples
+  #beginning = new Uint8Array(0); // of the stream, until its header is read
+  #isBegun = false; // whether it is
+  #data = new Uint8Array(0); // samples, and the file's tags behind them, with room for more
+  #kept = 0; // bytes of it
+  #cursor = 0; // the byte of it at which the stream goes on
+  #start = 0; // the frame at which the stream starts
+  #blended = 0; // frames of the stream's start that fade in
   #meter = null;
-  #measuredFrames = 0; // by the meter
-  #gain = null;
-  #firstMusic = null; // {time: ms, received: bytes} when the first samples arrived
+  #firstMusic = null; // {time: ms, cursor: bytes} when the first samples arrived
 
-  /** Takes the next bytes of the file. */
+  /** Takes the next bytes of the stream, a WAV file. */
   append(bytes) {
-    this.#store(bytes);
-    if (!this.#headerLength && !this.#readHeader()) return;
-    this.#firstMusic ??= { time: performance.now(), received: this.#received };
-    const frames = Math.floor((this.#received - this.#headerLength) / this.#frameBytes);
-    this.frames = Math.max(this.frames, Math.min(frames, this.#allFrames));
-    this.#measurePeaks();
+    const samples = this.#isBegun ? bytes : this.#begin(bytes);
+    if (!samples) return;
+    this.#store(samples);
+    this.#firstMusic ??= { time: performance.now(), cursor: this.#cursor };
+    const received = Math.floor(this.#cursor / this.#frameBytes);
+    const frames = Math.max(this.frames, Math.min(received, this.#allFrames));
     this.#meter ??= new Meter(this.rate, this.channels);
-    this.#meter.append(this.#samples(this.#measuredFrames, this.frames));
-    this.#measuredFrames = this.frames;
+    this.#meter.append(this.#samples(this.frames, frames));
+    this.frames = frames;
+    if (this.complete) this.gain = this.#meter.gain();
   }
 
-  /** The gain with which all songs are equally loud; 1 until the song is complete. */
-  get gain() {
-    if (!this.complete) return 1;
-    this.#gain ??= this.#meter.gain(this.peaks.reduce((most, peak) => Math.max(most, peak), 0));
-    return this.#gain;
-  }
-
-  /** Seconds received so far. */
+  /** Seconds that can be played. */
   get seconds() {
-    return this.frames / this.rate;
+    return this.rate && this.frames / this.rate;
   }
 
   get complete() {
     return this.seconds >= this.duration;
   }
 
-  /** Prepares for the same file from its beginning. */
-  rewind() {
-    this.#received = 0;
+  /**
+   * Prepares for a stream of this song, of `duration` seconds: the same file as before, or its part
+   * after the second `from`. Samples that are there stay.
+   */
+  rewind(duration, from = 0) {
+    this.duration = duration;
+    this.#kept = this.frames * this.#frameBytes;
+    this.#start = Math.round((from && from - OVERLAP) * this.rate);
+    this.#blended = Math.round(from * this.rate) === this.frames ? this.frames - this.#start : 0;
+    this.#isBegun = false;
+    this.#beginning = new Uint8Array(0);
     this.#firstMusic = null;
   }
 
-  /** Ends the song with its last whole peak, if no more of it will come. */
+  /** Ends the song with its last whole frame of the model, if no more of it will come. */
   close() {
-    this.frames -= this.frames % (this.rate / PEAK_RATE);
+    this.frames -= this.frames % (this.rate / FRAME_RATE);
     this.duration = this.seconds;
+    this.gain = this.#meter.gain();
   }
 
   /** Whether playback from that second would reach the end without a break at the current speed. */
@@ -73,8 +79,8 @@ export class Sound {
     if (this.complete || !this.#firstMusic) return this.complete;
     const secondBytes = this.#frameBytes * this.rate;
     const elapsed = (performance.now() - this.#firstMusic.time) / 1000;
-    const speed = (this.#received - this.#firstMusic.received) / secondBytes / elapsed;
-    const missing = this.duration - (this.#received - this.#headerLength) / secondBytes;
+    const speed = (this.#cursor - this.#firstMusic.cursor) / secondBytes / elapsed;
+    const missing = this.duration - this.#cursor / secondBytes;
     const isFastEnough = missing / speed < this.duration - position;
     return isFastEnough && this.seconds - position > MIN_BUFFER;
   }
@@ -97,67 +103,104 @@ export class Sound {
     return buffer;
   }
 
-  /** A WAV file of the first frames, or of all that are received. */
-  file(frames = this.frames) {
-    const end = this.#headerLength + frames * this.#frameBytes;
-    const header = this.#bytes.slice(0, this.#headerLength);
+  /** The lowest and the highest sample of the frames from `begin` to `end`, -1 to 1. */
+  extremes(begin, end) {
+    let [low, high] = [0, 0];
+    const samples = this.#samples(begin, Math.min(end, this.frames));
+    for (let at = 0; at < samples.length; at++) {
+      low = Math.min(low, samples[at]);
+      high = Math.max(high, samples[at]);
+    }
+    return [low / 32768, high / 32768];
+  }
+
+  /** A WAV file of the seconds from `begin` to `end`, or of all that can be played. */
+  file(begin = 0, end = this.seconds) {
+    const [first, last] = [begin, end].map((second) => Math.round(second * this.rate));
+    const samples = this.#data.slice(first * this.#frameBytes, last * this.#frameBytes);
+    const tags = last - first === this.#allFrames ? this.#tags() : INFO;
+    const header = this.#header.slice();
     const view = new DataView(header.buffer);
-    const hasTags = this.#received === view.getUint32(4, true) + CHUNK_HEADER;
-    const tags =
-      hasTags && frames === this.#allFrames
-        ? this.#bytes.slice(end, this.#received)
-        : new TextEncoder().encode(INFO);
-    view.setUint32(4, end + tags.length - CHUNK_HEADER, true);
-    view.setUint32(this.#headerLength - 4, end - this.#headerLength, true);
-    return new Blob([header, this.#bytes.slice(this.#headerLength, end), tags], {
-      type: "audio/wav",
-    });
+    view.setUint32(4, header.length + samples.length + tags.length - CHUNK_HEADER, true);
+    view.setUint32(header.length - 4, samples.length, true);
+    return new Blob([header, samples, tags], { type: "audio/wav" });
   }
 
   get #frameBytes() {
     return SAMPLE_BYTES * this.channels;
   }
 
-  #store(bytes) {
-    const end = this.#received + bytes.length;
-    if (end > this.#bytes.length) {
-      const larger = new Uint8Array(Math.max(end, 2 * this.#bytes.length));
-      larger.set(this.#bytes);
-      this.#bytes = larger;
-    }
-    this.#bytes.set(bytes, this.#received);
-    this.#received = end;
+  get #allFrames() {
+    return Math.round(this.duration * this.rate);
   }
 
-  #measurePeaks() {
-    const step = (this.rate / PEAK_RATE) * this.channels;
-    const samples = this.#samples(0, this.frames);
-    const louder = (peak, sample) => Math.max(peak, Math.abs(sample));
-    for (let at = this.peaks.length * step; at + step <= samples.length; at += step) {
-      this.peaks.push(samples.subarray(at, at + step).reduce(louder, 0) / 32768);
-    }
+  /** Those of the stream if it was the whole file. */
+  #tags() {
+    const { length } = this.#header;
+    const size = new DataView(this.#header.buffer).getUint32(4, true) + CHUNK_HEADER;
+    const isWhole = !this.#start && length + this.#cursor === size;
+    return isWhole ? this.#data.slice(this.frames * this.#frameBytes, this.#cursor) : INFO;
   }
 
   /** The interleaved samples of the frames from `begin` to `end`. */
   #samples(begin, end) {
-    const offset = this.#headerLength + begin * this.#frameBytes;
-    return new Int16Array(this.#bytes.buffer, offset, (end - begin) * this.channels);
+    const length = Math.max(0, end - begin) * this.channels;
+    return new Int16Array(this.#data.buffer, begin * this.#frameBytes, length);
   }
 
-  /** Reads the format and the length of the song. Returns false while bytes of it are missing. */
-  #readHeader() {
-    const view = new DataView(this.#bytes.buffer);
-    const sizeOf = (start) => view.getUint32(start + 4, true);
-    let chunk = FIRST_CHUNK; // its first byte
-    while (chunk + CHUNK_HEADER <= this.#received && view.getUint32(chunk) !== DATA_CHUNK) {
-      chunk += CHUNK_HEADER + 2 * Math.ceil(sizeOf(chunk) / 2); // Sizes are padded to be even.
-    }
-    if (chunk + CHUNK_HEADER > this.#received) return false;
+  /** Takes bytes until the header, and what fades in, are there. Returns those behind the header. */
+  #begin(bytes) {
+    const beginning = new Uint8Array(this.#beginning.length + bytes.length);
+    beginning.set(this.#beginning);
+    beginning.set(bytes, this.#beginning.length);
+    this.#beginning = beginning;
+    const length = headerLength(beginning);
+    const blendedBytes = this.#blended * this.#frameBytes;
+    if (!length || beginning.length < length + blendedBytes) return null;
+    this.#header = beginning.slice(0, length);
+    const view = new DataView(this.#header.buffer);
     this.channels = view.getUint16(22, true);
     this.rate = view.getUint32(24, true);
-    this.#allFrames = sizeOf(chunk) / this.#frameBytes;
-    this.duration = this.#allFrames / this.rate;
-    this.#headerLength = chunk + CHUNK_HEADER;
-    return true;
+    const frames = view.getUint32(length - 4, true) / this.#frameBytes;
+    this.duration = (this.#start + frames) / this.rate;
+    this.#cursor = this.#start * this.#frameBytes;
+    this.#isBegun = true;
+    this.#beginning = new Uint8Array(0);
+    if (this.#blended) this.#blend(beginning.slice(length, length + blendedBytes));
+    return beginning.subarray(length);
   }
+
+  #blend(bytes) {
+    const old = this.#samples(this.#start, this.#start + this.#blended);
+    const fresh = new Int16Array(bytes.buffer);
+    for (let at = 0; at < old.length; at++) {
+      old[at] += ((fresh[at] - old[at]) * (at + 1)) / old.length;
+    }
+    this.#blended = 0;
+  }
+
+  /** Keeps the bytes that are not there already. */
+  #store(bytes) {
+    const known = Math.min(Math.max(this.#kept - this.#cursor, 0), bytes.length);
+    const end = this.#cursor + bytes.length;
+    if (end > this.#data.length) {
+      const larger = new Uint8Array(Math.max(end, 2 * this.#data.length));
+      larger.set(this.#data);
+      this.#data = larger;
+    }
+    this.#data.set(bytes.subarray(known), this.#cursor + known);
+    this.#cursor = end;
+    this.#kept = Math.max(this.#kept, end);
+  }
+}
+
+/** The bytes before a WAV's samples; 0 while some of them are missing. */
+function headerLength(bytes) {
+  const view = new DataView(bytes.buffer);
+  let chunk = FIRST_CHUNK; // its first byte
+  while (chunk + CHUNK_HEADER <= bytes.length) {
+    if (view.getUint32(chunk) === DATA_CHUNK) return chunk + CHUNK_HEADER;
+    chunk += CHUNK_HEADER + 2 * Math.ceil(view.getUint32(chunk + 4, true) / 2); // padded
+  }
+  return 0;
 }

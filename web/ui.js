@@ -4,6 +4,13 @@ export const ui = Object.fromEntries(
   [...document.querySelectorAll("[id]")].map((element) => [element.id, element]),
 );
 
+/** A new element with these properties and children. */
+export function create(tag, properties, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
 /** Sets an element's text if it differs: screen readers announce every write to a live region. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;

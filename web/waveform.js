@@ -1,52 +1,45 @@
-/** The waveform of a song, drawn as its samples arrive. */
-
-import { PEAK_RATE } from "./sound.js";
-
-const BARS = 120;
-const WIDTH = 600; // of the SVG's view box; its height is 2
-const MAX_BAR_HEIGHT = 0.95; // above and below the middle line
+/** The waveform of a song: the lowest and the highest sample of each pixel. */
 
 /**
- * @param svg has a rectangle for the loop and three paths for bars: unfilled, filled, played
- * @returns draw({peaks: 0 to 1, duration, position, loop}); the last three in seconds
+ * @returns draw({sound, from, to, top, height, played}): the seconds from `from` to `to` across
+ * the canvas, at a height; those before `played` stronger
  */
-export function createWaveform(svg) {
-  const [loopRectangle, ...paths] = svg.children;
-  let lastState = "";
+export function createWaveform(context) {
+  let columns = []; // [low, high] of each pixel
+  let state = "";
+  let song = null;
 
-  function draw({ peaks, duration, position, loop }) {
-    const { from, to } = loop ?? { from: 0, to: 0 };
-    const playedBars = Math.round((position / duration) * BARS);
-    const state = [peaks.length, duration, playedBars, from, to].join();
-    if (state === lastState) return;
-    lastState = state;
-    loopRectangle.setAttribute("x", (from / duration) * WIDTH);
-    loopRectangle.setAttribute("width", ((to - from) / duration) * WIDTH);
-    const lines = ["", "", ""]; // one per path
-    for (let bar = 0; bar < BARS; bar++) {
-      const barPeaks = peaksOfBar(bar, peaks, duration);
-      lines[pathOfBar(bar, barPeaks, playedBars)] += barLine(bar, barPeaks);
+  /** Measures the columns that are there and not measured yet. */
+  function measure(sound, from, to, width) {
+    const newState = [from, to, width].join();
+    if (sound !== song || newState !== state) columns = [];
+    [song, state] = [sound, newState];
+    const step = ((to - from) * sound.rate) / width; // frames of a pixel
+    const start = from * sound.rate;
+    for (let x = columns.length; x < width; x++) {
+      const begin = Math.floor(start + x * step);
+      const end = Math.max(begin + 1, Math.floor(start + (x + 1) * step));
+      if (end > sound.frames) break;
+      columns.push(sound.extremes(begin, end));
     }
-    for (const [index, path] of paths.entries()) path.setAttribute("d", lines[index]);
   }
 
-  return draw;
-}
-
-function peaksOfBar(bar, peaks, duration) {
-  const begin = Math.floor((bar / BARS) * duration * PEAK_RATE);
-  const end = Math.floor(((bar + 1) / BARS) * duration * PEAK_RATE);
-  return peaks.slice(begin, Math.max(end, begin + 1));
-}
-
-function pathOfBar(bar, barPeaks, playedBars) {
-  if (barPeaks.length === 0) return 0;
-  return bar < playedBars ? 2 : 1;
-}
-
-/** A vertical line as SVG path data. */
-function barLine(bar, barPeaks) {
-  const x = (bar + 0.5) * (WIDTH / BARS);
-  const height = Math.sqrt(Math.max(0, ...barPeaks)) * MAX_BAR_HEIGHT;
-  return `M${x} ${1 - height}v${2 * height}`;
+  return ({ sound, from, to, top, height, played }) => {
+    const { width } = context.canvas;
+    const pixel = devicePixelRatio;
+    const middle = top + height / 2;
+    if (sound) measure(sound, from, to, width);
+    else columns = [];
+    const edge = ((played - from) / (to - from)) * width;
+    const paths = [new Path2D(), new Path2D()]; // played, and not
+    for (const [x, [low, high]] of columns.entries()) {
+      const length = Math.max(pixel, ((high - low) * height) / 2);
+      paths[Number(x >= edge)].rect(x, middle - (high * height) / 2, 1, length);
+    }
+    context.globalAlpha = 1;
+    context.fill(paths[0]);
+    context.globalAlpha = 0.5;
+    context.fill(paths[1]);
+    context.fillRect(columns.length, middle, width - columns.length, pixel); // still to come
+  };
 }

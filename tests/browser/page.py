@@ -1,6 +1,5 @@
 """Actions of a user on the page, and what the page shows."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,29 +14,22 @@ def ask(page: Page, prompt: str, seconds: str) -> None:
     page.press("#duration", "Control+Enter")
 
 
-def song(page: Page) -> Locator:
-    """The latest song."""
-    return page.locator("article").first
-
-
 def whole(page: Page) -> Locator:
-    """The latest song, once all of it is there."""
-    expect(
-        song(page).get_by_role("button", name=re.compile("Download|Télécharger"))
-    ).to_be_visible()
-    return song(page)
+    """The deck, once all of the chosen take is there."""
+    expect(page.locator("#save")).to_be_enabled()
+    return page.locator("#deck")
 
 
-def saved(page: Page, format: str = "wav") -> bytes:
-    song(page).locator("[data-part=format]").select_option(format)
+def saved(page: Page) -> bytes:
+    """The WAV of the chosen take."""
     with page.expect_download() as download:
-        song(page).get_by_role("button", name="Download").click()
-    assert download.value.suggested_filename.endswith(f".{format}")
+        page.click("#save")
+    assert download.value.suggested_filename.endswith(".wav")
     return Path(download.value.path()).read_bytes()
 
 
 def position(page: Page) -> float:
-    return float(song(page).get_by_role("slider").input_value())
+    return float(page.locator("#position").input_value())
 
 
 def is_at(page: Page, seconds: float) -> bool:
@@ -45,8 +37,24 @@ def is_at(page: Page, seconds: float) -> bool:
 
 
 def playing(page: Page) -> Locator:
-    """The button of the latest song while it plays."""
-    return song(page).locator(".play[data-state=pause]")
+    """The play button while a song plays."""
+    return page.locator("#play[data-state=pause]")
+
+
+def paused(page: Page) -> Locator:
+    """The play button while none plays."""
+    return page.locator("#play[data-state=play]")
+
+
+def press(page: Page, key: str) -> None:
+    """Press a key while no field has the focus."""
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press(key)
+
+
+def rows(page: Page) -> Locator:
+    """The titles on the shelf, the newest first."""
+    return page.locator("#songs .title")
 
 
 def draw_frame(page: Page) -> None:

@@ -61,7 +61,7 @@ def test_a_closed_dialog_shows_an_error_and_can_open_again(guarded_page: Page) -
     expect(guarded_page.get_by_role("dialog")).to_be_visible()
     guarded_page.keyboard.press("Escape")
     expect(guarded_page.get_by_role("alert")).to_contain_text("Le service demande une clé.")
-    guarded_page.get_by_role("button", name="Générer").click()
+    guarded_page.get_by_role("button", name="Créer").click()
     expect(guarded_page.get_by_role("dialog")).to_be_visible()
 
 

@@ -53,4 +53,4 @@ def test_a_song_deleted_in_another_tab_disappears(quiet_page: Page) -> None:
     other = quiet_page.context.new_page()
     other.goto(quiet_page.url)
     other.get_by_role("button", name="Delete", exact=True).click()
-    expect(quiet_page.locator("article")).to_have_count(0)
+    expect(quiet_page.locator("#songs li")).to_have_count(0)

@@ -1,0 +1,123 @@
+/** The deck: the takes of one song, the chosen one, and what plays. */
+
+import * as player from "./player.js";
+
+const LEAD_IN = 3; // seconds of what is there that play before a part that is made anew
+const tabs = new BroadcastChannel("playback"); // Only one tab sounds.
+
+export let takes = []; // generations of one group, in order
+export let chosen = null; // one of them, or null
+export let current = null; // the generation in the player, which may be of another song
+const eager = new Set(); // the generations of which the first that sounds plays
+let wanted = null; // the generation that shall play, or rest in the player, once it is loaded
+let onChange = () => {};
+
+/** Calls back when the takes, or the chosen one, are others. */
+export function watch(callback) {
+  onChange = callback;
+}
+
+/** Puts takes on the deck. The song that plays meanwhile plays on. */
+export function show(newTakes, take = newTakes[0]) {
+  for (const old of takes) if (!newTakes.includes(old) && old !== current) old.unload();
+  takes = newTakes;
+  chosen = take ?? null;
+  onChange();
+}
+
+/** Plays the first of these takes that sounds. */
+export function playFirst(generations) {
+  player.unlock();
+  eager.clear();
+  for (const generation of generations) eager.add(generation);
+}
+
+/** Chooses a take, which goes on at the position of the one before. */
+export async function choose(take) {
+  if (!take) return;
+  show(takes, take);
+  if (player.state === "paused") await rest(take);
+  else await play(take);
+}
+
+/** Plays a take, from a second on if one is given. */
+export async function play(take = chosen, from = null) {
+  player.unlock();
+  eager.clear();
+  wanted = take;
+  await take.load();
+  if (!take.sound || take !== wanted) return;
+  const { position, loop } = enter(take);
+  player.play(take.sound, from ?? position, loop);
+  tabs.postMessage("plays");
+}
+
+export function toggle() {
+  if (player.state !== "paused") player.pause();
+  else if (chosen) play();
+}
+
+/** Moves within the chosen take. */
+export function seek(to) {
+  if (chosen === current) player.seek(to);
+  else play(chosen, to);
+}
+
+/** Plays a take that is made anew from a second on: from shortly before it, or on. */
+export function playFrom(take, second) {
+  const { position } = sharedWith(take);
+  const isBefore = player.state !== "paused" && position < second;
+  show([...takes, take], take);
+  play(take, isBefore ? position : Math.max(0, second - LEAD_IN));
+}
+
+/** Takes a generation's new state into account. */
+export function update(take) {
+  if (!take.sound) return;
+  if (eager.has(take)) {
+    eager.clear();
+    if (takes.includes(take)) show(takes, take);
+    play(take);
+  } else if (take === chosen && take !== current && player.state === "paused") {
+    rest(take);
+  }
+}
+
+/** Takes a generation off the deck. */
+export function forget(take) {
+  eager.delete(take);
+  if (take === current) {
+    player.forget(take.sound);
+    current = null;
+  }
+  if (!takes.includes(take)) return;
+  const index = takes.indexOf(take);
+  const others = takes.filter((other) => other !== take);
+  show(others, chosen === take ? others[Math.max(0, index - 1)] : chosen);
+  if (chosen) choose(chosen);
+}
+
+async function rest(take) {
+  wanted = take;
+  await take.load();
+  if (!take.sound || take !== wanted || player.state !== "paused") return;
+  const { position, loop } = enter(take);
+  player.cue(take.sound, position, loop);
+  onChange();
+}
+
+/** Makes a take the current one. Returns the position and the loop that it shares with the last. */
+function enter(take) {
+  const last = current;
+  const shared = sharedWith(take);
+  current = take;
+  if (last && !takes.includes(last)) last.unload();
+  return shared;
+}
+
+function sharedWith(take) {
+  if (current?.record.group !== take.record.group) return { position: 0, loop: null };
+  return { position: player.position(), loop: player.loop };
+}
+
+tabs.addEventListener("message", () => player.pause());

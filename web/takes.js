@@ -1,0 +1,134 @@
+/** The takes on the deck: which one is chosen, and what becomes of it. */
+
+import * as deck from "./deck.js";
+import { clock, errorNodes, licenseText, t } from "./i18n.js";
+import * as player from "./player.js";
+import { titleOf } from "./sections.js";
+import { create, onClick, pause, setText, ui } from "./ui.js";
+
+const COPIED_MS = 1500;
+const STATE_TEXTS = {
+  requesting: "Waiting",
+  waiting: "Waiting in this browser, place {position}",
+  loading: "Loading the model",
+  queued: "Waiting, place {position}",
+  separating: "Waiting for the melody without drums and bass, place {position}",
+  generating: "Generating",
+  reconnecting: "The service went away; waiting for it",
+  stopped: "Stopped at {time} of {duration}",
+  failed: "No music came",
+  done: "Done",
+};
+
+/** The letter of a generation's take. */
+export function letter({ record }) {
+  return String.fromCharCode(65 + (record.take ?? 0));
+}
+
+/** Renders the takes, and the chosen one's state. */
+export function render() {
+  const { takes, chosen } = deck;
+  ui.deck.hidden = !chosen;
+  if (!chosen) return;
+  const { record, running, state, error } = chosen;
+  const buttons = [...ui.takes.children];
+  for (const [index, take] of takes.entries()) renderTake(take, buttons[index] ?? addButton());
+  for (const button of buttons.slice(takes.length)) button.remove();
+  setText(ui.title, titleOf(record));
+  const facts = [
+    record.request.model,
+    record.request.seed !== undefined && `${t("Seed")} ${record.request.seed}`,
+    record.files?.audio && t("continued"),
+    record.files?.melody && t("with a melody"),
+    record.license && licenseText(record.license),
+  ];
+  setText(ui.facts, facts.filter(Boolean).join(" · "));
+  ui.stop.hidden = !running;
+  ui.again.hidden = running || state === "done";
+  setText(ui.again, t(state === "stopped" ? "Make it whole" : "Try again"));
+  ui.link.hidden = Boolean(record.files); // A link cannot hold them.
+  ui.error.replaceChildren(...errorNodes(error));
+  draw();
+}
+
+/** Draws what changes while the chosen take plays and arrives. */
+export function draw() {
+  if (!deck.chosen) return;
+  const { progress, sound, duration, running, place, seconds } = deck.chosen;
+  const isBuffering = deck.chosen === deck.current && player.state === "buffering" && running;
+  const state = isBuffering ? "buffering" : deck.chosen.state;
+  const text = isBuffering ? "Slower than it plays: gathering music" : STATE_TEXTS[state];
+  const position = state === "waiting" ? place : (progress?.position ?? "");
+  const times = { time: clock(seconds), duration: clock(duration) };
+  setText(ui.state, t(text, { position, ...times }));
+  const download = state === "loading" ? progress?.download : null;
+  const secondsLeft = state === "generating" ? progress?.seconds_left : null;
+  const left = secondsLeft && t("{time} left", { time: clock(Math.ceil(secondsLeft)) });
+  setText(ui.left, download ? downloadText(download) : (left ?? ""));
+  ui.progress.hidden = !running;
+  if (download) drawBar(download.bytes, download.total_bytes);
+  else drawBar(Math.max(progress?.seconds ?? 0, sound?.seconds ?? 0), duration);
+}
+
+function drawBar(value, max) {
+  if (value && max) Object.assign(ui.progress, { value, max });
+  else ui.progress.removeAttribute("value");
+}
+
+function addButton() {
+  const button = create("button", { type: "button" });
+  ui.takes.append(button);
+  return button;
+}
+
+function renderTake(take, button) {
+  const { seconds, duration, state } = take;
+  setText(button, letter(take));
+  button.ariaPressed = take === deck.chosen;
+  button.ariaLabel = t("Take {letter}", { letter: letter(take) });
+  button.dataset.state = state;
+  button.style.setProperty("--made", `${(100 * seconds) / duration}%`);
+}
+
+function downloadText({ bytes, total_bytes: totalBytes }) {
+  const megabytes = [bytes, totalBytes].filter(Boolean).map((count) => Math.round(count / 1e6));
+  return t("{bytes} MB", { bytes: megabytes.join(" / ") });
+}
+
+/** The page's address with the song's request, see `restore` in composer.js. */
+function linkTo({ request }) {
+  return `${location.href.split("#")[0]}#${new URLSearchParams(request)}`;
+}
+
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    copyOverHttp(text);
+  }
+}
+
+/** Copies without the clipboard API, which browsers offer over TLS only. */
+function copyOverHttp(text) {
+  const area = create("textarea", { value: text });
+  document.body.append(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
+}
+
+ui.takes.addEventListener("click", ({ target }) => {
+  deck.choose(deck.takes[[...ui.takes.children].indexOf(target)]);
+});
+onClick(ui, {
+  stop: () => {
+    deck.chosen.cancel();
+    ui.takes.querySelector("[aria-pressed=true]")?.focus({ preventScroll: true });
+  },
+  link: async () => {
+    await copy(linkTo(deck.chosen.record));
+    ui.link.textContent = t("Copied");
+    await pause(COPIED_MS);
+    ui.link.textContent = t(ui.link.dataset.t);
+  },
+});
