@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partialmethod
@@ -148,6 +148,7 @@ def load(folder: Path, device: torch.device) -> Checkpoint:
         melody_config, melody_state = _take_melody(package)
         lm = _language_model(package)
         codec = loaders.load_compression_model(str(folder), device="cpu")
+    _check_finite("the codec", codec.state_dict())  # which the file may only point to
     codec = builders.get_wrapped_compression_model(codec, lm.cfg)
     pattern = _pattern(lm)
     _require(
@@ -223,12 +224,16 @@ def _checked(file: Path) -> Any:
     _require(known, f"{file.name} is not one that audiocraft.utils.export writes")
     if file.name == LM:
         check(package)
-    for name, tensor in package.get("best_state", {}).items():
+    _check_finite(file.name, package.get("best_state", {}))
+    return package
+
+
+def _check_finite(part: str, weights: Mapping[str, Tensor]) -> None:
+    for name, tensor in weights.items():
         # The extremes show a NaN too, and take less time than a look at each number.
         if tensor.numel() and not all(extreme.isfinite() for extreme in tensor.aminmax()):
             problem = f"{name} holds numbers that are not finite; get the file again"
-            raise Unsupported(f"{file.name} is damaged: {problem}")
-    return package
+            raise Unsupported(f"{part} is damaged: {problem}")
 
 
 def check(package: Any) -> None:
@@ -347,6 +352,7 @@ def _text_encoder(
     crossed = bool(lm.fuser.fuse2cond["cross"])
     limit = MAX_TOKENS if crossed else MAX_PREFIX_TOKENS
     encoder = provider.conditioners["description"]
+    _check_finite("the text encoder", encoder.t5.state_dict())
     encoder.t5.to(device)
     encoder.output_proj.to(device, torch.float32)
     encoder.device = device

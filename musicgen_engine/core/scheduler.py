@@ -119,10 +119,12 @@ class Scheduler:
 
     def _most_positions(self, prefill: Sequence, decode: list[Sequence]) -> int:
         """Of a chunk. Twice as many rows take, at worst, twice the time, so sequences that decode
-        on a CPU wait at most one more of their steps."""
+        on a CPU wait at most one more of their steps. Rows that the cache has are computed at the
+        chunk's last position alone."""
         if not (decode and prefill.new_rows and self._shares_cores):
             return PREFILL_CHUNK
         rows = max(PREFILL_ROWS_BESIDE, sum(sequence.rows for sequence in decode))
+        rows -= prefill.rows - prefill.new_rows
         return min(PREFILL_CHUNK, max(1, rows // prefill.new_rows))
 
     def next_for_codec(self, limit: int) -> list[Sequence]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from musicgen_engine.core.loaded_model import LoadedModel
 from musicgen_engine.hub import CODEC, LM, fetch
@@ -104,6 +105,20 @@ def test_weights_that_are_not_finite_are_named_at_load(
     message = f"{file} is damaged: {name} holds numbers that are not finite"
     with pytest.raises(EngineUnavailable, match=message):
         load(folder)
+
+
+def test_a_text_encoder_that_is_not_finite_is_named_at_load(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_checkpoint, tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "t5-small" / "model.safetensors"
+    weights = load_file(file)
+    weights["shared.weight"][3, 3] = math.nan
+    file.unlink()
+    save_file(weights, file, {"format": "pt"})
+    message = "the text encoder is damaged: shared.weight holds numbers that are not finite"
+    with pytest.raises(EngineUnavailable, match=message):
+        load(tmp_path)
 
 
 def with_biases(config: Any, weights: dict[str, torch.Tensor]) -> None:

@@ -168,7 +168,7 @@ def test_a_chunk_has_as_many_rows_to_compute_as_sequences_decode() -> None:
     while (batch := busy.schedule()).prefill:
         lengths.append(batch.prefill_length)
         sequence.advance(lengths[-1])
-    assert lengths == [20] + [6, 6, 6, 2] + [3] * 6 + [2]
+    assert lengths == [20] + [5, 5, 5, 5] + [3] * 6 + [2]
 
 
 def test_one_prompt_is_prefilled_at_a_time() -> None:
