@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import yaml
+
 from gateway.request import form_fields as fields_of_a_form
 from gateway.request import json_fields
 from protocol.errors import ServiceError
@@ -22,7 +24,8 @@ from protocol.section import SECTION_FIELDS
 from protocol.settings import MAX_SECONDS
 from protocol.tensors import CHANGE, MODEL, STREAM
 
-DOCUMENTS = [Path(__file__).with_name(name) for name in ("http.md", "triton.md")]
+DOCUMENTS = [Path(__file__).with_name(name) for name in ("http.md", "triton.md", "operations.md")]
+ALERTS = Path(__file__).parent.parent / "deploy" / "helm" / "files" / "alerts.yml"
 MARKED = re.compile(r"(<!-- table: ([^>]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
@@ -72,6 +75,19 @@ def triton_errors() -> str:
     return _table("code | Triton's code | meaning", rows)
 
 
+def alerts() -> str:
+    [group] = yaml.safe_load(ALERTS.read_text())["groups"]
+    rows = [
+        (
+            f"`{rule['alert']}`",
+            f"`{rule['expr']}`" + (f" for {rule['for']}" if "for" in rule else ""),
+            rule["annotations"]["description"],
+        )
+        for rule in group["rules"]
+    ]
+    return _table("alert | condition | meaning", rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "request fields": request_fields,
     "form fields": form_fields,
@@ -79,6 +95,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "inputs": inputs,
     "errors": errors,
     "triton errors": triton_errors,
+    "alerts": alerts,
 }
 
 

@@ -166,11 +166,12 @@ def with_shared_memory(megabytes: int) -> tuple[str, ...]:
 
 @dataclass
 class Stack:
-    """A running `make serve`, on ports of its own."""
+    """A running `make serve`, on ports of its own; with another `program`, Triton's container."""
 
     repository: Path
     environment: dict[str, str] = field(default_factory=dict)
     prefix: tuple[str, ...] = ()  # a command that runs the service
+    program: str = "supervisor"
 
     def __post_init__(self) -> None:
         self.port, self.triton_http, self.triton_grpc, self.triton_metrics = free_ports(4)
@@ -195,7 +196,7 @@ class Stack:
                 [
                     *(sys.executable, "supervisor/tether.py", str(os.getpid())),  # ends with pytest
                     *self.prefix,
-                    *(sys.executable, "-m", "supervisor"),
+                    *(sys.executable, "-m", self.program),
                 ],
                 cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip

@@ -25,8 +25,9 @@ KEY = "a-key-of-16-letters"
 
 
 def services() -> dict[str, Any]:
+    """The services whose images this project builds."""
     read: dict[str, Any] = yaml.safe_load((ROOT / COMPOSE).read_text())["services"]
-    return read
+    return {name: service for name, service in read.items() if "build" in service}
 
 
 def instructions(dockerfile: str) -> list[list[str]]:

@@ -53,7 +53,7 @@ def test_the_readme_names_every_folder() -> None:
     tree = text("README.md").partition("## How it works")[2]
     listed = set(re.findall(r"^(\w+)/ +\S", tree, re.MULTILINE))
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
-    assert listed == packages | {"web", "model_repository", "examples"}
+    assert listed == packages | {"web", "model_repository", "examples", "deploy"}
     for folder in re.findall(r"^  (\w+/) +\S", tree, re.MULTILINE):
         assert (ROOT / "musicgen_engine" / folder).is_dir()
 
@@ -92,7 +92,13 @@ def test_the_readme_has_the_sizes_of_the_models() -> None:
 
 
 def test_users_always_see_the_licence_of_the_weights() -> None:
-    for path in ("README.md", "README.fr.md", "LICENSE", "docs/configuration.md"):
+    for path in (
+        "README.md",
+        "README.fr.md",
+        "LICENSE",
+        "docs/configuration.md",
+        "docs/kubernetes.md",
+    ):
         assert "CC-BY-NC 4.0" in text(path), path
     for config in (ROOT / "model_repository").glob("musicgen-*/config.pbtxt"):
         assert "license" in config.read_text()
