@@ -63,7 +63,7 @@ def logits(folder: Path) -> list[Record]:
 def _guided(folder: Path, precision: torch.dtype, outliers: bool) -> Tensor:
     """[positions, codebooks, vocab_size]"""
     parts = checkpoint.load(folder, torch.device("cpu"))
-    weights, conditioning = parts.weights, parts.encode_text(PROMPTS[0])
+    weights, conditioning = parts.weights, parts.text.encode(PROMPTS[0])
     layers = list(weights.layers)
     if outliers:
         layers = [_with_outliers(layer) for layer in layers]

@@ -14,7 +14,9 @@ later.
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
@@ -37,6 +39,8 @@ PUT_OFF = (
     "xformers",  # attention in audiocraft's own decoder, for which the engine has another
     "xformers.ops",
 )
+# Attention in audiocraft's own decoder: it warns that it is not there.
+logging.getLogger("xformers").setLevel(logging.ERROR)
 # Libraries that transformers looks for, and imports when they are there. It works without them.
 UNAVAILABLE = (
     "is_scipy_available",  # losses of object detection
@@ -62,7 +66,9 @@ def light_imports() -> Iterator[None]:
     for module in questions:
         vars(module).update(dict.fromkeys(UNAVAILABLE, _no))
     try:
-        yield
+        with warnings.catch_warnings():  # about each other's versions and about training
+            warnings.simplefilter("ignore")
+            yield
     finally:
         for module, answer in zip(questions, answers, strict=True):
             vars(module).update({name: answer[name] for name in UNAVAILABLE})

@@ -1,26 +1,23 @@
-"""A checkpoint in audiocraft's format, taken apart. This module and `melody` touch audiocraft."""
+"""A checkpoint in audiocraft's format, taken apart."""
 
 from __future__ import annotations
 
-import logging
 import os
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partialmethod
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Any
 
 from musicgen_engine.core.audiocraft_imports import light_imports
+from musicgen_engine.core.codec import audio_encoder, streaming_codec
 from musicgen_engine.core.melody import SPECTRUM, MelodyEncoder
+from musicgen_engine.core.text_encoder import TextEncoder
+from musicgen_engine.core.unsupported import Unsupported, check_finite, require
 from musicgen_engine.hub import CODEC, LM
-from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.delay_pattern import DelayPattern
-from musicgen_engine.model.guidance import Guidance
 from musicgen_engine.model.one_thread import one_thread
 from musicgen_engine.model.streaming_codec import StreamingCodec
 from musicgen_engine.model.transformer import (
@@ -29,46 +26,22 @@ from musicgen_engine.model.transformer import (
     TransformerConfig,
     Weights,
 )
-from protocol.constants import (
-    FRAME_RATE,
-    PITCH_CLASSES,
-    SAMPLE_RATE,
-    SAMPLES_PER_FRAME,
-    Chroma,
-    Codes,
-    Samples,
-)
-from protocol.errors import InvalidField
-from protocol.prompt import MAX_PROMPT, Prompt, blend
+from protocol.constants import FRAME_RATE, PITCH_CLASSES, SAMPLE_RATE, Codes, Samples
 from protocol.request import GenerationRequest
-from protocol.section import Section
 
 # Loading a checkpoint must not run code from it, whatever the environment says: the first variable
 # would allow it, the second forbids it to every caller.
 os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
 os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
 
-# audiocraft and its libraries warn about each other's versions and about training.
-logging.getLogger("xformers").setLevel(logging.ERROR)
-with light_imports(), warnings.catch_warnings():
-    warnings.simplefilter("ignore")
+with light_imports():
     import huggingface_hub.constants
     import torch
     import transformers.utils.logging
-    from audiocraft.data.audio_utils import convert_audio
     from audiocraft.models import builders, loaders
-    from audiocraft.models.encodec import (
-        EncodecModel,
-        HFEncodecCompressionModel,
-        InterleaveStereoCompressionModel,
-    )
     from audiocraft.modules.codebooks_patterns import DelayedPatternProvider
-    from audiocraft.modules.conditioners import ConditioningAttributes
-    from audiocraft.quantization.vq import ResidualVectorQuantizer
     from omegaconf import OmegaConf
     from torch import Tensor, nn
-    from torch.nn.utils import parametrize, remove_weight_norm
-    from torch.nn.utils.rnn import pad_sequence
     from torch.utils import serialization
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
@@ -77,12 +50,7 @@ transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-cal
 # Its first call compiles hundreds of patterns. Here it happens before engines are forked.
 get_checkpoint_conversion_mapping("t5")  # type: ignore[no-untyped-call]
 
-# The codec computes in float32 on a GPU too, not in TF32.
-torch.backends.cudnn.allow_tf32 = False
-
 PARTS = {"xp.cfg", "best_state"}  # of each file
-MAX_TOKENS = MAX_PROMPT + 2  # of text: one a character, though a few signs take several
-MAX_PREFIX_TOKENS = 512  # of text before the codes, where each takes a position of each row
 FUSION_WAYS = ("sum", "prepend", "cross", "input_interpolate")
 TEXT, MELODY = {"description": "t5"}, {"self_wav": "chroma_stem"}  # conditions and their encoders
 # Ways of a model with a melody to use each: the text stands behind it, or is for the
@@ -96,31 +64,17 @@ OF_TRAINING = ("cache_path", "match_len_on_eval", "eval_wavs", "n_eval_wavs")
 MELODY_WEIGHTS = "condition_provider.conditioners.self_wav."
 
 
-class EncodeText(Protocol):
-    def __call__(
-        self, prompt: Prompt, chroma: Chroma | None = None, negative_prompt: str = ""
-    ) -> Conditioning:
-        """The conditioning by a text and, for a model that takes one, a melody: [1, columns].
-        `negative_prompt` is the text of the unconditional row; empty: the null text."""
-
-
 @dataclass(frozen=True)
 class Checkpoint:
-    """`check_texts`, of a section and what its fields' names begin with, raises InvalidField for
-    texts that are too long for `encode_text`. `encode_audio` turns audio of any number of channels,
-    at the given sample rate, into codes. `melody` is None for a model that takes no melody."""
+    """`encode_audio` turns audio of any number of channels, at the given sample rate, into codes.
+    `melody` is None for a model that takes no melody."""
 
     weights: Weights
     pattern: DelayPattern
     codec: StreamingCodec
-    check_texts: Callable[[Section, str], None]
-    encode_text: EncodeText
+    text: TextEncoder
     encode_audio: Callable[[Samples, int], Codes]
     melody: MelodyEncoder | None
-
-
-class Unsupported(ValueError):
-    """The engine has no counterpart for a part of the checkpoint; the message names it."""
 
 
 @one_thread()  # loading is many small operations
@@ -142,31 +96,28 @@ def load(folder: Path, device: torch.device) -> Checkpoint:
     huggingface_hub.constants.HF_HUB_OFFLINE = True
     folder = folder.resolve()
     os.chdir(folder)
-    with light_imports(), _borrowed(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with light_imports(), _borrowed():
         package, _ = [_checked(folder / file) for file in (LM, CODEC)]  # before much is read
         melody_config, melody_state = _take_melody(package)
         lm = _language_model(package)
         codec = loaders.load_compression_model(str(folder), device="cpu")
-    _check_finite("the codec", codec.state_dict())  # which the file may only point to
+    check_finite("the codec", codec.state_dict())  # which the file may only point to
     codec = builders.get_wrapped_compression_model(codec, lm.cfg)
     pattern = _pattern(lm)
-    _require(
+    require(
         (codec.num_codebooks, codec.cardinality) == (pattern.codebooks, pattern.special_token),
         "its codec has other codebooks",
     )
     streaming = streaming_codec(codec)
     codec.to(device)
     streaming.to(device)
-    encode_audio = _audio_encoder(codec, streaming.channels, device)
+    encode_audio = audio_encoder(codec, streaming.channels, device)
     melody = None
     if melody_config:
         seconds = lm.cfg.dataset.segment_duration
         melody = MelodyEncoder(melody_config, melody_state, seconds, streaming.channels, device)
-    encode_text, check_texts = _text_encoder(lm, melody, device)
-    return Checkpoint(
-        _weights(lm), pattern, streaming, check_texts, encode_text, encode_audio, melody
-    )
+    text = TextEncoder(lm, melody, device)
+    return Checkpoint(_weights(lm), pattern, streaming, text, encode_audio, melody)
 
 
 def _take_melody(package: Any) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
@@ -221,19 +172,11 @@ def _checked(file: Path) -> Any:
     except UnpicklingError:
         raise Unsupported(f"{file.name} holds more than weights, so it could run code") from None
     known = isinstance(package, dict) and ("pretrained" in package or package.keys() >= PARTS)
-    _require(known, f"{file.name} is not one that audiocraft.utils.export writes")
+    require(known, f"{file.name} is not one that audiocraft.utils.export writes")
     if file.name == LM:
         check(package)
-    _check_finite(file.name, package.get("best_state", {}))
+    check_finite(file.name, package.get("best_state", {}))
     return package
-
-
-def _check_finite(part: str, weights: Mapping[str, Tensor]) -> None:
-    for name, tensor in weights.items():
-        # The extremes show a NaN too, and take less time than a look at each number.
-        if tensor.numel() and not all(extreme.isfinite() for extreme in tensor.aminmax()):
-            problem = f"{name} holds numbers that are not finite; get the file again"
-            raise Unsupported(f"{part} is damaged: {problem}")
 
 
 def check(package: Any) -> None:
@@ -244,34 +187,29 @@ def check(package: Any) -> None:
     """
     config = OmegaConf.create(package["xp.cfg"])
     kinds = {name: kind.model for name, kind in config.conditioners.items() if name != "args"}
-    _require(config.lm_model == "transformer_lm", f"it is a {config.lm_model}")
-    _require(kinds in (TEXT, TEXT | MELODY), f"it is conditioned on {', '.join(kinds)}")
+    require(config.lm_model == "transformer_lm", f"it is a {config.lm_model}")
+    require(kinds in (TEXT, TEXT | MELODY), f"it is conditioned on {', '.join(kinds)}")
     ways = {way: sorted(config.fuser[way]) for way in FUSION_WAYS if config.fuser[way]}
-    _require(not config.fuser.cross_attention_pos_emb, "its text has positions")
+    require(not config.fuser.cross_attention_pos_emb, "its text has positions")
     if kinds == TEXT:
         alone = ways == {"cross": ["description"]}
-        _require(alone, "its text is not for the cross-attention alone")
+        require(alone, "its text is not for the cross-attention alone")
     else:
-        _require(ways in MELODY_FUSIONS, "its melody does not stand before its codes")
-        _require(not config.transformer_lm.two_step_cfg, "its guidance takes two steps")
+        require(ways in MELODY_FUSIONS, "its melody does not stand before its codes")
+        require(not config.transformer_lm.two_step_cfg, "its guidance takes two steps")
         chroma = config.conditioners.self_wav.chroma_stem
         wrong = [name for name, value in CHROMA.items() if chroma.get(name) != value]
         unknown = sorted({*chroma} - {*CHROMA, *SPECTRUM, *OF_TRAINING})
-        _require(not wrong + unknown, f"the {', '.join(wrong + unknown)} of its melody")
+        require(not wrong + unknown, f"the {', '.join(wrong + unknown)} of its melody")
     positions = config.transformer_lm.positional_embedding
-    _require(positions in ("sin", "rope"), f"its positions are {positions}")
-    _require(not config.transformer_lm.xpos, "its rotary positions fade")
-    _require(config.transformer_lm.causal, "it is not causal")
-
-
-def _require(condition: bool, otherwise: str) -> None:
-    if not condition:
-        raise Unsupported(f"the checkpoint is not supported: {otherwise}")
+    require(positions in ("sin", "rope"), f"its positions are {positions}")
+    require(not config.transformer_lm.xpos, "its rotary positions fade")
+    require(config.transformer_lm.causal, "it is not causal")
 
 
 def _pattern(lm: Any) -> DelayPattern:
     pattern = lm.pattern_provider
-    _require(
+    require(
         type(pattern) is DelayedPatternProvider
         and not (pattern.flatten_first or pattern.empty_initial)
         and min(pattern.delays) == 0
@@ -280,17 +218,17 @@ def _pattern(lm: Any) -> DelayPattern:
     )
     window = int(lm.cfg.dataset.segment_duration * FRAME_RATE)
     stride = GenerationRequest.extend_stride
-    _require(stride * FRAME_RATE < window, f"it was trained on less than {stride:g} s at a time")
+    require(stride * FRAME_RATE < window, f"it was trained on less than {stride:g} s at a time")
     return DelayPattern(tuple(pattern.delays), lm.card, window)
 
 
 def _weights(lm: Any) -> Weights:
     """The transformer's weights; `lm` loses its layers one by one as they are taken."""
     transformer = lm.transformer
-    _require(transformer.positional_scale == 1, "its positions are scaled")
-    _require(transformer.max_period == 10_000, "its positions have another period")
-    _require(lm.out_norm is not None, "it normalises behind the layers")
-    _require(not any(linear.bias is not None for linear in lm.linears), "its heads have biases")
+    require(transformer.positional_scale == 1, "its positions are scaled")
+    require(transformer.max_period == 10_000, "its positions have another period")
+    require(lm.out_norm is not None, "it normalises behind the layers")
+    require(not any(linear.bias is not None for linear in lm.linears), "its heads have biases")
     embeddings = torch.stack([embedding.weight for embedding in lm.emb])
     first = transformer.layers[0]
     _layer(first)  # an unsupported one is refused here, before a backend takes the layers
@@ -317,9 +255,9 @@ def _layers(layers: nn.ModuleList) -> Iterator[LayerWeights]:
 
 
 def _layer(layer: Any) -> LayerWeights:
-    _require(isinstance(layer.layer_scale_1, nn.Identity), "its layers are scaled")
-    _require(layer.activation is nn.functional.gelu, "its activation is not GELU")
-    _require(layer.linear1.bias is None and layer.linear2.bias is None, "its layers have biases")
+    require(isinstance(layer.layer_scale_1, nn.Identity), "its layers are scaled")
+    require(layer.activation is nn.functional.gelu, "its activation is not GELU")
+    require(layer.linear1.bias is None and layer.linear2.bias is None, "its layers have biases")
     cross = layer.cross_attention
     return LayerWeights(
         self_attention=_attention(layer.norm1, layer.self_attn),
@@ -331,129 +269,14 @@ def _layer(layer: Any) -> LayerWeights:
 
 
 def _attention(norm: nn.LayerNorm, attention: Any) -> AttentionWeights:
-    _require(not attention.qk_layer_norm, "its queries and keys are normalised")
-    _require(attention.kv_repeat == 1, "its heads share keys")
-    _require(attention.past_context is None, "its attention has a limited reach")
+    require(not attention.qk_layer_norm, "its queries and keys are normalised")
+    require(attention.kv_repeat == 1, "its heads share keys")
+    require(attention.past_context is None, "its attention has a limited reach")
     inner = attention if attention.custom else attention.mha
-    _require(inner.in_proj_bias is None, "its attention has biases")
+    require(inner.in_proj_bias is None, "its attention has biases")
     return AttentionWeights(_norm(norm), inner.in_proj_weight, inner.out_proj.weight)
 
 
 def _norm(norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
-    _require(norm.eps == 1e-5, "its norms have another epsilon")
+    require(norm.eps == 1e-5, "its norms have another epsilon")
     return norm.weight, norm.bias
-
-
-def _text_encoder(
-    lm: Any, melody: MelodyEncoder | None, device: torch.device
-) -> tuple[EncodeText, Callable[[Section, str], None]]:
-    """`encode_text` and `check_texts` of the checkpoint."""
-    provider = lm.condition_provider  # not `lm` itself, which is to go
-    crossed = bool(lm.fuser.fuse2cond["cross"])
-    limit = MAX_TOKENS if crossed else MAX_PREFIX_TOKENS
-    encoder = provider.conditioners["description"]
-    _check_finite("the text encoder", encoder.t5.state_dict())
-    encoder.t5.to(device)
-    encoder.output_proj.to(device, torch.float32)
-    encoder.device = device
-
-    def tokenized(text: str) -> Any:
-        return provider.tokenize([ConditioningAttributes(text={"description": text})])
-
-    def check_texts(section: Section, within: str) -> None:
-        left = limit
-        for name, text in section.texts(within):
-            if not text:
-                continue
-            tokens = tokenized(text)["description"]["input_ids"].shape[1]
-            if tokens > left:
-                problem = f"has {tokens} tokens of text; shorten it to {left}"
-                raise InvalidField.of_field(name, problem)
-            if crossed:  # they share a slot's room
-                left -= tokens
-
-    def encoded(text: str) -> Tensor:
-        embeddings, _mask = provider(tokenized(text))["description"]
-        encoded: Tensor = embeddings[0]
-        return encoded
-
-    @torch.inference_mode()
-    def encode_text(
-        prompt: Prompt, chroma: Chroma | None = None, negative_prompt: str = ""
-    ) -> Conditioning:
-        texts = blend(prompt)
-        guidance = Guidance(tuple(one.weight for one in texts))
-        first, *others = (encoded(one.text) for one in texts)
-        negative = encoded(negative_prompt) if negative_prompt else None
-        prefix = melody.prefix(chroma)[[0, 1] + [0] * len(others)] if melody else None
-        if prefix is None or crossed:
-            return Conditioning((first, negative, *others), prefix, guidance)
-        # Equally long: zeros, the null text, stand behind the shorter ones.
-        rows = [first, first[:0] if negative is None else negative, *others]
-        padded = pad_sequence(rows, batch_first=True)
-        return Conditioning((None,) * len(rows), torch.cat([prefix, padded], dim=1), guidance)
-
-    return encode_text, check_texts
-
-
-def _audio_encoder(
-    codec: Any, channels: int, device: torch.device
-) -> Callable[[Samples, int], Codes]:
-    @torch.inference_mode()
-    def encode_audio(audio: Samples, sample_rate: int) -> Codes:
-        """Whole frames; the samples behind them are left out."""
-        wave = convert_audio(torch.tensor(audio)[None], sample_rate, SAMPLE_RATE, channels)
-        wave = wave[..., : wave.shape[-1] // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME]
-        codes, _scale = codec.encode(wave.to(device))
-        return np.asarray(codes[0].cpu(), np.int32)
-
-    return encode_audio
-
-
-def streaming_codec(model: Any) -> StreamingCodec:
-    """The decoder and the quantizer of a compression model. The model loses its decoder."""
-    channels = 1
-    if isinstance(model, InterleaveStereoCompressionModel):
-        _require(not model.per_timestep, "its channels alternate by frames")
-        model, channels = model.model, model.channels
-    _require(model.sample_rate == SAMPLE_RATE, f"its codec is for {model.sample_rate} Hz")
-    _require(model.channels == 1, "its codec mixes channels")
-    if isinstance(model, HFEncodecCompressionModel):
-        inner: Any = model.model  # transformers' EncodecModel
-        config = inner.config
-        _require(not config.normalize, "its codec changes the loudness")
-        _require(config.chunk_length_s is None, "its codec fades segments into each other")
-        layers, quantizer = inner.decoder.layers, inner.quantizer
-
-        def dequantize(codes: Tensor) -> Tensor:
-            features: Tensor = quantizer.decode(codes.transpose(0, 1))
-            return features
-
-    else:
-        _require(isinstance(model, EncodecModel), f"its codec is a {type(model).__name__}")
-        _require(not model.renormalize, "its codec changes the loudness")
-        inner = model
-        layers, quantizer = model.decoder.model, model.quantizer
-        _require(isinstance(quantizer, ResidualVectorQuantizer), "its codec has no codes")
-        dequantize = quantizer.decode
-    lstm: Any = getattr(layers[1], "lstm", None)  # in audiocraft's layer and in transformers'
-    _require(isinstance(lstm, nn.LSTM), "its codec has no LSTM")
-    _require(getattr(layers[1], "skip", True), "its codec's LSTM has no skip connection")
-    _require(not layers[0].causal, "its codec is causal")
-    model.float()  # a checkpoint may be in half precision
-    for module in (quantizer, layers):
-        _bake_weight_norm(module)
-    inner.decoder = None  # its weights go when native code takes its place
-    try:
-        return StreamingCodec(dequantize, layers[0], lstm, nn.Sequential(*layers[2:]), channels)
-    except ValueError as error:
-        raise Unsupported(f"the checkpoint is not supported: {error}") from error
-
-
-def _bake_weight_norm(module: nn.Module) -> None:
-    """Weights as they are, rather than computed from norms and directions at every call."""
-    for layer in module.modules():
-        if hasattr(layer, "weight_g"):  # torch's older way, audiocraft's
-            remove_weight_norm(layer)
-        elif parametrize.is_parametrized(layer, "weight"):
-            parametrize.remove_parametrizations(layer, "weight")

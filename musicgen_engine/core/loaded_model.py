@@ -11,14 +11,16 @@ import torch
 
 from musicgen_engine.config import ModelConfig
 from musicgen_engine.core import checkpoint
-from musicgen_engine.core.checkpoint import MAX_PREFIX_TOKENS, MAX_TOKENS, EncodeText
 from musicgen_engine.core.device import choose_device, devices, use
 from musicgen_engine.core.melody import MelodyEncoder
 from musicgen_engine.core.memory import slots_that_fit
 from musicgen_engine.core.separator_process import SeparatorProcess
+from musicgen_engine.core.text_encoder import MAX_PREFIX_TOKENS, MAX_TOKENS
+from musicgen_engine.core.unsupported import Unsupported
 from musicgen_engine.hub import revision, separator_weights
 from musicgen_engine.model.backend import Backend
 from musicgen_engine.model.backend_loader import SMALL, choose_backend, choose_codec
+from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.decoder import Decoder
 from musicgen_engine.model.delay_pattern import DelayPattern
 from musicgen_engine.model.guidance import SLOT_ROWS, slots_of
@@ -40,8 +42,8 @@ class LoadedModel:
     precision: torch.dtype
     slots: int
     pattern: DelayPattern
-    check_texts: Callable[[Section, str], None]  # of a section, and where it stands
-    encode_text: EncodeText
+    check_texts: Callable[[Section, str], None]  # see TextEncoder.check
+    encode_text: Callable[..., Conditioning]  # see TextEncoder.encode
     encode_audio: Callable[[Samples, int], Codes]  # of audio and its sample rate
     backend: Backend
     backend_name: str
@@ -73,7 +75,7 @@ class LoadedModel:
         precision = None if config.precision == "auto" else getattr(torch, config.precision)
         try:
             parts = checkpoint.load(folder, device)
-        except checkpoint.Unsupported as error:
+        except Unsupported as error:
             raise EngineUnavailable(str(error)) from error
         transformer, pattern = parts.weights.config, parts.pattern
         if transformer.parameters < SMALL:
@@ -100,8 +102,8 @@ class LoadedModel:
             precision=choice.precision,
             slots=slots,
             pattern=pattern,
-            check_texts=parts.check_texts,
-            encode_text=parts.encode_text,
+            check_texts=parts.text.check,
+            encode_text=parts.text.encode,
             encode_audio=parts.encode_audio,
             backend=loaded.backend,
             backend_name=loaded.name,

@@ -16,7 +16,7 @@ import torch
 
 import kernels
 from kernels.build import OPTIONS, SOURCES
-from musicgen_engine.core.checkpoint import streaming_codec
+from musicgen_engine.core.codec import streaming_codec
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.native_codec import native_codec
 from musicgen_engine.model.native_sampler import NativeSampler

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from musicgen_engine.config import MAX_SLOTS
-from musicgen_engine.core.checkpoint import MAX_TOKENS
 from musicgen_engine.core.memory import GB, Room
+from musicgen_engine.core.text_encoder import MAX_TOKENS
 from musicgen_engine.model.transformer import TransformerConfig
 from tests.conftest import ROOT
 

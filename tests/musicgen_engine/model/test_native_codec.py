@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import kernels
-from musicgen_engine.core.checkpoint import streaming_codec
+from musicgen_engine.core.codec import streaming_codec
 from musicgen_engine.model.backend import BackendUnavailable
 from musicgen_engine.model.backend_loader import choose_codec
 from musicgen_engine.model.native_codec import native_codec

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from musicgen_engine.core.audiocraft_imports import make_torchaudio_importable
-from musicgen_engine.core.checkpoint import streaming_codec
+from musicgen_engine.core.codec import streaming_codec
 from musicgen_engine.model.native_codec import native_codec
 from musicgen_engine.model.streaming_codec import CodecInput, CodecStream, StreamingCodec
 from protocol.constants import SAMPLES_PER_FRAME, Codes, Samples
