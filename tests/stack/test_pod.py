@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import ROOT, Stack, until
+from tests.conftest import Stack, repository_with, until
 from tests.stack.client import SONG, stream
 from tests.test_chart import CHART, environment, pods, render
 
