@@ -27,9 +27,8 @@ def container() -> dict[str, Any]:
 def pod(container: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("pod")
     own = {"TRITON_ADMIN_KEY": "", "TRITON_ADMIN_KEY_FILE": str(folder / "admin-key")}
-    pod = Stack(
-        ROOT / "model_repository", {**environment(container), **own}, program="supervisor.container"
-    )
+    repository = repository_with(folder / "models", "musicgen-tiny")
+    pod = Stack(repository, {**environment(container), **own}, program="supervisor.container")
     try:
         until(lambda: is_ready(pod, container))
         yield pod
