@@ -12,6 +12,7 @@ from aiohttp.typedefs import Handler
 
 from gateway import cors, openapi
 from gateway.access import Access
+from gateway.audio.transcoder import Transcoder
 from gateway.audio.upload import Decoder
 from gateway.contract import Triton
 from gateway.default_model import DefaultModel
@@ -47,6 +48,7 @@ def create_app(settings: GatewaySettings, triton: Triton | None = None) -> web.A
                 models=models,
                 openapi=document,
                 public_paths=frozenset(PUBLIC_PATHS).union(route.path for route in page),
+                transcoder=Transcoder(),
             )
             watch = asyncio.create_task(default_model.watch())
             yield

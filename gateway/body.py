@@ -1,4 +1,4 @@
-"""Reading the body of a request: JSON, or a form with a file."""
+"""Reading the body of a request: JSON, a form with a file, or a WAV."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from aiohttp import BodyPartReader, HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from gateway.audio import wav
+from gateway.audio.formats import MEDIA_TYPES
 from gateway.audio.upload import MAX_BYTES
 from gateway.request import (
     FILES,
@@ -56,6 +58,35 @@ async def read_object(request: web.Request) -> dict[str, Any]:
         BodyTooSlow, BodyTooLarge, UnsupportedMediaType, InvalidJson, InvalidField
     """
     return await _at_pace(request, _parse_object(request))
+
+
+async def read_wav(request: web.Request) -> bytearray:
+    """Read the bytes of a WAV that is no longer than MAX_DURATION, and perhaps no WAV at all.
+
+    Raises:
+        BodyTooSlow, BodyTooLarge, UnsupportedMediaType, InvalidField
+    """
+    kind = request.content_type
+    if kind != "application/octet-stream" and MEDIA_TYPES.get(kind) != "wav":
+        raise UnsupportedMediaType("Send a WAV, with Content-Type: audio/wav.")
+    longest = request.app[SERVICES].settings.max_duration
+    return await _at_pace(request, _bytes(request, longest))
+
+
+async def _bytes(request: web.Request, longest: float) -> bytearray:
+    content, limit = bytearray(), wav.max_bytes(longest)
+    try:
+        async for received in request.content.iter_any():
+            content += received
+            if len(content) > limit:
+                raise BodyTooLarge(
+                    f"audio is over {limit} bytes; send at most {longest:g} s of it."
+                )
+    except web.RequestPayloadError:
+        raise InvalidField.of_field(
+            "audio", "is not encoded as its headers say; send it plain"
+        ) from None
+    return content
 
 
 async def _at_pace(request: web.Request, parse: Coroutine[Any, Any, T]) -> T:

@@ -74,6 +74,9 @@ class Options:
     )
 
 
+OPTIONS = table(Options)
+
+
 @dataclass(frozen=True)
 class Uploads:
     """The fields of a form alone."""
@@ -112,8 +115,8 @@ def json_fields(max_duration: float) -> dict[str, Field]:
     default = min(DEFAULT_DURATION, max_duration)
     fields["duration"] = replace(fields["duration"], default=default)
     shared = {name: field for name, field in fields.items() if field.row.http}
-    options = table(Options)
-    return {"model": options.pop("model"), **shared, **table(Mastering), **options}
+    model, format = OPTIONS["model"], OPTIONS["format"]
+    return {"model": model, **shared, **table(Mastering), "format": format}
 
 
 def form_fields(max_duration: float) -> dict[str, Field]:
@@ -227,7 +230,7 @@ def _checked(
     for within, part in request.named_timeline():
         _require_words(f"{within}prompt", part.prompt)
     mastering.check(request, duration.row.high)
-    return request, Options(**check(table(Options), values)), mastering
+    return request, Options(**check(OPTIONS, values)), mastering
 
 
 def _require_words(name: str, prompt: Prompt) -> None:

@@ -14,14 +14,14 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from gateway import body
-from gateway.audio import receipt
+from gateway.audio import receipt, wav
 from gateway.audio.formats import FORMATS, Encoder, preferred
 from gateway.audio.loudness import Level
 from gateway.audio.mastering import Mastering
 from gateway.contract import Chunk, Failed, Loading, Ready, Status
 from gateway.default_model import resolve
 from gateway.progress import Job, name_of
-from gateway.request import Uploads, from_text, with_audio, with_melody
+from gateway.request import OPTIONS, Uploads, from_text, with_audio, with_melody
 from gateway.response import complete_or_aborted, reset_on_close, send
 from gateway.resume_state import ResumeState
 from gateway.services import CALLER, SERVICES
@@ -98,8 +98,7 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
         ExitStack() as upload,
     ):
         if body.is_form(request):
-            client = request[CALLER] or request.remote or ""
-            upload.enter_context(services.decoder.room(client))
+            upload.enter_context(services.decoder.room.place(_client(request)))
         song, uploads = await prepare(request)
         model = song.variant.name
         job.measures = song.mastering.loudness is not None
@@ -129,6 +128,11 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
 def _accept(request: web.Request) -> str:
     """The header, all lines of it."""
     return ", ".join(request.headers.getall("Accept", []))
+
+
+def _client(request: web.Request) -> str:
+    """The name of its key; where there are no keys, its address."""
+    return request[CALLER] or request.remote or ""
 
 
 async def prepare(request: web.Request) -> tuple[Song, Uploads]:
@@ -223,6 +227,29 @@ async def _with_files(
     if any(warnings):
         response.headers["X-Audio-Warning"] = " ".join(filter(None, warnings))
     return wanted
+
+
+@routes.post("/encode", expect_handler=_no_continue)
+async def encode_song(request: web.Request) -> web.StreamResponse:
+    """A song that the client has as WAV, in another format and with the same tags."""
+    services, format = request.app[SERVICES], preferred(_accept(request))
+    if "format" in request.query:
+        format = OPTIONS["format"].row.check("format", request.query["format"])
+    response = web.StreamResponse()
+    with (
+        complete_or_aborted(request, response),
+        services.transcoder.room.place(_client(request)),
+    ):
+        longest = services.settings.max_duration
+        song = wav.read(await body.read_wav(request), longest)
+        content_type, parts = await services.transcoder.encode(song, format)
+        response.headers["Content-Type"] = content_type
+        response.content_length = sum(map(len, parts))
+        await response.prepare(request)
+        for part in parts:
+            await send(request, response, part)
+        await response.write_eof()
+    return response
 
 
 @routes.get("/generations/{id}")

@@ -134,11 +134,11 @@ class BodyTooSlow(ServiceError, code="body_too_slow", status=408):
 
 
 class BodyTooLarge(ServiceError, code="body_too_large", status=413):
-    """The body is over 64 KB, or the file over 32 MB."""
+    """The body is over 64 KB, the file over 32 MB, or the WAV longer than `MAX_DURATION`."""
 
 
 class UnsupportedMediaType(ServiceError, code="unsupported_media_type", status=415):
-    """The body is neither `application/json` nor a form with `audio`."""
+    """The body is neither `application/json` nor a form with `audio`; at `/encode`, no WAV."""
 
 
 class ExpectationFailed(ServiceError, code="expectation_failed", status=417):

@@ -1,1 +1,1 @@
-"""Audio files: the encoders of songs, and the decoder of the files that clients send."""
+"""Audio files: the encoders of songs, and the readers of the files that clients send."""

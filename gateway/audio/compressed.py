@@ -9,7 +9,7 @@ import av
 from av.audio.stream import AudioStream
 
 from gateway.audio import mp3
-from gateway.audio.wav import pcm
+from gateway.audio.wav import Pcm, pcm
 from protocol.constants import Samples
 
 
@@ -17,8 +17,8 @@ from protocol.constants import Samples
 class Codec:
     """A codec and its container, by FFmpeg's names.
 
-    `sample_rate` is None where any will do, `bit_rate` counts per channel, and `options` belong to
-    the container.
+    `sample_rate` is None where any will do, `bit_rate` counts per channel, `options` belong to the
+    container and `codec_options` to the codec.
     """
 
     content_type: str
@@ -27,6 +27,7 @@ class Codec:
     sample_rate: int | None = None
     bit_rate: int | None = None
     options: tuple[tuple[str, str], ...] = ()
+    codec_options: tuple[tuple[str, str], ...] = ()
 
 
 FLAC = Codec("audio/flac", "flac", "flac")
@@ -48,6 +49,9 @@ MP3 = Codec(
     options=(  # `mp3.header` replaces both
         ("write_xing", "0"),
         ("id3v2_version", "0"),
+    ),
+    codec_options=(
+        ("compression_level", "7"),  # half the time, and no further from the samples
     ),
 )
 
@@ -73,7 +77,8 @@ class Compressed:
         if "looplength" in tags:  # counted in the file's own samples
             length = int(tags["looplength"]) * rate // sample_rate
             self._container.metadata["looplength"] = str(length)
-        stream = self._container.add_stream(codec.codec, rate=rate)
+        options = dict(codec.codec_options)
+        stream = self._container.add_stream(codec.codec, rate=rate, options=options)
         assert isinstance(stream, AudioStream)
         self._stream = stream
         self._stream.layout = self._layout
@@ -89,7 +94,7 @@ class Compressed:
             return mp3.header(self._channels, self._samples, self._tags)
         return header
 
-    def encode(self, audio: Samples) -> bytes:
+    def encode(self, audio: Samples | Pcm) -> bytes:
         interleaved = pcm(audio).reshape(1, -1)
         frame = av.AudioFrame.from_ndarray(interleaved, format="s16", layout=self._layout)
         frame.sample_rate, frame.pts = self._sample_rate, self._encoded

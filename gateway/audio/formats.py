@@ -7,7 +7,7 @@ from functools import partial
 from typing import Protocol
 
 from gateway.audio.compressed import FLAC, MP3, OPUS, Compressed
-from gateway.audio.wav import Wav
+from gateway.audio.wav import Pcm, Wav
 from protocol.constants import Samples
 
 
@@ -25,7 +25,7 @@ class Encoder(Protocol):
 
     def begin(self) -> bytes: ...
 
-    def encode(self, audio: Samples) -> bytes: ...
+    def encode(self, audio: Samples | Pcm) -> bytes: ...
 
     def end(self) -> bytes: ...
 

@@ -34,7 +34,9 @@ def header(channels: int, samples: int, tags: Mapping[str, str]) -> bytes:
 
 def _id3(tags: Mapping[str, str]) -> bytes:
     """The tags: each in its own frame where ID3 has one, and the mark of a machine as XMP."""
-    frames = [_id3_frame(b"PRIV", b"XMP\0" + XMP.encode())]
+    frames = []
+    if "digitalsourcetype" in tags:
+        frames.append(_id3_frame(b"PRIV", b"XMP\0" + XMP.encode()))
     for name, text in tags.items():
         if name == "comment":
             frames.append(_id3_frame(b"COMM", UTF8 + LANGUAGE + b"\0" + text.encode()))

@@ -7,17 +7,17 @@ import json
 import logging
 import signal
 import sys
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from gateway.audio import reader
 from gateway.audio.reader import MAX_CPU, UNREADABLE, Audio, UnreadableFile
+from gateway.audio.room import Room
 from protocol.constants import MAX_PROMPT_SECONDS
-from protocol.errors import Internal, InvalidField, QueueFull
+from protocol.errors import Internal, InvalidField
 
 MAX_BYTES = 32 * 1024**2
 MAX_DECODERS = 2  # at a time
@@ -37,26 +37,7 @@ class Decoder:
     def __init__(self, command: Sequence[str] = (sys.executable, "-m", reader.__name__)) -> None:
         self._command = command
         self._slots = asyncio.Semaphore(MAX_DECODERS)
-        self._files: Counter[str] = Counter()  # by client
-
-    @contextmanager
-    def room(self, client: str) -> Iterator[None]:
-        """Reserve memory for the files of one form, before the first byte comes.
-
-        Raises:
-            QueueFull: there are too many files in memory, of this client or of all.
-        """
-        if self._files[client] == MAX_FILES_PER_CLIENT:
-            problem = f"{MAX_FILES_PER_CLIENT} files of yours are being read"
-            raise QueueFull(f"{problem}; ask again in 10 s")
-        if self._files.total() == MAX_FILES:
-            raise QueueFull(f"{MAX_FILES} files are being read already; ask again in 10 s")
-        self._files[client] += 1
-        try:
-            yield
-        finally:
-            self._files[client] -= 1
-            self._files += Counter()  # forgets clients without files
+        self.room = Room(MAX_FILES, MAX_FILES_PER_CLIENT)
 
     async def decode(
         self, data: bytes | bytearray, field: str = "audio", longest: float = MAX_PROMPT_SECONDS

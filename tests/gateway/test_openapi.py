@@ -142,6 +142,7 @@ TRIED = describe(1.0)
 # schemathesis cannot make wrong forms with files where no field is required.
 TRIED["components"]["schemas"]["SongForm"]["required"] = ["prompt"]
 api = schemathesis.openapi.from_dict(TRIED)
+schemathesis.serializer.alias("audio/wav", "application/octet-stream")
 
 
 @pytest.fixture(scope="module")
@@ -195,8 +196,11 @@ def test_schemathesis_finds_nothing(address: str, case: schemathesis.Case) -> No
             left_out.append(body.pop("chroma", None))
         else:
             body.setdefault("audio", Binary(beginning()))
+    if isinstance(case.body, Binary):  # of /encode
+        case.body = Binary(beginning())
     case.query.pop("wait", None)  # there is nothing to wait for
-    # Wrong by the schema, and allowed: null, and in a form all texts that are right.
-    lenient = case.media_type == "multipart/form-data" or None in body.values() or any(left_out)
+    # Wrong by the schema, and allowed: null, and in a form or an address all texts that are right.
+    is_text = case.media_type == "multipart/form-data" or case.path == "/encode"
+    lenient = is_text or None in body.values() or any(left_out)
     excluded = [negative_data_rejection] if lenient else []
     case.call_and_validate(base_url=address, excluded_checks=excluded)

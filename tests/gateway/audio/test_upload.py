@@ -155,10 +155,10 @@ def test_the_number_of_files_in_memory_is_limited() -> None:
     decoder = Decoder()
     with ExitStack() as files:
         for number in range(MAX_FILES):
-            files.enter_context(decoder.room(f"192.0.2.{number}"))
+            files.enter_context(decoder.room.place(f"192.0.2.{number}"))
         with pytest.raises(QueueFull, match="16 files are being read already; ask again in 10 s"):
-            files.enter_context(decoder.room("192.0.2.99"))
-    with decoder.room("192.0.2.99"):
+            files.enter_context(decoder.room.place("192.0.2.99"))
+    with decoder.room.place("192.0.2.99"):
         pass
 
 
@@ -166,7 +166,7 @@ def test_no_client_alone_takes_all_places_of_files() -> None:
     decoder = Decoder()
     with ExitStack() as files:
         for _ in range(MAX_FILES_PER_CLIENT):
-            files.enter_context(decoder.room("192.0.2.1"))
+            files.enter_context(decoder.room.place("192.0.2.1"))
         with pytest.raises(QueueFull, match="files of yours"):
-            files.enter_context(decoder.room("192.0.2.1"))
-        files.enter_context(decoder.room("192.0.2.2"))
+            files.enter_context(decoder.room.place("192.0.2.1"))
+        files.enter_context(decoder.room.place("192.0.2.2"))
