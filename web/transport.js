@@ -11,7 +11,14 @@ const SKIP = 5; // seconds
 const TITLE = document.title;
 const FIELDS = "input:not([type=range]), textarea, select, dialog *"; // Keys are text in them.
 const CONTROLS = `${FIELDS}, button, summary, a, [type=range], [role=slider]`; // with own keys
+const SESSION_MS = 1000; // between reports to the lock screen
 const FILE_URL_MS = 60_000; // how long a file's URL lives: browsers do not report a download's end
+
+// Browsers show the lock screen's controls for an element that plays, not for an AudioContext.
+const silence = new Audio("/sounds/silence.flac");
+silence.loop = true;
+let reportedAt = 0; // ms
+let reported = ""; // the song and the state
 
 /** The take that the transport is about: the one that plays, else the chosen one. */
 function take() {
@@ -38,6 +45,23 @@ export function draw() {
   ui.save.disabled = !deck.chosen?.record.blob || deck.chosen.running;
   const tabTitle = isPlaying ? `▶ ${title} · ${TITLE}` : TITLE;
   if (document.title !== tabTitle) document.title = tabTitle;
+  report(title, isPlaying, position, shown.duration);
+}
+
+/** Tells the lock screen and the headset's buttons what plays. */
+function report(title, isPlaying, position, duration) {
+  const session = navigator.mediaSession;
+  const state = title + isPlaying;
+  const now = performance.now();
+  if (!session || (state === reported && now < reportedAt + SESSION_MS)) return;
+  if (state !== reported) {
+    session.metadata = new MediaMetadata({ title, artist: TITLE });
+    session.playbackState = isPlaying ? "playing" : "paused";
+    if (isPlaying) silence.play().catch(() => {});
+    else silence.pause();
+  }
+  [reported, reportedAt] = [state, now];
+  session.setPositionState({ duration, position: Math.min(position, duration) });
 }
 
 function changeVolume() {
@@ -87,6 +111,24 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   KEYS[key]();
 });
+const ACTIONS = {
+  play: () => deck.play(),
+  pause: player.pause,
+  seekbackward: () => skip(-SKIP),
+  seekforward: () => skip(SKIP),
+  seekto: ({ seekTime }) => deck.seek(seekTime),
+  previoustrack: () => step(-1),
+  nexttrack: () => step(1),
+};
+for (const [name, action] of Object.entries(ACTIONS)) {
+  navigator.mediaSession?.setActionHandler(name, action);
+}
+
+/** Chooses the take before or after the chosen one. */
+function step(by) {
+  deck.choose(deck.takes[deck.takes.indexOf(deck.chosen) + by]);
+}
+
 ui.volume.value = loadItem("localStorage", "volume") ?? 1;
 player.setVolume(ui.volume.valueAsNumber);
 ui.volume.addEventListener("input", changeVolume);

@@ -287,6 +287,58 @@ window.AudioContext = class extends AudioContext {
 """
 
 
+def test_only_one_tab_sounds(quiet_page: Page) -> None:
+    ask(quiet_page, "calm piano", "30")
+    expect(playing(quiet_page)).to_be_visible()
+    whole(quiet_page)
+    other = quiet_page.context.new_page()
+    other.goto(quiet_page.url)
+    rows(other).click()
+    expect(playing(other)).to_be_visible()
+    expect(paused(quiet_page)).to_be_visible()
+    expect(other).to_have_title("▶ calm piano · AudioCraft Service")
+    expect(quiet_page).to_have_title("AudioCraft Service")
+
+
+SESSION = """
+window.session = {};
+navigator.mediaSession.setActionHandler = (name, action) => { session[name] = action; };
+"""
+
+
+def test_the_lock_screen_controls_the_song(quiet_page: Page) -> None:
+    quiet_page.add_init_script(SESSION)
+    quiet_page.reload()
+    quiet_page.select_option("#variations", "2")
+    ask(quiet_page, "calm piano", "30")
+    expect(playing(quiet_page)).to_be_visible()
+    state = "[navigator.mediaSession.playbackState, navigator.mediaSession.metadata.title]"
+    assert until(lambda: quiet_page.evaluate(state)) == ["playing", "calm piano"]
+    quiet_page.evaluate("session.seekto({ seekTime: 10 })")
+    quiet_page.evaluate("session.seekforward({})")
+    until(lambda: position(quiet_page) >= 15)
+    quiet_page.evaluate("session.pause()")
+    expect(paused(quiet_page)).to_be_visible()
+    quiet_page.evaluate("session.nexttrack(), session.previoustrack()")
+    expect(quiet_page.get_by_role("button", name="Take A", pressed=True)).to_be_visible()
+    quiet_page.evaluate("session.play()")
+    expect(playing(quiet_page)).to_have_attribute("aria-label", "Pause, take A")
+
+
+def test_settings_and_volume_outlive_a_reload(quiet_page: Page) -> None:
+    quiet_page.fill("#prompt", "sad flute")
+    quiet_page.fill("#duration", "7")
+    quiet_page.get_by_label("Ending").select_option("loop")
+    ask(quiet_page, "sad flute", "7")
+    whole(quiet_page)
+    quiet_page.get_by_label("Volume").fill("0.5")
+    quiet_page.reload()
+    expect(quiet_page.locator("#prompt")).to_have_value("sad flute")
+    expect(quiet_page.locator("#duration")).to_have_value("7")
+    expect(quiet_page.get_by_label("Ending")).to_have_value("loop")
+    expect(quiet_page.get_by_label("Volume")).to_have_value("0.5")
+
+
 def test_playback_continues_where_the_handle_is_released(quiet_page: Page) -> None:
     quiet_page.add_init_script(CLOCK)
     quiet_page.reload()
