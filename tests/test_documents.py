@@ -40,7 +40,7 @@ def test_every_generated_table_is_in_a_document() -> None:
 def test_the_page_translates_every_error() -> None:
     for kind in ServiceError.codes.values():
         if kind.status is not None:
-            assert f"{kind.code}:" in text("web/i18n.js")
+            assert f"{kind.code}:" in text("web/french.js")
 
 
 def test_every_route_is_documented() -> None:

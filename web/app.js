@@ -1,11 +1,14 @@
 /** The page: connects the composer, the deck, the shelf, the transport and the store of songs. */
 
 import { fetchModels } from "./api.js";
+import * as blocks from "./blocks.js";
 import * as composer from "./composer.js";
 import * as deck from "./deck.js";
 import { Generation } from "./generation.js";
 import { switchLanguage, t, translate } from "./i18n.js";
 import * as player from "./player.js";
+import { remake } from "./remake.js";
+import { sectionsOf } from "./sections.js";
 import * as shelf from "./shelf.js";
 import * as store from "./store.js";
 import * as takes from "./takes.js";
@@ -90,9 +93,18 @@ async function submit(event) {
   for (const song of added) run(song);
 }
 
+/** Makes a take anew from a second on, as another take that plays. */
+async function makeFrom(take, sections, second) {
+  const record = { ...(await remake(take, sections, second)), take: takes.nextTake() };
+  const [song] = addSongs([record]);
+  deck.playFrom(song, second);
+  if (song.state === "done") save(song);
+  else run(song);
+}
+
 function renderDeck() {
   takes.render();
-  timeline.render();
+  blocks.render();
   transport.draw();
 }
 
@@ -131,13 +143,15 @@ function followTab({ saved = [], removed = [] }) {
 }
 
 deck.watch(renderDeck);
+blocks.watch(makeFrom);
 shelf.watch(open);
 ui.form.addEventListener("submit", submit);
 onClick(ui, {
+  redo: () => makeFrom(deck.chosen, sectionsOf(deck.chosen.record), timeline.position()),
   again: () => run(deck.chosen),
   remove: () => remove(deck.chosen),
-  language: () => {
-    switchLanguage();
+  language: async () => {
+    await switchLanguage();
     setText(ui.kept, "");
     renderTexts();
   },

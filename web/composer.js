@@ -3,10 +3,9 @@
 import { errorNodes, licenseText, t } from "./i18n.js";
 import { readMelody, renderMelody, setMelody, watchMelody } from "./melody.js";
 import { durationOf, sectionsOf } from "./sections.js";
-import { loadItem, onClick, saveItem, ui } from "./ui.js";
+import { loadItem, newSeed, onClick, saveItem, ui } from "./ui.js";
 
 const ADVANCED_FIELDS = ["seed", "temperature", "top_k", "top_p", "cfg_coef"];
-const SEEDS = 1e6; // Random seeds are below this, so that they are short enough to read out.
 
 let catalogue = { models: [] };
 let wantedModel = null; // the id of a model to select once the catalogue has it
@@ -54,6 +53,7 @@ export function setCatalogue(newCatalogue) {
 
 /** Renders all that depends on the catalogue, the language, the source and the error. */
 export function render() {
+  ui.prompt.placeholder = t("What should it sound like? Instruments, mood, style, tempo.");
   ui.refusal.replaceChildren(...errorNodes(error));
   ui.duration.max = catalogue.max_duration ?? ui.duration.max;
   ui.fader.max = Math.sqrt(ui.duration.max);
@@ -158,7 +158,7 @@ function readFader() {
 }
 
 function drawSeed() {
-  ui.seed.value = Math.floor(Math.random() * SEEDS);
+  ui.seed.value = newSeed();
 }
 
 ui.form.addEventListener("input", ({ target }) => {

@@ -63,6 +63,12 @@ export function seek(to) {
   else play(chosen, to);
 }
 
+/** Repeats a part of the chosen take; null ends that. */
+export async function setLoop(loop) {
+  if (chosen !== current) await play(chosen, loop.from);
+  player.setLoop(loop);
+}
+
 /** Plays a take that is made anew from a second on: from shortly before it, or on. */
 export function playFrom(take, second) {
   const { position } = sharedWith(take);

@@ -58,8 +58,8 @@ export class Generation extends EventTarget {
   }
 
   get #restState() {
-    if (this.seconds < (this.record.from ?? 0) + 0.01) return "failed";
-    return this.seconds < this.duration ? "stopped" : "done";
+    if (this.seconds && this.seconds >= this.duration) return "done";
+    return this.seconds > (this.record.from ?? 0) + 0.01 ? "stopped" : "failed";
   }
 
   /** Requests the song and receives it to its end. What is there already stays. */

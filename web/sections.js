@@ -1,19 +1,21 @@
 /** The sections of a song: its parts, each with a prompt and a duration of its own. */
 
-import { OVERLAP } from "./sound.js";
-
-const TAIL = 12; // seconds of what is there that the model hears before a new part
 const FRAME = 0.02; // seconds; the model makes whole frames
 
-/** Those of a record; neighbours that differ in nothing but their duration are one. */
+/** Those of a record. */
 export function sectionsOf({ before = [], request }) {
+  return join([...before, ...requested(request)]);
+}
+
+/** Makes neighbours that differ in nothing but their duration one. */
+export function join(sections) {
   const joined = [];
-  for (const section of [...before, ...requested(request)]) {
+  for (const section of sections) {
     const last = joined.at(-1);
     if (last && settingsOf(last) === settingsOf(section)) last.duration += section.duration;
     else joined.push({ ...section });
   }
-  return joined;
+  return joined.map((section) => ({ ...section, duration: Number(section.duration.toFixed(2)) }));
 }
 
 /** A prompt, or a blend of several, for people. */
@@ -41,7 +43,7 @@ export function clip(sections, from, to) {
     const duration = Math.min(end, to) - Math.max(start, from);
     return { ...section, duration: Math.round(duration / FRAME) * FRAME };
   });
-  return clipped.filter(({ duration }) => duration >= FRAME / 2).map(rounded);
+  return join(clipped.filter(({ duration }) => duration >= FRAME));
 }
 
 /** The first second at which two lists differ. */
@@ -58,28 +60,10 @@ export function firstChange(old, fresh) {
   return start;
 }
 
-/** The request and the audio, {begin, end} in seconds, for a song that is made anew from a second on. */
-export function continuation({ request }, sections, from) {
-  const { prompt, duration, sections: _, loop, bars, bpm, seed, chroma, ...settings } = request;
-  const end = from && from - OVERLAP;
-  const begin = Math.max(0, end - TAIL);
-  const rest = clip(sections, begin, durationOf(sections));
-  const isPlain = rest.length === 1 && typeof rest[0].prompt === "string";
-  return {
-    request: { ...settings, ...(isPlain ? rest[0] : { sections: rest }) },
-    before: clip(sections, 0, begin),
-    audio: { begin, end },
-  };
-}
-
 function requested({ sections, prompt, duration, bars, bpm }) {
   return sections ?? [{ prompt, duration: duration ?? (bars * 240) / bpm }];
 }
 
 function settingsOf({ duration, ...settings }) {
   return JSON.stringify(settings);
-}
-
-function rounded(section) {
-  return { ...section, duration: Number(section.duration.toFixed(2)) };
 }

@@ -21,8 +21,13 @@ const STATE_TEXTS = {
 };
 
 /** The letter of a generation's take. */
-export function letter({ record }) {
+export function letterOf({ record }) {
   return String.fromCharCode(65 + (record.take ?? 0));
+}
+
+/** The number of the next take on the deck; 0 is A. */
+export function nextTake() {
+  return 1 + Math.max(...deck.takes.map(({ record }) => record.take ?? 0));
 }
 
 /** Renders the takes, and the chosen one's state. */
@@ -83,9 +88,9 @@ function addButton() {
 
 function renderTake(take, button) {
   const { seconds, duration, state } = take;
-  setText(button, letter(take));
+  setText(button, letterOf(take));
   button.ariaPressed = take === deck.chosen;
-  button.ariaLabel = t("Take {letter}", { letter: letter(take) });
+  button.ariaLabel = t("Take {letter}", { letter: letterOf(take) });
   button.dataset.state = state;
   button.style.setProperty("--made", `${(100 * seconds) / duration}%`);
 }

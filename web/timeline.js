@@ -1,17 +1,21 @@
-/** The timeline of the chosen take: its ruler, sections, waveform and playhead. */
+/** The timeline of the chosen take: its ruler, waveform, playhead and zoom. */
 
+import { span } from "./blocks.js";
 import * as deck from "./deck.js";
 import { clock, t } from "./i18n.js";
+import * as loop from "./loop.js";
 import * as player from "./player.js";
-import { sectionsOf, textOf } from "./sections.js";
-import { create, ui } from "./ui.js";
+import { onClick, ui } from "./ui.js";
 import { createWaveform } from "./waveform.js";
 
 const LABEL_WIDTH = 72; // pixels between the ruler's numbers, at least
-const RULER_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800]; // seconds
+const RULER_STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800]; // seconds
+
+const MIN_SPAN = 2; // seconds that are shown at least
 
 const context = ui.wave.getContext("2d");
 const drawWaveform = createWaveform(context);
+let zoom = 1;
 let dragPosition = null; // seconds, while the user drags the handle
 let lastState = "";
 
@@ -21,32 +25,36 @@ export function position() {
   return deck.chosen && deck.chosen === deck.current ? player.position() : 0;
 }
 
-/** Renders the sections of the chosen take. */
-export function render() {
-  const sections = deck.chosen ? sectionsOf(deck.chosen.record) : [];
-  ui.blocks.replaceChildren(...sections.map(createBlock));
-  lastState = "";
-}
-
 /** Draws what changes while a song plays and arrives. */
 export function draw() {
   const { chosen } = deck;
-  const duration = chosen?.duration ?? 0;
+  const seconds = span();
   const at = position();
+  const times = { time: clock(at), duration: clock(chosen?.duration ?? 0) };
   Object.assign(ui.position, {
-    max: duration,
+    max: seconds,
     value: at,
-    ariaValueText: t("{time} of {duration}", { time: clock(at), duration: clock(duration) }),
+    ariaValueText: t("{time} of {duration}", times),
   });
-  ui.playhead.style.left = `${(100 * at) / duration}%`;
-  drawCanvas(chosen, duration, at);
+  ui.playhead.style.left = `${(100 * at) / seconds}%`;
+  if (player.state === "playing" && chosen === deck.current) follow(at / seconds);
+  loop.draw(seconds);
+  drawCanvas(chosen, seconds, at);
 }
 
-function createBlock({ prompt, duration }) {
-  const text = textOf(prompt);
-  const block = create("span", { className: "block", textContent: text, title: text });
-  block.style.flexGrow = duration;
-  return block;
+/** Scrolls where the playhead leaves the view. */
+function follow(part) {
+  const { scrollLeft, clientWidth } = ui.scroller;
+  const x = part * ui.track.clientWidth;
+  if (x < scrollLeft || x > scrollLeft + clientWidth) ui.scroller.scrollLeft = x;
+}
+
+/** Shows more of the song, or less, around the playhead. */
+function zoomBy(factor) {
+  zoom = Math.min(Math.max(1, zoom * factor), Math.max(1, span() / MIN_SPAN));
+  ui.track.style.width = `${100 * zoom}%`;
+  const x = (position() / span()) * ui.track.clientWidth;
+  ui.scroller.scrollLeft = x - ui.scroller.clientWidth / 2;
 }
 
 function drawCanvas(take, duration, at) {
@@ -110,9 +118,17 @@ ui.position.addEventListener("pointercancel", () => release(null));
 ui.position.addEventListener("pointerup", ({ pointerType, offsetX }) => {
   // iPhones send no input event after a touch.
   const isTouch = pointerType !== "mouse";
-  const touched = (offsetX / ui.position.clientWidth) * (deck.chosen?.duration ?? 0);
+  const touched = (offsetX / ui.position.clientWidth) * span();
   release(dragPosition ?? (isTouch ? touched : null));
 });
-ui.surface.addEventListener("click", ({ offsetX }) => {
-  if (deck.chosen) deck.seek((offsetX / ui.surface.clientWidth) * deck.chosen.duration);
-});
+ui.scroller.addEventListener(
+  "wheel",
+  (event) => {
+    if (!event.ctrlKey) return;
+    event.preventDefault();
+    zoomBy(2 ** (-event.deltaY / 200));
+  },
+  { passive: false },
+);
+loop.watchLoop(span);
+onClick(ui, { closer: () => zoomBy(2), farther: () => zoomBy(0.5) });

@@ -4,7 +4,7 @@ import * as deck from "./deck.js";
 import { clock, t } from "./i18n.js";
 import * as player from "./player.js";
 import { titleOf } from "./sections.js";
-import { letter } from "./takes.js";
+import { letterOf } from "./takes.js";
 import { loadItem, onClick, saveItem, setText, ui } from "./ui.js";
 
 const SKIP = 5; // seconds
@@ -39,7 +39,7 @@ export function draw() {
   ui.play.disabled = isMute && !isPlaying;
   ui.play.dataset.state = isPlaying ? "pause" : "play";
   ui.play.ariaLabel = t(isPlaying ? "Pause, take {letter}" : "Play, take {letter}", {
-    letter: letter(shown),
+    letter: letterOf(shown),
   });
   ui.repeat.ariaPressed = player.loop !== null && shown === deck.current;
   ui.save.disabled = !deck.chosen?.record.blob || deck.chosen.running;
@@ -74,9 +74,9 @@ function skip(seconds) {
 }
 
 /** Repeats all of the song, or no more. */
-async function toggleLoop() {
-  if (deck.chosen !== deck.current) return;
-  player.setLoop(player.loop ? null : { from: 0, to: deck.current.sound.seconds });
+function toggleLoop() {
+  const isLooped = player.loop && deck.chosen === deck.current;
+  if (deck.chosen?.seconds) deck.setLoop(isLooped ? null : { from: 0, to: deck.chosen.seconds });
 }
 
 function save() {

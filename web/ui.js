@@ -40,6 +40,11 @@ export function saveItem(storage, name, value) {
   }
 }
 
+/** A random seed, short enough to read out. */
+export function newSeed() {
+  return Math.floor(Math.random() * 1e6);
+}
+
 export function pause(milliseconds) {
   return new Promise((resolve) => {
     setTimeout(resolve, milliseconds);

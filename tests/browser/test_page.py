@@ -145,6 +145,60 @@ def test_takes_have_own_seeds_and_share_the_position(open_page: OpenPage) -> Non
     expect(page.get_by_role("button", name="Loop", pressed=True)).to_be_visible()
 
 
+def test_an_added_section_continues_the_song(open_page: OpenPage) -> None:
+    page = open_page()
+    ask(page, "calm piano", "3")
+    whole(page)
+    first, rate = soundfile.read(io.BytesIO(saved(page)), dtype="int16")
+    page.get_by_role("button", name="Add a section").click()
+    page.get_by_label("Section 2", exact=True).fill("fast drums")
+    page.get_by_label("Seconds", exact=True).fill("2")
+    page.get_by_role("button", name="Make from 0:03, as take B").click()
+    whole(page)
+    expect(page.locator(".block button")).to_have_text(["calm piano", "fast drums"])
+    longer, _ = soundfile.read(io.BytesIO(saved(page)), dtype="int16")
+    assert len(longer) == 5 * rate
+    kept = 3 * rate - round(0.06 * rate)  # the rest fades into the new part
+    assert np.array_equal(longer[:kept], first[:kept])
+    steps = np.abs(np.diff(longer.astype(int)))
+    assert steps[kept - 10 : 3 * rate + 10].max() <= steps.max()  # no click
+    press(page, "1")
+    expect(page.get_by_role("button", name="Take A", pressed=True)).to_be_visible()
+    assert np.array_equal(soundfile.read(io.BytesIO(saved(page)), dtype="int16")[0], first)
+
+
+def test_the_rest_is_made_anew_from_the_position(open_page: OpenPage) -> None:
+    page = open_page()
+    ask(page, "calm piano", "4")
+    whole(page)
+    first, rate = soundfile.read(io.BytesIO(saved(page)), dtype="int16")
+    expect(paused(page)).to_be_visible()
+    page.locator("#position").fill("2")
+    page.get_by_role("button", name="Redo from here").click()
+    expect(page.get_by_role("button", name="Take B", pressed=True)).to_be_visible()
+    expect(playing(page)).to_be_visible()
+    whole(page)
+    other, _ = soundfile.read(io.BytesIO(saved(page)), dtype="int16")
+    kept = 2 * rate - round(0.06 * rate)
+    assert len(other) == len(first) and np.array_equal(other[:kept], first[:kept])
+    assert not np.array_equal(other[2 * rate :], first[2 * rate :])
+
+
+def test_a_song_is_cut_at_a_dragged_edge(open_page: OpenPage) -> None:
+    page = open_page()
+    ask(page, "calm piano", "4")
+    whole(page)
+    first, rate = soundfile.read(io.BytesIO(saved(page)), dtype="int16")
+    edge = page.get_by_role("slider", name="End of section 1")
+    edge.press("ArrowLeft")
+    expect(edge).to_have_attribute("aria-valuetext", "0:03")
+    page.get_by_role("button", name="Make from 0:03, as take B").click()
+    whole(page)
+    cut, _ = soundfile.read(io.BytesIO(saved(page)), dtype="int16")
+    assert np.array_equal(cut, first[: 3 * rate])
+    expect(page.locator("#state")).to_have_text("Done")
+
+
 def test_a_recorded_melody_makes_a_song(open_page: OpenPage) -> None:
     """With the model that is included, and a microphone that beeps."""
     page = open_page()

@@ -300,6 +300,77 @@ def test_only_one_tab_sounds(quiet_page: Page) -> None:
     expect(quiet_page).to_have_title("AudioCraft Service")
 
 
+def drag(page: Page, target: Locator, start: float, end: float) -> None:
+    """Drag across an element, between parts of its width."""
+    target.scroll_into_view_if_needed()
+    box = target.bounding_box()
+    assert box
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + start * box["width"], y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + end * box["width"], y, steps=5)
+    page.mouse.up()
+
+
+def test_a_loop_is_dragged_across_the_waveform(quiet_page: Page) -> None:
+    ask(quiet_page, "calm piano", "8")
+    whole(quiet_page)
+    drag(quiet_page, quiet_page.locator("#surface"), 0.25, 0.5)
+    start = quiet_page.get_by_role("slider", name="Loop from")
+    end = quiet_page.get_by_role("slider", name="Loop to")
+    assert float(start.get_attribute("aria-valuenow") or 0) == pytest.approx(2, abs=0.4)
+    assert float(end.get_attribute("aria-valuenow") or 0) == pytest.approx(4, abs=0.4)
+    until(lambda: position(quiet_page) > 3)
+    until(lambda: 1.5 < position(quiet_page) < 3)  # it is repeated
+    end.press("ArrowRight")
+    until(lambda: position(quiet_page) > 4.5)
+    quiet_page.locator("#surface").click()  # in the middle: a click moves playback
+    until(lambda: 3.9 < position(quiet_page) < 4.4)
+    press(quiet_page, "l")
+    expect(start).to_be_hidden()
+
+
+def test_a_dragged_edge_makes_its_section_longer(quiet_page: Page, triton: FakeTriton) -> None:
+    ask(quiet_page, "calm piano", "4")
+    whole(quiet_page)
+    edge = quiet_page.get_by_role("slider", name="End of section 1")
+    box, track = edge.bounding_box(), quiet_page.locator("#track").bounding_box()
+    assert box and track
+    quiet_page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 10)
+    quiet_page.mouse.down()
+    quiet_page.mouse.move(box["x"] + box["width"] / 2 + track["width"] / 2, box["y"] + 10, steps=4)
+    quiet_page.mouse.up()
+    expect(quiet_page.get_by_label("Seconds", exact=True)).to_have_value("6")
+    quiet_page.get_by_role("button", name="Make from 0:04, as take B").click()
+    expect(quiet_page.get_by_role("button", name="Take B", pressed=True)).to_be_visible()
+    whole(quiet_page)
+    expect(quiet_page.locator("#time")).to_contain_text("/ 0:06")
+    [_, request] = triton.requests
+    assert request.frames * 640 == request.start + 2 * 32_000 + 3 * 640  # three frames fade in
+    expect(quiet_page.locator(".block")).to_have_count(1)
+
+
+NEAREST = """async (text) => {
+  const { Sound } = await import("/sound.js"), { nearestBeat } = await import("/beats.js");
+  const sound = new Sound();
+  sound.append(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)));
+  return [0.1, 3.2, 3.6, 11.9, 29.8].map((second) => nearestBeat(sound, second));
+}"""
+
+
+@pytest.mark.parametrize("bpm", [75, 120, 150])
+def test_loops_snap_to_the_beats_of_the_music(quiet_page: Page, bpm: int) -> None:
+    time = np.arange(30 * 32_000) / 32_000
+    since_beat = np.mod(time - 0.13, 60 / bpm)
+    noise = np.random.default_rng(0).normal(size=len(time))
+    audio = (0.02 * noise + 0.5 * noise.clip(-1, 1) * np.exp(-30 * since_beat)).astype(np.float32)
+    wav = Wav(1, 32_000, len(audio), {})
+    file = wav.begin() + wav.encode(audio[None]) + wav.end()
+    for beat in quiet_page.evaluate(NEAREST, base64.b64encode(file).decode()):
+        away = np.mod(beat - 0.13 + 30 / bpm, 60 / bpm) - 30 / bpm
+        assert abs(away) < 0.03 or beat == 30
+
+
 SESSION = """
 window.session = {};
 navigator.mediaSession.setActionHandler = (name, action) => { session[name] = action; };

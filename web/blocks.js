@@ -1,0 +1,120 @@
+/** The sections of the chosen take as blocks, which the user can change. */
+
+import * as deck from "./deck.js";
+import { describe, makeHandle } from "./handle.js";
+import { clock, t } from "./i18n.js";
+import { durationOf, firstChange, sectionsOf, textOf } from "./sections.js";
+import { letterOf, nextTake } from "./takes.js";
+import { create, onClick, setText, ui } from "./ui.js";
+
+const NEW_DURATION = 10; // seconds of a section that is added
+const MIN_DURATION = 1;
+
+let draft = null; // {take, sections, index} while the user changes them; one is selected
+let remake = () => {};
+
+/** Calls back with a take, the sections that it shall have, and the first second that is new. */
+export function watch(callback) {
+  remake = callback;
+}
+
+/** The seconds that the timeline shows. */
+export function span() {
+  return Math.max(deck.chosen?.duration ?? 0, draft ? durationOf(draft.sections) : 0);
+}
+
+export function render() {
+  const take = deck.chosen;
+  const isFixed = !take || take.running || !take.record.blob;
+  if (draft?.take !== take || isFixed) draft = null;
+  const sections = draft?.sections ?? (take ? sectionsOf(take.record) : []);
+  while (ui.blocks.children.length > sections.length) ui.blocks.lastChild.remove();
+  while (ui.blocks.children.length < sections.length) addBlock(ui.blocks.children.length);
+  let end = 0;
+  for (const [index, { prompt, duration }] of sections.entries()) {
+    end += duration;
+    const [button, edge] = ui.blocks.children[index].children;
+    ui.blocks.children[index].style.width = `${(100 * duration) / span()}%`;
+    setText(button, textOf(prompt));
+    button.disabled = isFixed;
+    button.ariaPressed = draft?.index === index;
+    edge.hidden = isFixed;
+    describe(edge, t("End of section {number}", { number: index + 1 }), end, 300, clock(end));
+  }
+  ui.add.disabled = isFixed;
+  ui.redo.hidden = isFixed;
+  renderDraft();
+}
+
+function renderDraft() {
+  ui.section.hidden = !draft;
+  if (!draft) return;
+  const { prompt, duration } = draft.sections[draft.index];
+  if (document.activeElement !== ui.words) ui.words.value = textOf(prompt);
+  if (document.activeElement !== ui.seconds) ui.seconds.value = Number(duration.toFixed(1));
+  setText(ui.number, t("Section {number}", { number: draft.index + 1 }));
+  const letter = letterOf({ record: { take: nextTake() } });
+  setText(ui.remake, t("Make from {time}, as take {letter}", { time: clock(firstNew()), letter }));
+}
+
+/** The first second of the draft that the take does not have. */
+function firstNew() {
+  const old = sectionsOf(draft.take.record);
+  return Math.min(firstChange(old, draft.sections), draft.take.seconds);
+}
+
+function addBlock(index) {
+  const button = create("button", { type: "button" });
+  const edge = create("span", { className: "edge" });
+  button.addEventListener("click", () => select(index));
+  makeHandle(edge, {
+    secondsPerPixel: () => span() / ui.track.clientWidth,
+    read: () => edit(index).duration,
+    write: (duration) => {
+      edit(index).duration = Math.max(MIN_DURATION, Math.round(duration * 10) / 10);
+      render();
+    },
+    end: () => {},
+  });
+  ui.blocks.append(create("div", { className: "block" }, button, edge));
+}
+
+/** Selects a section of the draft, which begins with that. */
+function select(index) {
+  const take = deck.chosen;
+  draft ??= { take, sections: sectionsOf(take.record) };
+  draft.index = index;
+  render();
+}
+
+function edit(index) {
+  if (draft?.index !== index) select(index);
+  return draft.sections[index];
+}
+
+ui.section.addEventListener("input", () => {
+  const section = draft.sections[draft.index];
+  if (ui.words.value !== textOf(section.prompt)) section.prompt = ui.words.value;
+  section.duration = Math.max(MIN_DURATION, ui.seconds.valueAsNumber || section.duration);
+  render();
+});
+ui.section.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const { take, sections } = draft;
+  remake(take, sections, firstNew());
+  draft = null;
+  render();
+});
+onClick(ui, {
+  add: () => {
+    select(0);
+    const { prompt } = draft.sections.at(-1);
+    draft.sections.push({ prompt, duration: NEW_DURATION });
+    select(draft.sections.length - 1);
+    ui.words.select();
+  },
+  discard: () => {
+    draft = null;
+    render();
+  },
+});

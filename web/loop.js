@@ -1,0 +1,82 @@
+/** The loop: the user drags it across the waveform, and its handles snap to beats. */
+
+import { nearestBeat } from "./beats.js";
+import * as deck from "./deck.js";
+import { describe, makeHandle } from "./handle.js";
+import { clock, t } from "./i18n.js";
+import * as player from "./player.js";
+import { ui } from "./ui.js";
+
+const MIN_DRAG = 6; // pixels; less is a click
+const MIN_LOOP = 0.1; // seconds
+
+let pending = null; // the loop, {from, to}, while the user drags it
+let start = null; // {x, second} of a drag across the waveform
+
+/** Draws the loop on a timeline of so many seconds. */
+export function draw(span) {
+  const shown = pending ?? (deck.chosen === deck.current ? player.loop : null);
+  ui.loop.hidden = !shown;
+  if (!shown) return;
+  const { from, to } = shown;
+  ui.loop.style.left = `${(100 * from) / span}%`;
+  ui.loop.style.width = `${(100 * (to - from)) / span}%`;
+  describe(ui.loopFrom, t("Loop from"), from, span, clock(from));
+  describe(ui.loopTo, t("Loop to"), to, span, clock(to));
+}
+
+/** Makes the waveform, of `span()` seconds, one to drag loops on. */
+export function watchLoop(span) {
+  const secondsPerPixel = () => span() / ui.track.clientWidth;
+  for (const [handle, side] of [
+    [ui.loopFrom, "from"],
+    [ui.loopTo, "to"],
+  ]) {
+    makeHandle(handle, {
+      secondsPerPixel,
+      read: () => player.loop[side],
+      write: (second) => {
+        const { from, to } = pending ?? player.loop;
+        pending = side === "from" ? within(second, to) : within(from, second);
+      },
+      end: settle,
+    });
+  }
+  ui.surface.addEventListener("pointerdown", ({ pointerId, clientX, offsetX }) => {
+    if (!deck.chosen?.sound) return;
+    ui.surface.setPointerCapture(pointerId);
+    start = { x: clientX, second: offsetX * secondsPerPixel() };
+  });
+  ui.surface.addEventListener("pointermove", ({ clientX }) => {
+    if (!start || (!pending && Math.abs(clientX - start.x) < MIN_DRAG)) return;
+    const second = start.second + (clientX - start.x) * secondsPerPixel();
+    pending = within(Math.min(start.second, second), Math.max(start.second, second));
+  });
+  ui.surface.addEventListener("pointerup", () => {
+    if (start && !pending) deck.seek(start.second);
+    start = null;
+    settle();
+  });
+  // The browser sends pointercancel when the touch scrolls the page.
+  ui.surface.addEventListener("pointercancel", () => {
+    start = null;
+    pending = null;
+  });
+}
+
+/** The loop between two seconds of what is there. */
+function within(from, to) {
+  const { seconds } = deck.chosen;
+  const end = Math.min(Math.max(to, MIN_LOOP), seconds);
+  return { from: Math.max(0, Math.min(from, end - MIN_LOOP)), to: end };
+}
+
+/** Ends a drag: its ends move to the beats next to them. */
+function settle() {
+  if (!pending) return;
+  const { sound } = deck.chosen;
+  const snapped = within(nearestBeat(sound, pending.from), nearestBeat(sound, pending.to));
+  const isShort = snapped.to - snapped.from <= MIN_LOOP;
+  deck.setLoop(isShort ? pending : snapped);
+  pending = null;
+}

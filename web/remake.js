@@ -1,0 +1,43 @@
+/** A take that begins as another one, and is made anew from a second on. */
+
+import { clip, durationOf } from "./sections.js";
+import { OVERLAP } from "./sound.js";
+import { newSeed } from "./ui.js";
+
+const TAIL = 12; // seconds of what is there that the model hears before the new part
+const MIN_FROM = 0.5; // seconds; less of the old take is not kept
+const FRAME = 0.02; // seconds of the model
+
+/** Its record (see Generation), with the sections of the whole take. */
+export async function remake(take, sections, second) {
+  const { request, files, group, license } = take.record;
+  const sound = await take.load();
+  const from = second < MIN_FROM ? 0 : Math.floor(second / FRAME) * FRAME;
+  const end = from && from - OVERLAP;
+  const begin = Math.max(0, end - TAIL);
+  const now = Date.now();
+  return {
+    id: `${now}-0`,
+    at: now,
+    group,
+    license,
+    from,
+    duration: durationOf(sections),
+    before: clip(sections, 0, begin),
+    request: requestOf(request, clip(sections, begin, Number.POSITIVE_INFINITY), from),
+    files: from ? { ...(begin ? {} : files), audio: sound.file(begin, end) } : files,
+    ...(from && { blob: sound.file(0, from), seconds: from }),
+  };
+}
+
+/** The old request for other sections. */
+function requestOf(request, sections, from) {
+  const { prompt, duration, sections: _, loop, bars, bpm, chroma, output, ...settings } = request;
+  const isPlain = sections.length === 1 && typeof sections[0].prompt === "string";
+  return {
+    ...settings,
+    ...(isPlain ? sections[0] : { sections }),
+    ...(from && { output: "new" }),
+    seed: newSeed(),
+  };
+}
