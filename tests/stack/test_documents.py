@@ -15,6 +15,13 @@ import tritonclient.http as triton_http
 import yaml
 
 from tests.conftest import ADMIN, ADMIN_KEY, ROOT, TIMEOUT, Stack
+from tests.test_monitoring import (
+    MONITORING,
+    alert_queries,
+    asked,
+    autoscaler_queries,
+    panel_queries,
+)
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = [
@@ -109,16 +116,13 @@ def test_an_example_of_the_documents_runs(
     assert '"error"' not in done.stdout, done.stdout
 
 
-def test_prometheus_finds_the_metrics_of_all_alerts(stack: Stack) -> None:
-    document = (ROOT / "docs" / "operations.md").read_text()
-    config = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", document, re.DOTALL)[0])
-    ports = {"8001": stack.port, "8102": stack.triton_metrics}
+def test_prometheus_finds_the_metrics_of_all_queries(stack: Stack) -> None:
+    [job] = yaml.safe_load((MONITORING / "prometheus.yml").read_text())["scrape_configs"]
+    ports = {"gateway:8001": stack.port, "triton:8102": stack.triton_metrics}
     found = set()
-    for job in config["scrape_configs"]:
-        for target in job["static_configs"][0]["targets"]:
-            host, port = target.split(":")
-            with urllib.request.urlopen(f"http://{host}:{ports[port]}/metrics") as page:
-                found |= set(re.findall(r"^# HELP (\w+)", page.read().decode(), re.MULTILINE))
-    alerts = document.partition("| alert |")[2]
-    used = set(re.findall(r"\b((?:gateway|musicgen)_\w+?)(?:_bucket)?\b", alerts))
+    for target in job["static_configs"][0]["targets"]:
+        with urllib.request.urlopen(f"http://localhost:{ports[target]}/metrics") as page:
+            found |= set(re.findall(r"^# HELP (\w+)", page.read().decode(), re.MULTILINE))
+    queries = [*panel_queries(), *alert_queries(), *autoscaler_queries()]
+    used = {name.removesuffix("_bucket") for query in queries for name in asked(query)}
     assert len(used) > 4 and used <= found
