@@ -10,6 +10,7 @@ import * as player from "./player.js";
 import { remake } from "./remake.js";
 import { sectionsOf } from "./sections.js";
 import * as shelf from "./shelf.js";
+import * as steering from "./steering.js";
 import * as store from "./store.js";
 import * as takes from "./takes.js";
 import * as timeline from "./timeline.js";
@@ -105,6 +106,7 @@ async function makeFrom(take, sections, second) {
 function renderDeck() {
   takes.render();
   blocks.render();
+  steering.render();
   transport.draw();
 }
 
@@ -119,6 +121,7 @@ function drawFrame() {
   requestAnimationFrame(drawFrame);
   player.update();
   timeline.draw();
+  steering.draw(timeline.position());
   takes.draw();
   transport.draw();
 }
@@ -146,6 +149,7 @@ deck.watch(renderDeck);
 blocks.watch(makeFrom);
 shelf.watch(open);
 ui.form.addEventListener("submit", submit);
+ui.steered.addEventListener("change", steering.render);
 onClick(ui, {
   redo: () => makeFrom(deck.chosen, sectionsOf(deck.chosen.record), timeline.position()),
   again: () => run(deck.chosen),

@@ -61,6 +61,7 @@ export function render() {
   const model = selectedModel();
   ui.note.textContent = model ? modelNote(model) : "";
   renderMelody(model?.melody);
+  ui.steerable.hidden = model?.melody; // Its text and melody hold for the whole song.
 }
 
 function renderOption({ id, size, channels, state }) {
@@ -111,6 +112,7 @@ function readRequest() {
     if (isFilled) request[name] = field.valueAsNumber;
   }
   if (ui.model.value) request.model = ui.model.value;
+  if (ui.steered.checked && !ui.steerable.hidden) request.pace = "playback";
   if (ui.ending.value === "fade") request.ending = "fade";
   if (ui.ending.value === "loop") request.loop = true;
   return request;
@@ -123,6 +125,7 @@ export function fillForm(request, melody) {
   wantedModel = request.model;
   for (const name of ["prompt", ...ADVANCED_FIELDS]) ui[name].value = request[name] ?? "";
   ui.ending.value = request.loop ? "loop" : (request.ending ?? "cut");
+  ui.steered.checked = request.pace === "playback";
   ui.duration.value = request.duration ?? ui.duration.value;
   moveFader();
   ui.keep.checked = "seed" in request;

@@ -15,7 +15,7 @@ from gateway.audio.loudness import measure
 from gateway.audio.wav import Wav
 from gateway.contract import Loading
 from protocol.constants import Samples
-from protocol.errors import TooSlow, WeightsMissing
+from protocol.errors import TooManyChanges, TooSlow, WeightsMissing
 from tests.browser.page import ask, draw_frame, paused, playing, position, press, rows, whole
 from tests.conftest import until
 from tests.gateway.fake_triton import FakeTriton
@@ -369,6 +369,63 @@ def test_loops_snap_to_the_beats_of_the_music(quiet_page: Page, bpm: int) -> Non
     for beat in quiet_page.evaluate(NEAREST, base64.b64encode(file).decode()):
         away = np.mod(beat - 0.13 + 30 / bpm, 60 / bpm) - 30 / bpm
         assert abs(away) < 0.03 or beat == 30
+
+
+def steer(page: Page, seconds: str) -> None:
+    """Begin a song that can be steered, and wait for its first music."""
+    page.get_by_label("Steer", exact=True).check()
+    ask(page, "calm piano", seconds)
+    expect(playing(page)).to_be_visible()
+
+
+def test_a_line_of_text_steers_the_song(quiet_page: Page, triton: FakeTriton) -> None:
+    triton.pause = 0.4  # for a second of music
+    steer(quiet_page, "30")
+    assert triton.requests[0].pace == "playback"
+    quiet_page.get_by_label("Change it to").fill("fast drums")
+    quiet_page.get_by_label("Change it to").press("Enter")
+    expect(quiet_page.locator("#heard")).to_have_text(
+        re.compile("“fast drums” sounds in [0-9.]+ s")
+    )
+    expect(quiet_page.locator("#mark")).to_be_visible()
+    expect(quiet_page.locator(".block button")).to_have_text(["calm piano", "fast drums"])
+    triton.pause = 0
+    whole(quiet_page)
+    quiet_page.reload()  # what is kept has the changes
+    expect(quiet_page.locator(".block button")).to_have_text(["calm piano", "fast drums"])
+
+
+def test_the_point_and_the_sliders_weigh_words(quiet_page: Page, triton: FakeTriton) -> None:
+    triton.pause = 0.4
+    steer(quiet_page, "40")
+    drag(quiet_page, quiet_page.locator("#field"), 0.5, 0.75)
+    until(lambda: triton.changes)
+    quiet_page.get_by_text("Words", exact=True).click()
+    sliders = quiet_page.locator("#weights [type=range]")
+    assert float(sliders.nth(1).input_value()) > float(sliders.nth(0).input_value())
+    for slider, value in zip(sliders.all(), ["0", "0", "0", "50"], strict=True):
+        slider.fill(value)
+    until(lambda: triton.changes[-1] == {"prompt": "epic brass"})
+    quiet_page.get_by_label("Word 4").fill("loud organ")
+    quiet_page.get_by_label("Word 4").press("Enter")
+    until(lambda: triton.changes[-1] == {"prompt": "loud organ"})
+
+
+def test_a_slow_machine_turns_steering_off(quiet_page: Page, triton: FakeTriton) -> None:
+    triton.pause = 1.3
+    steer(quiet_page, "30")
+    expect(quiet_page.locator("#heard")).to_contain_text("slower than it plays")
+    expect(quiet_page.get_by_label("Change it to")).to_be_disabled()
+
+
+def test_a_refused_change_says_why(quiet_page: Page, triton: FakeTriton) -> None:
+    triton.pause = 0.4
+    steer(quiet_page, "30")
+    triton.change_errors = [TooManyChanges("Wait a moment.")]
+    quiet_page.get_by_label("Change it to").fill("fast drums")
+    quiet_page.get_by_label("Change it to").press("Enter")
+    expect(quiet_page.locator("#change")).to_have_text("Wait a moment.")
+    expect(quiet_page.locator(".block")).to_have_count(1)
 
 
 SESSION = """

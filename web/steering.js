@@ -1,0 +1,153 @@
+/** Steering: words on a field, sliders or a line of text change a song while it plays. */
+
+import * as deck from "./deck.js";
+import { errorNodes, t } from "./i18n.js";
+import { create, loadItem, saveItem, setText, ui } from "./ui.js";
+
+const PLACES = [
+  [0.2, 0.2],
+  [0.8, 0.2],
+  [0.2, 0.8],
+  [0.8, 0.8],
+]; // of the words on the field, in parts of its width and height
+const REST_MS = 350; // A change is sent when the hand rests; the server takes four a second.
+const LEAST = 0.1; // A word of less weight is left out.
+const SPEED = 45; // steps a second; playback takes 50
+const SURE = 3; // seconds of music after which the speed is known
+
+const words = JSON.parse(loadItem("localStorage", "words")) ?? [
+  "calm piano",
+  "soft strings",
+  "fast drums",
+  "epic brass",
+];
+const points = words.map((word) => create("span", { textContent: word }));
+const sliders = words.map(addSlider);
+let timer = null;
+let isSlow = false; // whether this machine makes music slower than it plays
+let error = null;
+let mark = null; // {take, second, text} of the last change
+
+/** Renders the panel, which is there while the next or the chosen song can be steered. */
+export function render() {
+  const { progress, running, record } = deck.chosen ?? {};
+  const isSteered = running && record.request.pace === "playback";
+  if (progress?.seconds > SURE) isSlow = progress.steps_per_second < SPEED;
+  ui.steering.hidden = !isSteered && !ui.steered.checked;
+  const isOff = !isSteered || isSlow;
+  for (const field of [...sliders, ui.line]) field.disabled = isOff;
+  ui.field.classList.toggle("off", isOff);
+  ui.line.placeholder = t("Change it to…");
+  ui.change.replaceChildren(...errorNodes(error));
+  draw();
+}
+
+/** Draws when the last change will be heard, `position` seconds into the chosen take. */
+export function draw(position = 0) {
+  if (mark?.take !== deck.chosen) mark = null;
+  const left = mark ? mark.second - position : 0;
+  const values = { text: mark?.text, seconds: left.toFixed(1) };
+  ui.mark.hidden = left <= 0;
+  if (left > 0) ui.mark.style.left = `${(100 * mark.second) / deck.chosen.duration}%`;
+  setText(ui.heard, left > 0 ? t("“{text}” sounds in {seconds} s", values) : t(restText()));
+}
+
+function restText() {
+  if (isSlow) return "This machine makes music slower than it plays: a change would come too late.";
+  if (!deck.chosen?.running) return "The next song that you make can be steered.";
+  return "Drag the point, or write and press Enter.";
+}
+
+function addSlider(word, index) {
+  const name = create("input", {
+    value: word,
+    ariaLabel: t("Word {number}", { number: index + 1 }),
+  });
+  const slider = create("input", { type: "range", value: 0, ariaLabel: word });
+  name.addEventListener("change", () => {
+    words[index] = name.value;
+    slider.ariaLabel = name.value;
+    setText(points[index], name.value);
+    saveItem("localStorage", "words", JSON.stringify(words));
+    if (slider.valueAsNumber) schedule();
+  });
+  slider.addEventListener("input", () => {
+    movePuck(middle());
+    schedule();
+  });
+  const [x, y] = PLACES[index];
+  Object.assign(points[index].style, { left: `${100 * x}%`, top: `${100 * y}%` });
+  ui.field.append(points[index]);
+  ui.weights.append(name, slider);
+  return slider;
+}
+
+/** Where the weights of the sliders are in balance. */
+function middle() {
+  const sum = sliders.reduce((all, { valueAsNumber }) => all + valueAsNumber, 0) || 1;
+  const along = (axis) =>
+    PLACES.reduce((all, place, index) => all + place[axis] * sliders[index].valueAsNumber, 0) / sum;
+  return [along(0), along(1)];
+}
+
+function movePuck([x, y]) {
+  Object.assign(ui.puck.style, { left: `${100 * x}%`, top: `${100 * y}%` });
+}
+
+/** Weighs the words by how near they are. */
+function pull({ clientX, clientY }) {
+  const box = ui.field.getBoundingClientRect();
+  const part = (value) => Math.min(Math.max(value, 0), 1);
+  const [x, y] = [part((clientX - box.x) / box.width), part((clientY - box.y) / box.height)];
+  movePuck([x, y]);
+  const near = PLACES.map(([a, b]) => 1 / (0.01 + (x - a) ** 2 + (y - b) ** 2));
+  const sum = near.reduce((all, weight) => all + weight);
+  for (const [index, slider] of sliders.entries()) slider.value = (100 * near[index]) / sum;
+  schedule();
+}
+
+function schedule() {
+  clearTimeout(timer);
+  timer = setTimeout(() => send(blend()), REST_MS);
+}
+
+/** The prompt of the words by their weights. */
+function blend() {
+  const sum = sliders.reduce((all, { valueAsNumber }) => all + valueAsNumber, 0);
+  const weights = sliders.map(({ valueAsNumber }) => Number((valueAsNumber / sum).toFixed(2)));
+  const parts = words.map((text, index) => ({ text, weight: weights[index] }));
+  const heard = parts.filter(({ weight }) => weight >= LEAST);
+  return heard.length === 1 ? heard[0].text : heard;
+}
+
+async function send(prompt) {
+  const take = deck.chosen;
+  if (!take?.running || prompt.length === 0) return;
+  error = null;
+  try {
+    const second = await take.change({ prompt });
+    const strongest = typeof prompt === "string" ? prompt : prompt.sort(byWeight)[0].text;
+    mark = { take, second, text: strongest };
+  } catch (thrown) {
+    error = thrown;
+  }
+  render();
+}
+
+function byWeight(a, b) {
+  return b.weight - a.weight;
+}
+
+ui.field.addEventListener("pointerdown", (event) => {
+  if (ui.line.disabled) return;
+  ui.field.setPointerCapture(event.pointerId);
+  pull(event);
+});
+ui.field.addEventListener("pointermove", (event) => {
+  if (ui.field.hasPointerCapture(event.pointerId)) pull(event);
+});
+ui.line.addEventListener("keydown", ({ key, isComposing }) => {
+  if (key !== "Enter" || isComposing) return;
+  send(ui.line.value.trim());
+  ui.line.value = "";
+});
