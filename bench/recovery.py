@@ -13,6 +13,7 @@ process that hangs is noticed.
     --songs 20                       so many at a time; those beyond the slots wait
     --change                         each song gets another prompt within a second of the signal; it
                                      must equal the song that its receipt makes
+    --servers 2                      a pool of so many; the server with most songs gets the signal
 
 The processes get signals in turns, so that no death counts as one of a series, which would delay
 the next start: a new stub has an engine that never failed, and a turn of all is longer than the
@@ -30,7 +31,8 @@ import random
 import signal
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise, product
 from pathlib import Path
@@ -39,8 +41,9 @@ from statistics import median
 import aiohttp
 from multidict import CIMultiDict
 
+from bench.process import SampledProcess
 from bench.report import Record, Table, hardware
-from bench.service import MODEL, metric, process, running
+from bench.service import MODEL, metric, pool, process, running, songs
 from supervisor.process import STEADY
 from tests.conftest import Stack, until
 
@@ -127,7 +130,7 @@ class Plan:
     delays: list[float]  # seconds before each signal
     change: float | None  # seconds before another prompt; None for no change
 
-    async def run(self, stack: Stack, upload: bytes) -> list[Response]:
+    async def run(self, stack: Stack, servers: list[Stack], upload: bytes) -> list[Response]:
         """The songs. Empty if they ended before the first signal."""
         songs = [
             asyncio.create_task(listen(stack, self.song, upload, number))
@@ -144,11 +147,16 @@ class Plan:
             return []
         for delay in [0.0, *self.delays[1:]]:
             await asyncio.sleep(delay)
-            target = await asyncio.to_thread(process, stack, self.process)
+            target = await asyncio.to_thread(victim, servers, self.process)
             with suppress(ProcessLookupError):  # it has ended by itself
                 os.kill(target.pid, signal.Signals[f"SIG{self.signal}"])
         await asyncio.gather(*changes)
         return await asyncio.gather(*songs)
+
+
+def victim(servers: list[Stack], name: str) -> SampledProcess:
+    """A process of the server with most songs."""
+    return process(max(servers, key=songs), name)
 
 
 async def change(stack: Stack, number: int, delay: float) -> None:
@@ -172,10 +180,26 @@ async def again(stack: Stack, number: int) -> Response:
         return Response(response.headers.copy(), await response.read(), [])
 
 
-def trial(stack: Stack, plan: Plan, upload: bytes, whole: Response) -> Record | None:
+@contextmanager
+def service(servers: int) -> Iterator[tuple[Stack, list[Stack]]]:
+    """The gateway, and its servers; that of `make serve` without a number of servers."""
+    if servers:
+        with pool(servers) as parts:
+            yield parts
+    else:
+        with running() as stack:
+            yield stack, [stack]
+
+
+def trial(
+    stack: Stack, servers: list[Stack], plan: Plan, upload: bytes, whole: Response
+) -> Record | None:
     until(lambda: stack.get("/readyz")[0] == 200, RECOVERY)
+    if servers[1:]:
+        page = f"{stack.url}/metrics"
+        until(lambda: metric(page, "gateway_servers", state="ready") == len(servers), RECOVERY)
     before = resumes(stack)
-    responses = asyncio.run(plan.run(stack, upload))
+    responses = asyncio.run(plan.run(stack, servers, upload))
     if not responses:
         return None
     equal = [response.equals(whole) for response in responses]
@@ -225,6 +249,7 @@ def main() -> None:
     parser.add_argument("--songs", type=int, default=1, help="at a time")
     parser.add_argument("--change", action="store_true", help="the songs' prompts, in mid-song")
     parser.add_argument("--duration", type=float, default=8.0, help="of a song, in seconds")
+    parser.add_argument("--servers", type=int, default=0, help="of a pool, in place of one")
     arguments = parser.parse_args()
     if arguments.change and (arguments.upload or arguments.formats != ["wav"]):
         parser.error("--change is for WAV without --upload")
@@ -235,7 +260,7 @@ def main() -> None:
         Song(format, output, arguments.duration)
         for format, output in product(arguments.formats, outputs)
     ]
-    with running() as stack:
+    with service(arguments.servers) as (stack, servers):
         asyncio.run(listen(stack, songs[0], upload))  # warms up
         whole = {song: asyncio.run(listen(stack, song, upload)) for song in songs}
         for _ in range(arguments.trials):
@@ -249,7 +274,7 @@ def main() -> None:
                     number = rng.choice(arguments.signals)
                     near = max(0.0, first + rng.uniform(-1, 1)) if arguments.change else None
                     plan = Plan(name, number, song, arguments.songs, [first, *later], near)
-                    row = trial(stack, plan, upload, whole[song])
+                    row = trial(stack, servers, plan, upload, whole[song])
                 trials.add(row)
             time.sleep(max(0, start + TURN - time.monotonic()))
     results = Table(f"Songs of {arguments.duration:g} s")
@@ -258,6 +283,7 @@ def main() -> None:
         if rows:
             results.add(summary(name, number, rows))
     record = {"bench": "recovery", "hardware": hardware(), "seed": arguments.seed}
+    record["servers"] = arguments.servers
     print(json.dumps({**record, "songs": results.rows}))
     sys.exit(any(row["whole"] < row["songs"] for row in trials.rows))
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.request import urlopen
 
+from tritonclient.utils import InferenceServerException
+
 from bench.process import SampledProcess
 from tests.conftest import Stack, repository_with, until
 from tests.prometheus import total
+from tests.stack.client import model_status
 
 MODEL = "musicgen-tiny"
 STUB = "triton_python_backend_stub"
@@ -45,6 +48,33 @@ def serving(repository: Path, **environment: str) -> Iterator[Stack]:
         stack.stop()
 
 
+@contextmanager
+def pool(count: int) -> Iterator[tuple[Stack, list[Stack]]]:
+    """A gateway in front of so many servers of musicgen-tiny."""
+    with TemporaryDirectory() as folder, ExitStack() as stacks:
+
+        def start(name: str, program: str, **environment: str) -> Stack:
+            repository = repository_with(Path(folder, name, "models"), MODEL)
+            stack = Stack(repository, environment, program=program)
+            stacks.callback(stack.stop)
+            return stack
+
+        names = [f"server {number}" for number in range(count)]
+        servers = [start(name, "supervisor.container", LOAD_MODELS=MODEL) for name in names]
+        addresses = ",".join(f"127.0.0.1:{server.triton_grpc}" for server in servers)
+        gateway = start("gateway", "gateway", TRITON_POOLS=f"{MODEL}={addresses}")
+        gateway.wait_ready()
+        yield gateway, servers
+
+
+def songs(server: Stack) -> int:
+    """The songs on a server; 0 where it does not answer."""
+    with suppress(InferenceServerException):
+        status = model_status(server, MODEL)
+        return int(status["queued"] + status["running"])
+    return 0
+
+
 def process(stack: Stack, name: str) -> SampledProcess:
     """One of PARTS. Waits for it: it may have died."""
     if name == "engine":
@@ -52,7 +82,7 @@ def process(stack: Stack, name: str) -> SampledProcess:
     return SampledProcess(int(until(lambda: stack.pid(*COMMANDS[name]))))
 
 
-def metric(page: str, name: str) -> int:
-    """The sum of a metric over all its labels; `page` is the address that Prometheus reads."""
+def metric(page: str, name: str, **labels: str) -> int:
+    """The sum of a metric over its other labels; `page` is the address that Prometheus reads."""
     with urlopen(page) as answer:
-        return round(total(answer.read().decode(), name))
+        return round(total(answer.read().decode(), name, **labels))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
@@ -20,6 +21,7 @@ from gateway.generation import Generation
 from gateway.metrics import Metrics
 from gateway.middleware import add_headers, authorize, errors_to_json, log_access
 from gateway.models import Models
+from gateway.pool import Pools, Resolve, resolve
 from gateway.progress import Jobs
 from gateway.routes import PUBLIC_PATHS, routes
 from gateway.services import SERVICES, Services
@@ -29,33 +31,47 @@ from gateway.triton import TritonClient
 MAX_BODY = 64 * 1024  # bytes of JSON; the longest prompt, each character escaped, takes 24 KB
 
 
-def create_app(settings: GatewaySettings, triton: Triton | None = None) -> web.Application:
-    """The gateway in front of `triton`, or of the server that the settings name."""
+def create_app(
+    settings: GatewaySettings,
+    connect: Callable[[str], Triton] | None = None,
+    resolve: Resolve = resolve,
+) -> web.Application:
+    """The gateway in front of the servers that the settings name. `connect` makes the client of an
+    address."""
+    client = connect or partial(
+        TritonClient,
+        generate_timeout=settings.generate_timeout,
+        admin_key=settings.triton_admin_key,
+    )
     page, document = page_routes(settings.web), openapi.describe(settings.max_duration)
 
     async def run_services(app: web.Application) -> AsyncIterator[None]:
-        async with nullcontext(triton) if triton else _connection(settings) as client:
-            models = Models(client, settings)
-            default_model, metrics = DefaultModel(models, settings), Metrics()
-            app[SERVICES] = Services(
-                settings=settings,
-                access=Access(settings.api_keys, settings.max_songs_per_key),
-                decoder=Decoder(),
-                default_model=default_model,
-                generation=Generation(client, models, settings, metrics),
-                jobs=Jobs(),
-                metrics=metrics,
-                models=models,
-                openapi=document,
-                public_paths=frozenset(PUBLIC_PATHS).union(route.path for route in page),
-                transcoder=Transcoder(),
-            )
-            watch = asyncio.create_task(default_model.watch())
-            yield
-            watch.cancel()
-            with suppress(asyncio.CancelledError):
-                await watch
-            await models.close()
+        metrics = Metrics()
+        models: Models | Pools = (
+            Pools(settings, metrics, client, resolve)
+            if settings.triton_pools
+            else Models(client(settings.triton_grpc), settings)
+        )
+        default_model = DefaultModel(models, settings)
+        app[SERVICES] = Services(
+            settings=settings,
+            access=Access(settings.api_keys, settings.max_songs_per_key),
+            decoder=Decoder(),
+            default_model=default_model,
+            generation=Generation(models, settings, metrics),
+            jobs=Jobs(),
+            metrics=metrics,
+            models=models,
+            openapi=document,
+            public_paths=frozenset(PUBLIC_PATHS).union(route.path for route in page),
+            transcoder=Transcoder(),
+        )
+        watch = asyncio.create_task(default_model.watch())
+        yield
+        watch.cancel()
+        with suppress(asyncio.CancelledError):
+            await watch
+        await models.close()
 
     without_slash = web.normalize_path_middleware(append_slash=False, remove_slash=True)
     middlewares = [log_access, errors_to_json, without_slash, cors.check_origin, authorize]
@@ -64,15 +80,6 @@ def create_app(settings: GatewaySettings, triton: Triton | None = None) -> web.A
     app.on_response_prepare.extend([add_headers, cors.add_headers])
     app.add_routes([*routes, *page])
     return app
-
-
-@asynccontextmanager
-async def _connection(settings: GatewaySettings) -> AsyncIterator[Triton]:
-    client = TritonClient(
-        settings.triton_grpc, settings.generate_timeout, settings.triton_admin_key
-    )
-    yield client
-    await client.close()
 
 
 def page_routes(folder: Path) -> list[web.RouteDef]:

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 from protocol.constants import NO_CHROMA, Chroma, Codes, Samples
-from protocol.errors import EngineUnavailable, ModelLoading, ServiceError
+from protocol.errors import EngineUnavailable, ModelLoading, ServiceError, TritonUnavailable
 from protocol.request import GenerationRequest
 from protocol.section import Section
 from protocol.variant import Variant
 
 FRONT = "musicgen"
+# Errors that pass when an engine, a stub or Triton restarts.
+TRANSIENT = (EngineUnavailable, TritonUnavailable, ModelLoading)
 
 
 class DeadStub(EngineUnavailable):
@@ -31,10 +33,12 @@ class NotLoaded(EngineUnavailable):
 
 @dataclass(frozen=True)
 class Ready:
-    """The model can generate; `busy` while it does, for any client of Triton. `fallback` says why
-    it runs otherwise than by its first choice, such as on the CPU."""
+    """The model can generate `slots` songs at a time. `songs` run or wait, of all clients.
+    `fallback` says why it runs otherwise than by its first choice, such as on the CPU."""
 
-    busy: bool = False
+    songs: int = 0
+    slots: int = 1
+    revision: str = ""
     fallback: str | None = None
 
 
@@ -105,8 +109,11 @@ class Changed:
 class Triton(Protocol):
     """All methods raise `TritonUnavailable` when Triton does not answer.
 
-    `catalogue`, `status` and `generate` also raise `NotLoaded` and `DeadStub`.
+    `catalogue`, `status` and `generate` also raise `NotLoaded` and `DeadStub`, and
+    `EngineUnavailable` for a response that is not of this service.
     """
+
+    async def close(self) -> None: ...
 
     async def catalogue(self) -> list[Variant]:
         """Every variant of the model repository, loaded or not."""

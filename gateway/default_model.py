@@ -9,6 +9,7 @@ from collections.abc import Collection
 from gateway.cached import Cached
 from gateway.contract import Failed, Loading
 from gateway.models import Models
+from gateway.pool import Pools
 from gateway.settings import GatewaySettings
 from protocol.errors import EngineUnavailable, ServiceError, TritonUnavailable, UnknownModel
 from protocol.variant import Variant
@@ -21,7 +22,7 @@ FALLBACK = "musicgen-tiny"
 
 
 class DefaultModel:
-    def __init__(self, models: Models, settings: GatewaySettings) -> None:
+    def __init__(self, models: Models | Pools, settings: GatewaySettings) -> None:
         self._models = models
         self._settings = settings
         self._name: str | None = None

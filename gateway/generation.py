@@ -6,22 +6,23 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, suppress
-from functools import partial
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractContextManager, aclosing, suppress
 from typing import Any
 
-from gateway.contract import Changed, Chunk, Progress, Triton
+from gateway.contract import TRANSIENT, Changed, Chunk, Progress, Triton
 from gateway.metrics import Metrics
 from gateway.models import Models
+from gateway.pool import Pools
 from gateway.request import check_change
 from gateway.resume_state import ResumeState
 from gateway.settings import GatewaySettings
 from protocol.errors import (
     EngineUnavailable,
     Internal,
-    ModelLoading,
+    QueueFull,
     ServiceError,
+    SharedMemoryFull,
     SongEnded,
     TooSlow,
     TritonUnavailable,
@@ -30,15 +31,11 @@ from protocol.errors import (
 log = logging.getLogger(__name__)
 
 CHANGE_TIMEOUT = 20.0  # seconds in which a change takes effect, or is refused
-# Errors that pass when an engine, a stub or Triton restarts.
-TRANSIENT = (EngineUnavailable, TritonUnavailable, ModelLoading)
+NO_ROOM = (QueueFull, SharedMemoryFull)  # errors of a server for a song that another may take
 
 
 class Generation:
-    def __init__(
-        self, triton: Triton, models: Models, settings: GatewaySettings, metrics: Metrics
-    ) -> None:
-        self._triton = triton
+    def __init__(self, models: Models | Pools, settings: GatewaySettings, metrics: Metrics) -> None:
         self._models = models
         self._settings = settings
         self._metrics = metrics
@@ -49,35 +46,40 @@ class Generation:
     ) -> AsyncGenerator[Chunk, None]:
         """The song's chunks in order, from its sample `request.start` to its end, or an error.
 
-        When the stream breaks off, the song is resumed from what the gateway has of it, and keeps
-        its place: before all songs that no engine has accepted yet. Closing the generator cancels
-        the song.
+        When the stream breaks off, the song is resumed from what the gateway has of it, on the same
+        server or another one. There it comes before all songs that no engine has accepted yet.
+        Closing the generator cancels the song.
 
         Raises:
             TooSlow: the song took longer than GENERATE_TIMEOUT.
             WeightsChanged: the song cannot be resumed with the weights that the model has now.
-            ServiceError: as `Models.ensure_ready`, as `Triton.generate` for a song that is refused,
-                or why the model was away for RESUME_TIMEOUT.
+            ServiceError: as `server` of the models, as `Triton.generate` for a song that is
+                refused, or why the model was away for RESUME_TIMEOUT.
         """
         start, model, songs = time.monotonic(), state.model, self._songs[state.model]
         deadline = start + self._settings.generate_timeout
         with self._models.use(model):
             songs.add(state)
             try:
-                ready = partial(self._models.ensure_ready, model)
-                await self._retry(ready, TritonUnavailable, start + self._settings.resume_timeout)
+                until = start + self._settings.resume_timeout
+                server = await self._server(state, TritonUnavailable, until)
                 while not state.complete:
                     try:
-                        async with aclosing(self._responses(model, state, deadline)) as responses:
-                            async for response in responses:
-                                if isinstance(response, Chunk):
-                                    on_progress(response.progress)
-                                    yield response
-                                elif isinstance(response, Progress):
-                                    on_progress(response)
+                        with server as triton:
+                            responses = self._responses(triton, state, deadline)
+                            async with aclosing(responses):
+                                async for response in responses:
+                                    if isinstance(response, Chunk):
+                                        on_progress(response.progress)
+                                        yield response
+                                    elif isinstance(response, Progress):
+                                        on_progress(response)
+                    except NO_ROOM as error:
+                        state.refusals[triton] = error
+                        server = await self._models.server(state)
                     except TRANSIENT as error:
                         on_progress(Progress("loading", frames=state.frames))
-                        await self._recover(model, state, error)
+                        server = await self._recover(state, error)
             finally:
                 songs.remove(state)
                 state.end()
@@ -115,8 +117,9 @@ class Generation:
     async def _change_in_engine(self, state: ResumeState, values: dict[str, Any]) -> Changed | None:
         """None: that engine has lost the song, and told of no change."""
         number, before, ended = state.number, state.changed, None
+        assert state.server
         try:
-            reply = await self._triton.change(state.model, number, values)
+            reply = await state.server.change(state.model, number, values)
         except SongEnded as error:
             ended = error
         except TRANSIENT:
@@ -133,16 +136,18 @@ class Generation:
         return None if state.changed is before else state.changed
 
     async def _responses(
-        self, model: str, state: ResumeState, deadline: float
+        self, triton: Triton, state: ResumeState, deadline: float
     ) -> AsyncGenerator[Progress | Chunk | Changed, None]:
         """The responses to a request for the rest of the song. They are part of `state`."""
+        model = state.model
         if not state.accepted:
             for song in [*self._songs[model]]:
-                await song.back.wait()
+                if song.server is triton:
+                    await song.back.wait()
         try:
             async with (
-                aclosing(self._triton.generate(model, state.rest(), state.begin())) as stream,
-                aclosing(self._while_alive(model, stream, deadline)) as responses,
+                aclosing(triton.generate(model, state.rest(), state.begin(triton))) as stream,
+                aclosing(self._while_alive(triton, model, stream, deadline)) as responses,
             ):
                 async for response in responses:
                     if state.broken and isinstance(response, Chunk):
@@ -157,33 +162,40 @@ class Generation:
             log.error("%s sent %d samples", model, state.samples)
             raise Internal("The model sent a song of another length; try again.")
 
-    async def _recover(self, model: str, state: ResumeState, error: ServiceError) -> None:
-        """Return when the model takes the song again, or raise why it was away for too long."""
+    async def _recover(
+        self, state: ResumeState, error: ServiceError
+    ) -> AbstractContextManager[Triton]:
+        """Return when a server takes the song again, or raise why none did for too long."""
         now = time.monotonic()
         deadline = state.lose(now, self._settings.resume_timeout)
         if now > deadline:
             raise error
-        log.warning("%s broke off at %d samples: %s", model, state.samples, error)
+        log.warning("%s broke off at %d samples: %s", state.model, state.samples, error)
         await asyncio.sleep(self._settings.poll_interval)
-        await self._retry(partial(self._models.ensure_open, model), TRANSIENT, deadline)
+        return await self._server(state, TRANSIENT, deadline)
 
-    async def _retry(
+    async def _server(
         self,
-        call: Callable[[], Awaitable[None]],
+        state: ResumeState,
         transient: type[ServiceError] | tuple[type[ServiceError], ...],
         deadline: float,
-    ) -> None:
-        """Call until it succeeds. From the deadline on, raise also what is transient."""
+    ) -> AbstractContextManager[Triton]:
+        """A server for the song, as soon as there is one. From the deadline on, raise also what is
+        transient."""
         while True:
             try:
-                return await call()
+                return await self._models.server(state)
             except transient:
                 if time.monotonic() > deadline:
                     raise
             await asyncio.sleep(self._settings.poll_interval)
 
     async def _while_alive(
-        self, model: str, stream: AsyncIterator[Progress | Chunk | Changed], deadline: float
+        self,
+        triton: Triton,
+        model: str,
+        stream: AsyncIterator[Progress | Chunk | Changed],
+        deadline: float,
     ) -> AsyncGenerator[Progress | Chunk | Changed, None]:
         """The responses of a stream, until the model is dead.
 
@@ -202,7 +214,7 @@ class Generation:
                     silence = min(self._settings.silence_timeout, left)
                     await asyncio.wait({next_response}, timeout=silence)
                     if not next_response.done() and silence < left:
-                        await self._triton.status(model)
+                        await triton.status(model)
             finally:
                 if not next_response.done():
                     next_response.cancel()

@@ -34,6 +34,24 @@ class Metrics:
             ["model"],
             registry=registry,
         )
+        self.refusals = Counter(
+            "gateway_refusals",
+            "Refusals of songs by a full server of a pool; another one is asked after each",
+            ["model"],
+            registry=registry,
+        )
+        self.servers = Gauge(
+            "gateway_servers",
+            "Servers of a pool: 'ready', 'unavailable', or 'leaving', whose last songs run",
+            ["model", "state"],
+            registry=registry,
+        )
+        self.revisions = Gauge(
+            "gateway_revisions",
+            "Revisions of the weights on the ready servers of a pool: 1, but in an update",
+            ["model"],
+            registry=registry,
+        )
 
     def page(self) -> bytes:
         """All metrics in Prometheus' text format."""

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 from gateway.cached import Cached
 from gateway.contract import (
@@ -23,6 +23,7 @@ from gateway.contract import (
     Status,
     Triton,
 )
+from gateway.resume_state import ResumeState
 from gateway.settings import GatewaySettings
 from protocol.errors import EngineUnavailable, ModelLoading, ServiceError, WeightsMissing
 from protocol.variant import Variant
@@ -33,7 +34,8 @@ PROGRESS_LOG_INTERVAL = 5.0
 
 
 class Models:
-    """Loads models on demand, never more than MAX_LOADED_MODELS at a time."""
+    """Loads models on demand, never more than MAX_LOADED_MODELS at a time. The client of Triton is
+    its own."""
 
     def __init__(self, triton: Triton, settings: GatewaySettings) -> None:
         self._triton = triton
@@ -50,10 +52,11 @@ class Models:
         self.states = Cached(self._states, settings.poll_interval)
 
     async def close(self) -> None:
-        """Stop waiting for the loads that run; Triton finishes them by itself."""
+        """Stop waiting for the loads that run; Triton finishes them by itself. Close the client."""
         for load in self._loads.values():
             load.cancel()
         await asyncio.gather(*self._loads.values(), return_exceptions=True)
+        await self._triton.close()
 
     @contextmanager
     def use(self, model: str) -> Iterator[None]:
@@ -109,6 +112,20 @@ class Models:
         if not done:
             raise self._progress.get(model, Loading()).error(model)
         load.result()
+
+    async def server(self, state: ResumeState) -> AbstractContextManager[Triton]:
+        """Triton, when it takes the song: a new one when its model is ready, one that broke off
+        also while the engine loads the weights.
+
+        Raises as `ensure_ready`, or the error with which Triton has refused the song.
+        """
+        if state.refusals:
+            raise state.refusals[self._triton]
+        if state.lost_at is None:
+            await self.ensure_ready(state.model)
+        else:
+            await self.ensure_open(state.model)
+        return nullcontext(self._triton)
 
     async def ensure_open(self, model: str) -> None:
         """Return when the model accepts songs, though its engine may still load the weights.
@@ -207,7 +224,7 @@ class Models:
         for model in loaded:
             with suppress(DeadStub, NotLoaded):
                 status = await self._triton.status(model)
-                if isinstance(status, Ready) and status.busy:
+                if isinstance(status, Ready) and status.songs:
                     busy.add(model)
         return busy
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from gateway.contract import Changed, Chunk, Progress
+from gateway.contract import Changed, Chunk, Progress, Triton
 from protocol.constants import Codes
+from protocol.errors import ServiceError
 from protocol.request import GenerationRequest
 
 
@@ -22,8 +23,9 @@ class ResumeState:
     As soon as a chunk has the whole chroma of its melody, `request` holds that in place of the
     audio. After a change it has the new sections.
 
-    `number` names the song for the engine that is making it; 0 for none. `answered`: that engine
-    has the song. `changed` is the last change of which an engine told.
+    `server` makes it, or was the last that did. `number` names the song for the engine there; 0 for
+    none. `answered`: that engine has the song. `changed` is the last change of which an engine
+    told. `refusals` are those of servers without room for it, since it broke off last.
     """
 
     model: str
@@ -34,6 +36,8 @@ class ResumeState:
     lost_at: float | None = None
     away: float = 0.0  # seconds from losses to responses, since the last audio
     back: asyncio.Event = field(default_factory=asyncio.Event)  # clear while it is lost
+    server: Triton | None = None
+    refusals: dict[Triton, ServiceError] = field(default_factory=dict)
     number: int = 0
     answered: bool = False
     changed: Changed | None = None
@@ -45,9 +49,9 @@ class ResumeState:
         self.samples = self.request.start
         self.back.set()
 
-    def begin(self) -> int:
-        """An engine is asked for the rest of the song, by the number that this returns."""
-        self.number, self.answered = secrets.randbits(63) or 1, False
+    def begin(self, server: Triton) -> int:
+        """A server is asked for the rest of the song, by the number that this returns."""
+        self.server, self.number, self.answered = server, secrets.randbits(63) or 1, False
         self.changed = None
         return self.number
 
@@ -122,6 +126,7 @@ class ResumeState:
 
     def lose(self, now: float, timeout: float) -> float:
         """The song broke off. Return when it will have been away for `timeout` seconds."""
+        self.refusals.clear()
         if self.accepted:
             self.back.clear()
         if self.lost_at is None:

@@ -14,6 +14,7 @@ from gateway.default_model import DefaultModel
 from gateway.generation import Generation
 from gateway.metrics import Metrics
 from gateway.models import Models
+from gateway.pool import Pools
 from gateway.progress import Jobs
 from gateway.settings import GatewaySettings
 from protocol.errors import ServiceError
@@ -28,7 +29,7 @@ class Services:
     generation: Generation
     jobs: Jobs
     metrics: Metrics
-    models: Models
+    models: Models | Pools
     openapi: dict[str, Any]
     public_paths: frozenset[str]  # they need no key
     transcoder: Transcoder

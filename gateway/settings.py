@@ -6,9 +6,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from gateway.access import Key, read_keys
 from protocol.settings import DEFAULT_MAX_DURATION, LOG_FORMATS, Environment, SettingsError, wrong
+
+Address: TypeAlias = tuple[str, int]  # host and port
+LABEL = r"[A-Za-z0-9_-]{1,63}"  # of a name
+ADDRESS = rf"({LABEL}(?:\.{LABEL})*\.?|\[[\da-f:]+\]):([0-9]{{1,5}})"
 
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}  # an origin does not contain them
 
@@ -32,12 +37,14 @@ class GatewaySettings:
     cors_origins: tuple[str, ...] = ()
     triton_admin_key: str = field(default="", repr=False)
     log_format: str = LOG_FORMATS[0]
+    triton_pools: Mapping[str, tuple[Address, ...]] = field(default_factory=dict)  # by model
     web: Path = Path(__file__).parent.parent / "web"
     silence_timeout: float = 10.0
     stall_timeout: float = 300.0
     pace_interval: float = 10.0
     heartbeat_interval: float = 15.0
     poll_interval: float = 0.25
+    resolve_interval: float = 5.0
     watch_interval: float = 2.0
     retry_interval: float = 30.0
 
@@ -52,11 +59,12 @@ class GatewaySettings:
     def from_environment(cls, variables: Mapping[str, str]) -> GatewaySettings:
         """Read the variables. Raise `SettingsError` for a wrong one."""
         env, address = Environment(variables), "an address such as 127.0.0.1:8101"
+        pools = _pools(env)
         return cls(
             host=env.text("HOST", cls.host),
             port=env.whole("PORT", cls.port, 1, 65535),
             triton_grpc=env.text("TRITON_GRPC", cls.triton_grpc, r"\S+:\d+", address),
-            default_model=env.text("DEFAULT_MODEL"),
+            default_model=env.text("DEFAULT_MODEL", next(iter(pools), "")),
             max_duration=env.max_duration(),
             max_loaded_models=env.whole("MAX_LOADED_MODELS", cls.max_loaded_models, 1),
             load_timeout=env.seconds("LOAD_TIMEOUT", cls.load_timeout),
@@ -68,7 +76,26 @@ class GatewaySettings:
             cors_origins=_origins(env),
             triton_admin_key=env.admin_key(),
             log_format=env.log_format(),
+            triton_pools=pools,
         )
+
+
+def _pools(env: Environment) -> dict[str, tuple[Address, ...]]:
+    """Such as `musicgen-small=small-pods:8101 musicgen-large=one:8101,two:8101`."""
+    text = env.text("TRITON_POOLS")
+    if text and env.text("TRITON_GRPC"):
+        raise SettingsError("TRITON_GRPC and TRITON_POOLS are both set: set one of them")
+    pools: dict[str, tuple[Address, ...]] = {}
+    for pool in text.split():
+        model, _, addresses = pool.partition("=")
+        found = [re.fullmatch(ADDRESS, address) for address in addresses.split(",")]
+        good = [(match[1].strip("[]"), int(match[2])) for match in found if match]
+        ports = all(1 <= port <= 65535 for _, port in good)
+        if not model or model in pools or len(good) < len(found) or not ports:
+            remedy = "one MODEL=HOST:PORT for each model, separated by spaces"
+            raise wrong("TRITON_POOLS", text, remedy)
+        pools[model] = tuple(good)
+    return pools
 
 
 def _keys(env: Environment) -> tuple[Key, ...]:

@@ -89,7 +89,8 @@ class TritonClient:
             result = await asyncio.shield(
                 self._client.infer(FRONT, [], client_timeout=ANSWER_TIMEOUT)
             )
-        return [Variant(**model) for model in _status(result)["models"]]
+        with _readable():
+            return [Variant(**model) for model in _status(result)["models"]]
 
     async def loaded(self) -> set[str]:
         return await self._names("READY", "LOADING") - {FRONT}
@@ -99,13 +100,14 @@ class TritonClient:
             statuses = [status async for status, _ in results]
         if not statuses:
             raise DeadStub(model)
-        [status] = statuses
-        if status["state"] == "ready":
-            busy = status["queued"] + status["running"] > 0
-            return Ready(busy, status["fallback"])
-        if status["state"] == "failed":
-            return Failed(_engine_error(model, status))
-        return Loading(status["bytes"], status["total_bytes"])
+        with _readable():
+            [status] = statuses
+            if status["state"] == "ready":
+                songs = status["queued"] + status["running"]
+                return Ready(songs, status["slots"], status["revision"], status["fallback"])
+            if status["state"] == "failed":
+                return Failed(_engine_error(model, status))
+            return Loading(status["bytes"], status["total_bytes"])
 
     async def load(self, model: str) -> None:
         try:
@@ -141,7 +143,7 @@ class TritonClient:
         if not answers:
             raise DeadStub(model)
         status, result = answers[0]
-        if status["state"] == "failed":
+        if status.get("state") == "failed":
             raise _engine_error(model, status)
         return _changed(status, result)
 
@@ -151,23 +153,13 @@ class TritonClient:
         failure, timeout = None, self._generate_timeout
         async with self._stream(model, tensors, timeout, number, cancel=True) as results:
             async for status, result in results:
-                if status["state"] == "failed":
+                if status.get("state") == "failed":
                     failure = _engine_error(model, status)
                     continue  # to the end of the stream
-                if status["state"] == "changed":
+                if status.get("state") == "changed":
                     yield _changed(status, result)
                     continue
-                progress = Progress(
-                    status["state"], status.get("position"), status.get("frames", 0)
-                )
-                audio = result.as_numpy("AUDIO")
-                if audio is None:
-                    yield progress
-                else:
-                    codes, rate = result.as_numpy("CODES"), int(result.as_numpy("SAMPLE_RATE")[0])
-                    revision = result.as_numpy("REVISION")[0].decode()
-                    chroma = result.as_numpy("CHROMA")
-                    yield Chunk(audio, codes, rate, revision, progress, chroma)
+                yield _response(status, result)
         if failure is not None:
             raise failure
 
@@ -212,7 +204,7 @@ class TritonClient:
                 result, error = response
                 if error is None:
                     status = _status(result)
-                    state = status["state"]
+                    state = status.get("state", "")
                     yield status, result
                 failure = error
             if failure is not None and state != "failed":
@@ -283,18 +275,44 @@ def _input(name: str, value: NDArray[Any]) -> InferInput:
     return tensor
 
 
-def _status(result: Any) -> Any:
-    return json.loads(result.as_numpy("STATUS")[0])
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Another program may listen at the address, or another version of this one."""
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        log.error("Triton's response cannot be read: %r", error)
+        raise EngineUnavailable(
+            "The music server sends responses that the gateway cannot read; try again later."
+        ) from None
+
+
+def _status(result: Any) -> dict[str, Any]:
+    with _readable():
+        return dict(json.loads(result.as_numpy("STATUS")[0]))
 
 
 def _changed(status: dict[str, Any], result: Any) -> Changed:
-    sections = json.loads(result.as_numpy("TIMELINE")[0])
-    return Changed(status["frame"], sections_of(sections))
+    with _readable():
+        sections = json.loads(result.as_numpy("TIMELINE")[0])
+        return Changed(status["frame"], sections_of(sections))
+
+
+def _response(status: dict[str, Any], result: Any) -> Progress | Chunk:
+    with _readable():
+        progress = Progress(status["state"], status.get("position"), status.get("frames", 0))
+        audio = result.as_numpy("AUDIO")
+        if audio is None:
+            return progress
+        codes, rate = result.as_numpy("CODES"), int(result.as_numpy("SAMPLE_RATE")[0])
+        revision, chroma = result.as_numpy("REVISION")[0].decode(), result.as_numpy("CHROMA")
+        return Chunk(audio, codes, rate, revision, progress, chroma)
 
 
 def _engine_error(model: str, status: dict[str, Any]) -> ServiceError:
     """The error that a STATUS describes, as a client over HTTP sees it."""
-    error = ServiceError.of(status)
+    with _readable():
+        error = ServiceError.of(status)
     if isinstance(error, Cancelled):
         return EngineUnavailable("The server cancelled the song; try again.")
     if error.status is None:

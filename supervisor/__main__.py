@@ -66,7 +66,8 @@ def program_environment(settings: TritonSettings, admin_key: str) -> dict[str, s
 def main() -> None:
     try:
         server, settings = tritonserver.check(os.environ)
-        gateway_settings = GatewaySettings.from_environment(os.environ)
+        own = {**os.environ, "TRITON_GRPC": settings.grpc_address}
+        gateway_settings = GatewaySettings.from_environment(own)
         ports.check(settings, gateway_settings)
     except ValueError as error:
         sys.exit(f"service: {error}")

@@ -7,12 +7,12 @@ import shutil
 import sys
 import sysconfig
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc.aio
-from tritonclient.grpc.service_pb2 import RepositoryIndexRequest
+from tritonclient.grpc.service_pb2 import ModelInferRequest, RepositoryIndexRequest
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from musicgen_engine.settings import EngineSettings
@@ -140,7 +140,7 @@ def process(
         server.command(settings, admin_key),
         server.environment(settings, environment),
         log,
-        is_live=Liveness(settings.grpc_address, admin_key),
+        is_live=Liveness(settings.grpc_address, admin_key, settings.load_models),
         on_start=lambda: shared_memory.prepare(
             settings.model_repository / name for name in settings.load_models
         ),
@@ -150,31 +150,50 @@ def process(
 
 
 class Liveness:
-    """Whether the server answers over gRPC, and no model has been loading for LOAD_TIMEOUT.
+    """Whether the server answers over gRPC, no model has been loading for LOAD_TIMEOUT, and the
+    stubs of `models` answer.
 
     A server that is told to end says no, and may never end. One whose stub dies while it loads
-    waits for that stub for ever.
+    waits for that stub for ever. Triton starts no dead stub again: a gateway loads the model
+    again, but not where it has several servers, which load `models` at their start.
     """
 
-    def __init__(self, address: str, admin_key: str) -> None:
+    def __init__(self, address: str, admin_key: str, models: Collection[str] = ()) -> None:
         self._address = address
+        self._models = models
         self._key = (("triton-grpc-protocol-admin-key", admin_key),)
         self._loading_since: dict[str, float] = {}
 
     async def __call__(self) -> bool:
         options = [("grpc.enable_http_proxy", 0)]
         async with grpc.aio.insecure_channel(self._address, options) as channel:
+            triton = GRPCInferenceServiceStub(channel)
             try:
                 await channel.unary_unary(HEALTH)(b"", timeout=HEALTH_TIMEOUT)
-                index = await GRPCInferenceServiceStub(channel).RepositoryIndex(
+                index = await triton.RepositoryIndex(
                     RepositoryIndexRequest(), metadata=self._key, timeout=HEALTH_TIMEOUT
                 )
+                ready = {model.name for model in index.models if model.state == "READY"}
+                for model in ready.intersection(self._models):
+                    if not await _answers(triton, model):
+                        return False
             except grpc.aio.AioRpcError:
                 return False
         now = time.monotonic()
         loading = [model.name for model in index.models if model.state == "LOADING"]
         self._loading_since = {name: self._loading_since.get(name, now) for name in loading}
         return all(now - since < LOAD_TIMEOUT for since in self._loading_since.values())
+
+
+async def _answers(triton: GRPCInferenceServiceStub, model: str) -> bool:
+    """Whether the model's stub tells its status. Raises AioRpcError."""
+
+    async def request() -> AsyncIterator[ModelInferRequest]:
+        yield ModelInferRequest(model_name=model)
+
+    stream = triton.ModelStreamInfer(request(), timeout=HEALTH_TIMEOUT)
+    answers = [answer async for answer in stream]
+    return bool(answers) and not any(answer.error_message for answer in answers)
 
 
 def _link(folder: Path, file: Path) -> None:

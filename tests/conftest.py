@@ -166,7 +166,8 @@ def with_shared_memory(megabytes: int) -> tuple[str, ...]:
 
 @dataclass
 class Stack:
-    """A running `make serve`, on ports of its own; with another `program`, Triton's container."""
+    """A running `make serve`, on ports of its own; with another `program`, Triton's container or
+    the gateway alone."""
 
     repository: Path
     environment: dict[str, str] = field(default_factory=dict)

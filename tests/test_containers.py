@@ -155,6 +155,7 @@ class Reads(dict[str, str]):
 
 def test_every_setting_of_a_program_reaches_its_container() -> None:
     inside = {"HOST", "PORT", "TRITON_ADMIN_KEY"}  # the image sets these
+    inside |= {"TRITON_POOLS"}  # compose has one Triton
     programs: dict[str, Callable[[Reads], object]] = {
         "gateway": GatewaySettings.from_environment,
         "triton": EngineSettings.from_environment,

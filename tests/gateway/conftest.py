@@ -42,7 +42,7 @@ async def client(settings: GatewaySettings, triton: FakeTriton) -> AsyncIterator
 
 def serve(settings: GatewaySettings, triton: FakeTriton) -> TestClient:
     """A client of the gateway in front of `triton`; start it with `async with`."""
-    return TestClient(Server(create_app(settings, triton)))
+    return TestClient(Server(create_app(settings, lambda _: triton)))
 
 
 class Server(TestServer):
@@ -56,7 +56,7 @@ def running(settings: GatewaySettings, triton: FakeTriton) -> Iterator[str]:
     loop = asyncio.new_event_loop()
     thread = Thread(target=loop.run_forever)
     thread.start()
-    server = Server(create_app(settings, triton))
+    server = Server(create_app(settings, lambda _: triton))
     asyncio.run_coroutine_threadsafe(server.start_server(), loop).result()
     try:
         yield str(server.make_url("/")).removesuffix("/")

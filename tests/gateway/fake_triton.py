@@ -1,6 +1,7 @@
 """A fake of `gateway.contract.Triton`, which fails on demand."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -31,7 +32,7 @@ AHEAD = 3  # frames by which the codes run ahead of the audio
 
 class FakeTriton:
     """`calls` has every load and unload, `models` those that are loaded. The other sets and
-    dictionaries name the models that are dead, loading, failing or busy."""
+    dictionaries name the models that are dead, loading or failing."""
 
     def __init__(self, *names: str, cached: tuple[str, ...] = ()) -> None:
         self.variants = [
@@ -52,7 +53,11 @@ class FakeTriton:
         self.dead: set[str] = set()
         self.loading: dict[str, Loading] = {}
         self.failing: dict[str, ServiceError] = {}
-        self.busy: set[str] = set()
+        self.songs: Counter[str] = Counter()  # in progress, of all clients
+        self.slots = 1
+        self.closed = False
+        self.silent = False  # to questions for a status
+        self.asks = 0  # such questions
         self.song_error: ServiceError | None = None
         self.chunks = 1_000_000
         self.refusals: list[Exception] = []
@@ -76,6 +81,9 @@ class FakeTriton:
     def restart(self) -> None:
         self.models = {"musicgen"}
 
+    async def close(self) -> None:
+        self.closed = True
+
     async def catalogue(self) -> list[Variant]:
         await self._connect("musicgen")
         return self.variants
@@ -85,10 +93,13 @@ class FakeTriton:
         return self.models - {"musicgen"}
 
     async def status(self, model: str) -> Status:
+        self.asks += 1
+        while self.silent:
+            await asyncio.Event().wait()
         await self._connect(model)
         if model in self.failing:
             return Failed(self.failing[model])
-        return self.loading.get(model, Ready(busy=model in self.busy))
+        return self.loading.get(model, Ready(self.songs[model], self.slots, self.revision))
 
     async def load(self, model: str) -> None:
         await self._connect()
@@ -111,6 +122,7 @@ class FakeTriton:
         self.numbers.append(number)
         self._changed[number] = []
         self.running += 1
+        self.songs[model] += 1
         try:
             if self.song_error is not None:
                 raise self.song_error
@@ -147,6 +159,7 @@ class FakeTriton:
                     raise self.cuts.pop(0)
         finally:
             self.running -= 1
+            self.songs[model] -= 1
 
     async def change(self, model: str, number: int, values: dict[str, Any]) -> Changed:
         """It counts from the last code on."""

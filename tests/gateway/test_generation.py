@@ -44,7 +44,7 @@ async def models(triton: FakeTriton, settings: GatewaySettings) -> AsyncIterator
 
 @pytest.fixture
 def generation(triton: FakeTriton, models: Models, settings: GatewaySettings) -> Generation:
-    return Generation(triton, models, settings, Metrics())
+    return Generation(models, settings, Metrics())
 
 
 def ignore(_: object) -> None: ...
@@ -248,7 +248,7 @@ async def test_a_song_fails_when_its_model_is_away_for_too_long(
     triton: FakeTriton, models: Models, settings: GatewaySettings
 ) -> None:
     impatient = dataclasses.replace(settings, resume_timeout=0.2)
-    generation = Generation(triton, models, impatient, Metrics())
+    generation = Generation(models, impatient, Metrics())
     triton.cuts = [DOWN]
     chunks = generation.generate(ResumeState(MODEL, REQUEST), ignore)
     await anext(chunks)

@@ -26,7 +26,7 @@ from tests.gateway.fake_triton import FakeTriton
 triton = FakeTriton("musicgen-tiny")
 port, drain_timeout, triton.pause = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
 settings = GatewaySettings(port=port, drain_timeout=drain_timeout)
-run(create_app(settings, triton), settings)
+run(create_app(settings, lambda _: triton), settings)
 """
 
 

@@ -50,7 +50,7 @@ def test_it_has_all_routes(settings: GatewaySettings) -> None:
     page = {route.path for route in page_routes(settings.web)}
     routes = {
         (route.method, route.resource.canonical)
-        for route in create_app(settings, FakeTriton()).router.routes()
+        for route in create_app(settings).router.routes()
         if route.resource and route.resource.canonical not in page and route.method != "HEAD"
     }
     assert routes == OPERATIONS.keys()

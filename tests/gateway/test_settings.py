@@ -45,11 +45,43 @@ def test_every_variable_is_read() -> None:
     assert "sixteen_letters-" not in repr(settings)
 
 
+def test_pools_are_read_and_the_first_is_the_default() -> None:
+    pools = "musicgen-small=small-pods.music.svc:8101 my-model=10.0.0.1:81,[fd00::1]:82"
+    settings = GatewaySettings.from_environment({"TRITON_POOLS": pools})
+    assert settings.triton_pools == {
+        "musicgen-small": (("small-pods.music.svc", 8101),),
+        "my-model": (("10.0.0.1", 81), ("fd00::1", 82)),
+    }
+    assert settings.default_model == "musicgen-small"
+
+
+def test_pools_and_one_triton_exclude_each_other() -> None:
+    both = {"TRITON_POOLS": "small=pods:8101", "TRITON_GRPC": "triton:8101"}
+    with pytest.raises(SettingsError, match=r"^TRITON_GRPC and TRITON_POOLS are both set: set one"):
+        GatewaySettings.from_environment(both)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         *[("PORT", value) for value in ("http", "0", "65536", "1.5")],
         *[("TRITON_GRPC", value) for value in ("triton", "two words:1", "triton:port")],
+        *[
+            ("TRITON_POOLS", value)
+            for value in (
+                "pods:8101",
+                "small=",
+                "small=pods",
+                "small=pods:0",
+                "small=pods:65536",
+                "small=pods:8101,",
+                "small=pods:8101 small=more:8101",
+                "small=po ds:8101",
+                "small=a..b:8101",
+                "=pods:8101",
+                "small=http://pods:8101",
+            )
+        ],
         *[("MAX_DURATION", value) for value in ("0", "-1", "nan", "inf", "3601", "long")],
         *[("MAX_LOADED_MODELS", value) for value in ("0", "all")],
         *[("LOAD_TIMEOUT", value) for value in ("0", "inf", "1 s")],

@@ -28,6 +28,7 @@ from tests.gateway.test_models import until
 
 MODEL = "musicgen-tiny"
 REQUEST = GenerationRequest("slow piano", 100, seed=7)
+READY = {"state": "ready", "slots": 16, "revision": "0123"}
 
 
 class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
@@ -227,10 +228,39 @@ async def test_errors_of_triton_are_recognised_by_their_text(
 
 
 @pytest.mark.parametrize(
+    "answer",
+    [
+        response(AUDIO=np.zeros((1, 640), np.float32)),
+        response(STATUS="no JSON"),
+        response(STATUS="[]"),
+        status(state="ready"),
+        status(state="failed"),
+        status(state="loading", bytes=5),
+        status(),
+    ],
+)
+async def test_a_response_of_another_program_is_an_error(
+    client: TritonClient, server: FakeServer, answer: Any
+) -> None:
+    server.responses = [answer]
+    with pytest.raises(EngineUnavailable, match="responses that the gateway cannot read"):
+        await client.status(MODEL)
+
+
+async def test_audio_without_its_codes_is_an_error(
+    client: TritonClient, server: FakeServer
+) -> None:
+    facts = json.dumps({"state": "generating"})
+    server.responses = [response(STATUS=facts, AUDIO=np.zeros((1, 640), np.float32))]
+    with pytest.raises(EngineUnavailable, match="responses that the gateway cannot read"):
+        await generate(client)
+
+
+@pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"state": "ready", "queued": 0, "running": 0, "fallback": None}, Ready()),
-        ({"state": "ready", "queued": 0, "running": 1, "fallback": "no"}, Ready(True, "no")),
+        ({**READY, "queued": 0, "running": 0, "fallback": None}, Ready(0, 16, "0123")),
+        ({**READY, "queued": 2, "running": 1, "fallback": "no"}, Ready(3, 16, "0123", "no")),
         ({"state": "loading", "bytes": 5, "total_bytes": None}, Loading(5)),
     ],
 )

@@ -204,3 +204,13 @@ def test_a_wrong_setting_of_any_part_gives_one_line(setting: str) -> None:
     (line,) = (done.stdout + done.stderr).splitlines()
     assert name in line
     assert value in line
+
+
+def test_a_service_with_its_own_triton_has_no_pools() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "supervisor"],
+        cwd=PROJECT, env={**os.environ, "TRITON_POOLS": "musicgen-tiny=pods:8101"},
+        capture_output=True, text=True, timeout=TIMEOUT,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "service: TRITON_GRPC and TRITON_POOLS are both set: set one of them\n"
