@@ -17,6 +17,23 @@ import * as timeline from "./timeline.js";
 import * as transport from "./transport.js";
 import { onClick, setText, ui } from "./ui.js";
 
+const EXAMPLE = {
+  id: "example",
+  group: "example",
+  isExample: true,
+  take: 0,
+  license: "MIT",
+  filename: "example.wav",
+  duration: 8,
+  request: {
+    model: "musicgen-tiny",
+    prompt: "happy guitar and drums, 120 bpm",
+    duration: 8,
+    ending: "fade",
+    seed: 3,
+  },
+};
+
 let songs = []; // generations, the newest first
 
 function addSongs(records) {
@@ -79,8 +96,21 @@ function forget(ids) {
   const gone = songs.filter(({ record }) => ids.includes(record.id));
   songs = songs.filter((song) => !gone.includes(song));
   for (const song of gone) deck.forget(song);
-  if (!deck.chosen && gone.length) ui.prompt.focus({ preventScroll: true });
+  if (!deck.chosen && gone.length) {
+    ui.prompt.focus({ preventScroll: true });
+    showExample();
+  }
   shelf.render(songs);
+}
+
+/** Puts the bundled song on a deck that is empty. */
+async function showExample() {
+  const response = await fetch("/sounds/example.wav");
+  const blob = await response.blob();
+  if (deck.chosen) return;
+  const example = new Generation({ ...EXAMPLE, blob });
+  deck.show([example]);
+  deck.choose(example);
 }
 
 async function submit(event) {
@@ -132,6 +162,7 @@ async function restore() {
   const unfinished = stored.filter(({ record }) => record.isUnfinished);
   for (const song of unfinished) run(song);
   const last = unfinished[0] ?? stored[0];
+  if (!last) await showExample();
   if (!last || deck.chosen) return;
   const group = stored.filter(({ record }) => record.group === last.record.group);
   deck.show(group.reverse(), last);

@@ -113,7 +113,7 @@ onClick(ui, {
     select(draft.sections.length - 1);
     ui.words.select();
   },
-  discard: () => {
+  cancelSection: () => {
     draft = null;
     render();
   },

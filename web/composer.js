@@ -41,7 +41,7 @@ export function showError(newError) {
   field?.setAttribute("aria-invalid", true);
   field?.setAttribute("aria-errormessage", ui.refusal.id);
   (field ?? ui.form.lastElementChild).after(ui.refusal);
-  if (ui.more.contains(field)) ui.more.open = true;
+  for (const details of [ui.settings, ui.more]) details.open ||= details.contains(field);
   render();
   field?.focus();
 }
@@ -55,6 +55,7 @@ export function setCatalogue(newCatalogue) {
 export function render() {
   ui.prompt.placeholder = t("What should it sound like? Instruments, mood, style, tempo.");
   ui.refusal.replaceChildren(...errorNodes(error));
+  ui.summary.textContent = `${ui.model.value} · ${ui.duration.value} s · × ${ui.variations.value}`;
   ui.duration.max = catalogue.max_duration ?? ui.duration.max;
   ui.fader.max = Math.sqrt(ui.duration.max);
   for (const model of catalogue.models) renderOption(model);
@@ -191,5 +192,6 @@ onClick(ui, {
 });
 watchMelody(showError);
 addEventListener("hashchange", restore);
+ui.settings.open = matchMedia("(min-width: 44rem)").matches; // Wide screens show no summary.
 moveFader();
 restore();

@@ -44,6 +44,7 @@ export const FRENCH = {
   Volume: "Volume",
   Make: "Créer",
   Deck: "Platine",
+  "An example": "Un exemple",
   Sections: "Parties",
   Takes: "Prises",
   "Section {number}": "Partie {number}",

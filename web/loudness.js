@@ -13,7 +13,7 @@ export class Meter {
   #frames = 0; // of the step that is not full
   #power = 0; // the sum of its squares
   #powers = []; // of each full step
-  #peak = 0; // 16 bits
+  peak = 0; // the loudest sample, 0 to 1
 
   constructor(rate, channels) {
     this.#filters = Array.from({ length: channels }, () => createFilter(rate));
@@ -27,7 +27,7 @@ export class Meter {
       for (let channel = 0; channel < channels; channel++) {
         const sample = samples[at + channel];
         this.#power += this.#filters[channel](sample / 32767) ** 2;
-        this.#peak = Math.max(this.#peak, Math.abs(sample));
+        this.peak = Math.max(this.peak, Math.abs(sample) / 32768);
       }
       if (++this.#frames < this.#step) continue;
       this.#powers.push(this.#power / this.#step);
@@ -51,7 +51,7 @@ export class Meter {
   gain() {
     const { loudness } = this;
     if (loudness === -Infinity) return 1;
-    return Math.min(10 ** ((TARGET - loudness) / 20), MAX_GAIN, 32768 / this.#peak);
+    return Math.min(10 ** ((TARGET - loudness) / 20), MAX_GAIN, 1 / this.peak);
   }
 }
 

@@ -44,6 +44,11 @@ export class Sound {
     if (this.complete) this.gain = this.#meter.gain();
   }
 
+  /** The loudest sample so far, 0 to 1. */
+  get peak() {
+    return this.#meter?.peak ?? 0;
+  }
+
   /** Seconds that can be played. */
   get seconds() {
     return this.rate && this.frames / this.rate;

@@ -40,7 +40,9 @@ export function render() {
   for (const [index, take] of takes.entries()) renderTake(take, buttons[index] ?? addButton());
   for (const button of buttons.slice(takes.length)) button.remove();
   setText(ui.title, titleOf(record));
+  ui.remove.hidden = record.isExample === true;
   const facts = [
+    record.isExample && t("An example"),
     record.request.model,
     record.request.seed !== undefined && `${t("Seed")} ${record.request.seed}`,
     record.files?.audio && t("continued"),

@@ -94,9 +94,12 @@ function drawRuler(from, to) {
     context.globalAlpha = isNumbered ? 0.75 : 0.35;
     const length = toDevice(isNumbered ? 10 : 5);
     context.fillRect(x, height - length, devicePixelRatio, length);
-    if (isNumbered)
-      context.fillText(clock(Math.round(second)), x + toDevice(4), height - toDevice(9));
+    if (isNumbered) context.fillText(labelOf(second, step), x + toDevice(4), height - toDevice(9));
   }
+}
+
+function labelOf(second, step) {
+  return step < 1 ? second.toFixed(1) : clock(Math.round(second));
 }
 
 function toDevice(pixels) {

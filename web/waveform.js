@@ -1,5 +1,7 @@
 /** The waveform of a song: the lowest and the highest sample of each pixel. */
 
+const MIN_PEAK = 0.2; // A softer song is not drawn any larger.
+
 /**
  * @returns draw({sound, from, to, top, height, played}): the seconds from `from` to `to` across
  * the canvas, at a height; those before `played` stronger
@@ -32,9 +34,10 @@ export function createWaveform(context) {
     else columns = [];
     const edge = ((played - from) / (to - from)) * width;
     const paths = [new Path2D(), new Path2D()]; // played, and not
+    const scale = (0.45 * height) / Math.max(sound?.peak ?? 0, MIN_PEAK);
     for (const [x, [low, high]] of columns.entries()) {
-      const length = Math.max(pixel, ((high - low) * height) / 2);
-      paths[Number(x >= edge)].rect(x, middle - (high * height) / 2, 1, length);
+      const length = Math.max(pixel, (high - low) * scale);
+      paths[Number(x >= edge)].rect(x, middle - high * scale, 1, length);
     }
     context.globalAlpha = 1;
     context.fill(paths[0]);

@@ -169,7 +169,7 @@ def test_a_waiting_song_shows_its_place(quiet_page: Page, triton: FakeTriton) ->
     quiet_page.locator("#position").press("End")  # there are no samples yet
     quiet_page.get_by_role("button", name="Stop").click()
     expect(rows(quiet_page)).to_have_count(0)
-    expect(quiet_page.locator("#deck")).to_be_hidden()
+    expect(quiet_page.locator("#facts")).to_contain_text("An example")
     until(lambda: triton.running == 0)
 
 
@@ -451,6 +451,17 @@ def test_the_lock_screen_controls_the_song(quiet_page: Page) -> None:
     expect(quiet_page.get_by_role("button", name="Take A", pressed=True)).to_be_visible()
     quiet_page.evaluate("session.play()")
     expect(playing(quiet_page)).to_have_attribute("aria-label", "Pause, take A")
+
+
+def test_an_empty_deck_has_a_song_to_play(quiet_page: Page) -> None:
+    expect(quiet_page.locator("#facts")).to_contain_text("An example")
+    expect(rows(quiet_page)).to_have_count(0)
+    quiet_page.keyboard.press("Space")
+    expect(playing(quiet_page)).to_be_visible()
+    until(lambda: position(quiet_page) > 0.2)
+    quiet_page.get_by_role("button", name="Redo from here").click()
+    expect(quiet_page.get_by_role("button", name="Take B", pressed=True)).to_be_visible()
+    expect(rows(quiet_page)).to_have_count(1)
 
 
 def test_settings_and_volume_outlive_a_reload(quiet_page: Page) -> None:
