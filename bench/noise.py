@@ -17,7 +17,7 @@ from musicgen_engine.messages import ChunkReport, DoneState, GeneratingState
 from musicgen_engine.stub import tensors, variant
 from musicgen_engine.stub.response import ResponseStream
 from protocol.constants import FRAME_RATE, NO_CHROMA, SAMPLE_RATE
-from protocol.request import GenerationRequest
+from protocol.parser import parse_request
 from protocol.tensors import VARIANT_INPUTS, from_tensors
 
 AUDIO = np.random.default_rng(0).uniform(-1, 1, (1, SAMPLE_RATE)).astype(np.float32)
@@ -35,7 +35,7 @@ class NoiseModel:
             response = ResponseStream(request)
             if inputs:
                 response.stream = True
-                song = GenerationRequest.parse(from_tensors(inputs), MAX_SECONDS)
+                song = parse_request(from_tensors(inputs), MAX_SECONDS)
                 response.frames, response.seed = song.frames, song.seed
                 threading.Thread(target=_stream, args=(response,), daemon=True).start()
             else:

@@ -25,8 +25,9 @@ from protocol.constants import (
 )
 from protocol.errors import InvalidField, InvalidJson
 from protocol.fields import Duration, Field, Row, Text, check, is_number, kind, row, table
+from protocol.parser import parse_request, request_fields
 from protocol.prompt import MAX_PROMPT, Prompt, named_texts
-from protocol.request import FIELDS, GenerationRequest, request_fields, whole_frames
+from protocol.request import FIELDS, GenerationRequest, whole_frames
 
 DEFAULT_DURATION = 30.0
 FILES = {"audio", "melody"}  # the fields of a form that are files
@@ -226,7 +227,7 @@ def _checked(
     if "sections" not in values:
         seconds = min(mastering.duration or duration.default, duration.row.high)
         values = {"duration": seconds, **values}
-    request = GenerationRequest.parse(values, max_duration)
+    request = parse_request(values, max_duration)
     for within, part in request.named_timeline():
         _require_words(f"{within}prompt", part.prompt)
     mastering.check(request, duration.row.high)

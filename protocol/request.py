@@ -9,16 +9,11 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
-import numpy as np
-
 from protocol.constants import (
     FRAME_RATE,
-    MAX_CHANNELS,
     MAX_MELODY_SECONDS,
-    MAX_PROMPT_SECONDS,
     MAX_SAMPLE_RATE,
     MIN_SAMPLE_RATE,
-    PITCH_CLASSES,
     SAMPLE_RATE,
     SAMPLE_RATE_STEP,
     SAMPLES_PER_FRAME,
@@ -31,12 +26,10 @@ from protocol.errors import InvalidField, SongEnded, TooManyChanges, WeightsChan
 from protocol.fields import (
     Array,
     Duration,
-    Field,
     Flag,
     Number,
     PitchClasses,
     Text,
-    check,
     row,
     table,
 )
@@ -208,7 +201,7 @@ class GenerationRequest(Section):
     @cached_property
     def timeline(self) -> tuple[Section, ...]:
         """The sections; a song without them is one."""
-        return self.sections or (self._as_section(self.prompt),)
+        return self.sections or (self.as_section(self.prompt),)
 
     def with_sections(self, sections: Iterable[Section]) -> GenerationRequest:
         sections = tuple(sections)
@@ -236,7 +229,7 @@ class GenerationRequest(Section):
             raise TooManyChanges(have)
         return self.with_sections(sections)
 
-    def _as_section(self, prompt: Prompt) -> Section:
+    def as_section(self, prompt: Prompt) -> Section:
         settings = {name: getattr(self, name) for name in SETTINGS}
         return Section(prompt, self.frames, **settings)
 
@@ -271,82 +264,9 @@ class GenerationRequest(Section):
         of a frame come from positions behind it, at most as many as there are codebooks."""
         return self.prompt_frames + (0 if self.codes is None else len(self.codes))
 
-    @classmethod
-    def parse(cls, values: Mapping[str, Any], max_duration: float) -> GenerationRequest:
-        """The request that `values`, by the names of the table, describe.
-
-        Args:
-            max_duration: seconds.
-
-        Raises:
-            InvalidField: it names the field, its value and the remedy.
-        """
-        fields = request_fields(max_duration)
-        if "sections" in values:
-            request = cls._of_sections(fields, values)
-        else:
-            request = cls._of_one_section(check(fields, dict(values)))
-        if request.seed == DRAW:
-            request = replace(request, seed=draw_seed())
-        if request.codes is not None:
-            request = _checked_codes(request)
-        if request.chroma is not None and not request.chroma.size:
-            request = replace(request, chroma=None)
-        if request.prompt_audio is not None and "codes" in values:
-            raise InvalidField.of_field("prompt_audio", "comes with codes; give one of them")
-        if request.prompt_audio is not None:
-            rate = request.prompt_sample_rate
-            _check_audio("prompt", request.prompt_audio, rate, MAX_PROMPT_SECONDS)
-            if request.prompt_frames >= request.frames:
-                raise InvalidField.of_field(
-                    "prompt_audio",
-                    f"has {request.prompt_frames} frames; the song has {request.frames} with it, "
-                    "give a longer duration",
-                )
-        if request.melody is not None:
-            rate = request.melody_sample_rate
-            _check_audio("melody", request.melody, rate, MAX_MELODY_SECONDS)
-            if request.chroma is not None and complete(request.chroma):
-                raise InvalidField.of_field("melody", "comes with chroma; give one of them")
-        elif request.chroma is not None and not complete(request.chroma):
-            problem = f"holds {UNKNOWN}; give 0 to {PITCH_CLASSES - 1}, or melody beside it"
-            raise InvalidField.of_field("chroma", problem)
-        limit = request.prompt_frames * SAMPLES_PER_FRAME
-        if request.start > limit:
-            frames = f"{request.prompt_frames} frames of {SAMPLES_PER_FRAME} samples"
-            problem = f"is {request.start}; give 0 to {limit}, for the request holds {frames}"
-            raise InvalidField.of_field("start", problem)
-        return request
-
-    @classmethod
-    def _of_one_section(cls, attributes: dict[str, Any]) -> GenerationRequest:
-        """A request without `sections`, unless its prompt is a blend: Triton's PROMPT is text."""
-        prompt = attributes["prompt"]
-        if isinstance(prompt, str):
-            return cls(**attributes)
-        song = cls(**{**attributes, "prompt": ""})
-        return song.with_sections([song._as_section(prompt)])
-
-    @classmethod
-    def _of_sections(cls, fields: dict[str, Field], values: Mapping[str, Any]) -> GenerationRequest:
-        """A request with `sections`. Its prompt is that of all of them."""
-        for name in REPLACED:
-            if name in values:
-                raise InvalidField.of_field(name, "comes with sections; give one of them")
-        own = {name: field for name, field in fields.items() if name not in (*REPLACED, "sections")}
-        parts = fields["sections"].row.check("sections", values["sections"])
-        frames, whole = sum(part["frames"] for part in parts), fields["duration"].row
-        assert isinstance(whole, Duration)
-        if frames > (longest := whole.high) * FRAME_RATE:
-            problem = f"last {frames / FRAME_RATE:g} s together; give at most {longest:g}"
-            raise InvalidField.of_field("sections", problem)
-        song = cls(prompt="", frames=frames, **check(own, dict(values)))
-        settings = {name: getattr(song, name) for name in SETTINGS}
-        return song.with_sections(Section(**{**settings, **part}) for part in parts)
-
     def values(self) -> dict[str, Any]:
-        """The fields by the names of the table; `parse` reads them. A field that is None is left
-        out."""
+        """The fields by the names of the table, which `parse_request` reads; those that are None
+        are left out."""
         values = {field.name: getattr(self, field.attribute) for field in FIELDS.values()}
         values["duration"] = self.duration
         if self.sections:
@@ -401,17 +321,6 @@ class GenerationRequest(Section):
 FIELDS = table(GenerationRequest)
 
 
-def request_fields(max_duration: float) -> dict[str, Field]:
-    """The table for a service whose songs last at most `max_duration` seconds.
-
-    The longest song is whole frames, so that the gateway's rounding never exceeds it.
-    """
-    duration = FIELDS["duration"]
-    assert isinstance(duration.row, Duration)
-    longest = max(1, round(max_duration * FRAME_RATE)) / FRAME_RATE
-    return {**FIELDS, "duration": replace(duration, row=replace(duration.row, high=longest))}
-
-
 def complete(chroma: Chroma) -> bool:
     """Whether the melody of each window is known."""
     return bool((chroma != UNKNOWN).all())
@@ -419,40 +328,3 @@ def complete(chroma: Chroma) -> bool:
 
 def whole_frames(audio: Samples, sample_rate: int) -> int:
     return audio.shape[1] * FRAME_RATE // sample_rate
-
-
-def _checked_codes(request: GenerationRequest) -> GenerationRequest:
-    """The request without codes where these have no frame."""
-    codes = request.codes
-    assert codes is not None
-    codebooks, frames = codes.shape
-    if not codebooks:
-        problem = f"has the shape {list(codes.shape)}; give [codebooks, frames]"
-        raise InvalidField.of_field("codes", problem)
-    if frames > request.frames:
-        problem = f"has {frames} frames; the song has {request.frames}, give no more"
-        raise InvalidField.of_field("codes", problem)
-    if not frames:
-        return replace(request, codes=None)
-    if (least := codes.min()) < 0:
-        raise InvalidField.of_field("codes", f"holds {least}; give 0 and more")
-    return request
-
-
-def _check_audio(kind: str, audio: Samples, rate: int, longest: float) -> None:
-    """`kind` is "prompt" or "melody", `longest` is in seconds."""
-    name = "melody" if kind == "melody" else f"{kind}_audio"
-    if not 1 <= len(audio) <= MAX_CHANNELS:
-        limits = f"[channels, samples] with 1 to {MAX_CHANNELS} channels"
-        problem = f"has the shape {list(audio.shape)}; give {limits}"
-        raise InvalidField.of_field(name, problem)
-    if rate % SAMPLE_RATE_STEP:
-        limits = f"a multiple of {SAMPLE_RATE_STEP} from {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}"
-        raise InvalidField.of_field(f"{kind}_sample_rate", f"is {rate}; give {limits}")
-    seconds, frames = audio.shape[1] / rate, whole_frames(audio, rate)
-    if not frames or seconds > longest:
-        limits = f"{1 / FRAME_RATE:g} to {longest:g} s"
-        raise InvalidField.of_field(name, f"lasts {seconds:g} s; give {limits}")
-    if not np.isfinite(audio).all():
-        problem = "holds NaN or infinity; give finite numbers, full scale is 1"
-        raise InvalidField.of_field(name, problem)

@@ -30,7 +30,7 @@ def _tensor(name: str, data_type: str, dims: list[int]) -> Tensor:
 
 def _input(name: str, data_type: str, dims: list[int]) -> Tensor:
     """Every input is optional for Triton, which else refuses the request without inputs that asks
-    for a status; `GenerationRequest.parse` names a missing one."""
+    for a status; `parse_request` names a missing one."""
     return {**_tensor(name, data_type, dims), "optional": True}
 
 
@@ -62,7 +62,7 @@ def to_tensors(request: GenerationRequest) -> dict[str, NDArray[Any]]:
 
 
 def from_tensors(tensors: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """The values of a request by the names of its table; `GenerationRequest.parse` checks them.
+    """The values of a request by the names of its table; `parse_request` checks them.
 
     Raises InvalidField for a text that is not UTF-8.
     """

@@ -24,7 +24,7 @@ from musicgen_engine.stub.fork_server import ForkServer
 from musicgen_engine.stub.metrics import TritonMetrics
 from musicgen_engine.stub.response import ChangeResponse, ResponseStream
 from protocol.errors import InvalidField, ServiceError, SongEnded
-from protocol.request import GenerationRequest
+from protocol.parser import parse_request
 from protocol.section import check_change
 from protocol.tensors import OUTPUTS, VARIANT_INPUTS, from_json, from_tensors
 
@@ -72,7 +72,7 @@ class VariantModel:
             if "CHANGE" in inputs:
                 return self._change(request.correlation_id(), inputs, response)
             response.stream = bool(inputs.pop("STREAM", [False])[0])
-            wanted = GenerationRequest.parse(from_tensors(inputs), self._max_duration)
+            wanted = parse_request(from_tensors(inputs), self._max_duration)
             if not response.stream:
                 tensors.check_room(wanted.samples * SAMPLE_BYTES)
             response.frames, response.seed = wanted.frames, wanted.seed

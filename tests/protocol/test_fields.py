@@ -9,7 +9,8 @@ import pytest
 
 from protocol.errors import InvalidField
 from protocol.fields import Array, Duration, Number, Row, Text
-from protocol.request import FIELDS, GenerationRequest, request_fields
+from protocol.parser import parse_request, request_fields
+from protocol.request import FIELDS, GenerationRequest
 from protocol.tensors import INPUTS, from_tensors, to_tensors
 
 NAN, INF = math.nan, math.inf
@@ -125,7 +126,7 @@ WRONG = [
 @pytest.mark.parametrize(("name", "value"), WRONG)
 def test_a_wrong_json_value_is_refused_by_its_name(name: str, value: Any) -> None:
     with pytest.raises(InvalidField) as caught:
-        GenerationRequest.parse({"prompt": "jazz", "duration": 2, name: value}, 300)
+        parse_request({"prompt": "jazz", "duration": 2, name: value}, 300)
     assert caught.value.field == name
     assert caught.value.message.startswith(f"{name} ")
 
@@ -147,14 +148,14 @@ TENSORS = [
 def test_a_wrong_tensor_is_refused_by_its_name(name: str, tensor: Any) -> None:
     right = to_tensors(GenerationRequest("jazz", frames=100))
     with pytest.raises(InvalidField) as caught:
-        GenerationRequest.parse(from_tensors({**right, name.upper(): tensor}), 300)
+        parse_request(from_tensors({**right, name.upper(): tensor}), 300)
     assert caught.value.field == name
     assert str(caught.value).startswith(f"[invalid_input] {name.upper()} ")
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_an_integer_is_a_number_for_json(name: str) -> None:
-    GenerationRequest.parse({"prompt": "", "duration": 2, name: 1}, 300)
+    parse_request({"prompt": "", "duration": 2, name: 1}, 300)
 
 
 FULL = GenerationRequest(
@@ -185,7 +186,7 @@ AUDIO = replace(
 
 @pytest.mark.parametrize("request_", [FULL, AUDIO, GenerationRequest("", frames=1)])
 def test_a_request_survives_as_tensors(request_: GenerationRequest) -> None:
-    copy = GenerationRequest.parse(from_tensors(to_tensors(request_)), 300)
+    copy = parse_request(from_tensors(to_tensors(request_)), 300)
     for field in fields(GenerationRequest):
         one, other = getattr(request_, field.name), getattr(copy, field.name)
         assert type(one) is type(other)
@@ -212,7 +213,7 @@ def test_every_field_of_a_request_is_a_row() -> None:
 
 
 def test_defaults_are_right_values() -> None:
-    GenerationRequest.parse(GenerationRequest("", frames=1).values(), 300)
+    parse_request(GenerationRequest("", frames=1).values(), 300)
 
 
 def test_a_service_limits_the_duration() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from protocol.constants import UNKNOWN, Codes
 from protocol.errors import InvalidField, WeightsChanged
+from protocol.parser import parse_request
 from protocol.request import FIELDS, GenerationRequest
 from protocol.tensors import from_tensors, to_array, to_tensors
 
@@ -26,7 +27,7 @@ def parse(max_duration: float = 300, **inputs: Any) -> GenerationRequest:
     given = {**INPUTS, **inputs}
     types = {field.input: field.row.tensor[0] for field in FIELDS.values()}
     tensors = {name: to_array(value, types[name]) for name, value in given.items()}
-    return GenerationRequest.parse(from_tensors(tensors), max_duration)
+    return parse_request(from_tensors(tensors), max_duration)
 
 
 def codes(frames: int, codebooks: int = 4) -> Codes:
@@ -110,7 +111,7 @@ def test_a_missing_field_is_named(name: str) -> None:
     values = {"prompt": "soft piano", "duration": 2}
     del values[name]
     with pytest.raises(InvalidField, match=f"{name.upper()} is missing; give "):
-        GenerationRequest.parse(values, 300)
+        parse_request(values, 300)
 
 
 @pytest.mark.parametrize("setting", ["TEMPERATURE", "TOP_K", "TOP_P"])
@@ -252,10 +253,10 @@ def test_a_melody_known_in_part_comes_beside_its_audio() -> None:
 @pytest.mark.parametrize("longest", [3.35, 10.015, 0.333333, 300.0])
 def test_a_rounded_duration_is_never_too_long(longest: float) -> None:
     """The gateway rounds to whole frames, and the engine checks the result again."""
-    request = GenerationRequest.parse({"prompt": "jazz", "duration": longest}, longest)
-    assert GenerationRequest.parse(from_tensors(to_tensors(request)), longest) == request
+    request = parse_request({"prompt": "jazz", "duration": longest}, longest)
+    assert parse_request(from_tensors(to_tensors(request)), longest) == request
 
 
 def test_an_empty_revision_is_any() -> None:
     values = {"prompt": "jazz", "duration": 1, "revision": ""}
-    GenerationRequest.parse(values, 300).check_model(**MODEL)
+    parse_request(values, 300).check_model(**MODEL)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from protocol.errors import InvalidField
+from protocol.parser import parse_request
 from protocol.prompt import WeightedText, blend
 from protocol.request import GenerationRequest
 from protocol.section import Section
@@ -19,7 +20,7 @@ CHORUS = {"prompt": "loud drums", "duration": 2.5, "cfg_coef": 5, "negative_prom
 
 
 def parse(*sections: Any, **values: Any) -> GenerationRequest:
-    return GenerationRequest.parse({"sections": [*sections], **values}, max_duration=30)
+    return parse_request({"sections": [*sections], **values}, max_duration=30)
 
 
 def test_a_song_is_as_long_as_its_sections() -> None:
@@ -57,7 +58,7 @@ def test_a_blend_counts_by_shares_that_add_up_to_one() -> None:
 
 
 def test_a_song_of_a_blend_is_a_section_of_it() -> None:
-    song = GenerationRequest.parse({"prompt": BLEND, "duration": 4, "top_k": 9, "seed": 1}, 30)
+    song = parse_request({"prompt": BLEND, "duration": 4, "top_k": 9, "seed": 1}, 30)
     assert song == parse({"prompt": BLEND, "duration": 4}, top_k=9, seed=1)
     assert song.prompt == "piano + choir"
 
@@ -87,7 +88,7 @@ def test_a_wrong_blend_is_named(prompt: Any, field: str, problem: str) -> None:
     bodies["sections[0]."] = {"sections": [{"prompt": prompt, "duration": 1}]}
     for within, body in bodies.items():
         with pytest.raises(InvalidField) as caught:
-            GenerationRequest.parse(body, 30)
+            parse_request(body, 30)
         assert caught.value.field == f"{within}prompt{field}"
         assert caught.value.message.startswith(f"{within}prompt{field} {problem}")
 
@@ -120,8 +121,8 @@ def test_a_change_at_the_beginning_of_a_section_replaces_it() -> None:
 @pytest.mark.parametrize("values", [{}, {"temperature": 0.3, "negative_prompt": "noise"}])
 def test_sections_survive_as_values_and_as_tensors(values: dict[str, Any]) -> None:
     request = parse(VERSE, CHORUS, {**VERSE, "prompt": BLEND}, seed=3, **values)
-    assert GenerationRequest.parse(request.values(), 30) == request
-    assert GenerationRequest.parse(from_tensors(to_tensors(request)), 30) == request
+    assert parse_request(request.values(), 30) == request
+    assert parse_request(from_tensors(to_tensors(request)), 30) == request
     assert not request.values().keys() & {"prompt", "duration"}
 
 
@@ -143,7 +144,7 @@ def test_sections_survive_as_values_and_as_tensors(values: dict[str, Any]) -> No
 )
 def test_a_wrong_section_is_named(sections: Any, field: str, problem: str) -> None:
     with pytest.raises(InvalidField) as caught:
-        GenerationRequest.parse({"sections": sections}, 30)
+        parse_request({"sections": sections}, 30)
     assert caught.value.field == field
     assert caught.value.message.startswith(f"{field} {problem}")
 
@@ -175,5 +176,5 @@ def test_sections_exclude_what_they_replace(name: str) -> None:
 )
 def test_triton_clients_send_a_timeline(text: bytes, message: str) -> None:
     with pytest.raises(InvalidField) as caught:
-        GenerationRequest.parse(from_tensors({"TIMELINE": np.array([text], object)}), 30)
+        parse_request(from_tensors({"TIMELINE": np.array([text], object)}), 30)
     assert str(caught.value).startswith(f"[invalid_input] {message}")
