@@ -42,6 +42,7 @@ def create_app(
         TritonClient,
         generate_timeout=settings.generate_timeout,
         admin_key=settings.triton_admin_key,
+        certificates=settings.triton_tls,
     )
     page, document = page_routes(settings.web), openapi.describe(settings.max_duration)
 

@@ -38,6 +38,7 @@ class GatewaySettings:
     triton_admin_key: str = field(default="", repr=False)
     log_format: str = LOG_FORMATS[0]
     triton_pools: Mapping[str, tuple[Address, ...]] = field(default_factory=dict)  # by model
+    triton_tls: Path | None = None
     web: Path = Path(__file__).parent.parent / "web"
     silence_timeout: float = 10.0
     stall_timeout: float = 300.0
@@ -77,6 +78,7 @@ class GatewaySettings:
             triton_admin_key=env.admin_key(),
             log_format=env.log_format(),
             triton_pools=pools,
+            triton_tls=env.triton_tls(),
         )
 
 

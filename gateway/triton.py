@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -29,6 +30,7 @@ from gateway.contract import (
     Ready,
     Status,
 )
+from protocol import tls
 from protocol.errors import (
     NO_SHARED_MEMORY,
     Cancelled,
@@ -59,6 +61,7 @@ CHANNEL = [
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.enable_http_proxy", 0),
+    ("grpc.ssl_target_name_override", tls.NAME),
 ]
 UNREACHABLE = ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED")
 # Triton's own errors about a model, by a part of their text: on a stream they have no code.
@@ -72,8 +75,17 @@ MODEL_ERRORS: dict[str, Callable[[str], ServiceError]] = {
 class TritonClient:
     """`contract.Triton` on a real server. It belongs to the event loop in which it is created."""
 
-    def __init__(self, address: str, generate_timeout: float, admin_key: str) -> None:
-        self._client = InferenceServerClient(address, channel_args=CHANNEL)
+    def __init__(
+        self,
+        address: str,
+        generate_timeout: float,
+        admin_key: str,
+        certificates: Path | None = None,
+    ) -> None:
+        credentials = (
+            grpc.ssl_channel_credentials(*tls.contents(certificates)) if certificates else None
+        )
+        self._client = InferenceServerClient(address, creds=credentials, channel_args=CHANNEL)
         self._generate_timeout = generate_timeout + ANSWER_TIMEOUT  # the gateway's own is first
         self._admin = {ADMIN_KEY: admin_key} if admin_key else None
         self._leaving: set[asyncio.Task[None]] = set()  # from streams that have not ended

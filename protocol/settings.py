@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from protocol import tls
+
 LOG_FORMATS = ("text", "json")
 DEFAULT_MAX_DURATION = 300.0  # seconds
 MAX_SECONDS = 3_600.0  # the longest song that a service can allow
@@ -72,6 +74,21 @@ class Environment:
         if name and not re.fullmatch(r"[A-Za-z0-9_-]{16,}", text):
             raise SettingsError(f"{name} is wrong: set it to 16 letters, digits, - and _ or more")
         return text
+
+    def triton_tls(self) -> Path | None:
+        """The folder with the certificate for the TLS between gateway and Triton."""
+        text = self.text("TRITON_TLS")
+        if not text:
+            return None
+        folder = Path(text).absolute()
+        try:
+            tls.check(folder)
+        except OSError as error:
+            files = ", ".join(tls.FILES)
+            reason = getattr(error, "verify_message", None) or error.strerror
+            remedy = f"a folder with {files}, for the name {tls.NAME!r} ({reason})"
+            raise wrong("TRITON_TLS", text, remedy) from None
+        return folder
 
     def max_duration(self) -> float:
         return self.seconds("MAX_DURATION", DEFAULT_MAX_DURATION, MAX_SECONDS)

@@ -21,6 +21,7 @@ class TritonSettings:
     host: str = "127.0.0.1"
     model_repository: Path = PROJECT / "model_repository"
     load_models: tuple[str, ...] = ()  # at each start of Triton
+    tls: Path | None = None
 
     @classmethod
     def from_environment(cls, variables: Mapping[str, str]) -> TritonSettings:
@@ -48,6 +49,7 @@ class TritonSettings:
             environment.text("TRITON_HOST", cls.host),
             repository,
             names,
+            environment.triton_tls(),
         )
 
     @property

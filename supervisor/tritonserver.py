@@ -7,7 +7,7 @@ import shutil
 import sys
 import sysconfig
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from tritonclient.grpc.service_pb2 import ModelInferRequest, RepositoryIndexRequ
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from musicgen_engine.settings import EngineSettings
+from protocol import tls
 from supervisor import shared_memory
 from supervisor.log_filter import stderr_without
 from supervisor.preflight import libpython
@@ -104,6 +105,13 @@ class TritonServer:
                 command.append(f"--allow-{service}=false")
             else:
                 command += [f"--{service}-address={settings.host}", f"--{service}-port={port}"]
+        if settings.tls:
+            command += [
+                "--grpc-use-ssl-mutual=true",
+                f"--grpc-root-cert={settings.tls / 'ca.crt'}",
+                f"--grpc-server-key={settings.tls / 'tls.key'}",
+                f"--grpc-server-cert={settings.tls / 'tls.crt'}",
+            ]
         if not GPU.exists():  # prevents an error line about each
             command += ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
         if self.backends:
@@ -140,7 +148,7 @@ def process(
         server.command(settings, admin_key),
         server.environment(settings, environment),
         log,
-        is_live=Liveness(settings.grpc_address, admin_key, settings.load_models),
+        is_live=Liveness(settings, admin_key),
         on_start=lambda: shared_memory.prepare(
             settings.model_repository / name for name in settings.load_models
         ),
@@ -151,22 +159,20 @@ def process(
 
 class Liveness:
     """Whether the server answers over gRPC, no model has been loading for LOAD_TIMEOUT, and the
-    stubs of `models` answer.
+    stubs of the models in LOAD_MODELS answer.
 
     A server that is told to end says no, and may never end. One whose stub dies while it loads
     waits for that stub for ever. Triton starts no dead stub again: a gateway loads the model
-    again, but not where it has several servers, which load `models` at their start.
+    again, but not where it has several servers, which load LOAD_MODELS at their start.
     """
 
-    def __init__(self, address: str, admin_key: str, models: Collection[str] = ()) -> None:
-        self._address = address
-        self._models = models
+    def __init__(self, settings: TritonSettings, admin_key: str) -> None:
+        self._settings = settings
         self._key = (("triton-grpc-protocol-admin-key", admin_key),)
         self._loading_since: dict[str, float] = {}
 
     async def __call__(self) -> bool:
-        options = [("grpc.enable_http_proxy", 0)]
-        async with grpc.aio.insecure_channel(self._address, options) as channel:
+        async with _channel(self._settings) as channel:
             triton = GRPCInferenceServiceStub(channel)
             try:
                 await channel.unary_unary(HEALTH)(b"", timeout=HEALTH_TIMEOUT)
@@ -174,7 +180,7 @@ class Liveness:
                     RepositoryIndexRequest(), metadata=self._key, timeout=HEALTH_TIMEOUT
                 )
                 ready = {model.name for model in index.models if model.state == "READY"}
-                for model in ready.intersection(self._models):
+                for model in ready.intersection(self._settings.load_models):
                     if not await _answers(triton, model):
                         return False
             except grpc.aio.AioRpcError:
@@ -183,6 +189,14 @@ class Liveness:
         loading = [model.name for model in index.models if model.state == "LOADING"]
         self._loading_since = {name: self._loading_since.get(name, now) for name in loading}
         return all(now - since < LOAD_TIMEOUT for since in self._loading_since.values())
+
+
+def _channel(settings: TritonSettings) -> grpc.aio.Channel:
+    options = [("grpc.enable_http_proxy", 0), ("grpc.ssl_target_name_override", tls.NAME)]
+    if settings.tls is None:
+        return grpc.aio.insecure_channel(settings.grpc_address, options)
+    credentials = grpc.ssl_channel_credentials(*tls.contents(settings.tls))
+    return grpc.aio.secure_channel(settings.grpc_address, credentials, options)
 
 
 async def _answers(triton: GRPCInferenceServiceStub, model: str) -> bool:

@@ -14,7 +14,7 @@ import yaml
 from gateway.settings import GatewaySettings
 from supervisor.settings import TritonSettings
 from tests.conftest import ROOT
-from tests.test_containers import instructions, services
+from tests.test_containers import instructions, services, variables
 
 CHART = ROOT / "deploy" / "helm"
 VALUES = sorted(CHART.glob("ci/*-values.yaml"))
@@ -24,15 +24,15 @@ CUSTOM = {  # kinds of operators, whose schemas are not here
     "ScaledObject",
 }  # fmt: skip
 PROGRAMS = {"gateway": "gateway", "triton": "triton", "kserve-container": "triton"}
-# Settings that the chart makes itself, or that pools have no use for.
+# Settings that the chart makes itself, or that its pools have no use for.
 MADE = {
     "gateway": {
         *("API_KEYS", "API_KEYS_FILE", "DRAIN_TIMEOUT", "MAX_LOADED_MODELS"),
-        *("TRITON_ADMIN_KEY_FILE", "TRITON_GRPC", "TRITON_POOLS"),
+        *("TRITON_ADMIN_KEY_FILE", "TRITON_GRPC", "TRITON_POOLS", "TRITON_TLS"),
     },
     "triton": {
         *("HF_HUB_OFFLINE", "HF_TOKEN", "LOAD_MODELS", "TRITON_ADMIN_KEY_FILE"),
-        "TRITON_HTTP_PORT",
+        *("TRITON_HTTP_PORT", "TRITON_TLS"),
     },
 }
 
@@ -123,8 +123,7 @@ def test_containers_run_as_in_compose(manifests: list[Manifest]) -> None:
                 [shm] = [volume for volume in pod["volumes"] if volume["name"] == "shm"]
                 size = compose["shm_size"].replace("gb", "Gi")
                 assert shm["emptyDir"] == {"medium": "Memory", "sizeLimit": size}
-            known = compose["environment"].keys() | {"TRITON_POOLS"}
-            assert environment(container).keys() <= known
+            assert environment(container).keys() <= variables(program)
 
 
 def test_the_images_are_those_of_compose() -> None:
@@ -168,7 +167,7 @@ def test_settings_of_values_are_those_of_compose() -> None:
     for program, schema in allowed.items():
         [pattern] = schema["patternProperties"]
         names = set(re.findall(r"\w+", pattern))
-        assert names == services()[program]["environment"].keys() - MADE[program]
+        assert names == variables(program) - MADE[program]
 
 
 def test_gateways_know_the_pods_of_every_pool(manifests: list[Manifest]) -> None:

@@ -20,7 +20,8 @@ from supervisor.tritonserver import ADMIN
 from tests.conftest import ROOT, until
 
 DOCKERFILES = ("Dockerfile.triton", "Dockerfile.gateway")
-COMPOSE, GPU = "docker-compose.yml", "docker-compose.gpu.yml"
+COMPOSE = "docker-compose.yml"
+OVERRIDES = [f"docker-compose.{name}.yml" for name in ("gateway", "gpu", "triton")]
 KEY = "a-key-of-16-letters"
 
 
@@ -28,6 +29,17 @@ def services() -> dict[str, Any]:
     """The services whose images this project builds."""
     read: dict[str, Any] = yaml.safe_load((ROOT / COMPOSE).read_text())["services"]
     return {name: service for name, service in read.items() if "build" in service}
+
+
+def overriding(file: str) -> dict[str, Any]:
+    read: dict[str, Any] = yaml.safe_load((ROOT / file).read_text())["services"]
+    return read
+
+
+def variables(service: str) -> set[str]:
+    """Those that compose gives to a container, on a machine of its own too."""
+    override = overriding(f"docker-compose.{service}.yml")[service]["environment"]
+    return {*services()[service]["environment"], *override}
 
 
 def instructions(dockerfile: str) -> list[list[str]]:
@@ -64,10 +76,23 @@ def test_hadolint_finds_nothing() -> None:
 
 def test_compose_files_have_the_right_form() -> None:
     check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
-    done = subprocess.run([*check, COMPOSE, GPU], cwd=ROOT, capture_output=True, text=True)
+    files = [COMPOSE, *OVERRIDES]
+    assert sorted(files) == sorted(path.name for path in ROOT.glob("docker-compose*.yml"))
+    done = subprocess.run([*check, *files], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
-    override = yaml.safe_load((ROOT / GPU).read_text())["services"]
-    assert override.keys() <= services().keys()
+    for file in OVERRIDES:
+        assert overriding(file).keys() <= services().keys()
+
+
+@pytest.mark.parametrize("program", ["gateway", "triton"])
+def test_a_machine_of_its_own_runs_one_program(program: str) -> None:
+    override = overriding(f"docker-compose.{program}.yml")
+    [other] = override.keys() - {program}
+    assert override[other] == {"profiles": ["elsewhere"]}
+    assert override[program]["environment"]["TRITON_TLS"] == "${TRITON_TLS-/tls}"
+    assert override[program]["volumes"] == ["./tls:/tls:ro"]
+    for needed in override[program].get("depends_on", {}).values():
+        assert needed["required"] is False
 
 
 def test_the_gateway_image_has_every_file_of_the_gateway(tmp_path: Path) -> None:
@@ -122,7 +147,9 @@ def test_dockerignore_lets_every_copied_folder_through() -> None:
 def test_published_ports_are_those_of_the_programs() -> None:
     triton, gateway = TritonSettings(), GatewaySettings()
     ports = [8100, triton.grpc_port, triton.metrics_port]
-    assert services()["triton"]["ports"] == [f"127.0.0.1:{port}:{port}" for port in ports]
+    published = [f"127.0.0.1:{port}:{port}" for port in ports]
+    published[1] = f"${{TRITON_PUBLISH:-127.0.0.1:{triton.grpc_port}}}:{triton.grpc_port}"
+    assert services()["triton"]["ports"] == published
     assert services()["gateway"]["ports"] == [
         f"${{PUBLISH:-127.0.0.1:{gateway.port}}}:{gateway.port}"
     ]
@@ -135,11 +162,10 @@ def test_published_ports_are_those_of_the_programs() -> None:
 
 def test_every_variable_of_compose_is_documented() -> None:
     document = (ROOT / "docs/configuration.md").read_text()
-    text = (ROOT / COMPOSE).read_text() + (ROOT / GPU).read_text()
-    variables = {name for service in services().values() for name in service["environment"]}
-    variables |= set(re.findall(r"\$\{(\w+)", text))
-    assert len(variables) > 15
-    assert [name for name in sorted(variables) if f"`{name}`" not in document] == []
+    text = "".join((ROOT / file).read_text() for file in [COMPOSE, *OVERRIDES])
+    names = variables("gateway") | variables("triton") | set(re.findall(r"\$\{(\w+)", text))
+    assert len(names) > 15
+    assert [name for name in sorted(names) if f"`{name}`" not in document] == []
 
 
 class Reads(dict[str, str]):
@@ -155,7 +181,6 @@ class Reads(dict[str, str]):
 
 def test_every_setting_of_a_program_reaches_its_container() -> None:
     inside = {"HOST", "PORT", "TRITON_ADMIN_KEY"}  # the image sets these
-    inside |= {"TRITON_POOLS"}  # compose has one Triton
     programs: dict[str, Callable[[Reads], object]] = {
         "gateway": GatewaySettings.from_environment,
         "triton": EngineSettings.from_environment,
@@ -164,7 +189,7 @@ def test_every_setting_of_a_program_reaches_its_container() -> None:
         reads = Reads()
         read_settings(reads)
         assert "LOG_FORMAT" in reads.names
-        assert reads.names - inside <= services()[service]["environment"].keys()
+        assert reads.names - inside <= variables(service)
 
 
 def test_a_drawn_key_is_kept_and_private(tmp_path: Path) -> None:

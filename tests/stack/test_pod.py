@@ -4,14 +4,14 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from threading import Thread
 from typing import Any
 
 import pytest
+import tritonclient.grpc as triton_grpc
 import yaml
 
 from tests.conftest import Stack, repository_with, until
-from tests.stack.client import SONG, stream
+from tests.stack.client import FOREVER, tensors
 from tests.test_chart import CHART, environment, pods, render
 
 
@@ -61,13 +61,15 @@ def test_a_pod_stops_after_its_last_song(pod: Stack, container: dict[str, Any]) 
     def playing() -> bool:
         return started(pod, plays).wait() == 0
 
-    song = Thread(target=stream, args=(pod, "musicgen-tiny", {**SONG, "DURATION": 8}))
-    song.start()
-    until(playing)
-    stopping = started(pod, drain)
-    ended = stopping.poll()
-    while playing():
-        assert ended is None
-        ended = stopping.poll()
-    song.join()
+    with triton_grpc.InferenceServerClient(f"127.0.0.1:{pod.triton_grpc}") as client:
+        client.start_stream(lambda result, error: None)
+        song = tensors(triton_grpc, {**FOREVER, "PACE": "playback"})
+        client.async_stream_infer("musicgen-tiny", song)
+        until(playing)
+        stopping = started(pod, drain)
+        for _ in range(5):
+            ended = stopping.poll()
+            assert playing()
+            assert ended is None
+        client.stop_stream(cancel_requests=True)
     assert stopping.wait() == 0
