@@ -76,11 +76,7 @@ async function refreshModels() {
 
 /** Puts a song on the deck, with the other takes of its group. */
 async function open(song) {
-  const group = songs.filter(({ record }) => record.group === song.record.group);
-  deck.show(
-    group.sort((a, b) => a.record.take - b.record.take),
-    song,
-  );
+  deck.show(takesOf(song), song);
   await deck.play(song);
 }
 
@@ -98,19 +94,28 @@ function forget(ids) {
   for (const song of gone) deck.forget(song);
   if (!deck.chosen && gone.length) {
     ui.prompt.focus({ preventScroll: true });
-    showExample();
+    showLast();
   }
   shelf.render(songs);
 }
 
-/** Puts the bundled song on a deck that is empty. */
-async function showExample() {
-  const response = await fetch("/sounds/example.wav");
-  const blob = await response.blob();
+/** Puts the last song on an empty deck, or the bundled one. */
+async function showLast() {
+  const song = songs.find(({ record }) => record.isUnfinished) ?? songs[0] ?? (await loadExample());
   if (deck.chosen) return;
-  const example = new Generation({ ...EXAMPLE, blob });
-  deck.show([example]);
-  deck.choose(example);
+  deck.show(takesOf(song), song);
+  deck.choose(song);
+}
+
+async function loadExample() {
+  const response = await fetch("/sounds/example.wav");
+  return new Generation({ ...EXAMPLE, blob: await response.blob() });
+}
+
+/** The takes of a song's group, in order. */
+function takesOf(song) {
+  const group = songs.filter(({ record }) => record.group === song.record.group);
+  return group.length ? group.sort((a, b) => a.record.take - b.record.take) : [song];
 }
 
 async function submit(event) {
@@ -159,14 +164,8 @@ function drawFrame() {
 /** Shows the stored songs, and goes on with those that a reload has broken off. */
 async function restore() {
   const stored = addSongs(await store.load());
-  const unfinished = stored.filter(({ record }) => record.isUnfinished);
-  for (const song of unfinished) run(song);
-  const last = unfinished[0] ?? stored[0];
-  if (!last) await showExample();
-  if (!last || deck.chosen) return;
-  const group = stored.filter(({ record }) => record.group === last.record.group);
-  deck.show(group.reverse(), last);
-  deck.choose(last);
+  for (const song of stored) if (song.record.isUnfinished) run(song);
+  showLast();
 }
 
 /** Follows what another tab has done to the songs. */

@@ -5,6 +5,7 @@ import { readMelody, renderMelody, setMelody, watchMelody } from "./melody.js";
 import { durationOf, sectionsOf } from "./sections.js";
 import { loadItem, newSeed, onClick, saveItem, ui } from "./ui.js";
 
+const OTHERS = ["file", "button", "submit"]; // types of elements that hold no setting
 const ADVANCED_FIELDS = ["seed", "temperature", "top_k", "top_p", "cfg_coef"];
 
 let catalogue = { models: [] };
@@ -106,17 +107,30 @@ function modelNote({ id, license, weights, state, reason }) {
 
 /** The request that the form holds; empty fields are absent. */
 function readRequest() {
-  const request = { prompt: ui.prompt.value };
+  const request = { prompt: promptOf(ui) };
   for (const name of ["duration", ...ADVANCED_FIELDS]) {
     const field = ui[name];
     const isFilled = field.value || field.validity.badInput;
     if (isFilled) request[name] = field.valueAsNumber;
   }
   if (ui.model.value) request.model = ui.model.value;
-  if (ui.steered.checked && !ui.steerable.hidden) request.pace = "playback";
+  const isLoop = ui.ending.value === "loop"; // Such a song cannot be changed.
+  if (ui.steered.checked && !ui.steerable.hidden && !isLoop) request.pace = "playback";
   if (ui.ending.value === "fade") request.ending = "fade";
-  if (ui.ending.value === "loop") request.loop = true;
-  return request;
+  if (isLoop) request.loop = true;
+  return request.loop && ui.bpm.value ? withBars(request) : request;
+}
+
+/** The prompt with the tempo and the key. */
+function promptOf({ prompt, bpm, mode }) {
+  const tempo = bpm.value && !/\bbpm\b/i.test(prompt.value) && `${bpm.value} bpm`;
+  return [prompt.value, tempo, mode.value].filter(Boolean).join(", ");
+}
+
+/** A loop is as long as whole bars of 4 beats. */
+function withBars({ duration, ...request }) {
+  const bpm = ui.bpm.valueAsNumber;
+  return { ...request, bpm, bars: Math.max(1, Math.round((duration * bpm) / 240)) };
 }
 
 /** Fills the form with a request. */
@@ -124,10 +138,11 @@ export function fillForm(request, melody) {
   setMelody(melody);
   ui.separate.checked = request.separate;
   wantedModel = request.model;
-  for (const name of ["prompt", ...ADVANCED_FIELDS]) ui[name].value = request[name] ?? "";
+  for (const name of ["prompt", "bpm", ...ADVANCED_FIELDS]) ui[name].value = request[name] ?? "";
+  ui.mode.value = "";
   ui.ending.value = request.loop ? "loop" : (request.ending ?? "cut");
   ui.steered.checked = request.pace === "playback";
-  ui.duration.value = request.duration ?? ui.duration.value;
+  ui.duration.value = request.bars ? (request.bars * 240) / request.bpm : request.duration;
   moveFader();
   ui.keep.checked = "seed" in request;
   if (ADVANCED_FIELDS.some((name) => name in request)) ui.more.open = true;
@@ -137,15 +152,26 @@ export function fillForm(request, melody) {
 /** Fills the form from a link to a song's request, or as it was before a reload. */
 function restore() {
   const request = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
-  const draft = JSON.parse(loadItem("localStorage", "draft") ?? "null");
-  if (request.prompt) fillForm(request);
-  else if (draft) fillForm(draft);
+  if (request.prompt) return fillForm(request);
+  const draft = JSON.parse(loadItem("localStorage", "draft")) ?? {};
+  for (const field of keptFields()) {
+    if (field.id in draft) field[kindOf(field)] = draft[field.id];
+  }
+  wantedModel = draft.model;
+  moveFader();
 }
 
 function saveDraft() {
-  const { seed, ...request } = readRequest();
-  const draft = ui.keep.checked ? { seed, ...request } : request;
-  saveItem("localStorage", "draft", JSON.stringify(draft));
+  const values = keptFields().map((field) => [field.id, field[kindOf(field)]]);
+  saveItem("localStorage", "draft", JSON.stringify(Object.fromEntries(values)));
+}
+
+function keptFields() {
+  return [...ui.form.elements].filter(({ id, type }) => id && !OTHERS.includes(type));
+}
+
+function kindOf({ type }) {
+  return type === "checkbox" ? "checked" : "value";
 }
 
 /** Moves the fader to the duration. Its scale is the square root, so short songs get more room. */

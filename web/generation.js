@@ -156,6 +156,7 @@ export class Generation extends EventTarget {
     const id = crypto.getRandomValues(new Uint32Array(4)).join("-");
     this.#requestId = id;
     openRequests++;
+    if (this.sound) delete record.request.pace; // What is there already comes as fast as it can.
     try {
       const { request, files, revision } = record;
       await generate(request, { id, files, revision, signal }, (response, facts) => {

@@ -53,7 +53,7 @@ export function render() {
   ui.stop.hidden = !running;
   ui.again.hidden = running || state === "done";
   setText(ui.again, t(state === "stopped" ? "Make it whole" : "Try again"));
-  ui.link.hidden = Boolean(record.files); // A link cannot hold them.
+  ui.link.hidden = Boolean(record.files ?? record.request.sections); // A link cannot hold them.
   ui.error.replaceChildren(...errorNodes(error));
   draw();
 }
@@ -61,7 +61,7 @@ export function render() {
 /** Draws what changes while the chosen take plays and arrives. */
 export function draw() {
   if (!deck.chosen) return;
-  const { progress, sound, duration, running, place, seconds } = deck.chosen;
+  const { progress, duration, running, place, seconds } = deck.chosen;
   const isBuffering = deck.chosen === deck.current && player.state === "buffering" && running;
   const state = isBuffering ? "buffering" : deck.chosen.state;
   const text = isBuffering ? "Slower than it plays: gathering music" : STATE_TEXTS[state];
@@ -72,14 +72,6 @@ export function draw() {
   const secondsLeft = state === "generating" ? progress?.seconds_left : null;
   const left = secondsLeft && t("{time} left", { time: clock(Math.ceil(secondsLeft)) });
   setText(ui.left, download ? downloadText(download) : (left ?? ""));
-  ui.progress.hidden = !running;
-  if (download) drawBar(download.bytes, download.total_bytes);
-  else drawBar(Math.max(progress?.seconds ?? 0, sound?.seconds ?? 0), duration);
-}
-
-function drawBar(value, max) {
-  if (value && max) Object.assign(ui.progress, { value, max });
-  else ui.progress.removeAttribute("value");
 }
 
 function addButton() {

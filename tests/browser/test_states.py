@@ -574,13 +574,54 @@ def test_the_form_chooses_the_ending(quiet_page: Page, ending: str, fields: Any)
     whole(quiet_page)
 
 
+def test_a_loop_is_as_long_as_its_bars(quiet_page: Page) -> None:
+    quiet_page.get_by_label("Ending").select_option("loop")
+    quiet_page.get_by_label("Tempo").fill("120")
+    quiet_page.get_by_label("Key", exact=True).select_option("Minor")
+    with quiet_page.expect_request("**/generate") as sent:
+        ask(quiet_page, "happy guitar", "7")
+    body: Any = sent.value.post_data_json
+    assert body["prompt"] == "happy guitar, 120 bpm, minor key"
+    assert (body["bars"], body["bpm"], "duration" in body) == (4, 120, False)
+    whole(quiet_page)
+    expect(quiet_page.locator("#time")).to_contain_text("/ 0:08")
+    quiet_page.reload()
+    expect(quiet_page.locator("#prompt")).to_have_value("happy guitar")
+    expect(quiet_page.get_by_label("Tempo")).to_have_value("120")
+
+
+def violations(page: Page) -> list[str]:
+    """What axe finds, by the rule and the place."""
+    found = Axe().run(page).response["violations"]
+    return [f"{rule['id']} {node['target']}" for rule in found for node in rule["nodes"]]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(quiet_page: Page, scheme: Literal["light", "dark"]) -> None:
+def test_axe_finds_nothing(
+    quiet_page: Page, triton: FakeTriton, scheme: Literal["light", "dark"]
+) -> None:
     quiet_page.emulate_media(color_scheme=scheme)
+    expect(quiet_page.locator("#facts")).to_contain_text("An example")
     quiet_page.click("#more summary")
     choose_melody(quiet_page)
     ask(quiet_page, "calm piano", "1")
     whole(quiet_page)
     ask(quiet_page, " ", "1")
     expect(quiet_page.locator("#prompt + #refusal")).not_to_be_empty()
-    assert Axe().run(quiet_page).response["violations"] == []
+    assert violations(quiet_page) == []
+    quiet_page.get_by_role("button", name="Add a section").click()
+    press(quiet_page, "l")
+    expect(quiet_page.get_by_role("slider", name="Loop to")).to_be_visible()
+    assert violations(quiet_page) == []
+    press(quiet_page, "?")
+    expect(quiet_page.get_by_role("dialog", name="Keys")).to_be_visible()
+    assert violations(quiet_page) == []
+    quiet_page.get_by_role("button", name="Close").click()
+    quiet_page.select_option("#model", "musicgen-tiny")
+    triton.pause = 0.4
+    steer(quiet_page, "20")
+    quiet_page.get_by_text("Words", exact=True).click()
+    assert violations(quiet_page) == []
+    triton.cuts = [TooSlow("The song took too long.")]
+    expect(quiet_page.locator("#error")).not_to_be_empty()
+    assert violations(quiet_page) == []
