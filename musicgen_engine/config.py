@@ -30,8 +30,9 @@ class ModelConfig:
     backend: str = "auto"  # auto is the fastest that computes the model here
 
     @classmethod
-    def parse(cls, parameters: Mapping[str, str]) -> ModelConfig:
-        """Read the parameters of a config.pbtxt; those in capitals are Triton's own.
+    def parse(cls, parameters: Mapping[str, str], memory: float = memory) -> ModelConfig:
+        """Read the parameters of a config.pbtxt; those in capitals are Triton's own. `memory` is
+        the share where it has none.
 
         Raises:
             ValueError: it names the parameter, its value and what it takes.
@@ -50,7 +51,7 @@ class ModelConfig:
                 both = f"device: {device} and devices: {devices}"
                 raise ValueError(f"config.pbtxt has {both}; leave one out")
             choices["device"] = devices
-        return cls(memory=_share(own.get("memory", "0.5")), **choices)
+        return cls(memory=_share(own.get("memory", str(memory))), **choices)
 
 
 def _share(value: str) -> float:

@@ -43,9 +43,14 @@ class Environment:
         return value
 
     def seconds(self, name: str, default: float, high: float = 1e9) -> float:
-        text = self.text(name)
         limit = f", at most {high:g}" if high < 1e9 else ""
-        remedy = f"a number of seconds over 0{limit}"
+        return self._positive(name, default, high, f"a number of seconds over 0{limit}")
+
+    def share(self, name: str, default: float) -> float:
+        return self._positive(name, default, 1.0, "a share, more than 0, at most 1")
+
+    def _positive(self, name: str, default: float, high: float, remedy: str) -> float:
+        text = self.text(name)
         try:
             value = float(text or default)
         except ValueError:

@@ -31,8 +31,8 @@ MADE = {
         *("TRITON_ADMIN_KEY_FILE", "TRITON_GRPC", "TRITON_POOLS", "TRITON_TLS"),
     },
     "triton": {
-        *("HF_HUB_OFFLINE", "HF_TOKEN", "LOAD_MODELS", "TRITON_ADMIN_KEY_FILE"),
-        *("TRITON_HTTP_PORT", "TRITON_TLS"),
+        *("HF_HUB_OFFLINE", "HF_TOKEN", "LOAD_MODELS", "MEMORY_SHARE"),
+        *("TRITON_ADMIN_KEY_FILE", "TRITON_HTTP_PORT", "TRITON_TLS"),
     },
 }
 
@@ -263,6 +263,16 @@ def test_pods_with_weights_have_no_network(weights: dict[str, str]) -> None:
         [cache] = [mount for mount in triton["volumeMounts"] if mount["name"] == "cache"]
         assert environment(triton).get("HF_HUB_OFFLINE") == offline
         assert cache.get("readOnly", False) is (offline == "1")
+
+
+@pytest.mark.parametrize(("gpus", "share"), [(0, None), (1, "0.9")])
+def test_a_model_has_its_gpu_to_itself(gpus: int, share: str | None) -> None:
+    manifests = render({"pools": [{"model": "musicgen-small", "gpus": gpus}]})
+    spec = of_kind(manifests, "Deployment")["demo-musicgen-small"]["spec"]["template"]["spec"]
+    [triton] = spec["containers"]
+    assert triton["resources"]["limits"].get("nvidia.com/gpu", 0) == gpus
+    assert ("tolerations" in spec) is (gpus > 0)
+    assert environment(triton).get("MEMORY_SHARE") == share
 
 
 def test_a_route_has_no_time_limit() -> None:

@@ -44,7 +44,7 @@ class VariantModel:
         self._max_duration = settings.max_duration
         config = json.loads(args["model_config"])["parameters"]
         parameters = {name: value["string_value"] for name, value in config.items()}
-        model_config = json.dumps(asdict(ModelConfig.parse(parameters)))
+        model_config = json.dumps(asdict(ModelConfig.parse(parameters, settings.memory_share)))
         folder = str(Path(args["model_repository"]) / args["model_version"])
         arguments = [folder, parameters.get("checkpoint", ""), model_config]
         self._metrics = TritonMetrics(args["model_name"], args["model_version"])

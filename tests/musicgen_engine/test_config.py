@@ -41,6 +41,11 @@ def test_memory_is_a_share(share: float) -> None:
     assert ModelConfig.parse({"memory": str(share)}).memory == share
 
 
+def test_a_model_s_own_share_is_before_that_of_the_service() -> None:
+    assert ModelConfig.parse({}, memory=0.9).memory == 0.9
+    assert ModelConfig.parse({"memory": "0.3"}, memory=0.9).memory == 0.3
+
+
 @pytest.mark.parametrize("backend", ["auto", *BACKENDS])
 def test_every_backend_can_be_chosen(backend: str) -> None:
     assert ModelConfig.parse({"backend": backend}).backend == backend

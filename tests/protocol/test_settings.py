@@ -19,7 +19,8 @@ def test_an_absent_or_empty_variable_means_its_default() -> None:
 
 def test_values_are_read() -> None:
     variables = {"MAX_DURATION": "60.5", "MAX_QUEUE": "0", "MAX_WAIT": "5", "LOG_FORMAT": "json"}
-    assert EngineSettings.from_environment(variables) == EngineSettings(60.5, 0, 5.0, "json")
+    settings = EngineSettings.from_environment({**variables, "MEMORY_SHARE": "0.9"})
+    assert settings == EngineSettings(60.5, 0, 5.0, 0.9, "json")
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,9 @@ def test_values_are_read() -> None:
         ("MAX_QUEUE", "1.5"),
         ("MAX_WAIT", "0"),
         ("MAX_WAIT", "3601"),
+        ("MEMORY_SHARE", "0"),
+        ("MEMORY_SHARE", "1.1"),
+        ("MEMORY_SHARE", "nan"),
         ("LOG_FORMAT", "xml"),
     ],
 )

@@ -22,6 +22,9 @@ containers:
       {{- with .pool.hfTokenSecret }}
       - {name: HF_TOKEN, valueFrom: {secretKeyRef: {name: {{ . }}, key: token}}}
       {{- end }}
+      {{- if .pool.gpus }}
+      - {name: MEMORY_SHARE, value: "0.9"}  # no other model has this GPU
+      {{- end }}
       {{- include "audiocraft.settings" .pool.settings | nindent 6 }}
     ports:
       - {name: grpc, containerPort: 8101}
