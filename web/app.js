@@ -181,7 +181,14 @@ shelf.watch(open);
 ui.form.addEventListener("submit", submit);
 ui.steered.addEventListener("change", steering.render);
 onClick(ui, {
-  redo: () => makeFrom(deck.chosen, sectionsOf(deck.chosen.record), timeline.position()),
+  generate: ({ detail }) => {
+    if (detail) ui.generate.blur(); // After a click, Space pauses the song.
+  },
+  redo: () => {
+    const second = timeline.position();
+    const isAtEnd = second > deck.chosen.seconds - 1;
+    makeFrom(deck.chosen, sectionsOf(deck.chosen.record), isAtEnd ? 0 : second);
+  },
   again: () => run(deck.chosen),
   remove: () => remove(deck.chosen),
   language: async () => {

@@ -40,13 +40,17 @@ export async function choose(take) {
   else await play(take);
 }
 
-/** Plays a take, from a second on if one is given. */
+/** Plays a take, from a second on if one is given; one that does not sound yet, once it does. */
 export async function play(take = chosen, from = null) {
   player.unlock();
   eager.clear();
   wanted = take;
   await take.load();
-  if (!take.sound || take !== wanted) return;
+  if (take !== wanted) return;
+  if (!take.sound) {
+    eager.add(take);
+    return;
+  }
   const { position, loop } = enter(take);
   player.play(take.sound, from ?? position, loop);
   tabs.postMessage("plays");

@@ -30,11 +30,11 @@ let mark = null; // {take, second, text} of the last change
 
 /** Renders the panel, which is there while the next or the chosen song can be steered. */
 export function render() {
-  const { progress, running, record } = deck.chosen ?? {};
+  const { progress, running, record, sound } = deck.chosen ?? {};
   const isSteered = running && record.request.pace === "playback";
   if (progress?.seconds > SURE) isSlow = progress.steps_per_second < SPEED;
   ui.steering.hidden = !isSteered && !ui.steered.checked;
-  const isOff = !isSteered || isSlow;
+  const isOff = !isSteered || !sound || isSlow;
   for (const field of [...sliders, ui.line]) field.disabled = isOff;
   ui.field.classList.toggle("off", isOff);
   ui.line.placeholder = t("Change it to…");

@@ -10,7 +10,8 @@ import { loadItem, onClick, saveItem, setText, ui } from "./ui.js";
 const SKIP = 5; // seconds
 const TITLE = document.title;
 const FIELDS = "input:not([type=range]), textarea, select, dialog *"; // Keys are text in them.
-const CONTROLS = `${FIELDS}, button, summary, a, [type=range], [role=slider]`; // with own keys
+const PRESSED = `${FIELDS}, button, summary`; // by Space
+const MOVED = `${FIELDS}, [type=range], [role=slider]`; // by arrows
 const SESSION_MS = 1000; // between reports to the lock screen
 const FILE_URL_MS = 60_000; // how long a file's URL lives: browsers do not report a download's end
 
@@ -106,8 +107,8 @@ for (const [index, digit] of [..."1234"].entries()) {
 
 document.addEventListener("keydown", (event) => {
   const { key, target, ctrlKey, metaKey, altKey } = event;
-  const isOthers = target.closest(key === " " || key.startsWith("Arrow") ? CONTROLS : FIELDS);
-  if (ctrlKey || metaKey || altKey || isOthers || !KEYS[key]) return;
+  const others = { " ": PRESSED, ArrowLeft: MOVED, ArrowRight: MOVED }[key] ?? FIELDS;
+  if (ctrlKey || metaKey || altKey || target.closest(others) || !KEYS[key]) return;
   event.preventDefault();
   KEYS[key]();
 });
