@@ -464,6 +464,26 @@ def test_an_empty_deck_has_a_song_to_play(quiet_page: Page) -> None:
     expect(rows(quiet_page)).to_have_count(1)
 
 
+def test_keys_work_wherever_they_mean_nothing_else(quiet_page: Page) -> None:
+    quiet_page.fill("#prompt", "calm piano")
+    quiet_page.fill("#duration", "30")
+    quiet_page.get_by_role("button", name="Make", exact=True).click()
+    expect(playing(quiet_page)).to_be_visible()
+    whole(quiet_page)
+    quiet_page.keyboard.press("Space")  # It does not press Make again.
+    expect(paused(quiet_page)).to_be_visible()
+    expect(rows(quiet_page)).to_have_count(1)
+    quiet_page.locator("#position").focus()
+    quiet_page.keyboard.press("Space")
+    expect(playing(quiet_page)).to_be_visible()
+    quiet_page.get_by_role("button", name="Take A", exact=True).focus()
+    quiet_page.keyboard.press("ArrowRight")
+    until(lambda: position(quiet_page) > 5)
+    quiet_page.locator("#prompt").press("l")
+    expect(quiet_page.locator("#prompt")).to_have_value(re.compile("l"))
+    expect(quiet_page.get_by_role("button", name="Loop", pressed=False)).to_be_visible()
+
+
 def test_settings_and_volume_outlive_a_reload(quiet_page: Page) -> None:
     quiet_page.fill("#prompt", "sad flute")
     quiet_page.fill("#duration", "7")
