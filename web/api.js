@@ -43,6 +43,12 @@ export function generate(request, { id, files, revision, signal }, read) {
   });
 }
 
+/** A WAV as a file of another format. */
+export function encode(wav, format) {
+  const init = { method: "POST", headers: { "Content-Type": "audio/wav" }, body: wav };
+  return call(`/encode?format=${format}`, init, (response) => response.blob());
+}
+
 function jsonContent(request) {
   return { headers: { "Content-Type": "application/json" }, body: JSON.stringify(request) };
 }

@@ -6,9 +6,10 @@ import * as composer from "./composer.js";
 import * as deck from "./deck.js";
 import { Generation } from "./generation.js";
 import { switchLanguage, t, translate } from "./i18n.js";
+import * as notice from "./notice.js";
 import * as player from "./player.js";
 import { remake } from "./remake.js";
-import { sectionsOf } from "./sections.js";
+import { sectionsOf, titleOf } from "./sections.js";
 import * as shelf from "./shelf.js";
 import * as steering from "./steering.js";
 import * as store from "./store.js";
@@ -52,8 +53,17 @@ function addSongs(records) {
   return added;
 }
 
-function save({ record }) {
+function save(song) {
+  const { record } = song;
+  if (!songs.includes(song)) return; // It is deleted.
   store.save(record).catch(() => setText(ui.kept, t("No room for this song: save its file.")));
+}
+
+/** Keeps what the user has changed of a song. */
+function keep(song) {
+  save(song);
+  renderDeck();
+  shelf.render();
 }
 
 /** Runs a generation to its end, in one tab; a take without music is removed, unless it failed. */
@@ -66,7 +76,8 @@ async function run(song) {
   if (!deck.takes.includes(song) && song !== deck.current) song.unload();
   if (error?.code !== "unauthorized") refreshModels().catch(() => {}); // The deck shows the error.
   if (state !== "failed" || (error && !error.field)) return;
-  await remove(song);
+  forget([song.record.id]);
+  store.remove([song.record]).catch(() => {});
   if (error) composer.showError(error); // It belongs to a field of the form.
 }
 
@@ -75,16 +86,24 @@ async function refreshModels() {
 }
 
 /** Puts a song on the deck, with the other takes of its group. */
-async function open(song) {
+async function open(song, isToPlay) {
   deck.show(takesOf(song), song);
-  await deck.play(song);
+  if (isToPlay) await deck.play(song);
+  else await deck.choose(song);
 }
 
-/** Cancels a generation and deletes its song. */
-async function remove(song) {
-  song.cancel();
-  await store.remove([song.record]).catch(() => {});
-  forget([song.record.id]);
+/** Deletes songs, until the user takes it back. Those that are made now are cancelled. */
+async function remove(gone) {
+  const records = gone.map(({ record }) => record);
+  const [title, count] = [titleOf(records[0]), records.length];
+  forget(records.map(({ id }) => id));
+  for (const song of gone) song.cancel();
+  const undo = await store.remove(records).catch(() => null);
+  const text = count === 1 ? "Deleted “{title}”" : "Deleted {count} songs";
+  notice.show(t(text, { title, count }), async () => {
+    addSongs(records.map((record) => ({ ...record, isUnfinished: false })));
+    await undo?.().catch(() => setText(ui.kept, t("No room for this song: save its file.")));
+  });
 }
 
 /** Takes deleted songs off the page. */
@@ -171,13 +190,14 @@ async function restore() {
 /** Follows what another tab has done to the songs. */
 function followTab({ saved = [], removed = [] }) {
   forget(removed);
-  const isNew = ({ id }) => !songs.some(({ record }) => record.id === id);
-  addSongs(saved.filter(isNew));
+  const known = ({ id }) => songs.find(({ record }) => record.id === id);
+  for (const record of saved) if (known(record)) Object.assign(known(record).record, record);
+  addSongs(saved.filter((record) => !known(record)));
 }
 
 deck.watch(renderDeck);
 blocks.watch(makeFrom);
-shelf.watch(open);
+shelf.watch({ open, remove, keep });
 ui.form.addEventListener("submit", submit);
 ui.steered.addEventListener("change", steering.render);
 onClick(ui, {
@@ -190,7 +210,7 @@ onClick(ui, {
     makeFrom(deck.chosen, sectionsOf(deck.chosen.record), isAtEnd ? 0 : second);
   },
   again: () => run(deck.chosen),
-  remove: () => remove(deck.chosen),
+  remove: () => remove([deck.chosen]),
   language: async () => {
     await switchLanguage();
     setText(ui.kept, "");

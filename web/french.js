@@ -84,7 +84,7 @@ export const FRENCH = {
   "Make it whole": "Le finir",
   "Try again": "Réessayer",
   Transport: "Transport",
-  Save: "Enregistrer le fichier",
+  Save: "Enregistrer",
   Keys: "Touches",
   Space: "Espace",
   "play or pause": "écouter ou pause",
@@ -123,6 +123,20 @@ export const FRENCH = {
     "Le service est injoignable. Réessayez dans un instant.",
   "The model’s weights have changed. Ask for a new song.":
     "Les poids ont changé. Demandez un nouveau morceau.",
+  "Search the songs": "Chercher dans les morceaux",
+  "Starred alone": "Avec une étoile seulement",
+  "{count} selected": "{count} choisis",
+  "Save as ZIP": "En ZIP",
+  "Delete all without a star": "Supprimer tout ce qui n’a pas d’étoile",
+  "No song is like that.": "Aucun morceau ne correspond.",
+  "Select {name}": "Choisir {name}",
+  "Play {name}": "Écouter {name}",
+  "Star for {name}": "Étoile pour {name}",
+  "Rename {name}": "Renommer {name}",
+  "Deleted “{title}”": "« {title} » supprimé",
+  "Deleted {count} songs": "{count} morceaux supprimés",
+  Undo: "Annuler",
+  "The loop as WAV": "La boucle en WAV",
 };
 
 /** French for the codes of errors. The server's English message follows it on the page. */

@@ -46,6 +46,16 @@ export function clock(seconds) {
   return `${minutes}:${String(rest).padStart(2, "0")}`;
 }
 
+/** A day of this year by day and month, else with its year; an hour of today. */
+export function formatDate(at) {
+  const date = new Date(at);
+  const now = new Date();
+  const year = date.getFullYear() === now.getFullYear() ? {} : { year: "numeric" };
+  const isToday = date.toDateString() === now.toDateString();
+  const form = isToday ? { timeStyle: "short" } : { day: "numeric", month: "short", ...year };
+  return new Intl.DateTimeFormat(language, form).format(date);
+}
+
 /** Sets the texts and labels below `root` to the current language. */
 export function translate(root) {
   document.documentElement.lang = language === "fr" ? "fr" : "en";

@@ -1,22 +1,146 @@
 /** The shelf: a row for each song that the browser keeps. */
 
-import { clock } from "./i18n.js";
+import { clock, formatDate, t } from "./i18n.js";
+import { saveZip } from "./save.js";
 import { titleOf } from "./sections.js";
-import { create, ui } from "./ui.js";
+import { create, onClick, setText, ui } from "./ui.js";
 
-let open = () => {};
+const rows = new Map(); // by song: {element, …} of its parts
+let songs = [];
+let actions = {};
 
-/** Calls back with the song whose row is chosen. */
-export function watch(callback) {
-  open = callback;
+/** @param newActions {open(song), remove(songs), keep(song)} */
+export function watch(newActions) {
+  actions = newActions;
 }
 
-export function render(songs) {
-  ui.songs.replaceChildren(...songs.map(createRow));
+export function render(newSongs = songs) {
+  songs = newSongs;
+  for (const song of rows.keys()) if (!songs.includes(song)) rows.delete(song);
+  const shown = songs.filter(isShown);
+  for (const song of shown) renderRow(song);
+  placeRows(shown.map((song) => rows.get(song).element));
+  renderTools(shown);
+}
+
+/** Shows these rows. Those that stay are not moved: they would lose the focus. */
+function placeRows(elements) {
+  const wanted = new Set(elements);
+  for (const row of [...ui.songs.children]) if (!wanted.has(row)) row.remove();
+  for (const [index, element] of elements.entries()) {
+    const there = ui.songs.children[index];
+    if (there !== element) ui.songs.insertBefore(element, there ?? null);
+  }
+}
+
+function renderTools(shown) {
+  const count = selected().length;
+  ui.tools.hidden = songs.length === 0;
+  ui.selection.hidden = count === 0;
+  setText(ui.count, t("{count} selected", { count }));
+  ui.pack.disabled = selected().some(({ record }) => !record.blob);
+  ui.sweep.hidden = count > 0 || !songs.some(isSwept);
+  ui.search.placeholder = ui.search.ariaLabel;
+  ui.nothing.hidden = shown.length > 0 || songs.length === 0;
+}
+
+function isShown({ record }) {
+  const words = ui.search.value.toLowerCase().split(/\s+/);
+  const text = `${titleOf(record)} ${record.request.model}`.toLowerCase();
+  const isWanted = words.every((word) => text.includes(word));
+  return isWanted && (record.isStarred || ui.starred.ariaPressed === "false");
+}
+
+/** Songs that are made now, and those with a star, are not deleted with all others. */
+function isSwept({ record, running }) {
+  return !record.isStarred && !running;
+}
+
+/** The songs that are shown and selected. */
+function selected() {
+  return songs.filter((song) => isShown(song) && rows.get(song)?.select.checked);
+}
+
+function renderRow(song) {
+  const { record, duration } = song;
+  if (!rows.has(song)) rows.set(song, createRow(song));
+  const { select, play, title, time, model, date, star, rename } = rows.get(song);
+  const name = titleOf(record);
+  const label = { name };
+  setText(title, name);
+  setText(time, clock(duration));
+  setText(model, record.request.model ?? "");
+  setText(date, formatDate(record.at));
+  select.ariaLabel = t("Select {name}", label);
+  play.ariaLabel = t("Play {name}", label);
+  star.ariaLabel = t("Star for {name}", label);
+  star.ariaPressed = Boolean(record.isStarred);
+  setText(star, record.isStarred ? "★" : "☆");
+  rename.ariaLabel = t("Rename {name}", label);
 }
 
 function createRow(song) {
-  const button = create("button", { type: "button", className: "title" }, titleOf(song.record));
-  button.addEventListener("click", () => open(song));
-  return create("li", {}, button, create("span", { className: "time" }, clock(song.duration)));
+  const parts = {
+    select: create("input", { type: "checkbox" }),
+    play: button("play"),
+    title: button("title"),
+    time: create("span", { className: "time" }),
+    model: create("span", { className: "model" }),
+    date: create("time", {}),
+    star: button("star"),
+    rename: button("rename", "✎"),
+  };
+  const element = create("li", {}, ...Object.values(parts));
+  parts.select.addEventListener("change", () => render());
+  onClick(parts, {
+    play: () => actions.open(song, true),
+    title: () => actions.open(song),
+    star: () => {
+      song.record.isStarred = !song.record.isStarred;
+      actions.keep(song);
+    },
+    rename: () => edit(song, parts),
+  });
+  return { ...parts, element };
 }
+
+function button(className, text = "") {
+  return create("button", { type: "button", className }, text);
+}
+
+/** Puts a field in place of the title until Enter, Escape or a click elsewhere. */
+function edit(song, { title, rename }) {
+  const field = create("input", { className: "title", value: titleOf(song.record) });
+  field.ariaLabel = rename.ariaLabel;
+  title.replaceWith(field);
+  field.select();
+  const end = (isKept) => {
+    if (!field.isConnected) return;
+    const hadFocus = field.matches(":focus");
+    field.onblur = null;
+    field.replaceWith(title);
+    if (hadFocus) rename.focus();
+    const name = field.value.trim();
+    if (!isKept || name === titleOf(song.record)) return;
+    song.record.name = name || undefined; // Without a name, the title is the prompt.
+    actions.keep(song);
+  };
+  field.onblur = () => end(true);
+  field.addEventListener("keydown", (event) => {
+    const isKept = event.key === "Enter";
+    if (!isKept && event.key !== "Escape") return;
+    event.preventDefault(); // Enter would press the button that gets the focus.
+    end(isKept);
+  });
+}
+
+ui.search.addEventListener("input", () => render());
+onClick(ui, {
+  starred: () => {
+    ui.starred.ariaPressed = ui.starred.ariaPressed === "false";
+    render();
+  },
+  pack: () => saveZip(selected().map(({ record }) => record)),
+  discard: () => actions.remove(selected()),
+  sweep: () => actions.remove(songs.filter(isSwept)),
+});

@@ -13,7 +13,6 @@ const FIELDS = "input:not([type=range]), textarea, select, dialog *"; // Keys ar
 const PRESSED = `${FIELDS}, button, summary`; // by Space
 const MOVED = `${FIELDS}, [type=range], [role=slider]`; // by arrows
 const SESSION_MS = 1000; // between reports to the lock screen
-const FILE_URL_MS = 60_000; // how long a file's URL lives: browsers do not report a download's end
 
 // Browsers show the lock screen's controls for an element that plays, not for an AudioContext.
 const silence = new Audio("/sounds/silence.flac");
@@ -80,15 +79,6 @@ function toggleLoop() {
   if (deck.chosen?.seconds) deck.setLoop(isLooped ? null : { from: 0, to: deck.chosen.seconds });
 }
 
-function save() {
-  const { blob, filename } = deck.chosen.record;
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = filename ?? "music.wav";
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), FILE_URL_MS);
-}
-
 function showKeys() {
   ui.keys.showModal();
 }
@@ -136,6 +126,5 @@ ui.volume.addEventListener("input", changeVolume);
 onClick(ui, {
   play: deck.toggle,
   repeat: toggleLoop,
-  save,
   help: showKeys,
 });

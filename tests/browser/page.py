@@ -20,11 +20,12 @@ def whole(page: Page) -> Locator:
     return page.locator("#deck")
 
 
-def saved(page: Page) -> bytes:
-    """The WAV of the chosen take."""
+def saved(page: Page, format: str = "wav") -> bytes:
+    """The file of the chosen take."""
+    page.click("#save")
     with page.expect_download() as download:
-        page.click("#save")
-    assert download.value.suggested_filename.endswith(".wav")
+        page.click(f"#formats [value={format}]")
+    assert download.value.suggested_filename.endswith(f".{format}")
     return Path(download.value.path()).read_bytes()
 
 

@@ -1,8 +1,6 @@
 """The songs that the browser keeps, in its real IndexedDB."""
 
-from playwright.sync_api import Page, expect
-
-from tests.browser.page import ask, whole
+from playwright.sync_api import Page
 
 FOLLOW = """async () => {
   window.news = [];
@@ -45,12 +43,3 @@ def test_a_song_without_room_is_refused_and_others_stay(quiet_page: Page) -> Non
     refused = quiet_page.evaluate(f"({KEEP})(['large', 2, 20e6]).catch(({{ name }}) => name)")
     assert refused == "QuotaExceededError"
     assert quiet_page.evaluate(IDS) == ["small"]
-
-
-def test_a_song_deleted_in_another_tab_disappears(quiet_page: Page) -> None:
-    ask(quiet_page, "calm piano", "1")
-    whole(quiet_page)
-    other = quiet_page.context.new_page()
-    other.goto(quiet_page.url)
-    other.get_by_role("button", name="Delete", exact=True).click()
-    expect(quiet_page.locator("#songs li")).to_have_count(0)

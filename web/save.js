@@ -1,0 +1,60 @@
+/** Saving: songs as files in each format, made of the audio that is there. */
+
+import { encode } from "./api.js";
+import * as deck from "./deck.js";
+import * as notice from "./notice.js";
+import * as player from "./player.js";
+import { titleOf } from "./sections.js";
+import { create, ui } from "./ui.js";
+import { downloadZip } from "./vendor/client-zip.js";
+
+const FILE_URL_MS = 60_000; // how long a file's URL lives: browsers do not report a download's end
+const MAX_NAME = 80; // characters
+
+/** Saves songs as a ZIP of WAVs, whose names begin with their numbers. */
+export async function saveZip(records) {
+  const digits = String(records.length).length;
+  const files = records.map((record, index) => ({
+    name: `${String(index + 1).padStart(digits, "0")} ${nameOf(record)}.wav`,
+    lastModified: new Date(record.at),
+    input: record.blob,
+  }));
+  download(await downloadZip(files).blob(), "music.zip");
+}
+
+/** Saves the chosen take in a format, or the part of it that is repeated. */
+async function save(format) {
+  const { record, sound } = deck.chosen;
+  const name = nameOf(record);
+  try {
+    if (format === "loop")
+      download(sound.file(player.loop.from, player.loop.to), `${name}-loop.wav`);
+    else if (format === "wav") download(record.blob, `${name}.wav`);
+    else download(await encode(record.blob, format), `${name}.${format}`);
+  } catch (error) {
+    notice.showError(error);
+  }
+}
+
+/** The name of a record's file: that of the server, unless the user has named the song. */
+function nameOf(record) {
+  const given = record.name ?? record.filename?.replace(/\.\w+$/, "") ?? titleOf(record);
+  return given.replace(/[\\/:*?"<>|\s]+/g, "-").slice(0, MAX_NAME);
+}
+
+function download(blob, name) {
+  const link = create("a", { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), FILE_URL_MS);
+}
+
+ui.formats.addEventListener("beforetoggle", () => {
+  ui.saveLoop.hidden = !player.loop || deck.chosen !== deck.current;
+});
+ui.formats.addEventListener("click", async ({ target }) => {
+  if (!target.value) return;
+  ui.formats.hidePopover();
+  ui.save.ariaBusy = true;
+  await save(target.value);
+  ui.save.ariaBusy = false;
+});
