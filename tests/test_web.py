@@ -7,10 +7,10 @@ from html.parser import HTMLParser
 from tests.conftest import ROOT
 
 WEB = ROOT / "web"
-MAX_BYTES = 115_000  # of the code, before compression: neither vendored, nor texts, nor comments
+MAX_BYTES = 125_000  # of the code, before compression: neither vendored, nor texts, nor comments
 COMMENT = re.compile(r"/\*[\s\S]*?\*/|(?<!:)//[^\n]*")
 MODEL_STATES = {"unloaded", "loading", "ready", "unavailable"}  # GET /models sends these
-HEADER_OR_KEY = re.compile(r"POST|PATCH|MIT|Enter|Arrow|[A-Z][a-z]*(-[A-Z][A-Za-z]*)+")
+HEADER_OR_KEY = re.compile(r"POST|PATCH|MIT|Enter|Escape|Arrow|[A-Z][a-z]*(-[A-Z][A-Za-z]*)+")
 VENDORED = {  # SHA-256 of the file in the npm package
     "client-zip.js": "28c957c53d8e5290951d4b45ccff8ab8c9c37219da08b9d537bbdd595a75706d",
     "idb-keyval.js": "480f1d31a40b5720fbaaee44c1a21d83392c6cf9516672007813a1824483a058",

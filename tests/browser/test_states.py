@@ -293,7 +293,7 @@ def test_only_one_tab_sounds(quiet_page: Page) -> None:
     whole(quiet_page)
     other = quiet_page.context.new_page()
     other.goto(quiet_page.url)
-    rows(other).click()
+    other.get_by_role("button", name="Play calm piano").click()
     expect(playing(other)).to_be_visible()
     expect(paused(quiet_page)).to_be_visible()
     expect(other).to_have_title("▶ calm piano · AudioCraft Service")
