@@ -37,7 +37,8 @@ def test_a_row_opens_its_song_with_the_other_takes(shelf: Page) -> None:
     expect(shelf.locator("#takes button")).to_have_count(1)
     rows(shelf).nth(1).click()
     expect(shelf.locator("#title")).to_have_text("sad organ")
-    expect(shelf.get_by_role("button", name="Take B", exact=True)).to_have_attribute("aria-pressed", "true")
+    second = shelf.get_by_role("button", name="Take B", exact=True)
+    expect(second).to_have_attribute("aria-pressed", "true")
     expect(shelf.locator("#takes button")).to_have_count(2)
 
 
