@@ -52,9 +52,9 @@ Loaded = TypeVar("Loaded", bound=Load)
 T = TypeVar("T")
 
 
-def asked(servers: Sequence[T], rng: random.Random) -> list[T]:
+def asked(servers: Sequence[T], rng: random.Random, count: int = ASKED) -> list[T]:
     """The servers to ask for a song."""
-    return rng.sample(servers, min(ASKED, len(servers)))
+    return rng.sample(servers, min(count, len(servers)))
 
 
 def emptiest(servers: Collection[Loaded]) -> Loaded:
@@ -129,7 +129,8 @@ class Server:
         before, self.status = self.problem, status
         if str(before) != str(self.problem):
             text = f"takes no songs: {self.problem}" if self.problem else "takes songs"
-            log.info("%s at %s %s", self.model, self.address, text)
+            level = logging.WARNING if self.problem else logging.INFO
+            log.log(level, "%s at %s %s", self.model, self.address, text)
 
     @contextmanager
     def song(self) -> Iterator[Triton]:
