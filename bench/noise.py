@@ -13,7 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from musicgen_engine.messages import ChunkReport, DoneState, GeneratingState
+from musicgen_engine.messages import (
+    ChunkReport,
+    DoneState,
+    EngineReport,
+    GeneratingState,
+    ReadyState,
+)
 from musicgen_engine.stub import tensors, variant
 from musicgen_engine.stub.response import ResponseStream
 from protocol.constants import FRAME_RATE, NO_CHROMA, SAMPLE_RATE
@@ -23,7 +29,8 @@ from protocol.tensors import VARIANT_INPUTS, from_tensors
 AUDIO = np.random.default_rng(0).uniform(-1, 1, (1, SAMPLE_RATE)).astype(np.float32)
 CODES = np.zeros((4, FRAME_RATE), np.int32)
 MAX_SECONDS = 3600
-READY = {"state": "ready", "queued": 0, "running": 0}
+STATE = ReadyState("noise", "cpu", "float32", "native", None, 1000, 1, 4, False, SAMPLE_RATE)
+READY = EngineReport(STATE, queued=0, running=0)
 
 
 class NoiseModel:
@@ -39,7 +46,7 @@ class NoiseModel:
                 response.frames, response.seed = song.frames, song.seed
                 threading.Thread(target=_stream, args=(response,), daemon=True).start()
             else:
-                response.send({"STATUS": READY}, last=True)
+                response.send({"STATUS": READY.json()}, last=True)
 
 
 def _stream(response: ResponseStream) -> None:

@@ -52,19 +52,24 @@ def serving(repository: Path, **environment: str) -> Iterator[Stack]:
 def pool(count: int) -> Iterator[tuple[Stack, list[Stack]]]:
     """A gateway in front of so many servers of musicgen-tiny."""
     with TemporaryDirectory() as folder, ExitStack() as stacks:
-
-        def start(name: str, program: str, **environment: str) -> Stack:
-            repository = repository_with(Path(folder, name, "models"), MODEL)
-            stack = Stack(repository, environment, program=program)
-            stacks.callback(stack.stop)
-            return stack
-
-        names = [f"server {number}" for number in range(count)]
-        servers = [start(name, "supervisor.container", LOAD_MODELS=MODEL) for name in names]
+        repository = repository_with(Path(folder, "models"), MODEL)
+        servers = [triton(stacks, repository, MODEL) for _ in range(count)]
         addresses = ",".join(f"127.0.0.1:{server.triton_grpc}" for server in servers)
-        gateway = start("gateway", "gateway", TRITON_POOLS=f"{MODEL}={addresses}")
+        gateway = part(stacks, repository, "gateway", TRITON_POOLS=f"{MODEL}={addresses}")
         gateway.wait_ready()
         yield gateway, servers
+
+
+def triton(stacks: ExitStack, repository: Path, model: str) -> Stack:
+    """Triton's container with the model."""
+    return part(stacks, repository, "supervisor.container", LOAD_MODELS=model)
+
+
+def part(stacks: ExitStack, repository: Path, program: str, **environment: str) -> Stack:
+    """A part of the service, until `stacks` ends."""
+    stack = Stack(repository, environment, program=program)
+    stacks.callback(stack.stop)
+    return stack
 
 
 def songs(server: Stack) -> int:

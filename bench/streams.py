@@ -4,6 +4,9 @@ The gateway runs alone on the first core; the clients, and Triton with a model t
 (noise.py), run on the others. Songs start within ten seconds and arrive in real time. A client
 plays from the first byte on; audio that arrives after its time to be played is late.
 
+`--gateways one pool` compares the gateway of one Triton with that of a pool, in front of the same
+server.
+
 A stream costs the gateway one chunk (128 KB of floats in, 64 KB of samples out) and one status per
 second. When these fill the core, all songs are late. /healthz needs neither Triton nor another
 core, so that its response time is what the gateway adds to all other requests. Prints tables, then
@@ -18,8 +21,10 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,13 +33,15 @@ import numpy as np
 
 from bench.process import SampledProcess
 from bench.report import Record, Table, hardware
-from bench.service import serving
+from bench.service import part, triton
 from tests.conftest import ROOT, Stack, descendants, repository_with
 
 SPREAD = 10.0  # seconds within which the songs start
 PROBE_INTERVAL = 0.1  # seconds between two requests for /healthz
 SECOND = 64_000  # bytes
 MODEL = "noise"
+# By the kind of a gateway: the variable for Triton's address, and what stands before that.
+KINDS = {"one": ("TRITON_GRPC", ""), "pool": ("TRITON_POOLS", f"{MODEL}=")}
 
 
 @dataclass(frozen=True)
@@ -69,16 +76,17 @@ async def probe(session: aiohttp.ClientSession, waits: list[float]) -> None:
         await asyncio.sleep(PROBE_INTERVAL)
 
 
-async def load(stack: Stack, streams: int, seconds: int) -> Record:
+async def load(gateway: Stack, triton: Stack, streams: int, seconds: int) -> Record:
     """Timings of all streams, and the costs while all of them run."""
-    parts = {name: [SampledProcess(pid) for pid in pids] for name, pids in processes(stack).items()}
+    pids = {"gateway": family(gateway), "Triton": family(triton), "clients": [os.getpid()]}
+    parts = {name: [SampledProcess(pid) for pid in part] for name, part in pids.items()}
 
     def cpu() -> dict[str, float]:
         return {name: sum(process.cpu for process in part) for name, part in parts.items()}
 
     waits: list[float] = []
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(stack.url, connector=connector) as session:
+    async with aiohttp.ClientSession(gateway.url, connector=connector) as session:
         await listen(session, 1)
         probing = asyncio.create_task(probe(session, waits))
         songs = []
@@ -108,23 +116,18 @@ def percentiles(name: str, seconds: Sequence[float]) -> Record:
     return {"measure": name, **dict(zip(("median", "p95", "p99", "max"), values, strict=True))}
 
 
-def processes(stack: Stack) -> dict[str, list[int]]:
-    family = descendants(stack.process.pid)
-    gateway = [pid for pid, line in family.items() if "-m gateway" in line]
-    return {
-        "gateway": gateway,
-        "Triton": [pid for pid in family if pid not in gateway],
-        "clients": [os.getpid()],
-    }
+def family(part: Stack) -> list[int]:
+    return [part.process.pid, *descendants(part.process.pid)]
 
 
-def pin(stack: Stack) -> None:
-    """Give the first core to the gateway alone."""
+def pin(gateways: Iterable[Stack], triton: Stack) -> None:
+    """Give the first core to the gateways alone."""
     cores = os.sched_getaffinity(0)
     first = {min(cores)}
-    for name, pids in processes(stack).items():
-        for pid in pids:
-            SampledProcess(pid).pin(first if name == "gateway" else cores - first)
+    for pid in (pid for gateway in gateways for pid in family(gateway)):
+        SampledProcess(pid).pin(first)
+    for pid in (*family(triton), os.getpid()):
+        SampledProcess(pid).pin(cores - first)
 
 
 def repository(folder: Path) -> Path:
@@ -143,15 +146,25 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--streams", type=int, nargs="+", default=[500])
     parser.add_argument("--seconds", type=int, default=60, help="of each song")
+    parser.add_argument("--gateways", nargs="+", choices=KINDS, default=["one"])
     arguments = parser.parse_args()
-    with (
-        TemporaryDirectory() as folder,
-        serving(repository(Path(folder)), DEFAULT_MODEL=MODEL) as stack,
-    ):
-        pin(stack)
-        results = [
-            asyncio.run(load(stack, streams, arguments.seconds)) for streams in arguments.streams
-        ]
+    results = []
+    with TemporaryDirectory() as folder, ExitStack() as stacks:
+        models = repository(Path(folder))
+        server = triton(stacks, models, MODEL)
+        address = f"127.0.0.1:{server.triton_grpc}"
+        gateways = {
+            kind: part(stacks, models, "gateway", DEFAULT_MODEL=MODEL, **{name: value + address})
+            for kind, (name, value) in KINDS.items()
+            if kind in arguments.gateways
+        }
+        for gateway in gateways.values():
+            gateway.wait_ready()
+        pin(gateways.values(), server)
+        for streams, kind in product(arguments.streams, gateways):
+            print(f"\n# gateway of {kind}")
+            result = asyncio.run(load(gateways[kind], server, streams, arguments.seconds))
+            results.append({"gateway": kind, **result})
     print(json.dumps({"bench": "streams", "hardware": hardware(), "loads": results}))
 
 
