@@ -30,7 +30,7 @@ from protocol.errors import (
     TritonUnavailable,
     WeightsChanged,
 )
-from protocol.variant import Variant
+from protocol.variant import UNKNOWN, Variant
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ class Pool:
         connect: Callable[[str], Triton],
         resolve: Resolve,
     ) -> None:
-        self.variant = Variant(model, None, "unknown", "missing")  # until a server describes it
+        self.variant = Variant(model, None, UNKNOWN, UNKNOWN)  # until a server describes it
         self.known = asyncio.Event()  # set when the servers are known
         self._model = model
         self._resolved: dict[Address, Collection[str]] = dict.fromkeys(addresses, ())
@@ -190,6 +190,7 @@ class Pool:
         for group in (some, [one for one in servers if one not in some]):
             await asyncio.gather(*(server.ask() for server in group))
             if able := [server for server in group if server.takes(revision)]:
+                await self._describe(able)
                 return emptiest(able)
         problems = [server.problem for server in servers if server.problem]
         if not servers:
@@ -238,8 +239,7 @@ class Pool:
             log.warning("no server of %s runs: its name has no address", self._model)
         away = [server for server in self._servers.values() if not server.is_ready]
         await asyncio.gather(*(server.ask() for server in away))
-        if came or self.variant.license == "unknown":
-            await self._describe()
+        await self._describe([*self._servers.values()])
 
     async def _look_up(self, name: Address) -> None:
         """Keep the servers when DNS does not answer, but not when it knows none."""
@@ -251,12 +251,15 @@ class Pool:
             else:
                 log.warning("%s cannot be looked up: %s", name[0], error.strerror)
 
-    async def _describe(self) -> None:
-        ready = [server for server in self._servers.values() if server.is_ready]
-        with suppress(ServiceError):
-            for server in ready[:1]:
-                variants = {one.name: one for one in await server.triton.catalogue()}
-                self.variant = variants.get(self._model, self.variant)
+    async def _describe(self, servers: Sequence[Server]) -> None:
+        """Let one of the servers describe the model, if none has."""
+        for server in asked(servers, self._rng):
+            if self.variant.weights != UNKNOWN:
+                return
+            with suppress(ServiceError, asyncio.TimeoutError):
+                variants = await asyncio.wait_for(server.triton.catalogue(), ASK_TIMEOUT)
+                known = (one for one in variants if one.name == self._model)
+                self.variant = next(known, self.variant)
 
     async def _leave(self, server: Server) -> None:
         """Let its songs end. A question to it may still be on its way."""
@@ -303,6 +306,7 @@ class Pools:
         return nullcontext()
 
     async def catalogue(self) -> list[Variant]:
+        """Every model that clients can name, also before a server has described it."""
         await asyncio.gather(*(pool.known.wait() for pool in self._pools.values()))
         return [pool.variant for pool in self._pools.values()]
 

@@ -26,10 +26,10 @@ from gateway.response import complete_or_aborted, reset_on_close, send
 from gateway.resume_state import ResumeState
 from gateway.services import CALLER, SERVICES
 from protocol.constants import FRAME_RATE, MAX_MELODY_SECONDS, Samples
-from protocol.errors import EngineUnavailable, InvalidField, NotFound
+from protocol.errors import EngineUnavailable, InvalidField, NotFound, TritonUnavailable
 from protocol.fields import Number
 from protocol.request import GenerationRequest
-from protocol.variant import Variant
+from protocol.variant import UNKNOWN, Variant
 
 routes = web.RouteTableDef()
 
@@ -145,8 +145,11 @@ async def prepare(request: web.Request) -> tuple[Song, Uploads]:
         model = services.default_model.among(catalogue)
     else:
         model = resolve(read.options.model, variants)
+    variant = variants[model]
+    if variant.weights == UNKNOWN:  # the song's file would have wrong facts
+        raise TritonUnavailable(f"No server of {model!r} has answered yet; try again soon.")
     output = None if read.uploads.audio is None else read.uploads.output
-    return Song(variants[model], read.request, format, read.mastering, output), read.uploads
+    return Song(variant, read.request, format, read.mastering, output), read.uploads
 
 
 async def _slices(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+UNKNOWN = "unknown"
+
 
 @dataclass(frozen=True)
 class Variant:
     """`checkpoint` is a repository of the hub; None is a folder of the server. `weights` is
-    "bundled", "cached" or "missing". `size`, such as "300M", and `channels`, "mono" or "stereo",
-    come from its config. `melody`: it takes one.
+    "bundled", "cached" or "missing"; in the gateway UNKNOWN until a server of a pool has described
+    the model. `size`, such as "300M", and `channels`, "mono" or "stereo", come from its config.
+    `melody`: it takes one.
     """
 
     name: str

@@ -344,6 +344,27 @@ async def test_the_models_are_those_of_all_pools(
     assert models[1]["checkpoint"] == f"facebook/{MODEL}"
 
 
+async def test_a_song_has_the_facts_of_its_model_or_none(
+    network: Network, settings: GatewaySettings
+) -> None:
+    """Also in front of servers that have not answered since the gateway's start."""
+    settings = dataclasses.replace(settings, resolve_interval=1000, watch_interval=1000)
+    song, server = {"prompt": "x", "duration": 1, "model": MODEL}, network.add()
+    network.names = list(network.servers)[-1:]
+    server.down = True
+    async with serving(network, dataclasses.replace(settings, default_model="other")) as client:
+        async with client.post("/generate", json=song) as response:
+            error = (await response.json())["error"]
+            assert (response.status, error["code"]) == (503, "triton_unavailable")
+            assert "No server of 'musicgen-small' has answered yet" in error["message"]
+        server.down = False
+        async with client.get("/models") as response:
+            assert (await response.json())["models"][0]["state"] == "ready"
+        async with client.post("/generate", json=song) as response:
+            assert response.status == 200
+            assert b"MIT" in await response.read()
+
+
 async def test_a_change_reaches_the_server_of_the_song(
     network: Network, settings: GatewaySettings
 ) -> None:
