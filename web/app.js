@@ -210,6 +210,11 @@ onClick(ui, {
     makeFrom(deck.chosen, sectionsOf(deck.chosen.record), isAtEnd ? 0 : second);
   },
   again: () => run(deck.chosen),
+  star: () => {
+    const { record } = deck.chosen;
+    record.isStarred = !record.isStarred;
+    keep(deck.chosen);
+  },
   remove: () => remove([deck.chosen]),
   language: async () => {
     await switchLanguage();

@@ -4,16 +4,17 @@ import { loadItem, saveItem } from "./ui.js";
 
 let language = loadItem("localStorage", "language") ?? navigator.language.slice(0, 2);
 let french = null; // the module of the French texts
-await loadTexts();
+await loadTexts(language);
 
 export async function switchLanguage() {
-  language = language === "fr" ? "en" : "fr";
-  saveItem("localStorage", "language", language);
-  await loadTexts();
+  const other = language === "fr" ? "en" : "fr";
+  saveItem("localStorage", "language", other);
+  await loadTexts(other); // The page is drawn meanwhile.
+  language = other;
 }
 
-async function loadTexts() {
-  if (language === "fr") french ??= await import("./french.js");
+async function loadTexts(wanted) {
+  if (wanted === "fr") french ??= await import("./french.js");
 }
 
 /** The text in the current language, with its {names} replaced from `values`. */

@@ -41,6 +41,9 @@ export function render() {
   for (const button of buttons.slice(takes.length)) button.remove();
   setText(ui.title, titleOf(record));
   ui.remove.hidden = record.isExample === true;
+  ui.star.hidden = ui.remove.hidden;
+  ui.star.ariaPressed = Boolean(record.isStarred);
+  setText(ui.star, record.isStarred ? "★" : "☆");
   const facts = [
     record.isExample && t("An example"),
     record.request.model,
@@ -82,7 +85,7 @@ function addButton() {
 
 function renderTake(take, button) {
   const { seconds, duration, state } = take;
-  setText(button, letterOf(take));
+  setText(button, letterOf(take) + (take.record.isStarred ? "★" : ""));
   button.ariaPressed = take === deck.chosen;
   button.ariaLabel = t("Take {letter}", { letter: letterOf(take) });
   button.dataset.state = state;

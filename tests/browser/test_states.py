@@ -484,6 +484,17 @@ def test_keys_work_wherever_they_mean_nothing_else(quiet_page: Page) -> None:
     expect(quiet_page.get_by_role("button", name="Loop", pressed=False)).to_be_visible()
 
 
+def test_a_star_marks_a_take_for_good(quiet_page: Page) -> None:
+    quiet_page.select_option("#variations", "2")
+    ask(quiet_page, "calm piano", "1")
+    whole(quiet_page)
+    quiet_page.get_by_role("button", name="Take B", exact=True).click()
+    quiet_page.get_by_role("button", name="Star for this take").click()
+    expect(quiet_page.locator("#takes button")).to_have_text(["A", "B★"])
+    quiet_page.reload()
+    expect(quiet_page.locator("#takes button")).to_have_text(["A", "B★"])
+
+
 def test_settings_and_volume_outlive_a_reload(quiet_page: Page) -> None:
     quiet_page.fill("#prompt", "sad flute")
     quiet_page.fill("#duration", "7")
