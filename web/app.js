@@ -191,7 +191,8 @@ async function restore() {
 function followTab({ saved = [], removed = [] }) {
   forget(removed);
   const known = ({ id }) => songs.find(({ record }) => record.id === id);
-  for (const record of saved) if (known(record)) Object.assign(known(record).record, record);
+  for (const record of saved) known(record)?.adopt(record);
+  if (deck.chosen && !deck.chosen.sound) deck.choose(deck.chosen);
   addSongs(saved.filter((record) => !known(record)));
 }
 

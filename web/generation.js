@@ -111,6 +111,14 @@ export class Generation extends EventTarget {
     return this.sound;
   }
 
+  /** Takes what another tab has made of the song. */
+  adopt(record) {
+    if (this.running) return;
+    if (record.seconds !== this.record.seconds) this.sound = null;
+    Object.assign(this.record, record);
+    this.#setState(record.isUnfinished ? "generating" : this.#restState);
+  }
+
   /** Frees the memory of a Sound that can be loaded again. */
   unload() {
     if (!this.running && this.record.blob) this.sound = null;

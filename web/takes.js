@@ -54,7 +54,7 @@ export function render() {
   ];
   setText(ui.facts, facts.filter(Boolean).join(" · "));
   ui.stop.hidden = !running;
-  ui.again.hidden = running || state === "done";
+  ui.again.hidden = record.isUnfinished || state === "done";
   setText(ui.again, t(state === "stopped" ? "Make it whole" : "Try again"));
   ui.link.hidden = Boolean(record.files ?? record.request.sections); // A link cannot hold them.
   ui.error.replaceChildren(...errorNodes(error));

@@ -484,6 +484,21 @@ def test_keys_work_wherever_they_mean_nothing_else(quiet_page: Page) -> None:
     expect(quiet_page.get_by_role("button", name="Loop", pressed=False)).to_be_visible()
 
 
+def test_another_tab_sees_a_song_come(quiet_page: Page, triton: FakeTriton) -> None:
+    other = quiet_page.context.new_page()
+    other.goto(quiet_page.url)
+    expect(other.locator("#facts")).to_contain_text("An example")
+    triton.pause = 0.3
+    ask(quiet_page, "calm piano", "12")
+    rows(other).click()
+    expect(other.locator("#state")).to_have_text("Generating")
+    expect(other.get_by_role("button", name="Save", exact=True)).to_be_enabled()
+    assert len(triton.requests) == 1
+    triton.pause = 0
+    expect(other.locator("#state")).to_have_text("Done")
+    expect(other.locator("#time")).to_contain_text("/ 0:12")
+
+
 def test_a_star_marks_a_take_for_good(quiet_page: Page) -> None:
     quiet_page.select_option("#variations", "2")
     ask(quiet_page, "calm piano", "1")
