@@ -1,7 +1,7 @@
 /** The composer: the form for the next songs, and the errors of its fields. */
 
 import { errorNodes, licenseText, t } from "./i18n.js";
-import { readMelody, renderMelody, setMelody, watchMelody } from "./melody.js";
+import * as reference from "./reference.js";
 import { durationOf, sectionsOf } from "./sections.js";
 import { loadItem, newSeed, onClick, saveItem, ui } from "./ui.js";
 
@@ -14,16 +14,16 @@ let error = null;
 
 /** The records (see Generation) of the songs that the form requests: one per take. */
 export async function createRecords() {
-  const melody = await readMelody();
+  const audio = await reference.readReference();
   if (!ui.keep.checked || !ui.seed.value) drawSeed();
   const request = readRequest();
-  if (melody) request.separate = ui.separate.checked;
+  if (audio?.role === "melody") request.separate = ui.separate.checked;
   const now = Date.now();
   const common = {
     group: now,
     duration: durationOf(sectionsOf({ request })),
     license: selectedModel()?.license,
-    ...(melody && { files: { melody } }),
+    ...(audio && { files: { [audio.role]: audio.file } }),
   };
   return Array.from({ length: Number(ui.variations.value) }, (_, index) => ({
     ...common,
@@ -62,7 +62,9 @@ export function render() {
   for (const model of catalogue.models) renderOption(model);
   const model = selectedModel();
   ui.note.textContent = model ? modelNote(model) : "";
-  renderMelody(model?.melody);
+  const isHere = ({ melody, weights }) => melody && weights !== "missing";
+  const { id } = catalogue.models.find(isHere) ?? {};
+  reference.renderReference(model, id);
   ui.steerable.hidden = model?.melody; // Its text and melody hold for the whole song.
 }
 
@@ -134,8 +136,7 @@ function withBars({ duration, ...request }) {
 }
 
 /** Fills the form with a request. */
-export function fillForm(request, melody) {
-  setMelody(melody);
+export function fillForm(request) {
   ui.separate.checked = request.separate;
   wantedModel = request.model;
   for (const name of ["prompt", "bpm", ...ADVANCED_FIELDS]) ui[name].value = request[name] ?? "";
@@ -216,7 +217,7 @@ onClick(ui, {
     ui.keep.checked = true;
   },
 });
-watchMelody(showError);
+reference.watch(showError);
 addEventListener("hashchange", restore);
 ui.settings.open = matchMedia("(min-width: 44rem)").matches; // Wide screens show no summary.
 moveFader();

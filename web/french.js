@@ -20,11 +20,9 @@ export const FRENCH = {
   "Small: it knows piano, organ, guitar, bass, strings, brass, flute, synth and drums.":
     "Petit : il connaît piano, orgue, guitare, basse, cordes, cuivres, flûte, synthé et batterie.",
   "Its first use downloads them.": "La première utilisation les télécharge.",
-  "A melody to follow (drop a file here)": "Une mélodie à suivre (déposez un fichier ici)",
   Record: "Enregistrer",
   "End the recording": "Finir l’enregistrement",
   recording: "enregistrement",
-  "No melody": "Sans mélodie",
   "It has drums or bass: take these out first": "Il y a batterie ou basse : les enlever d’abord",
   "The browser gives no microphone to this page.":
     "Le navigateur ne donne pas de micro à cette page.",
@@ -138,6 +136,22 @@ export const FRENCH = {
   "Deleted {count} songs": "{count} morceaux supprimés",
   Undo: "Annuler",
   "The loop as WAV": "La boucle en WAV",
+  "Audio to use": "Son à utiliser",
+  "+ Audio": "+ Son",
+  "or drop or paste a file": "ou déposez ou collez un fichier",
+  "Use as": "Utiliser comme",
+  start: "début",
+  melody: "mélodie",
+  Remove: "Retirer",
+  "Begin of the part": "Début de la partie",
+  "End of the part": "Fin de la partie",
+  "Use this audio": "Utiliser ce son",
+  "{id} follows no melody; {other} does.": "{id} ne suit pas de mélodie ; {other}, si.",
+  "The browser finds no audio in this file. Choose a WAV, MP3 or FLAC.":
+    "Le navigateur ne trouve pas de son dans ce fichier. Choisissez un WAV, MP3 ou FLAC.",
+  "This file is over 32 MB. Cut it.": "Ce fichier dépasse 32 Mo. Coupez-le.",
+  "This audio is silent. Choose one with sound.":
+    "Ce son est silencieux. Choisissez-en un qui s’entend.",
 };
 
 /** French for the codes of errors. The server's English message follows it on the page. */

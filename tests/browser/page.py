@@ -1,9 +1,12 @@
 """Actions of a user on the page, and what the page shows."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
-from playwright.sync_api import Locator, Page, expect
+import numpy as np
+import soundfile
+from playwright.sync_api import FilePayload, Locator, Page, expect
 
 OpenPage = Callable[..., Page]
 
@@ -61,3 +64,10 @@ def rows(page: Page) -> Locator:
 def draw_frame(page: Page) -> None:
     """Wait until the page has drawn a frame."""
     page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def tune(seconds: float, amplitude: float = 0.9) -> FilePayload:
+    file = io.BytesIO()
+    wave = amplitude * np.sin(np.arange(round(seconds * 32_000)) / 16)
+    soundfile.write(file, wave, 32_000, format="FLAC")
+    return {"name": "tune.flac", "mimeType": "audio/flac", "buffer": file.getvalue()}

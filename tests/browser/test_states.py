@@ -1,22 +1,20 @@
 """The page when music is slow, waits, is cancelled or lost, with a fake Triton."""
 
 import base64
-import io
 import re
 from typing import Any, Literal
 
 import numpy as np
 import pytest
-import soundfile
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import FilePayload, Locator, Page, Route, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from gateway.audio.loudness import measure
 from gateway.audio.wav import Wav
 from gateway.contract import Loading
 from protocol.constants import Samples
 from protocol.errors import TooManyChanges, TooSlow, WeightsMissing
-from tests.browser.page import ask, draw_frame, paused, playing, position, press, rows, whole
+from tests.browser.page import ask, draw_frame, paused, playing, position, press, rows, tune, whole
 from tests.conftest import until
 from tests.gateway.fake_triton import FakeTriton
 
@@ -30,116 +28,6 @@ def test_slow_music_is_gathered_before_it_plays(quiet_page: Page, triton: FakeTr
     expect(quiet_page.locator("#state")).to_have_text("Generating")
     expect(paused(quiet_page)).to_be_visible()
     assert position(quiet_page) == 5  # the end
-
-
-def tune(seconds: float) -> FilePayload:
-    file = io.BytesIO()
-    wave = np.sin(np.arange(round(seconds * 32_000)) / 16).astype(np.float32)
-    soundfile.write(file, wave, 32_000, format="FLAC")
-    return {"name": "tune.flac", "mimeType": "audio/flac", "buffer": file.getvalue()}
-
-
-def choose_melody(page: Page) -> Locator:
-    """Choose a model that takes a melody, and a file; return its control."""
-    chooser = page.get_by_label("A melody to follow")
-    expect(chooser).to_be_hidden()
-    page.select_option("#model", "musicgen-melody")
-    chooser.set_input_files(tune(2))
-    return chooser
-
-
-def facts(page: Page) -> Locator:
-    """The latest song's line about itself, once all of it is there."""
-    return whole(page).locator("#facts")
-
-
-def test_a_melody_is_for_models_that_take_one(quiet_page: Page, triton: FakeTriton) -> None:
-    choose_melody(quiet_page)
-    ask(quiet_page, "calm piano", "1")
-    expect(facts(quiet_page)).to_contain_text("with a melody")
-    [request] = triton.requests
-    assert request.melody is not None and request.melody.shape == (1, 64_000)
-    assert not request.separate
-    quiet_page.select_option("#model", "musicgen-tiny")
-    ask(quiet_page, "calm drums", "1")
-    expect(facts(quiet_page)).not_to_contain_text("with a melody")
-    assert triton.requests[-1].melody is None
-
-
-def test_a_melody_can_be_taken_away(quiet_page: Page, triton: FakeTriton) -> None:
-    choose_melody(quiet_page)
-    ask(quiet_page, "calm piano", "2")
-    whole(quiet_page)
-    quiet_page.get_by_role("button", name="No melody").click()
-    expect(quiet_page.get_by_role("button", name="No melody")).to_be_hidden()
-    ask(quiet_page, "calm guitar", "1")
-    expect(facts(quiet_page)).not_to_contain_text("with a melody")
-    assert triton.requests[-1].melody is None
-
-
-def test_a_melody_in_a_mix_waits_for_the_separator(quiet_page: Page, triton: FakeTriton) -> None:
-    triton.stuck = True
-    choose_melody(quiet_page)
-    quiet_page.get_by_label("It has drums or bass").check()
-    ask(quiet_page, "calm piano", "1")
-    status = quiet_page.locator("#state")
-    expect(status).to_contain_text("without drums and bass, place 1")
-    assert triton.requests[-1].separate
-
-
-DROP = """(target, [text, name]) => {
-  const data = new DataTransfer();
-  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  data.items.add(new File([bytes], name));
-  for (const type of ["dragover", "drop"]) {
-    const event = { dataTransfer: data, bubbles: true, cancelable: true };
-    target.dispatchEvent(new DragEvent(type, event));
-  }
-}"""
-
-
-def drop(page: Page, file: FilePayload) -> None:
-    page.locator("#duration").evaluate(
-        DROP, [base64.b64encode(file["buffer"]).decode(), file["name"]]
-    )
-
-
-def test_a_melody_can_be_dropped_on_the_form(quiet_page: Page, triton: FakeTriton) -> None:
-    quiet_page.select_option("#model", "musicgen-melody")
-    drop(quiet_page, {"name": "a.svg", "mimeType": "", "buffer": b"<svg/>"})
-    ask(quiet_page, "calm piano", "1")
-    expect(quiet_page.locator("#melody + #refusal")).to_contain_text("melody cannot be read")
-    expect(quiet_page.locator("#melody")).to_be_focused()
-    drop(quiet_page, tune(1))
-    expect(quiet_page.locator("#refusal")).to_be_empty()
-    ask(quiet_page, "calm piano", "1")
-    whole(quiet_page)
-    assert triton.requests[-1].melody is not None
-
-
-def test_a_melody_can_be_recorded(quiet_page: Page, triton: FakeTriton) -> None:
-    """Generating ends the recording. The fake microphone beeps twice a second."""
-    quiet_page.select_option("#model", "musicgen-melody")
-    quiet_page.get_by_role("button", name="Record").press("Enter")
-    button = quiet_page.get_by_role("button", name="End the recording")
-    expect(button).to_be_visible()
-    quiet_page.wait_for_timeout(1500)
-    ask(quiet_page, "calm piano", "1")
-    expect(facts(quiet_page)).to_contain_text("with a melody")
-    expect(button).to_be_hidden()
-    melody = triton.requests[-1].melody
-    assert melody is not None and melody.shape[1] > 32_000 and np.abs(melody).max() > 0.01
-
-
-def test_a_page_without_a_microphone_says_so(quiet_page: Page) -> None:
-    quiet_page.add_init_script(
-        "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException(); }"
-    )
-    quiet_page.reload()
-    quiet_page.select_option("#model", "musicgen-melody")
-    quiet_page.get_by_role("button", name="Record").click()
-    expect(quiet_page.locator("#melody + #refusal")).to_contain_text("gives no microphone")
-    expect(quiet_page.get_by_role("button", name="Record")).to_be_enabled()
 
 
 def test_the_download_of_weights_is_shown(quiet_page: Page, triton: FakeTriton) -> None:
@@ -649,7 +537,8 @@ def test_axe_finds_nothing(
     quiet_page.emulate_media(color_scheme=scheme)
     expect(quiet_page.locator("#facts")).to_contain_text("An example")
     quiet_page.click("#more summary")
-    choose_melody(quiet_page)
+    quiet_page.locator("#file").set_input_files(tune(2))
+    expect(quiet_page.locator("#trim")).to_be_visible()
     ask(quiet_page, "calm piano", "1")
     whole(quiet_page)
     ask(quiet_page, " ", "1")

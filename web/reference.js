@@ -1,0 +1,231 @@
+/** Audio for the next songs: dropped, pasted, chosen, recorded or of the deck, and cut to a part. */
+
+import * as deck from "./deck.js";
+import { clock, t } from "./i18n.js";
+import * as player from "./player.js";
+import { titleOf } from "./sections.js";
+import { Sound } from "./sound.js";
+import { onClick, setText, ui } from "./ui.js";
+import { createWaveform } from "./waveform.js";
+
+const RATE = 32000; // Hz, the models'
+const MAX_BYTES = 32e6;
+const LONGEST = { audio: 30, melody: 120 }; // seconds that the server takes
+const SHORTEST = 0.1; // seconds
+const CONTINUATION = 10; // seconds that a song is longer than its start, at first
+const SILENCE = 1e-4; // full scale is 1
+const HEADER = 44; // bytes of a WAV
+const [RIFF, WAVE, FMT, DATA] = [0x46464952, 0x45564157, 0x20746d66, 0x61746164]; // its letters
+const NO_MICROPHONE = problem("The browser gives no microphone to this page.");
+const UNREADABLE = problem("The browser finds no audio in this file. Choose a WAV, MP3 or FLAC.");
+const TOO_LARGE = problem("This file is over 32 MB. Cut it.");
+const SILENT = problem("This audio is silent. Choose one with sound.");
+// Filters for calls take held notes for noise.
+const AS_IT_SOUNDS = { echoCancellation: false, noiseSuppression: false };
+
+const context = ui.shape.getContext("2d");
+const drawWaveform = createWaveform(context);
+let sound = null; // all of the audio
+let name = "";
+let part = { begin: 0, end: 0 }; // seconds
+let recorder = null; // the MediaRecorder that records
+let onChange = () => {};
+
+/** Calls back with an error or null when the audio is another one. */
+export function watch(callback) {
+  onChange = callback;
+}
+
+/** {role, file}, if there is audio: the role is the request's field. A recording ends first. */
+export async function readReference() {
+  await endRecording();
+  return sound ? { role: ui.role.value, file: sound.file(part.begin, part.end) } : null;
+}
+
+/** Uses a file, or no more (null). */
+export async function use(file, title = file?.name) {
+  try {
+    sound = file && (await decode(file));
+  } catch (error) {
+    return onChange(error.field ? error : UNREADABLE);
+  }
+  name = title;
+  part = { begin: 0, end: sound?.seconds ?? 0 };
+  ui.role.value = ui.role.options.melody.disabled ? "audio" : "melody";
+  limit("begin");
+  onChange(null);
+}
+
+/** Shows what the model can do with the audio; `other` is a model that follows a melody. */
+export function renderReference(model, other) {
+  const { melody } = ui.role.options;
+  melody.disabled = !model?.melody;
+  if (melody.selected && melody.disabled) {
+    ui.role.value = "audio";
+    limit("begin");
+  }
+  const isRefused = melody.disabled && other;
+  setText(ui.why, isRefused ? t("{id} follows no melody; {other} does.", { ...model, other }) : "");
+  ui.reference.hidden = !sound;
+  ui.mixed.hidden = !melody.selected;
+  ui.record.hidden = !navigator.mediaDevices; // Browsers offer it over TLS and on this machine only.
+  ui.record.textContent = t(recorder ? "End the recording" : "Record");
+  ui.record.ariaPressed = recorder !== null;
+  if (sound) draw();
+}
+
+function draw() {
+  const { begin, end } = part;
+  for (const edge of ["begin", "end"]) {
+    const value = part[edge];
+    Object.assign(ui[edge], { max: sound.seconds, value, ariaValueText: `${value.toFixed(1)} s` });
+    ui.trim.style.setProperty(`--${edge}`, value / sound.seconds);
+  }
+  setText(
+    ui.cut,
+    `${name}: ${t("{time} of {duration}", { time: spanOf(begin, end), duration: clock(sound.seconds) })}`,
+  );
+  const [width, height] = [ui.shape.clientWidth, ui.shape.clientHeight];
+  Object.assign(ui.shape, { width: width * devicePixelRatio, height: height * devicePixelRatio });
+  context.fillStyle = getComputedStyle(ui.shape).color;
+  drawWaveform({
+    sound,
+    from: 0,
+    to: sound.seconds,
+    top: 0,
+    height: ui.shape.height,
+    played: Infinity,
+  });
+}
+
+function spanOf(begin, end) {
+  return `${clock(begin)}–${clock(end)}`;
+}
+
+/** Keeps the part as long as the server takes it: the other edge follows this one. */
+function limit(edge) {
+  const longest = LONGEST[ui.role.value];
+  const { begin, end } = part;
+  if (edge === "begin") part.end = clamp(end, begin + SHORTEST, begin + longest);
+  else part.begin = clamp(begin, end - longest, end - SHORTEST);
+  const isStart = sound && ui.role.value === "audio";
+  if (!isStart || ui.duration.valueAsNumber > part.end - part.begin) return;
+  const duration = Math.ceil(part.end - part.begin) + CONTINUATION;
+  ui.duration.value = Math.min(duration, ui.duration.max);
+  ui.duration.dispatchEvent(new Event("input", { bubbles: true }));
+}
+
+function clamp(value, min, max) {
+  return Math.max(0, Math.min(Math.max(value, min), max, sound?.seconds ?? 0));
+}
+
+/** The Sound of a file of any format that the browser reads. */
+async function decode(file) {
+  if (file.size > MAX_BYTES) throw TOO_LARGE;
+  const reader = new OfflineAudioContext(1, 1, RATE);
+  const decoded = new Sound();
+  decoded.append(wavOf(await reader.decodeAudioData(await file.arrayBuffer())));
+  if (decoded.peak < SILENCE) throw SILENT;
+  return decoded;
+}
+
+/** An AudioBuffer as the bytes of a WAV, mono or stereo. */
+function wavOf(buffer) {
+  const channels = Math.min(buffer.numberOfChannels, 2);
+  const size = buffer.length * channels * 2;
+  const view = new DataView(new ArrayBuffer(HEADER + size));
+  const words = { 16: 16, 24: RATE, 28: RATE * channels * 2, 4: HEADER - 8 + size, 40: size };
+  Object.assign(words, { 0: RIFF, 8: WAVE, 12: FMT, 36: DATA });
+  for (const [at, word] of Object.entries(words)) view.setUint32(Number(at), word, true);
+  const halves = { 20: 1, 22: channels, 32: channels * 2, 34: 16 };
+  for (const [at, half] of Object.entries(halves)) view.setUint16(Number(at), half, true);
+  const samples = new Int16Array(view.buffer, HEADER);
+  for (let channel = 0; channel < channels; channel++) {
+    for (const [frame, sample] of buffer.getChannelData(channel).entries()) {
+      samples[frame * channels + channel] = Math.max(-1, Math.min(sample, 1)) * 32767;
+    }
+  }
+  return new Uint8Array(view.buffer);
+}
+
+/** Rejects if the browser gives no microphone. */
+async function startRecording() {
+  const stream = await navigator.mediaDevices.getUserMedia({ audio: AS_IT_SOUNDS });
+  const parts = [];
+  recorder = new MediaRecorder(stream);
+  const timer = setTimeout(endRecording, 1000 * LONGEST.melody);
+  recorder.addEventListener("dataavailable", ({ data }) => parts.push(data));
+  recorder.addEventListener("stop", async () => {
+    clearTimeout(timer);
+    for (const track of stream.getTracks()) track.stop();
+    const { mimeType, whenUsed } = recorder;
+    recorder = null;
+    await use(new Blob(parts, { type: mimeType }), t("recording"));
+    whenUsed?.();
+  });
+  recorder.start();
+}
+
+async function endRecording() {
+  if (!recorder) return;
+  const end = new Promise((resolve) => {
+    recorder.whenUsed = resolve;
+  });
+  if (recorder.state === "recording") recorder.stop();
+  await end;
+}
+
+function problem(message) {
+  return { field: "audio", message };
+}
+
+function takeFile(event, { files = [] }) {
+  if (files.length === 0) return;
+  event.preventDefault();
+  use(files[0]);
+}
+
+ui.audio = ui.choose; // The server's names of the field.
+ui.melody = ui.choose;
+onClick(ui, {
+  choose: () => ui.file.click(),
+  record: async () => {
+    if (ui.record.ariaDisabled === "true") return;
+    ui.record.ariaDisabled = true; // while the browser asks the user
+    try {
+      await (recorder ? endRecording() : startRecording());
+      onChange(null);
+    } catch {
+      onChange(NO_MICROPHONE);
+    }
+    ui.record.ariaDisabled = false;
+  },
+  unuse: () => {
+    use(null);
+    ui.choose.focus();
+  },
+  usePart: async () => {
+    const chosen = await deck.chosen?.load();
+    const { from, to } = player.loop ?? { from: 0, to: chosen?.seconds };
+    if (chosen) use(chosen.file(from, to), titleOf(deck.chosen.record));
+  },
+});
+ui.file.addEventListener("change", () => {
+  use(ui.file.files[0]);
+  ui.file.value = ""; // The same file can be chosen again.
+});
+ui.role.addEventListener("change", () => {
+  part.end = sound.seconds;
+  limit("begin");
+});
+for (const edge of ["begin", "end"]) {
+  ui[edge].addEventListener("input", () => {
+    part[edge] = ui[edge].valueAsNumber;
+    limit(edge);
+  });
+}
+document.addEventListener("paste", (event) => takeFile(event, event.clipboardData));
+document.addEventListener("drop", (event) => takeFile(event, event.dataTransfer));
+document.addEventListener("dragover", (event) => {
+  if (event.dataTransfer.items[0]?.kind === "file") event.preventDefault(); // The page takes it.
+});
