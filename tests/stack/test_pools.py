@@ -43,13 +43,13 @@ class Pool:
     async def resolve(self, _host: str, _port: int) -> Collection[str]:
         return [f"127.0.0.1:{server.triton_grpc}" for server in self.servers]
 
-    async def counts(self, state: str) -> float:
+    async def metric(self, name: str, **labels: str) -> float:
         async with self.client.get("/metrics") as page:
-            return total(await page.text(), "gateway_servers", state=state)
+            return total(await page.text(), name, **labels)
 
     async def until_ready(self, count: int) -> None:
         async def ready() -> bool:
-            return await self.counts("ready") == count
+            return await self.metric("gateway_servers", state="ready") == count
 
         await eventually(ready)
 
@@ -136,7 +136,7 @@ async def test_servers_come_and_go_in_mid_song(servers: list[Stack]) -> None:
         await eventually(four_run)
         pool.servers = others  # the first one is gone
         await pool.until_ready(2)
-        assert await pool.counts("leaving") == 1
+        assert await pool.metric("gateway_servers", state="leaving") == 1
         songs += [asyncio.create_task(pool.song()) for _ in range(2)]
 
         async def one_each() -> bool:
@@ -169,6 +169,29 @@ async def test_a_changed_song_goes_on_elsewhere_and_can_be_changed_again(pool: P
     again = await pool.song({**receipt, "pace": "fast"})
     assert np.array_equal(samples(again), samples(wav))
     await pool.until_ready(3)
+
+
+@pytest.mark.slow
+async def test_a_server_that_stops_hands_its_songs_over(
+    servers: list[Stack], tmp_path: Path
+) -> None:
+    stopping = start(repository_with(tmp_path / "models", MODEL))
+    body = {**SONG, "duration": 12}
+    try:
+        async with pool_of([stopping]) as pool:
+            whole, paced = await pool.song(body), {**body, "pace": "playback"}
+            async with pool.client.post("/generate", json=paced) as answer:
+                wav = await answer.content.readexactly(SECOND)
+                pool.servers.append(servers[0])
+                await pool.until_ready(2)
+                end = asyncio.create_task(asyncio.to_thread(stopping.stop))
+                wav += await answer.content.read()
+                await end
+            assert await pool.metric("gateway_resumes_total") == 1
+        assert np.array_equal(samples(wav), samples(whole))  # the tags have another pace
+    finally:
+        if stopping.process.poll() is None:
+            stopping.stop()
 
 
 @pytest.mark.slow
