@@ -15,6 +15,7 @@ from gateway import logs
 from gateway.app import create_app
 from gateway.connection import Runner
 from gateway.settings import GatewaySettings
+from protocol import tracing
 from protocol.settings import SettingsError
 
 log = logging.getLogger("gateway")
@@ -26,6 +27,7 @@ def main() -> None:
     except SettingsError as error:
         sys.exit(_refuse(str(error)))
     logging.basicConfig(level=logging.INFO, handlers=[logs.handler(settings.log_format)])
+    tracing.configure("gateway", settings.collector)
     run(create_app(settings), settings)
 
 

@@ -19,7 +19,7 @@ from gateway.contract import Triton
 from gateway.default_model import DefaultModel
 from gateway.generation import Generation
 from gateway.metrics import Metrics
-from gateway.middleware import add_headers, authorize, errors_to_json, log_access
+from gateway.middleware import add_headers, authorize, errors_to_json, log_access, trace
 from gateway.models import Models
 from gateway.pool import Pools, Resolve, resolve
 from gateway.progress import Jobs
@@ -75,7 +75,7 @@ def create_app(
         await models.close()
 
     without_slash = web.normalize_path_middleware(append_slash=False, remove_slash=True)
-    middlewares = [log_access, errors_to_json, without_slash, cors.check_origin, authorize]
+    middlewares = [trace, log_access, errors_to_json, without_slash, cors.check_origin, authorize]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
     app.cleanup_ctx.append(run_services)
     app.on_response_prepare.extend([add_headers, cors.add_headers])

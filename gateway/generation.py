@@ -27,6 +27,7 @@ from protocol.errors import (
     TooSlow,
     TritonUnavailable,
 )
+from protocol.tracing import Stages
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,8 @@ class Generation:
                 refused, or why the model was away for RESUME_TIMEOUT.
         """
         start, model, songs = time.monotonic(), state.model, self._songs[state.model]
+        stages = Stages()
+        stages.enter("loading")
         deadline = start + self._settings.generate_timeout
         with self._models.use(model):
             songs.add(state)
@@ -70,19 +73,24 @@ class Generation:
                             async with aclosing(responses):
                                 async for response in responses:
                                     if isinstance(response, Chunk):
+                                        stages.audio()
                                         on_progress(response.progress)
                                         yield response
                                     elif isinstance(response, Progress):
+                                        stages.enter(response.state)
                                         on_progress(response)
                     except NO_ROOM as error:
                         state.refusals[triton] = error
                         server = await self._models.server(state)
                     except TRANSIENT as error:
+                        stages.end(error)
+                        stages.enter("resuming")
                         on_progress(Progress("loading", frames=state.frames))
                         server = await self._recover(state, error)
             finally:
                 songs.remove(state)
                 state.end()
+                stages.end()
 
     async def change(self, state: ResumeState, values: dict[str, Any]) -> int:
         """Change the song from its next frame on; returns that frame. `values` are fields of a

@@ -8,10 +8,12 @@ from secrets import token_hex
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from opentelemetry.trace import SpanKind, StatusCode
 
 from gateway import logs
 from gateway.progress import FAULT, name_of, public, visible
 from gateway.services import CALLER, ERROR, REQUEST_ID, SERVICES
+from protocol import tracing
 from protocol.errors import BodyTooLarge, Internal, MethodNotAllowed, NotFound, ServiceError
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,23 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     """An `on_response_prepare` signal."""
     response.headers.update(SECURITY_HEADERS)
     response.headers["X-Request-Id"] = request[REQUEST_ID]
+
+
+@web.middleware
+async def trace(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """A span for each request but those of monitors."""
+    resource = request.match_info.route.resource
+    route = resource.canonical if resource else "none"
+    if route in (*PROBES, "/metrics"):
+        return await handler(request)
+    caller, name = tracing.parent(request.headers), f"{request.method} {route}"
+    with tracing.tracer.start_as_current_span(name, caller, SpanKind.SERVER) as span:
+        response = await handler(request)
+        span.set_attribute("http.response.status_code", response.status)
+        span.set_attribute("request_id", request[REQUEST_ID])
+        if error := request.get(ERROR):
+            span.set_status(StatusCode.ERROR, error.code)
+        return response
 
 
 @web.middleware

@@ -39,6 +39,7 @@ class GatewaySettings:
     log_format: str = LOG_FORMATS[0]
     triton_pools: Mapping[str, tuple[Address, ...]] = field(default_factory=dict)  # by model
     triton_tls: Path | None = None
+    collector: str = ""  # of traces
     web: Path = Path(__file__).parent.parent / "web"
     silence_timeout: float = 10.0
     stall_timeout: float = 300.0
@@ -79,6 +80,7 @@ class GatewaySettings:
             log_format=env.log_format(),
             triton_pools=pools,
             triton_tls=env.triton_tls(),
+            collector=env.collector(),
         )
 
 

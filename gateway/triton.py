@@ -30,7 +30,7 @@ from gateway.contract import (
     Ready,
     Status,
 )
-from protocol import tls
+from protocol import tls, tracing
 from protocol.errors import (
     NO_SHARED_MEMORY,
     Cancelled,
@@ -223,7 +223,11 @@ class TritonClient:
                 raise failure
 
         with _translated(model):
-            responses = _Responses(self._client.stream_infer(request(), stream_timeout=timeout))
+            responses = _Responses(
+                self._client.stream_infer(
+                    request(), stream_timeout=timeout, headers=tracing.headers()
+                )
+            )
             try:
                 async with aclosing(results()) as stream:
                     yield stream

@@ -16,6 +16,7 @@ class EngineSettings:
     max_wait: float = 300.0  # seconds that a song may have to wait, as far as can be predicted
     memory_share: float = 0.5  # of the device, for a model whose config.pbtxt gives none
     log_format: str = LOG_FORMATS[0]
+    collector: str = ""  # of traces
 
     @classmethod
     def from_environment(cls, variables: Mapping[str, str]) -> EngineSettings:
@@ -28,4 +29,5 @@ class EngineSettings:
             max_wait=environment.seconds("MAX_WAIT", cls.max_wait, MAX_SECONDS),
             memory_share=environment.share("MEMORY_SHARE", cls.memory_share),
             log_format=environment.log_format(),
+            collector=environment.collector(),
         )

@@ -98,6 +98,11 @@ class Environment:
     def max_duration(self) -> float:
         return self.seconds("MAX_DURATION", DEFAULT_MAX_DURATION, MAX_SECONDS)
 
+    def collector(self) -> str:
+        """The address of an OpenTelemetry collector; empty where there is none."""
+        remedy = "the address of a collector, such as http://localhost:4318"
+        return self.text("OTEL_EXPORTER_OTLP_ENDPOINT", "", r"https?://[^\s/]+/?", remedy)
+
     def log_format(self) -> str:
         remedy = " or ".join(LOG_FORMATS)
         return self.text("LOG_FORMAT", LOG_FORMATS[0], "|".join(LOG_FORMATS), remedy)

@@ -17,6 +17,7 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from musicgen_engine.settings import EngineSettings
 from protocol import tls
+from protocol.tracing import HEADER
 from supervisor import shared_memory
 from supervisor.log_filter import stderr_without
 from supervisor.preflight import libpython
@@ -94,6 +95,7 @@ class TritonServer:
             f"--backend-config=python,shm-region-prefix-name={shared_memory.prefix()}",
             f"--http-restricted-api={ADMIN}{admin_key}",
             f"--grpc-restricted-protocol={ADMIN}{admin_key}",
+            *(f"--{service}-header-forward-pattern={HEADER}" for service in ("grpc", "http")),
             "--log-info=false",  # the models log to stderr themselves
         ]
         for service, port in (

@@ -72,7 +72,7 @@ def free_ports(count: int) -> list[int]:
 def clean_environment() -> dict[str, str]:
     """The environment without the variables that change the service."""
     ours = re.compile(
-        "HF_|MAX_|MEMORY_SHARE|LOAD_MODELS|LOG_FORMAT|AUDIOCRAFT_|DEFAULT_MODEL|API_KEYS|CORS_|TRITON_ADMIN|.*_TIMEOUT$|.*_proxy$",
+        "HF_|MAX_|OTEL_|MEMORY_SHARE|LOAD_MODELS|LOG_FORMAT|AUDIOCRAFT_|DEFAULT_MODEL|API_KEYS|CORS_|TRITON_ADMIN|.*_TIMEOUT$|.*_proxy$",
         re.IGNORECASE,
     )
     return {name: value for name, value in os.environ.items() if not ours.match(name)}

@@ -29,9 +29,11 @@ MADE = {
     "gateway": {
         *("API_KEYS", "API_KEYS_FILE", "DRAIN_TIMEOUT", "MAX_LOADED_MODELS"),
         *("TRITON_ADMIN_KEY_FILE", "TRITON_GRPC", "TRITON_POOLS", "TRITON_TLS"),
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
     },
     "triton": {
         *("HF_HUB_OFFLINE", "HF_TOKEN", "LOAD_MODELS", "MEMORY_SHARE"),
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
         *("TRITON_ADMIN_KEY_FILE", "TRITON_HTTP_PORT", "TRITON_TLS"),
     },
 }
@@ -211,7 +213,7 @@ def test_policies_and_monitors_name_ports_of_containers(manifests: list[Manifest
     named = {port["port"] for rule in rules for port in rule.get("ports", [])}
     for monitor in of_kind(manifests, "PodMonitor").values():
         named |= {endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]}
-    assert named - {53} == ports
+    assert named - {53, 4318} == ports
 
 
 def test_a_pod_has_longer_to_stop_than_it_drains(manifests: list[Manifest]) -> None:
@@ -273,6 +275,17 @@ def test_a_model_has_its_gpu_to_itself(gpus: int, share: str | None) -> None:
     assert triton["resources"]["limits"].get("nvidia.com/gpu", 0) == gpus
     assert ("tolerations" in spec) is (gpus > 0)
     assert environment(triton).get("MEMORY_SHARE") == share
+
+
+def test_every_program_reaches_the_collector_of_traces() -> None:
+    pool = {"model": "musicgen-small", "weights": {"pvc": "weights"}}
+    manifests = render({"pools": [pool], "tracing": "http://collector.monitoring:4318"})
+    for deployment in of_kind(manifests, "Deployment").values():
+        [container] = deployment["spec"]["template"]["spec"]["containers"]
+        address = environment(container)["OTEL_EXPORTER_OTLP_ENDPOINT"]
+        assert address == "http://collector.monitoring:4318"
+    for policy in of_kind(manifests, "NetworkPolicy").values():
+        assert {"ports": [{"port": 4318}]} in policy["spec"]["egress"]
 
 
 def test_a_route_has_no_time_limit() -> None:

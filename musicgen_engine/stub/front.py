@@ -100,6 +100,7 @@ class FrontModel:
         relayed = [t for t in request.inputs() if t.name() != "MODEL"]
         responses = pb_utils.InferenceRequest(
             request_id=tensors.request_id(request),
+            parameters=tensors.parameters_of(request),
             model_name=self._variant(inputs),
             requested_output_names=[output["name"] for output in OUTPUTS],
             inputs=[*relayed, pb_utils.Tensor("STREAM", np.array([STREAM]))],

@@ -10,9 +10,11 @@ import numpy as np
 
 from musicgen_engine.messages import ChangeReport, ChunkReport, FailedState, State
 from musicgen_engine.stub import tensors
+from protocol import tracing
 from protocol.constants import SAMPLE_RATE
 from protocol.errors import ServiceError
 from protocol.section import Section
+from protocol.tracing import Stages
 
 
 class ResponseStream:
@@ -26,6 +28,7 @@ class ResponseStream:
     def __init__(self, request: Any) -> None:
         self.request_id = tensors.request_id(request)
         self._sender = request.get_response_sender()
+        self._stages = Stages(tracing.parent(tensors.parameters_of(request)))
         self._chunks: list[ChunkReport] = []  # kept until the end unless the client streams
         self._cancelled = self._ended = False
         self._lock = threading.Lock()
@@ -39,11 +42,13 @@ class ResponseStream:
         self._cancelled = True
 
     def status(self, state: State) -> None:
+        self._stages.enter(state.state)
         if self.stream:
             self.send({"STATUS": state.json()}, last=False)
 
     def chunk(self, chunk: ChunkReport) -> None:
         self._chunks.append(chunk)
+        self._stages.audio()
         if self.stream or chunk.last:
             outputs = {
                 "AUDIO": np.concatenate([chunk.audio for chunk in self._chunks], axis=1),
@@ -58,6 +63,8 @@ class ResponseStream:
             }
             self._chunks.clear()
             self.send(outputs, chunk.last)
+        if chunk.last:
+            self._stages.end()
 
     def changed(self, report: ChangeReport) -> None:
         """Another request changed the song."""
@@ -66,6 +73,7 @@ class ResponseStream:
 
     def error(self, error: ServiceError) -> None:
         """A stream gets the error as data first: Triton's own error carries text alone."""
+        self._stages.end(error)
         with suppress(Exception):  # the error itself must go out
             self.status(FailedState.of(error))
         with self._lock:

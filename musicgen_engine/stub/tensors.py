@@ -11,6 +11,7 @@ import c_python_backend_utils as backend
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
+from protocol import tracing
 from protocol.errors import NO_SHARED_MEMORY, InvalidField, ServiceError, SharedMemoryFull
 from protocol.tensors import OUTPUTS, Tensor, to_array
 
@@ -34,11 +35,16 @@ def inputs(request: Any, declared: list[Tensor]) -> dict[str, NDArray[Any]]:
 
     Raises InvalidField for a parameter: Triton's `generate` makes one of a name that is no input.
     """
-    if parameters := json.loads(request.parameters() or "{}"):
+    if parameters := parameters_of(request).keys() - {tracing.HEADER}:
         names = ", ".join(tensor["name"] for tensor in declared)
         unknown = min(parameters)[:100]
         raise InvalidField(f"{unknown!r} is no input; the inputs are {names}.", unknown)
     return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+
+
+def parameters_of(request: Any) -> dict[str, str]:
+    """Triton puts the header of a trace among them."""
+    return {name: str(value) for name, value in json.loads(request.parameters() or "{}").items()}
 
 
 def request_id(request: Any) -> str:

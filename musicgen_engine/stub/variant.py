@@ -23,6 +23,7 @@ from musicgen_engine.stub.engine_process import EngineProcess
 from musicgen_engine.stub.fork_server import ForkServer
 from musicgen_engine.stub.metrics import TritonMetrics
 from musicgen_engine.stub.response import ChangeResponse, ResponseStream
+from protocol import tracing
 from protocol.errors import InvalidField, ServiceError, SongEnded
 from protocol.parser import parse_request
 from protocol.section import check_change
@@ -41,6 +42,7 @@ class VariantModel:
     def initialize(self, args: dict[str, str]) -> None:
         settings = EngineSettings.from_environment(os.environ)
         logs.configure(args["model_name"], settings.log_format)
+        tracing.configure(args["model_name"], settings.collector)
         self._max_duration = settings.max_duration
         config = json.loads(args["model_config"])["parameters"]
         parameters = {name: value["string_value"] for name, value in config.items()}

@@ -52,8 +52,19 @@ securityContext:
 {{- end }}
 
 {{- define "audiocraft.settings" -}}
-{{- range $variable, $value := . }}
+{{- range $variable, $value := .settings }}
 - {name: {{ $variable }}, value: {{ $value | toString | quote }}}
+{{- end }}
+{{- with .Values.tracing }}
+- {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }}}
+{{- end }}
+{{- end }}
+
+{{/* What a pod may reach besides its own: names, and the collector of traces. */}}
+{{- define "audiocraft.egress" -}}
+- ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
+{{- with .Values.tracing }}
+- ports: [{port: {{ regexFind "[0-9]+$" . }}}]
 {{- end }}
 {{- end }}
 

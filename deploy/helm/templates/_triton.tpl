@@ -25,7 +25,7 @@ containers:
       {{- if .pool.gpus }}
       - {name: MEMORY_SHARE, value: "0.9"}  # no other model has this GPU
       {{- end }}
-      {{- include "audiocraft.settings" .pool.settings | nindent 6 }}
+      {{- include "audiocraft.settings" (merge (dict "settings" .pool.settings) .) | nindent 6 }}
     ports:
       - {name: grpc, containerPort: 8101}
       - {name: metrics, containerPort: 8102}
