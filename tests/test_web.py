@@ -3,8 +3,13 @@
 import hashlib
 import re
 from html.parser import HTMLParser
+from random import Random
 
+from gateway.request import json_fields
+from protocol.fields import Number
 from tests.conftest import ROOT
+from training.caption import FILLERS, INSTRUMENTS, NOUNS, QUALITIES, write_caption
+from training.music import invent
 
 WEB = ROOT / "web"
 MAX_BYTES = 125_000  # of the code, before compression: neither vendored, nor texts, nor comments
@@ -77,3 +82,27 @@ def test_the_page_is_small_and_loads_from_no_other_host() -> None:
 def test_vendored_files_are_unchanged() -> None:
     for name, digest in VENDORED.items():
         assert hashlib.sha256((WEB / "vendor" / name).read_bytes()).hexdigest() == digest
+
+
+def test_the_fields_have_the_ranges_of_the_service() -> None:
+    page = (WEB / "index.html").read_text()
+    for name in ("temperature", "top_k", "top_p", "cfg_coef", "bpm"):
+        row = json_fields(300)[name].row
+        assert isinstance(row, Number)
+        assert f'id="{name}" min="{row.low:g}" max="{row.high:.0f}"' in page
+
+
+def test_the_page_has_the_vocabulary_of_musicgen_tiny() -> None:
+    written = (WEB / "vocabulary.js").read_text().split("`")[1].split()
+    linking = {"with", "and", "over", "avec", "et", "sur", "bpm"}
+    phrases = [
+        phrase
+        for words in (*INSTRUMENTS.values(), *QUALITIES.values(), NOUNS, FILLERS)
+        for language in words
+        for phrase in language
+    ]
+    known = linking.union(*(re.findall(r"[^\W\d_]+", phrase.lower()) for phrase in phrases))
+    assert written == sorted(known)
+    rng = Random(0)
+    captions = " ".join(write_caption(invent(rng), rng) for _ in range(300)).lower()
+    assert linking < set(re.findall(r"[^\W\d_]+", captions)) <= known

@@ -4,6 +4,7 @@ import { errorNodes, licenseText, t } from "./i18n.js";
 import * as reference from "./reference.js";
 import { durationOf, sectionsOf } from "./sections.js";
 import { loadItem, newSeed, onClick, saveItem, ui } from "./ui.js";
+import { renderWords } from "./words.js";
 
 const OTHERS = ["file", "button", "submit"]; // types of elements that hold no setting
 const ADVANCED_FIELDS = ["seed", "temperature", "top_k", "top_p", "cfg_coef"];
@@ -62,6 +63,7 @@ export function render() {
   for (const model of catalogue.models) renderOption(model);
   const model = selectedModel();
   ui.note.textContent = model ? modelNote(model) : "";
+  renderWords(model);
   const isHere = ({ melody, weights }) => melody && weights !== "missing";
   const { id } = catalogue.models.find(isHere) ?? {};
   reference.renderReference(model, id);
@@ -210,6 +212,7 @@ onClick(ui, {
   examples: ({ target }) => {
     if (target.value) ui.prompt.value = target.value;
     saveDraft();
+    render();
     ui.prompt.focus();
   },
   dice: () => {

@@ -152,6 +152,8 @@ export const FRENCH = {
   "This file is over 32 MB. Cut it.": "Ce fichier dépasse 32 Mo. Coupez-le.",
   "This audio is silent. Choose one with sound.":
     "Ce son est silencieux. Choisissez-en un qui s’entend.",
+  "{id} does not know: {unknown}": "{id} ne connaît pas : {unknown}",
+  "{label}: give {min} to {max}.": "{label} : donnez de {min} à {max}.",
 };
 
 /** French for the codes of errors. The server's English message follows it on the page. */

@@ -1,6 +1,6 @@
 /** The texts of the page in English and French. The English text is the key of its French one. */
 
-import { loadItem, saveItem } from "./ui.js";
+import { loadItem, saveItem, ui } from "./ui.js";
 
 let language = loadItem("localStorage", "language") ?? navigator.language.slice(0, 2);
 let french = null; // the module of the French texts
@@ -26,7 +26,13 @@ export function t(text, values = {}) {
 /** The nodes that tell the user about an error; none for null. */
 export function errorNodes(error) {
   if (!error) return [];
-  const { code, message } = error;
+  const { code, field, message } = error;
+  const { labels, min, max } = ui[field] ?? {};
+  const isRange = code === "invalid_field" && min && max && message.startsWith(`${field} is`);
+  if (labels?.[0] && isRange) {
+    const label = labels[0].textContent; // The field's name on the page.
+    return [t("{label}: give {min} to {max}.", { label, min, max })];
+  }
   if (language !== "fr" || message in french.FRENCH) return [t(message)];
   const original = document.createElement("small");
   original.lang = "en";
