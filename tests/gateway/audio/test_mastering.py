@@ -146,9 +146,9 @@ async def test_the_comment_makes_the_file_again(
 
 BARS = {"duration": None}
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"fade_in": -1}, "fade_in is -1; give 0 to 3600."),
+    ({"fade_in": -1}, "fade_in is -1; give 0 to 3,600."),
     ({"fade_in": "1"}, "fade_in is text; send a number."),
-    ({"fade_in": float("nan")}, "fade_in is nan; give 0 to 3600."),
+    ({"fade_in": float("nan")}, "fade_in is nan; give 0 to 3,600."),
     ({"fade_in": 3}, "fade_in is 3; give at most 2.5, the length of the file."),
     ({"fade_out": 2.6}, "fade_out takes 2.6 s, fade_in leaves 2.5 s; shorten one."),
     ({"fade_in": 2, "fade_out": 1}, "fade_out takes 1 s, fade_in leaves 0.5 s; shorten one."),
