@@ -4,7 +4,7 @@ import { errorNodes, licenseText, t } from "./i18n.js";
 import * as reference from "./reference.js";
 import { durationOf, sectionsOf } from "./sections.js";
 import { loadItem, newSeed, onClick, saveItem, ui } from "./ui.js";
-import { renderWords } from "./words.js";
+import { renderExamples, renderWords } from "./words.js";
 
 const OTHERS = ["file", "button", "submit"]; // types of elements that hold no setting
 const ADVANCED_FIELDS = ["seed", "temperature", "top_k", "top_p", "cfg_coef"];
@@ -64,6 +64,7 @@ export function render() {
   const model = selectedModel();
   ui.note.textContent = model ? modelNote(model) : "";
   renderWords(model);
+  renderExamples();
   const isHere = ({ melody, weights }) => melody && weights !== "missing";
   const { id } = catalogue.models.find(isHere) ?? {};
   reference.renderReference(model, id);
@@ -210,7 +211,8 @@ ui.model.addEventListener("change", () => {
 });
 onClick(ui, {
   examples: ({ target }) => {
-    if (target.value) ui.prompt.value = target.value;
+    if (!target.value) return;
+    ui.prompt.value = target.value;
     saveDraft();
     render();
     ui.prompt.focus();

@@ -154,6 +154,8 @@ export const FRENCH = {
     "Ce son est silencieux. Choisissez-en un qui s’entend.",
   "{id} does not know: {unknown}": "{id} ne connaît pas : {unknown}",
   "{label}: give {min} to {max}.": "{label} : donnez de {min} à {max}.",
+  "Hear {name}": "Entendre {name}",
+  "Stop {name}": "Arrêter {name}",
 };
 
 /** French for the codes of errors. The server's English message follows it on the page. */

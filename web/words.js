@@ -1,4 +1,4 @@
-/** The words of the prompt that musicgen-tiny does not know, underlined and named. */
+/** Examples to hear, and the words of the prompt that musicgen-tiny does not know. */
 
 import { t } from "./i18n.js";
 import { create, setText, ui } from "./ui.js";
@@ -6,11 +6,14 @@ import { VOCABULARY } from "./vocabulary.js";
 
 const WORD = /(\p{L}+)/u;
 
+const example = new Audio();
+const playback = new BroadcastChannel("playback"); // One player sounds, of all tabs.
+
 /** Marks the unknown words of the prompt, if it is for such a model. */
 export function renderWords(model) {
   const isTiny = model?.id.startsWith("musicgen-tiny");
   const parts = ui.prompt.value.split(WORD); // Every second one is a word.
-  const isUnknown = (part, index) => isTiny && index % 2 && !VOCABULARY.has(part.toLowerCase());
+  const isUnknown = (part, index) => isTiny && index % 2 && !VOCABULARY.has(plain(part));
   const nodes = parts.map((part, index) =>
     isUnknown(part, index) ? create("mark", {}, part) : part,
   );
@@ -18,3 +21,37 @@ export function renderWords(model) {
   const unknown = [...new Set(parts.filter(isUnknown))].join(", ");
   setText(ui.unknown, unknown && t("{id} does not know: {unknown}", { ...model, unknown }));
 }
+
+/** A word in small letters without accents. */
+function plain(word) {
+  return word.toLowerCase().normalize("NFD").replace(/\p{M}/gu, "");
+}
+
+/** Renders the buttons that play the examples. */
+export function renderExamples() {
+  const sounding = example.paused ? "" : example.src;
+  for (const button of ui.examples.querySelectorAll("[data-sound]")) {
+    const isPlaying = sounding.endsWith(fileOf(button));
+    const name = button.nextElementSibling.textContent;
+    setText(button, isPlaying ? "■" : "▶");
+    button.ariaLabel = t(isPlaying ? "Stop {name}" : "Hear {name}", { name });
+  }
+}
+
+function fileOf({ dataset }) {
+  return `/sounds/${dataset.sound}.mp3`;
+}
+
+function toggle({ target }) {
+  if (!target.dataset.sound) return;
+  const isPlaying = !example.paused && example.src.endsWith(fileOf(target));
+  if (isPlaying) return example.pause();
+  playback.postMessage("plays"); // The deck falls silent.
+  example.src = fileOf(target);
+  example.volume = ui.volume.valueAsNumber ** 2;
+  example.play().catch(() => {}); // Another one was chosen meanwhile.
+}
+
+ui.examples.addEventListener("click", toggle);
+playback.addEventListener("message", () => example.pause());
+for (const event of ["play", "pause", "ended"]) example.addEventListener(event, renderExamples);
