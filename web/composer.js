@@ -3,7 +3,8 @@
 import { errorNodes, licenseText, t } from "./i18n.js";
 import * as reference from "./reference.js";
 import { durationOf, sectionsOf } from "./sections.js";
-import { loadItem, newSeed, onClick, saveItem, ui } from "./ui.js";
+import { amountOf } from "./takes.js";
+import { loadItem, newSeed, onClick, saveItem, setText, ui } from "./ui.js";
 import { renderExamples, renderWords } from "./words.js";
 
 const OTHERS = ["file", "button", "submit"]; // types of elements that hold no setting
@@ -62,7 +63,10 @@ export function render() {
   ui.fader.max = Math.sqrt(ui.duration.max);
   for (const model of catalogue.models) renderOption(model);
   const model = selectedModel();
-  ui.note.textContent = model ? modelNote(model) : "";
+  setText(ui.note, model ? modelNote(model) : "");
+  const isUnavailable = model?.state === "unavailable";
+  ui.reason.hidden = !isUnavailable;
+  setText(ui.cause, isUnavailable ? (model.reason ?? "") : "");
   renderWords(model);
   renderExamples();
   const isHere = ({ melody, weights }) => melody && weights !== "missing";
@@ -95,9 +99,11 @@ function selectedModel() {
   return catalogue.models.find(({ id }) => id === ui.model.value);
 }
 
-function modelNote({ id, license, weights, state, reason }) {
+function modelNote({ id, license, weights, state, progress }) {
   const notes = [];
-  if (state === "unavailable" && reason) notes.push(reason);
+  if (state === "unavailable") notes.push(t("This model can’t be used now. Choose another one."));
+  if (progress?.bytes)
+    notes.push(t("Its weights are downloaded: {amount}.", { amount: amountOf(progress) }));
   notes.push(licenseText(license));
   if (id.startsWith("musicgen-tiny")) {
     notes.push(

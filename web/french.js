@@ -156,6 +156,10 @@ export const FRENCH = {
   "{label}: give {min} to {max}.": "{label} : donnez de {min} à {max}.",
   "Hear {name}": "Entendre {name}",
   "Stop {name}": "Arrêter {name}",
+  "This model can’t be used now. Choose another one.":
+    "Ce modèle est inutilisable pour l’instant. Choisissez-en un autre.",
+  "Its weights are downloaded: {amount}.": "Ses poids se téléchargent : {amount}.",
+  "For the administrator": "Pour l’administrateur",
 };
 
 /** French for the codes of errors. The server's English message follows it on the page. */

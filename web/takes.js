@@ -74,7 +74,7 @@ export function draw() {
   const download = state === "loading" ? progress?.download : null;
   const secondsLeft = state === "generating" ? progress?.seconds_left : null;
   const left = secondsLeft && t("{time} left", { time: clock(Math.ceil(secondsLeft)) });
-  setText(ui.left, download ? downloadText(download) : (left ?? ""));
+  setText(ui.left, download ? amountOf(download) : (left ?? ""));
 }
 
 function addButton() {
@@ -92,7 +92,8 @@ function renderTake(take, button) {
   button.style.setProperty("--made", `${(100 * seconds) / duration}%`);
 }
 
-function downloadText({ bytes, total_bytes: totalBytes }) {
+/** The bytes of a download that are there, and all of them. */
+export function amountOf({ bytes, total_bytes: totalBytes }) {
   const megabytes = [bytes, totalBytes].filter(Boolean).map((count) => Math.round(count / 1e6));
   return t("{bytes} MB", { bytes: megabytes.join(" / ") });
 }

@@ -47,7 +47,11 @@ def test_an_unavailable_model_says_why(quiet_page: Page, triton: FakeTriton) -> 
     option = quiet_page.locator("option[value=musicgen-small]")
     expect(option).to_have_text("musicgen-small · 300M · mono · unavailable")
     quiet_page.select_option("#model", "musicgen-small")
-    expect(quiet_page.locator("#note")).to_contain_text("Its weights are not here.")
+    expect(quiet_page.locator("#note")).to_contain_text("This model can’t be used now.")
+    cause = quiet_page.get_by_text("Its weights are not here.")
+    expect(cause).to_be_hidden()
+    quiet_page.get_by_text("For the administrator").click()
+    expect(cause).to_be_visible()
 
 
 def test_a_waiting_song_shows_its_place(quiet_page: Page, triton: FakeTriton) -> None:
