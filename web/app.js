@@ -92,25 +92,31 @@ async function open(song, isToPlay) {
   else await deck.choose(song);
 }
 
-/** Deletes songs, until the user takes it back. Those that are made now are cancelled. */
+/** Deletes songs, until the user takes it back. */
 async function remove(gone) {
   const records = gone.map(({ record }) => record);
   const [title, count] = [titleOf(records[0]), records.length];
+  const chosen = gone.indexOf(deck.chosen);
   forget(records.map(({ id }) => id));
-  for (const song of gone) song.cancel();
+  takes.focusChosen();
   const undo = await store.remove(records).catch(() => null);
   const text = count === 1 ? "Deleted “{title}”" : "Deleted {count} songs";
   notice.show(t(text, { title, count }), async () => {
-    addSongs(records.map((record) => ({ ...record, isUnfinished: false })));
+    const back = addSongs(records.map((record) => ({ ...record, isUnfinished: false })));
+    if (back[chosen]) open(back[chosen]);
+    takes.focusChosen();
     await undo?.().catch(() => setText(ui.kept, t("No room for this song: save its file.")));
   });
 }
 
-/** Takes deleted songs off the page. */
+/** Takes deleted songs off the page. Those that are made now are cancelled. */
 function forget(ids) {
   const gone = songs.filter(({ record }) => ids.includes(record.id));
   songs = songs.filter((song) => !gone.includes(song));
-  for (const song of gone) deck.forget(song);
+  for (const song of gone) {
+    song.cancel();
+    deck.forget(song);
+  }
   if (!deck.chosen && gone.length) {
     ui.prompt.focus({ preventScroll: true });
     showLast();
@@ -210,7 +216,10 @@ onClick(ui, {
     const isAtEnd = second > deck.chosen.seconds - 1;
     makeFrom(deck.chosen, sectionsOf(deck.chosen.record), isAtEnd ? 0 : second);
   },
-  again: () => run(deck.chosen),
+  again: () => {
+    run(deck.chosen);
+    takes.focusChosen();
+  },
   star: () => {
     const { record } = deck.chosen;
     record.isStarred = !record.isStarred;

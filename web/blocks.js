@@ -4,7 +4,7 @@ import * as deck from "./deck.js";
 import { describe, makeHandle } from "./handle.js";
 import { clock, t } from "./i18n.js";
 import { durationOf, firstChange, sectionsOf, textOf } from "./sections.js";
-import { letterOf, nextTake } from "./takes.js";
+import { focusChosen, letterOf, nextTake } from "./takes.js";
 import { create, onClick, setText, ui } from "./ui.js";
 
 const NEW_DURATION = 10; // seconds of a section that is added
@@ -104,6 +104,7 @@ ui.section.addEventListener("submit", (event) => {
   remake(take, sections, firstNew());
   draft = null;
   render();
+  focusChosen();
 });
 onClick(ui, {
   add: () => {
@@ -116,5 +117,6 @@ onClick(ui, {
   cancelSection: () => {
     draft = null;
     render();
+    focusChosen();
   },
 });

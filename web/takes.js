@@ -30,6 +30,11 @@ export function nextTake() {
   return 1 + Math.max(...deck.takes.map(({ record }) => record.take ?? 0));
 }
 
+/** Moves the focus to the chosen take, where the button that had it goes away. */
+export function focusChosen() {
+  ui.takes.querySelector("[aria-pressed=true]")?.focus({ preventScroll: true });
+}
+
 /** Renders the takes, and the chosen one's state. */
 export function render() {
   const { takes, chosen } = deck;
@@ -126,7 +131,7 @@ ui.takes.addEventListener("click", ({ target }) => {
 onClick(ui, {
   stop: () => {
     deck.chosen.cancel();
-    ui.takes.querySelector("[aria-pressed=true]")?.focus({ preventScroll: true });
+    focusChosen();
   },
   link: async () => {
     await copy(linkTo(deck.chosen.record));

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from playwright.sync_api import Page, expect
 
-from tests.browser.page import ask, draw_frame, playing, rows, saved, whole
+from tests.browser.page import ask, draw_frame, paused, playing, rows, saved, whole
 from tests.conftest import until
 from tests.gateway.fake_triton import FakeTriton
 
@@ -133,6 +133,34 @@ def test_a_deleted_song_can_come_back_for_ten_seconds(shelf: Page) -> None:
     expect(undo).to_be_hidden()
     shelf.reload()
     expect(rows(shelf)).to_have_text(["calm flute", "fast drums"])
+
+
+def test_undo_puts_the_song_back_on_the_deck(shelf: Page) -> None:
+    take = shelf.get_by_role("button", name="Take A", exact=True)
+    rows(shelf).nth(1).click()
+    shelf.locator("#deck").get_by_role("button", name="Delete").click()
+    expect(shelf.locator("#title")).to_have_text("calm flute")
+    shelf.get_by_role("button", name="Undo").click()
+    expect(shelf.locator("#title")).to_have_text("fast drums")
+    expect(take).to_be_focused()
+    shelf.get_by_role("button", name="Add a section").click()
+    shelf.get_by_role("button", name="Discard").click()
+    expect(take).to_be_focused()
+
+
+def test_a_song_deleted_in_another_tab_is_no_longer_made(
+    quiet_page: Page, triton: FakeTriton
+) -> None:
+    other = quiet_page.context.new_page()
+    other.goto(quiet_page.url)
+    triton.pause = 0.3  # for a second of music
+    ask(quiet_page, "calm piano", "60")
+    expect(playing(quiet_page)).to_be_visible()
+    triton.pause = 3600
+    rows(other).click()
+    other.locator("#deck").get_by_role("button", name="Delete").click()
+    expect(paused(quiet_page)).to_be_visible()
+    until(lambda: triton.running == 0)
 
 
 def test_a_song_deleted_while_it_is_made_comes_back_as_it_was(
