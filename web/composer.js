@@ -4,7 +4,7 @@ import { errorNodes, licenseText, t } from "./i18n.js";
 import * as reference from "./reference.js";
 import { durationOf, sectionsOf } from "./sections.js";
 import { amountOf } from "./takes.js";
-import { loadItem, newSeed, onClick, saveItem, setText, ui } from "./ui.js";
+import { loadObject, newSeed, onClick, saveItem, setText, ui } from "./ui.js";
 import { renderExamples, renderWords } from "./words.js";
 
 const OTHERS = ["file", "button", "submit"]; // types of elements that hold no setting
@@ -163,7 +163,7 @@ export function fillForm(request) {
 function restore() {
   const request = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
   if (request.prompt) return fillForm(request);
-  const draft = JSON.parse(loadItem("localStorage", "draft")) ?? {};
+  const draft = loadObject("draft") ?? {};
   for (const field of keptFields()) {
     if (field.id in draft) field[kindOf(field)] = draft[field.id];
   }

@@ -4,7 +4,8 @@ const [COARSE, FINE] = [1, 0.1]; // seconds of an arrow key, and with Shift
 
 /**
  * @param secondsPerPixel called when a drag begins
- * @param read the handle's second; `write` moves it; `end` follows a drag or a key
+ * @param read the handle's second; `write` moves it; `end` follows a drag or a key,
+ * with whether that is a fine step
  */
 export function makeHandle(element, { secondsPerPixel, read, write, end }) {
   let drag = null; // {x, second, scale} at its begin
@@ -28,7 +29,7 @@ export function makeHandle(element, { secondsPerPixel, read, write, end }) {
     if (!sign) return;
     event.preventDefault();
     write(read() + sign * (event.shiftKey ? FINE : COARSE));
-    end();
+    end(event.shiftKey);
   });
 }
 

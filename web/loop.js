@@ -71,12 +71,12 @@ function within(from, to) {
   return { from: Math.max(0, Math.min(from, end - MIN_LOOP)), to: end };
 }
 
-/** Ends a drag: its ends move to the beats next to them. */
-function settle() {
+/** Ends a drag or a step. The ends move to the beats next to them, unless the step is fine. */
+function settle(isFine) {
   if (!pending) return;
   const { sound } = deck.chosen;
   const snapped = within(nearestBeat(sound, pending.from), nearestBeat(sound, pending.to));
   const isShort = snapped.to - snapped.from <= MIN_LOOP;
-  deck.setLoop(isShort ? pending : snapped);
+  deck.setLoop(isFine || isShort ? pending : snapped);
   pending = null;
 }

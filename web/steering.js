@@ -2,7 +2,7 @@
 
 import * as deck from "./deck.js";
 import { errorNodes, t } from "./i18n.js";
-import { create, loadItem, saveItem, setText, ui } from "./ui.js";
+import { create, loadObject, saveItem, setText, ui } from "./ui.js";
 
 const PLACES = [
   [0.2, 0.2],
@@ -15,7 +15,7 @@ const LEAST = 0.1; // A word of less weight is left out.
 const SPEED = 45; // steps a second; playback takes 50
 const SURE = 3; // seconds of music after which the speed is known
 
-const words = JSON.parse(loadItem("localStorage", "words")) ?? [
+const words = loadObject("words") ?? [
   "calm piano",
   "soft strings",
   "fast drums",

@@ -96,11 +96,11 @@ for (const [index, digit] of [..."1234"].entries()) {
 }
 
 document.addEventListener("keydown", (event) => {
-  const { key, target, ctrlKey, metaKey, altKey } = event;
+  const { key, target, ctrlKey, metaKey, altKey, repeat } = event;
   const others = { " ": PRESSED, ArrowLeft: MOVED, ArrowRight: MOVED }[key] ?? FIELDS;
   if (ctrlKey || metaKey || altKey || target.closest(others) || !KEYS[key]) return;
   event.preventDefault();
-  KEYS[key]();
+  if (!repeat || key.startsWith("Arrow")) KEYS[key]();
 });
 const ACTIONS = {
   play: () => deck.play(),

@@ -32,6 +32,15 @@ export function loadItem(storage, name) {
   }
 }
 
+/** An object of "localStorage", or null. */
+export function loadObject(name) {
+  try {
+    return JSON.parse(loadItem("localStorage", name));
+  } catch {
+    return null; // Another page of this address uses the name.
+  }
+}
+
 export function saveItem(storage, name, value) {
   try {
     window[storage].setItem(name, value);

@@ -218,6 +218,9 @@ def test_a_loop_is_dragged_across_the_waveform(quiet_page: Page) -> None:
     until(lambda: position(quiet_page) > 4.5)
     quiet_page.locator("#surface").click()  # in the middle: a click moves playback
     until(lambda: 3.9 < position(quiet_page) < 4.4)
+    before = float(end.get_attribute("aria-valuenow") or 0)
+    end.press("Shift+ArrowLeft")  # A fine step does not snap to a beat.
+    expect(end).to_have_attribute("aria-valuenow", f"{before - 0.1:g}")
     press(quiet_page, "l")
     expect(start).to_be_hidden()
 
@@ -374,6 +377,10 @@ def test_keys_work_wherever_they_mean_nothing_else(quiet_page: Page) -> None:
     quiet_page.locator("#prompt").press("l")
     expect(quiet_page.locator("#prompt")).to_have_value(re.compile("l"))
     expect(quiet_page.get_by_role("button", name="Loop", pressed=False)).to_be_visible()
+    quiet_page.evaluate("document.activeElement.blur()")
+    quiet_page.keyboard.down("l")
+    quiet_page.keyboard.down("l")  # as a key that is held
+    expect(quiet_page.get_by_role("button", name="Loop", pressed=True)).to_be_visible()
 
 
 def test_another_tab_sees_a_song_come(quiet_page: Page, triton: FakeTriton) -> None:
@@ -400,6 +407,26 @@ def test_a_star_marks_a_take_for_good(quiet_page: Page) -> None:
     expect(quiet_page.locator("#takes button")).to_have_text(["A", "B★"])
     quiet_page.reload()
     expect(quiet_page.locator("#takes button")).to_have_text(["A", "B★"])
+
+
+def test_what_another_page_has_stored_does_no_harm(quiet_page: Page) -> None:
+    for name in ("draft", "words", "volume", "language"):
+        quiet_page.evaluate(f"localStorage.setItem('{name}', '[nonsense')")
+    quiet_page.reload()
+    expect(quiet_page.locator("#model")).to_have_value("musicgen-tiny")
+
+
+def test_a_section_without_words_stays_until_it_has_some(
+    quiet_page: Page, triton: FakeTriton
+) -> None:
+    quiet_page.get_by_role("button", name="Add a section").click()
+    quiet_page.fill("#words", " ")
+    quiet_page.click("#remake")
+    expect(quiet_page.locator("#words")).to_be_focused()
+    assert triton.requests == []
+    quiet_page.fill("#words", "fast drums")
+    quiet_page.click("#remake")
+    expect(quiet_page.get_by_role("button", name="Take B", pressed=True)).to_be_visible()
 
 
 def test_settings_and_volume_outlive_a_reload(quiet_page: Page) -> None:
