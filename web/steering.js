@@ -15,12 +15,7 @@ const LEAST = 0.1; // A word of less weight is left out.
 const SPEED = 45; // steps a second; playback takes 50
 const SURE = 3; // seconds of music after which the speed is known
 
-const words = loadObject("words") ?? [
-  "calm piano",
-  "soft strings",
-  "fast drums",
-  "epic brass",
-];
+const words = loadObject("words") ?? ["calm piano", "soft strings", "fast drums", "epic brass"];
 const points = words.map((word) => create("span", { textContent: word }));
 const sliders = words.map(addSlider);
 let timer = null;
