@@ -20,15 +20,13 @@ from training.caption import write_caption
 from training.checkpoint import build_lm
 from training.structure import TINY, lm_config
 
-STEPS = 3_600
+STEPS = 3_300
 GUIDED_FROM = 2_000  # from this step on the loss is that of the guided logits
 # From this step on the first frame of each bar weighs more: position codes wrap around and chords
 # change there, and a model trained without this loses tempo and key there.
 BARS_FROM, BAR_WEIGHT = 2_700, 20.0
-# From this step on captions change in the middle of an excerpt.
-CHANGES_FROM = 3_300
 WARMUP, DECAY_FROM = 100, 1_000  # steps of the learning rate
-PEAK_RATE, BARS_PEAK_RATE, CHANGES_PEAK_RATE, FINAL_RATE = 2e-3, 5e-4, 3e-4, 5e-5
+PEAK_RATE, BARS_PEAK_RATE, FINAL_RATE = 2e-3, 5e-4, 5e-5
 # On audiocraft's initialisation: makes the embeddings as large as the output of the layers.
 EMBEDDING_SCALE = 10.0
 # Standard deviation of the projection's weights: makes a text as large as a code.
@@ -61,13 +59,11 @@ class TinyRecipe:
         songs, frames = BATCH_SHAPES[step % len(BATCH_SHAPES)]
         loss_of = guided_loss if step >= GUIDED_FROM else plain_loss
         bar_weight = BAR_WEIGHT if step >= BARS_FROM else 1.0
-        numbers = range(len(self.codes) - HELD_OUT)
-        changes = step >= CHANGES_FROM
-        batch = draw_batch(self.codes, numbers, songs // workers, frames, rng, bar_weight, changes)
+        batch = draw_batch(self.codes[:-HELD_OUT], songs // workers, frames, rng, bar_weight)
         return loss_of(lm, batch.to(device), rng)
 
     def evaluate(self, lm: Any, device: torch.device) -> dict[str, Any]:
-        return evaluate(lm, self.codes, device)
+        return evaluate(lm, self.codes[-HELD_OUT:], device)
 
 
 def build(folder: Path, device: torch.device) -> Any:
@@ -89,62 +85,30 @@ def build(folder: Path, device: torch.device) -> Any:
 
 
 def learning_rate(step: int) -> float:
-    """Falls to `FINAL_RATE` along a cosine in each stage."""
     if step < BARS_FROM:
         peak = PEAK_RATE * min(1, (step + 1) / WARMUP)
         done = max(0.0, (step - DECAY_FROM) / (BARS_FROM - DECAY_FROM))
-    elif step < CHANGES_FROM:
-        peak, done = BARS_PEAK_RATE, (step - BARS_FROM) / (CHANGES_FROM - BARS_FROM)
     else:
-        peak, done = CHANGES_PEAK_RATE, (step - CHANGES_FROM) / (STEPS - CHANGES_FROM)
+        peak, done = BARS_PEAK_RATE, (step - BARS_FROM) / (STEPS - BARS_FROM)
     return FINAL_RATE + (peak - FINAL_RATE) * (1 + math.cos(math.pi * done)) / 2
 
 
 def plain_loss(lm: Any, batch: TrainingBatch, rng: Random) -> Tensor:
-    heard = [rng.random() > TEXT_DROPOUT for _ in batch.captions]
-    captions, later = (
-        [text if hears else "" for text, hears in zip(texts, heard, strict=True)]
-        for texts in (batch.captions, batch.later)
-    )
+    captions = [caption if rng.random() > TEXT_DROPOUT else "" for caption in batch.captions]
     pattern = delayed(batch.excerpts, lm.special_token_id)
-    logits = predict(lm, corrupted(pattern, lm), captions, later, batch.change)
+    logits = lm(corrupted(pattern, lm), [], encode_texts(lm, captions))
     return weighted_loss(logits, pattern, batch.weights)
 
 
 def guided_loss(lm: Any, batch: TrainingBatch, rng: Random) -> Tensor:
-    nothing = [""] * len(batch.captions)
+    captions = batch.captions
     pattern = delayed(batch.excerpts, lm.special_token_id)
     inputs = corrupted(pattern, lm).repeat(2, 1, 1)
-    both = predict(lm, inputs, batch.captions + nothing, batch.later + nothing, batch.change)
+    both = lm(inputs, [], encode_texts(lm, [*captions, *[""] * len(captions)]))
     conditional, unconditional = both.chunk(2)
-    factor = torch.tensor([rng.uniform(*GUIDANCE) for _ in nothing], device=both.device)
+    factor = torch.tensor([rng.uniform(*GUIDANCE) for _ in captions], device=both.device)
     guidance = factor.view(-1, 1, 1, 1) * (conditional - unconditional)
     return weighted_loss(unconditional + guidance, pattern, batch.weights)
-
-
-def predict(
-    lm: Any, inputs: Tensor, captions: Sequence[str], later: Sequence[str], change: int
-) -> Tensor:
-    """The logits; from position `change` on those under the `later` captions.
-
-    Each position has the caption of its own frame, as in the engine: earlier ones keep theirs.
-    """
-    if change >= inputs.shape[-1]:
-        logits: Tensor = lm(inputs, [], encode_texts(lm, captions))
-        return logits
-    text, _ = encode_texts(lm, later)["description"]
-
-    def attend(attention: Any, arguments: tuple[Tensor, ...], output: Any) -> Any:
-        rest, _ = attention.forward(arguments[0][:, change:], text, text)
-        return torch.cat([output[0][:, :change], rest], dim=1), None
-
-    hooks = [layer.cross_attention.register_forward_hook(attend) for layer in lm.transformer.layers]
-    try:
-        logits = lm(inputs, [], encode_texts(lm, captions))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return logits
 
 
 def delayed(codes: Tensor, special: int) -> Tensor:
@@ -184,10 +148,10 @@ def encode_texts(lm: Any, captions: Sequence[str]) -> dict[str, tuple[Tensor, Te
 def weighted_loss(logits: Tensor, pattern: Tensor, weights: Tensor) -> Tensor:
     """Mean cross-entropy of `logits` [songs, codebooks, frames, vocab_size].
 
-    `weights` [songs, codebooks, frames] are delayed as the codes are.
+    `weights` [songs, frames] apply to each codebook alike, delayed as its codes are.
     """
     each, _ = cross_entropy(logits, pattern)
-    weight = delayed(weights, 0)[..., 1:]
+    weight = delayed(weights[:, None].expand(-1, each.shape[1], -1), 0)[..., 1:]
     return (each * weight).sum() / weight.sum()
 
 
@@ -207,31 +171,21 @@ def evaluate(lm: Any, codes: Tensor, device: torch.device) -> dict[str, Any]:
 
     `codebooks`: in the first 10 s, by codebook. `opening`: in the first second, all codebooks.
     `opening_of_another`: the same with another song's caption; a higher value shows that the model
-    follows the text. `change`: in the first second after the captions change, in excerpts of the
-    last stage. `change_unheard`: the same under the captions before.
+    follows the text.
     """
-    held_out = range(len(codes) - HELD_OUT, len(codes))
     rng = Random("held out")
-    songs = codes[held_out[:32], :, :500].long().to(device)
-    captions = [write_caption(data.song(number), rng) for number in held_out[:32]]
+    songs = codes[:32, :, :500].long().to(device)
+    first = int(data.SONGS - len(codes))
+    captions = [write_caption(data.song(first + i), rng) for i in range(len(songs))]
     pattern = delayed(songs, lm.special_token_id)
-    changed = draw_batch(codes, held_out, 32, 250, rng, 1.0, changes=True).to(device)
 
     def loss(captions: list[str], frames: int) -> Tensor:
         part = pattern[..., : frames + 1]
         each, valid = cross_entropy(lm(part[..., :-1], [], encode_texts(lm, captions)), part)
         return torch.stack([each[:, k][valid[:, k]].mean() for k in range(each.shape[1])])
 
-    def change_loss(later: list[str]) -> float:
-        pattern = delayed(changed.excerpts, lm.special_token_id)
-        logits = predict(lm, pattern[..., :-1], changed.captions, later, changed.change)
-        each, _ = cross_entropy(logits, pattern)
-        return each[..., changed.change : changed.change + FRAME_RATE].mean().item()
-
     return {
         "codebooks": [round(value, 3) for value in loss(captions, 500).tolist()],
         "opening": round(loss(captions, FRAME_RATE).mean().item(), 3),
         "opening_of_another": round(loss(captions[1:] + captions[:1], FRAME_RATE).mean().item(), 3),
-        "change": round(change_loss(changed.later), 3),
-        "change_unheard": round(change_loss(changed.captions), 3),
     }

@@ -1,6 +1,5 @@
 """Training predicts the same pattern from the same inputs as generation."""
 
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -10,8 +9,8 @@ from torch import Tensor
 
 from training import language_model
 from training.batch import TrainingBatch
-from training.checkpoint import build_lm, write_text_encoder
-from training.structure import TINY, lm_config
+from training.checkpoint import write_text_encoder
+from training.structure import TINY
 
 CPU = torch.device("cpu")
 
@@ -67,8 +66,7 @@ def test_an_empty_text_is_audiocrafts_unconditional_text(lm: Any) -> None:
 
 
 def test_a_guidance_factor_of_one_changes_nothing(lm: Any, codes: Tensor) -> None:
-    captions = ["slow piano", "fast drums"]
-    batch = TrainingBatch(codes, torch.ones(2, 4, 30), captions, captions[::-1], change=20)
+    batch = TrainingBatch(codes, torch.ones(2, 30), ["slow piano", "fast drums"])
 
     class One(Random):
         def uniform(self, a: float, b: float) -> float:
@@ -85,52 +83,29 @@ def test_a_guidance_factor_of_one_changes_nothing(lm: Any, codes: Tensor) -> Non
     torch.testing.assert_close(plain, guided)
 
 
-def test_the_learning_rate_decays_in_each_stage() -> None:
+def test_the_learning_rate_warms_up_and_decays_twice() -> None:
     rates = [language_model.learning_rate(step) for step in range(language_model.STEPS)]
-    bars, changes = language_model.BARS_FROM, language_model.CHANGES_FROM
+    bars = language_model.BARS_FROM
     assert rates[0] < rates[50] < rates[language_model.WARMUP] == language_model.PEAK_RATE
     assert rates[language_model.DECAY_FROM - 1] == language_model.PEAK_RATE
     assert rates[language_model.DECAY_FROM : bars] == sorted(
         rates[language_model.DECAY_FROM : bars], reverse=True
     )
     assert rates[bars] == language_model.BARS_PEAK_RATE
-    assert rates[bars:changes] == sorted(rates[bars:changes], reverse=True)
-    assert rates[changes] == language_model.CHANGES_PEAK_RATE
-    assert rates[changes:] == sorted(rates[changes:], reverse=True)
-    for last in (rates[bars - 1], rates[changes - 1], rates[-1]):
+    assert rates[bars:] == sorted(rates[bars:], reverse=True)
+    for last in (rates[bars - 1], rates[-1]):
         assert last < 0.01 * language_model.PEAK_RATE + language_model.FINAL_RATE
 
 
-def test_a_changed_caption_holds_from_its_frame_on(lm: Any, codes: Tensor, tmp_path: Path) -> None:
-    """The logits are those of audiocraft's streaming with one caption, then the other."""
-    write_text_encoder(tmp_path, TINY)
-    streaming = build_lm(lm_config(TINY, channels=1), tmp_path).eval()
-    streaming.load_state_dict(lm.state_dict())
-    inputs = language_model.delayed(codes, lm.special_token_id)[..., :-1]
-    before, later, change = ["slow piano", ""], ["fast drums with bass", ""], 12
-    with torch.inference_mode(), streaming.streaming():
-        parts = [
-            streaming(part, [], language_model.encode_texts(lm, captions))
-            for part, captions in ((inputs[..., :change], before), (inputs[..., change:], later))
-        ]
-    with torch.inference_mode():
-        logits = language_model.predict(lm, inputs, before, later, change)
-        same = language_model.predict(lm, inputs, before, before, change)
-        plain = language_model.predict(lm, inputs, before, before, inputs.shape[-1])
-    torch.testing.assert_close(logits, torch.cat(parts, dim=2), atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(same, plain, atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(logits[0, :, change:], plain[0, :, change:], atol=1e-3)
-
-
-def test_the_weight_of_a_code_is_that_of_its_frame() -> None:
+def test_a_frame_weighs_the_same_in_each_codebook() -> None:
     """Codebook k is delayed by k steps."""
     generator = torch.Generator().manual_seed(0)
     pattern = torch.randint(TINY.vocab_size, (1, 4, 51), generator=generator)
     logits = torch.zeros(1, 4, 50, TINY.vocab_size, requires_grad=True)
-    weights = torch.rand(1, 4, 50, generator=generator)
+    weights = torch.rand(1, 50, generator=generator)
     loss = language_model.weighted_loss(logits, pattern, weights)
     gradient = torch.autograd.grad(loss, logits)[0].abs().sum((0, 3))
     for k in range(4):
         torch.testing.assert_close(
-            gradient[k, k:] / gradient[0, 0], weights[0, k, : 50 - k] / weights[0, 0, 0]
+            gradient[k, k:] / gradient[0, 0], (weights / weights[:, :1])[0, : 50 - k]
         )
