@@ -39,7 +39,8 @@ export function render() {
     button.disabled = isFixed;
     button.ariaPressed = draft?.index === index;
     edge.hidden = isFixed;
-    describe(edge, t("End of section {number}", { number: index + 1 }), end, 300, clock(end));
+    const label = t("End of section {number}", { number: index + 1 });
+    describe(edge, label, end, ui.duration.max, clock(end));
   }
   ui.add.disabled = isFixed;
   ui.redo.hidden = isFixed;
@@ -52,6 +53,7 @@ function renderDraft() {
   const { prompt, duration } = draft.sections[draft.index];
   if (document.activeElement !== ui.words) ui.words.value = textOf(prompt);
   if (document.activeElement !== ui.seconds) ui.seconds.value = Number(duration.toFixed(1));
+  ui.seconds.max = longest(draft.index);
   setText(ui.number, t("Section {number}", { number: draft.index + 1 }));
   const letter = letterOf({ record: { take: nextTake() } });
   setText(ui.remake, t("Make from {time}, as take {letter}", { time: clock(firstNew()), letter }));
@@ -63,6 +65,12 @@ function firstNew() {
   return Math.min(firstChange(old, draft.sections), draft.take.seconds);
 }
 
+/** The seconds that the song has for a section beside the others. */
+function longest(index) {
+  const all = Number((ui.duration.max - durationOf(draft.sections)).toFixed(2));
+  return all + draft.sections[index].duration;
+}
+
 function addBlock(index) {
   const button = create("button", { type: "button" });
   const edge = create("span", { className: "edge" });
@@ -71,7 +79,8 @@ function addBlock(index) {
     secondsPerPixel: () => span() / ui.track.clientWidth,
     read: () => edit(index).duration,
     write: (duration) => {
-      edit(index).duration = Math.max(MIN_DURATION, Math.round(duration * 10) / 10);
+      const wanted = Math.min(Math.round(duration * 10) / 10, longest(index));
+      edit(index).duration = Math.max(MIN_DURATION, wanted);
       render();
     },
     end: () => {},

@@ -70,12 +70,12 @@ export class Generation extends EventTarget {
     this.progress = null;
     this.#controller = new AbortController();
     this.#setState("requesting");
-    const sound = await this.load();
-    sound?.rewind(this.duration, record.from);
-    record.isUnfinished = true;
-    this.#save();
-    pause(POLL_MS).then(() => this.#pollProgress());
     try {
+      const sound = await this.load();
+      sound?.rewind(this.duration, record.from);
+      record.isUnfinished = true;
+      this.#save();
+      pause(POLL_MS).then(() => this.#pollProgress());
       await this.#receiveWithRetries();
     } catch (error) {
       this.error = this.#controller.signal.aborted ? null : error;

@@ -12,7 +12,7 @@ const FRAME = 0.02; // seconds of the model
 export async function remake(take, sections, second) {
   const { request, files, group, license } = take.record;
   const sound = await take.load();
-  const from = second < MIN_FROM ? 0 : Math.floor(second / FRAME) * FRAME;
+  const from = second < MIN_FROM ? 0 : Math.round(second / FRAME) * FRAME;
   const end = from && from - OVERLAP;
   const begin = Math.max(0, end - TAIL);
   const now = Date.now();

@@ -20,20 +20,21 @@ const points = words.map((word) => create("span", { textContent: word }));
 const sliders = words.map(addSlider);
 let timer = null;
 let isSlow = false; // whether this machine makes music slower than it plays
-let error = null;
+let failure = null; // {take, error} of the last change
 let mark = null; // {take, second, text} of the last change
 
 /** Renders the panel, which is there while the next or the chosen song can be steered. */
 export function render() {
-  const { progress, running, record, sound } = deck.chosen ?? {};
+  const { progress, running, record, sound, state } = deck.chosen ?? {};
   const isSteered = running && record.request.pace === "playback";
   if (progress?.seconds > SURE) isSlow = progress.steps_per_second < SPEED;
   ui.steering.hidden = !isSteered && !ui.steered.checked;
-  const isOff = !isSteered || !sound || isSlow;
+  const isOff = !isSteered || !sound || isSlow || state === "reconnecting";
   for (const field of [...sliders, ui.line]) field.disabled = isOff;
   ui.field.classList.toggle("off", isOff);
   ui.line.placeholder = t("Change it to…");
-  ui.change.replaceChildren(...errorNodes(error));
+  if (failure?.take !== deck.chosen) failure = null;
+  ui.change.replaceChildren(...errorNodes(failure?.error));
   draw();
 }
 
@@ -111,20 +112,21 @@ function blend() {
   const sum = sliders.reduce((all, { valueAsNumber }) => all + valueAsNumber, 0);
   const weights = sliders.map(({ valueAsNumber }) => Number((valueAsNumber / sum).toFixed(2)));
   const parts = words.map((text, index) => ({ text, weight: weights[index] }));
-  const heard = parts.filter(({ weight }) => weight >= LEAST);
+  const heard = parts.filter(({ text, weight }) => text.trim() && weight >= LEAST);
   return heard.length === 1 ? heard[0].text : heard;
 }
 
 async function send(prompt) {
   const take = deck.chosen;
   if (!take?.running || prompt.length === 0) return;
-  error = null;
+  failure = null;
   try {
     const second = await take.change({ prompt });
     const strongest = typeof prompt === "string" ? prompt : prompt.sort(byWeight)[0].text;
     mark = { take, second, text: strongest };
-  } catch (thrown) {
-    error = thrown;
+    if (prompt === ui.line.value.trim()) ui.line.value = "";
+  } catch (error) {
+    failure = { take, error };
   }
   render();
 }
@@ -144,5 +146,4 @@ ui.field.addEventListener("pointermove", (event) => {
 ui.line.addEventListener("keydown", ({ key, isComposing }) => {
   if (key !== "Enter" || isComposing) return;
   send(ui.line.value.trim());
-  ui.line.value = "";
 });

@@ -70,7 +70,8 @@ function changeVolume() {
 }
 
 function skip(seconds) {
-  if (deck.chosen) deck.seek(player.position() + seconds);
+  const position = deck.chosen === deck.current ? player.position() : 0;
+  if (deck.chosen) deck.seek(position + seconds);
 }
 
 /** Repeats all of the song, or no more. */

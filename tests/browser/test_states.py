@@ -321,6 +321,7 @@ def test_a_refused_change_says_why(quiet_page: Page, triton: FakeTriton) -> None
     quiet_page.get_by_label("Change it to").fill("fast drums")
     quiet_page.get_by_label("Change it to").press("Enter")
     expect(quiet_page.locator("#change")).to_have_text("Wait a moment.")
+    expect(quiet_page.get_by_label("Change it to")).to_have_value("fast drums")
     expect(quiet_page.locator(".block")).to_have_count(1)
 
 
@@ -417,15 +418,19 @@ def test_what_another_page_has_stored_does_no_harm(quiet_page: Page) -> None:
     expect(quiet_page.locator("#model")).to_have_value("musicgen-tiny")
 
 
-def test_a_section_without_words_stays_until_it_has_some(
+def test_a_section_stays_until_it_can_be_made(
     quiet_page: Page, triton: FakeTriton
 ) -> None:
     quiet_page.get_by_role("button", name="Add a section").click()
     quiet_page.fill("#words", " ")
     quiet_page.click("#remake")
     expect(quiet_page.locator("#words")).to_be_focused()
-    assert triton.requests == []
     quiet_page.fill("#words", "fast drums")
+    quiet_page.fill("#seconds", "1000")  # over the longest song
+    quiet_page.click("#remake")
+    expect(quiet_page.locator("#seconds")).to_be_focused()
+    assert triton.requests == []
+    quiet_page.fill("#seconds", "5")
     quiet_page.click("#remake")
     expect(quiet_page.get_by_role("button", name="Take B", pressed=True)).to_be_visible()
 
