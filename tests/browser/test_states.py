@@ -418,9 +418,7 @@ def test_what_another_page_has_stored_does_no_harm(quiet_page: Page) -> None:
     expect(quiet_page.locator("#model")).to_have_value("musicgen-tiny")
 
 
-def test_a_section_stays_until_it_can_be_made(
-    quiet_page: Page, triton: FakeTriton
-) -> None:
+def test_a_section_stays_until_it_can_be_made(quiet_page: Page, triton: FakeTriton) -> None:
     quiet_page.get_by_role("button", name="Add a section").click()
     quiet_page.fill("#words", " ")
     quiet_page.click("#remake")
