@@ -62,6 +62,12 @@ def test_search_and_stars_choose_rows(shelf: Page) -> None:
     expect(star_button).to_have_attribute("aria-pressed", "true")
 
 
+def stored_names(page: Page) -> list[str]:
+    code = "async () => (await (await import('/store.js')).load()).map(({ name }) => name ?? '')"
+    names: list[str] = page.evaluate(code)
+    return names
+
+
 def test_a_name_replaces_the_prompt_until_it_is_empty(shelf: Page) -> None:
     name = "Étude n° 1"
     rename = shelf.get_by_role("button", name="Rename fast drums")
@@ -72,6 +78,7 @@ def test_a_name_replaces_the_prompt_until_it_is_empty(shelf: Page) -> None:
     rename.click()
     shelf.keyboard.type(name)
     shelf.keyboard.press("Enter")
+    until(lambda: name in stored_names(shelf))
     shelf.reload()
     expect(rows(shelf)).to_have_text(["calm flute", name, "calm piano"])
     rows(shelf).nth(1).click()

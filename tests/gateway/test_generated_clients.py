@@ -81,6 +81,7 @@ def test_openapi_python_client_generates_and_continues_a_song(
         progress = get_progress.sync("beginning", client=client)
         catalogue = list_models.sync(client=client)
         refused = generate_song.sync(client=client, body=models.Song(prompt="", duration=1))
+    assert whole.status_code == 200, whole.content
     assert soundfile.info(BytesIO(whole.content)).duration == 2
     assert whole.headers["X-Seed"] == "7"
     assert triton.requests[-1].temperature == 2
