@@ -11,7 +11,7 @@ from urllib.request import urlopen
 from tritonclient.utils import InferenceServerException
 
 from bench.process import SampledProcess
-from tests.conftest import Stack, repository_with, until
+from tests.conftest import Stack, repository_with, serving, until
 from tests.prometheus import total
 from tests.stack.client import model_status
 
@@ -36,16 +36,6 @@ def running() -> Iterator[Stack]:
         serving(repository_with(Path(folder, "models"), MODEL)) as stack,
     ):
         yield stack
-
-
-@contextmanager
-def serving(repository: Path, **environment: str) -> Iterator[Stack]:
-    stack = Stack(repository, environment)
-    try:
-        stack.wait_ready()
-        yield stack
-    finally:
-        stack.stop()
 
 
 @contextmanager

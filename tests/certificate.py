@@ -12,7 +12,7 @@ OPERATIONS = Path(__file__).parent.parent / "docs" / "operations.md"
 
 def certificate(folder: Path, name: str = "triton") -> Path:
     """The folder `tls` that the commands of the document make in `folder`."""
-    if not shutil.which("openssl"):
+    if not shutil.which("openssl"):  # with which the document makes it
         pytest.skip("this machine has no openssl")
     [commands] = re.findall(r"```bash\n(mkdir -p tls\n.+?)```", OPERATIONS.read_text(), re.DOTALL)
     folder.mkdir(exist_ok=True)

@@ -261,6 +261,17 @@ class Stack:
         assert not left
 
 
+@contextmanager
+def serving(repository: Path, **environment: str) -> Iterator[Stack]:
+    """The whole service, once it is ready."""
+    stack = Stack(repository, environment)
+    try:
+        stack.wait_ready()
+        yield stack
+    finally:
+        stack.stop()
+
+
 def repository_with(folder: Path, *names: str) -> Path:
     """A model repository with links to `musicgen` and the named models of the project."""
     folder.mkdir(parents=True)

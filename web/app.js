@@ -66,6 +66,12 @@ function keep(song) {
   shelf.render();
 }
 
+/** Gives a song a star, or takes it away. */
+function star(song) {
+  song.record.isStarred = !song.record.isStarred;
+  keep(song);
+}
+
 /** Runs a generation to its end, in one tab; a take without music is removed, unless it failed. */
 async function run(song) {
   const { record } = song;
@@ -204,7 +210,7 @@ function followTab({ saved = [], removed = [] }) {
 
 deck.watch(renderDeck);
 blocks.watch(makeFrom);
-shelf.watch({ open, remove, keep });
+shelf.watch({ open, remove, keep, star });
 ui.form.addEventListener("submit", submit);
 ui.steered.addEventListener("change", steering.render);
 onClick(ui, {
@@ -220,11 +226,7 @@ onClick(ui, {
     run(deck.chosen);
     takes.focusChosen();
   },
-  star: () => {
-    const { record } = deck.chosen;
-    record.isStarred = !record.isStarred;
-    keep(deck.chosen);
-  },
+  star: () => star(deck.chosen),
   remove: () => remove([deck.chosen]),
   language: async () => {
     await switchLanguage();

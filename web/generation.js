@@ -62,7 +62,7 @@ export class Generation extends EventTarget {
     return this.seconds > (this.record.from ?? 0) + 0.01 ? "stopped" : "failed";
   }
 
-  /** Requests the song and receives it to its end. What is there already stays. */
+  /** Requests the song and receives it to its end. Samples that are there stay. */
   async run() {
     const { record } = this;
     this.running = true;
@@ -164,7 +164,7 @@ export class Generation extends EventTarget {
     const id = crypto.getRandomValues(new Uint32Array(4)).join("-");
     this.#requestId = id;
     openRequests++;
-    if (this.sound) delete record.request.pace; // What is there already comes as fast as it can.
+    if (this.sound) delete record.request.pace; // The samples that are there come as fast as they can.
     try {
       const { request, files, revision } = record;
       await generate(request, { id, files, revision, signal }, (response, facts) => {

@@ -1,12 +1,11 @@
 /** A take that begins as another one, and is made anew from a second on. */
 
-import { clip, durationOf } from "./sections.js";
+import { clip, durationOf, FRAME } from "./sections.js";
 import { OVERLAP } from "./sound.js";
 import { newSeed } from "./ui.js";
 
 const TAIL = 12; // seconds of what is there that the model hears before the new part
 const MIN_FROM = 0.5; // seconds; less of the old take is not kept
-const FRAME = 0.02; // seconds of the model
 
 /** Its record (see Generation), with the sections of the whole take. */
 export async function remake(take, sections, second) {

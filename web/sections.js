@@ -1,6 +1,6 @@
 /** The sections of a song: its parts, each with a prompt and a duration of its own. */
 
-const FRAME = 0.02; // seconds; the model makes whole frames
+export const FRAME = 0.02; // seconds; the model makes whole frames
 
 /** Those of a record. */
 export function sectionsOf({ before = [], request }) {

@@ -9,7 +9,7 @@ const rows = new Map(); // by song: {element, …} of its parts
 let songs = [];
 let actions = {};
 
-/** @param newActions {open(song), remove(songs), keep(song)} */
+/** @param newActions {open(song), remove(songs), keep(song), star(song)} */
 export function watch(newActions) {
   actions = newActions;
 }
@@ -95,10 +95,7 @@ function createRow(song) {
   onClick(parts, {
     play: () => actions.open(song, true),
     title: () => actions.open(song),
-    star: () => {
-      song.record.isStarred = !song.record.isStarred;
-      actions.keep(song);
-    },
+    star: () => actions.star(song),
     rename: () => edit(song, parts),
   });
   return { ...parts, element };

@@ -1,4 +1,4 @@
-"""What a checkpoint must be so that the engine can serve it."""
+"""The requirements on a checkpoint that the engine can serve."""
 
 from __future__ import annotations
 

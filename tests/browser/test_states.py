@@ -560,7 +560,7 @@ def test_a_loop_is_as_long_as_its_bars(quiet_page: Page) -> None:
 
 
 def violations(page: Page) -> list[str]:
-    """What axe finds, by the rule and the place."""
+    """The findings of axe, by rule and place."""
     found = Axe().run(page).response["violations"]
     return [f"{rule['id']} {node['target']}" for rule in found for node in rule["nodes"]]
 

@@ -12,7 +12,7 @@ import pytest
 import tritonclient.grpc as triton_grpc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.conftest import Stack, repository_with, until
+from tests.conftest import Stack, repository_with, serving, until
 from tests.stack.client import SHORT, tensors
 from tests.stack.songs import GOOD, post
 
@@ -64,12 +64,8 @@ def collector() -> Iterator[Collector]:
 def traced(collector: Collector, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     repository = repository_with(tmp_path_factory.mktemp("traced") / "models", "musicgen-tiny")
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
-    stack = Stack(repository, environment)
-    try:
-        stack.wait_ready()
+    with serving(repository, **environment) as stack:
         yield stack
-    finally:
-        stack.stop()
 
 
 def traceparent(number: int) -> tuple[str, dict[str, str]]:
