@@ -97,11 +97,13 @@ def load(folder: Path, device: torch.device) -> Checkpoint:
     folder = folder.resolve()
     os.chdir(folder)
     with light_imports(), _borrowed():
-        package, _ = [_checked(folder / file) for file in (LM, CODEC)]  # before much is read
+        # Before much is read.
+        package, codec_package = [_checked(folder / file) for file in (LM, CODEC)]
         melody_config, melody_state = _take_melody(package)
         lm = _language_model(package)
         codec = loaders.load_compression_model(str(folder), device="cpu")
-    check_finite("the codec", codec.state_dict())  # which the file may only point to
+    if "pretrained" in codec_package:  # the file names another one, whose weights are read here
+        check_finite("the codec", codec.state_dict())
     codec = builders.get_wrapped_compression_model(codec, lm.cfg)
     pattern = _pattern(lm)
     require(
