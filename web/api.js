@@ -23,19 +23,23 @@ export function fetchProgress(id, signal) {
 
 /** Changes a song that is being made. Resolves to {changed_at: its second, receipt: its request}. */
 export function changeSong(id, values) {
-  const init = { method: "PATCH", ...jsonContent(values) };
+  const { headers, body } = jsonContent(values);
+  headers.traceparent = traceparent(id);
+  const init = { method: "PATCH", headers, body };
   return call(`/generations/${id}?wait=5`, init, (response) => response.json());
 }
 
 /**
  * Generates a song. `read` receives the response as soon as its first samples arrive, with the
- * facts {model, seed, revision, filename}. `files` are Blobs by the names of their fields.
+ * facts {model, seed, revision, filename}. `files` are Blobs by the names of their fields. `id` is
+ * 32 hexadecimal digits, as `traceparent` needs.
  *
  * With `revision` the call fails if the model has other weights by now.
  */
 export function generate(request, { id, files, revision, signal }, read) {
   const { headers, body } = files ? formContent({ ...request, ...files }) : jsonContent(request);
   headers["X-Request-Id"] = id;
+  headers.traceparent = traceparent(id);
   return call("/generate", { method: "POST", headers, body, signal }, (response) => {
     const facts = readFacts(response.headers);
     if (revision && facts.revision !== revision) throw createError(WEIGHTS_CHANGED);
@@ -47,6 +51,11 @@ export function generate(request, { id, files, revision, signal }, read) {
 export function encode(wav, format) {
   const init = { method: "POST", headers: { "Content-Type": "audio/wav" }, body: wav };
   return call(`/encode?format=${format}`, init, (response) => response.blob());
+}
+
+/** The header (W3C Trace Context) that makes a song and its changes one trace, of the song's id. */
+function traceparent(id) {
+  return `00-${id}-${id.slice(16)}-01`;
 }
 
 function jsonContent(request) {

@@ -161,7 +161,8 @@ export class Generation extends EventTarget {
     const { record } = this;
     const { signal } = this.#controller;
     await this.#waitForConnection(signal);
-    const id = crypto.getRandomValues(new Uint32Array(4)).join("-");
+    const bytes = [...crypto.getRandomValues(new Uint8Array(16))];
+    const id = bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("");
     this.#requestId = id;
     openRequests++;
     if (this.sound) delete record.request.pace; // The samples that are there come as fast as they can.
