@@ -127,14 +127,16 @@ class Cancel:
 
 @dataclass(frozen=True)
 class EngineReport:
-    """Sent at each change and every second."""
+    """Sent at each change and every second. The queue refuses new songs for `full_for` seconds."""
 
     state: EngineState
     queued: int
     running: int
+    full_for: int = 0
 
     def json(self) -> dict[str, Any]:
-        return {**self.state.json(), "queued": self.queued, "running": self.running}
+        counts = {"queued": self.queued, "running": self.running, "full_for": self.full_for}
+        return {**self.state.json(), **counts}
 
 
 @dataclass(frozen=True)

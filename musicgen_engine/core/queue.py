@@ -97,13 +97,25 @@ class Queue:
                 resumed = sum(waiting.resumed for waiting in self._waiting)
                 self._check_places(resumed, self._max_queue + MAX_GPUS * MAX_SLOTS["cuda"])
             else:
-                free = sum(slots.free for slots in self._engines)
-                self._check_places(len(self._waiting), self._max_queue + free)
+                self._check_room()
                 if sequence.waits_for_melody:
                     self._check_separations()
-                self._check_wait()
             insort(self._waiting, sequence, key=attrgetter("place"))
             self.changed.notify_all()
+
+    def full_for(self) -> int:
+        """The seconds for which new sequences are refused; 0 while there is room."""
+        with self.changed:
+            try:
+                self._check_room()
+            except QueueFull as error:
+                return error.retry_after or 0
+            return 0
+
+    def _check_room(self) -> None:
+        free = sum(slots.free for slots in self._engines)
+        self._check_places(len(self._waiting), self._max_queue + free)
+        self._check_wait()
 
     def _check_places(self, taken: int, places: int) -> None:
         if taken >= places:

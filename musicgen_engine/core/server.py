@@ -48,8 +48,7 @@ from musicgen_engine.metrics import COUNTERS
 from musicgen_engine.settings import EngineSettings
 from musicgen_engine.threads import essential, start_essential
 from protocol.constants import SAMPLE_RATE
-from protocol.errors import Cancelled, EngineUnavailable, ServiceError, WeightsMissing
-from protocol.request import GenerationRequest
+from protocol.errors import Cancelled, EngineUnavailable, ModelLoading, ServiceError, WeightsMissing
 
 REPORT_INTERVAL = 1.0  # seconds
 STEP_TIMEOUT = 120.0  # seconds; a longer step means that the device hangs
@@ -172,12 +171,10 @@ class EngineServer:
             self._report_sequence(sequence.id, state)
 
     def _change(self, change: Change) -> None:
-        def check(request: GenerationRequest) -> None:
-            if self._models:
-                self._models[0].check(request)
-
         try:
-            if made := self._queue.change(change, check):
+            if not self._models:  # which know whether they can make a song
+                raise ModelLoading("The model still loads; change the song once it has loaded.")
+            if made := self._queue.change(change, self._models[0].check):
                 sequence, frame = made
                 self.changed(sequence, change, frame)
         except ServiceError as error:
@@ -216,7 +213,8 @@ class EngineServer:
 
     def _report(self) -> None:
         with self._reporting:
-            self._channel.send(EngineReport(self._state, **self._queue.counts()))
+            counts, full_for = self._queue.counts(), self._queue.full_for()
+            self._channel.send(EngineReport(self._state, **counts, full_for=full_for))
 
     def _report_sequence(self, id: int, state: SequenceState) -> None:
         """Until the weights are here, a sequence is loading, too."""

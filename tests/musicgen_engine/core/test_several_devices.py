@@ -15,7 +15,7 @@ from protocol.request import GenerationRequest
 from tests.conftest import until as happens
 from tests.musicgen_engine.conftest import load
 from tests.musicgen_engine.core.harness import Harness, generate
-from tests.musicgen_engine.core.test_engine import same
+from tests.musicgen_engine.core.songs import same
 from tests.musicgen_engine.core.test_server import (
     LONG,
     QUEUE,

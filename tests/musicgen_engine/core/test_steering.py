@@ -14,7 +14,7 @@ from protocol.errors import InvalidField, QueueFull, SongEnded, TooManyChanges
 from protocol.prompt import WeightedText
 from protocol.request import GenerationRequest
 from tests.musicgen_engine.core.harness import Harness, Result, generate, generate_together
-from tests.musicgen_engine.core.test_engine import with_short_windows
+from tests.musicgen_engine.core.songs import with_short_windows
 
 SONG = GenerationRequest("a calm piano melody", frames=120, seed=7)
 DRUMS: dict[str, Any] = {"prompt": "loud drums", "top_k": 40}
