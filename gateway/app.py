@@ -13,6 +13,7 @@ from aiohttp.typedefs import Handler
 
 from gateway import cors, openapi
 from gateway.access import Access
+from gateway.addresses import Resolve, resolve
 from gateway.audio.transcoder import Transcoder
 from gateway.audio.upload import Decoder
 from gateway.contract import Triton
@@ -21,7 +22,7 @@ from gateway.generation import Generation
 from gateway.metrics import Metrics
 from gateway.middleware import add_headers, authorize, errors_to_json, log_access, trace
 from gateway.models import Models
-from gateway.pool import Pools, Resolve, resolve
+from gateway.pools import Pools
 from gateway.progress import Jobs
 from gateway.routes import PUBLIC_PATHS, routes
 from gateway.services import SERVICES, Services

@@ -17,6 +17,17 @@ FRONT = "musicgen"
 TRANSIENT = (EngineUnavailable, TritonUnavailable, ModelLoading)
 
 
+class Unreachable(TritonUnavailable):
+    """Triton does not answer. `reason` is for the log."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("The music server behind the gateway does not answer; try again soon.")
+        self._reason = reason
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} ({self._reason})"
+
+
 class DeadStub(EngineUnavailable):
     """Triton calls the model ready, but its stub does not answer."""
 
@@ -34,12 +45,14 @@ class NotLoaded(EngineUnavailable):
 @dataclass(frozen=True)
 class Ready:
     """The model can generate `slots` songs at a time. `songs` run or wait, of all clients.
-    `fallback` says why it runs otherwise than by its first choice, such as on the CPU."""
+    `fallback` says why it runs otherwise than by its first choice, such as on the CPU. The queue
+    refuses new songs for `full_for` seconds; 0: it takes them."""
 
     songs: int = 0
     slots: int = 1
     revision: str = ""
     fallback: str | None = None
+    full_for: int = 0
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from gateway.cached import Cached
 from gateway.contract import Failed, Loading
 from gateway.models import Models
-from gateway.pool import Pools
+from gateway.pools import Pools
 from gateway.settings import GatewaySettings
 from protocol.errors import EngineUnavailable, ServiceError, TritonUnavailable, UnknownModel
 from protocol.variant import Variant

@@ -13,13 +13,14 @@ from typing import Any
 from gateway.contract import TRANSIENT, Changed, Chunk, Progress, Triton
 from gateway.metrics import Metrics
 from gateway.models import Models
-from gateway.pool import Pools
+from gateway.pools import Pools
 from gateway.request import check_change
 from gateway.resume_state import ResumeState
 from gateway.settings import GatewaySettings
 from protocol.errors import (
     EngineUnavailable,
     Internal,
+    ModelLoading,
     QueueFull,
     ServiceError,
     SharedMemoryFull,
@@ -94,28 +95,24 @@ class Generation:
 
     async def change(self, state: ResumeState, values: dict[str, Any]) -> int:
         """Change the song from its next frame on; returns that frame. `values` are fields of a
-        section. If the engine dies meanwhile, the next one gets the change.
+        section. Only an engine knows whether its model can make the song so: the change waits until
+        one has the song, and has loaded the model. If it dies meanwhile, the next one gets it.
 
         Raises:
             InvalidField, SongEnded, TooManyChanges
             QueueFull: a blend needs more slots, and none is free.
-            EngineUnavailable: no engine has answered for some time.
+            EngineUnavailable: no engine has answered for some time, or it still loads.
         """
-        attributes = check_change(values)
+        check_change(values)
         try:
-            change = self._change(state, values, attributes)
-            return await asyncio.wait_for(change, CHANGE_TIMEOUT)
+            return await asyncio.wait_for(self._change(state, values), CHANGE_TIMEOUT)
         except asyncio.TimeoutError:
-            problem = "The engine of this song does not answer; try again soon."
+            problem = "The engine of this song loads, or does not answer; try again soon."
             raise EngineUnavailable(problem) from None
 
-    async def _change(
-        self, state: ResumeState, values: dict[str, Any], attributes: dict[str, Any]
-    ) -> int:
+    async def _change(self, state: ResumeState, values: dict[str, Any]) -> int:
         async with state.changing:
             while not state.ended:
-                if not state.number:
-                    return state.change(attributes)
                 if not state.answered:
                     await state.news()
                 elif changed := await self._change_in_engine(state, values):
@@ -123,13 +120,16 @@ class Generation:
         raise SongEnded("The song has ended; make another.")
 
     async def _change_in_engine(self, state: ResumeState, values: dict[str, Any]) -> Changed | None:
-        """None: that engine has lost the song, and told of no change."""
+        """None: that engine has lost the song and told of no change, or still loads the model."""
         number, before, ended = state.number, state.changed, None
         assert state.server
         try:
             reply = await state.server.change(state.model, number, values)
         except SongEnded as error:
             ended = error
+        except ModelLoading:
+            await asyncio.sleep(self._settings.poll_interval)
+            return None
         except TRANSIENT:
             pass  # the song's stream may tell of the change all the same
         else:

@@ -6,7 +6,6 @@ import asyncio
 import secrets
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -78,13 +77,6 @@ class ResumeState:
         if self.changed is None or changed.frame >= self.changed.frame:
             self.changed = changed
             self.request = self.request.with_sections(changed.sections)
-
-    def change(self, values: dict[str, Any]) -> int:
-        """Change the attributes of the section from the next frame on. Returns that frame."""
-        first = self.rest().next_frame
-        frames = values.pop("frames", None)
-        self.request = self.request.changed(first, values, frames)
-        return first
 
     @property
     def accepted(self) -> bool:

@@ -14,7 +14,7 @@ from gateway.default_model import DefaultModel
 from gateway.generation import Generation
 from gateway.metrics import Metrics
 from gateway.models import Models
-from gateway.pool import Pools
+from gateway.pools import Pools
 from gateway.progress import Jobs
 from gateway.settings import GatewaySettings
 from protocol.errors import ServiceError

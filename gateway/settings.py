@@ -47,6 +47,7 @@ class GatewaySettings:
     heartbeat_interval: float = 15.0
     poll_interval: float = 0.25
     resolve_interval: float = 5.0
+    survey_interval: float = 1.0
     watch_interval: float = 2.0
     retry_interval: float = 30.0
 

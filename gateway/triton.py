@@ -29,8 +29,9 @@ from gateway.contract import (
     Progress,
     Ready,
     Status,
+    Unreachable,
 )
-from protocol import tls, tracing
+from protocol import channel, tracing
 from protocol.errors import (
     NO_SHARED_MEMORY,
     Cancelled,
@@ -38,7 +39,6 @@ from protocol.errors import (
     Internal,
     ServiceError,
     SharedMemoryFull,
-    TritonUnavailable,
 )
 from protocol.request import GenerationRequest
 from protocol.section import sections_of
@@ -52,7 +52,6 @@ LOAD_TIMEOUT = 120.0
 UNLOAD_TIMEOUT = 10.0
 CANCEL_INTERVAL = 0.5
 CLOSE_TIMEOUT = 2.0
-ADMIN_KEY = "triton-grpc-protocol-admin-key"  # the header that opens model control
 RESTRICTED = "protocol is restricted"  # Triton's text where that key is wrong
 CHANNEL = [
     ("grpc.max_send_message_length", -1),
@@ -60,8 +59,7 @@ CHANNEL = [
     # Finds a restarted Triton within a second; gRPC's own back-off grows to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.ssl_target_name_override", tls.NAME),
+    *channel.OPTIONS,
 ]
 UNREACHABLE = ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED")
 # Triton's own errors about a model, by a part of their text: on a stream they have no code.
@@ -82,12 +80,10 @@ class TritonClient:
         admin_key: str,
         certificates: Path | None = None,
     ) -> None:
-        credentials = (
-            grpc.ssl_channel_credentials(*tls.contents(certificates)) if certificates else None
-        )
+        credentials = channel.credentials(certificates)
         self._client = InferenceServerClient(address, creds=credentials, channel_args=CHANNEL)
         self._generate_timeout = generate_timeout + ANSWER_TIMEOUT  # the gateway's own is first
-        self._admin = {ADMIN_KEY: admin_key} if admin_key else None
+        self._admin = {channel.ADMIN_KEY: admin_key} if admin_key else None
         self._leaving: set[asyncio.Task[None]] = set()  # from streams that have not ended
 
     async def close(self) -> None:
@@ -115,8 +111,9 @@ class TritonClient:
         with _readable():
             [status] = statuses
             if status["state"] == "ready":
-                songs = status["queued"] + status["running"]
-                return Ready(songs, status["slots"], status["revision"], status["fallback"])
+                songs, full_for = status["queued"] + status["running"], status.get("full_for", 0)
+                revision, fallback = status["revision"], status["fallback"]
+                return Ready(songs, status["slots"], revision, fallback, full_for)
             if status["state"] == "failed":
                 return Failed(_engine_error(model, status))
             return Loading(status["bytes"], status["total_bytes"])
@@ -202,6 +199,7 @@ class TritonClient:
         request_id = logs.request_id.get()
         inputs = [_input(name, tensor) for name, tensor in tensors.items()]
         tensors.clear()
+        headers = tracing.headers() if inputs else {}  # questions for a status are in no trace
 
         async def request() -> AsyncIterator[dict[str, Any]]:
             yield {
@@ -224,9 +222,7 @@ class TritonClient:
 
         with _translated(model):
             responses = _Responses(
-                self._client.stream_infer(
-                    request(), stream_timeout=timeout, headers=tracing.headers()
-                )
+                self._client.stream_infer(request(), stream_timeout=timeout, headers=headers)
             )
             try:
                 async with aclosing(results()) as stream:
@@ -359,8 +355,6 @@ def _translation(text: str, status: str | None, model: str | None) -> ServiceErr
         log.error("Triton has another TRITON_ADMIN_KEY; give the gateway the same")
         return Internal("The music server refuses the gateway; the gateway's log says why.")
     if status in UNREACHABLE:
-        return TritonUnavailable(
-            "The music server behind the gateway does not answer; try again soon."
-        )
+        return Unreachable(text)
     log.error("Triton: %s %s: %s", model, status, text)
     return Internal("The music server failed; its log says why.")

@@ -202,8 +202,11 @@ class TritonUnavailable(ServiceError, code="triton_unavailable", status=503, ret
     """Triton does not answer; the supervisor restarts it."""
 
 
-class ModelLoading(ServiceError, code="model_loading", status=503, retry_after=10):
-    """The model takes longer than `LOAD_TIMEOUT` to load. Loading goes on: ask again."""
+class ModelLoading(
+    ServiceError, code="model_loading", status=503, triton="UNAVAILABLE", retry_after=10
+):
+    """The model takes longer than `LOAD_TIMEOUT` to load, or its song was to change meanwhile.
+    Loading goes on: ask again."""
 
 
 class ModelNotLoaded(ServiceError, code="model_not_loaded", triton="UNAVAILABLE"):

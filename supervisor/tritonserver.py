@@ -16,7 +16,7 @@ from tritonclient.grpc.service_pb2 import ModelInferRequest, RepositoryIndexRequ
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from musicgen_engine.settings import EngineSettings
-from protocol import tls
+from protocol import channel
 from protocol.tracing import HEADER
 from supervisor import shared_memory
 from supervisor.log_filter import stderr_without
@@ -170,14 +170,14 @@ class Liveness:
 
     def __init__(self, settings: TritonSettings, admin_key: str) -> None:
         self._settings = settings
-        self._key = (("triton-grpc-protocol-admin-key", admin_key),)
+        self._key = ((channel.ADMIN_KEY, admin_key),)
         self._loading_since: dict[str, float] = {}
 
     async def __call__(self) -> bool:
-        async with _channel(self._settings) as channel:
-            triton = GRPCInferenceServiceStub(channel)
+        async with _connection(self._settings) as connection:
+            triton = GRPCInferenceServiceStub(connection)
             try:
-                await channel.unary_unary(HEALTH)(b"", timeout=HEALTH_TIMEOUT)
+                await connection.unary_unary(HEALTH)(b"", timeout=HEALTH_TIMEOUT)
                 index = await triton.RepositoryIndex(
                     RepositoryIndexRequest(), metadata=self._key, timeout=HEALTH_TIMEOUT
                 )
@@ -193,12 +193,11 @@ class Liveness:
         return all(now - since < LOAD_TIMEOUT for since in self._loading_since.values())
 
 
-def _channel(settings: TritonSettings) -> grpc.aio.Channel:
-    options = [("grpc.enable_http_proxy", 0), ("grpc.ssl_target_name_override", tls.NAME)]
-    if settings.tls is None:
-        return grpc.aio.insecure_channel(settings.grpc_address, options)
-    credentials = grpc.ssl_channel_credentials(*tls.contents(settings.tls))
-    return grpc.aio.secure_channel(settings.grpc_address, credentials, options)
+def _connection(settings: TritonSettings) -> grpc.aio.Channel:
+    credentials = channel.credentials(settings.tls)
+    if credentials is None:
+        return grpc.aio.insecure_channel(settings.grpc_address, channel.OPTIONS)
+    return grpc.aio.secure_channel(settings.grpc_address, credentials, channel.OPTIONS)
 
 
 async def _answers(triton: GRPCInferenceServiceStub, model: str) -> bool:

@@ -11,6 +11,9 @@ from aiohttp.web_runner import BaseRunner
 
 from gateway.app import create_app
 from gateway.connection import Runner
+from gateway.generation import Generation
+from gateway.metrics import Metrics
+from gateway.models import Models
 from gateway.settings import GatewaySettings
 from tests.gateway.fake_triton import FakeTriton
 
@@ -32,6 +35,18 @@ def settings(tmp_path: Path) -> GatewaySettings:
 @pytest.fixture
 def triton() -> FakeTriton:
     return FakeTriton("musicgen-medium", "musicgen-small", "musicgen-stereo-small", "musicgen-tiny")
+
+
+@pytest.fixture
+async def models(triton: FakeTriton, settings: GatewaySettings) -> AsyncIterator[Models]:
+    models = Models(triton, settings)
+    yield models
+    await models.close()
+
+
+@pytest.fixture
+def generation(triton: FakeTriton, models: Models, settings: GatewaySettings) -> Generation:
+    return Generation(models, settings, Metrics())
 
 
 @pytest.fixture

@@ -55,6 +55,7 @@ class FakeTriton:
         self.failing: dict[str, ServiceError] = {}
         self.songs: Counter[str] = Counter()  # in progress, of all clients
         self.slots = 1
+        self.full_for = 0  # seconds
         self.closed = False
         self.silent = False  # to questions for a status
         self.asks = 0  # such questions
@@ -99,7 +100,8 @@ class FakeTriton:
         await self._connect(model)
         if model in self.failing:
             return Failed(self.failing[model])
-        return self.loading.get(model, Ready(self.songs[model], self.slots, self.revision))
+        ready = Ready(self.songs[model], self.slots, self.revision, full_for=self.full_for)
+        return self.loading.get(model, ready)
 
     async def load(self, model: str) -> None:
         await self._connect()

@@ -3,8 +3,6 @@
 import asyncio
 import dataclasses
 import time
-from collections.abc import AsyncIterator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,32 +20,15 @@ from protocol.errors import (
     InvalidField,
     QueueFull,
     ServiceError,
-    SongEnded,
     TritonUnavailable,
     WeightsChanged,
 )
 from protocol.request import GenerationRequest
 from tests.gateway.fake_triton import CHROMA, FakeTriton
+from tests.gateway.songs import MODEL, REQUEST, ignore, is_complete
 from tests.gateway.test_models import until
 
-MODEL = "musicgen-small"
-REQUEST = GenerationRequest("slow piano", 225, seed=7)
 DOWN = TritonUnavailable("Triton does not response.")
-
-
-@pytest.fixture
-async def models(triton: FakeTriton, settings: GatewaySettings) -> AsyncIterator[Models]:
-    models = Models(triton, settings)
-    yield models
-    await models.close()
-
-
-@pytest.fixture
-def generation(triton: FakeTriton, models: Models, settings: GatewaySettings) -> Generation:
-    return Generation(models, settings, Metrics())
-
-
-def ignore(_: object) -> None: ...
 
 
 async def generate(
@@ -56,11 +37,6 @@ async def generate(
     """The song's samples."""
     chunks = generation.generate(ResumeState(MODEL, request), ignore)
     return np.concatenate([chunk.audio[0] async for chunk in chunks])
-
-
-def is_complete(audio: NDArray[np.float32]) -> bool:
-    expected = np.repeat(np.arange(REQUEST.frames, dtype=np.float32) / 20_000, 640)
-    return np.array_equal(audio, expected)
 
 
 async def test_a_song_is_complete(generation: Generation) -> None:
@@ -306,142 +282,3 @@ async def test_a_silent_stream_of_a_dead_model_is_resumed(
     assert is_complete(await song)
     assert f"unload {MODEL}" in triton.calls
     assert triton.running == 0
-
-
-def sections(state: ResumeState) -> list[tuple[object, int]]:
-    return [(section.prompt, section.frames) for section in state.request.timeline]
-
-
-async def changed(
-    generation: Generation, chunks: int, state: ResumeState, *changes: dict[str, Any]
-) -> list[int | ServiceError]:
-    """Generate the song, and change it after so many chunks."""
-    outcomes: list[Any] = []
-    song = generation.generate(state, ignore)
-    for _ in range(chunks):
-        await anext(song)
-    asking = [asyncio.create_task(generation.change(state, change)) for change in changes]
-    async for _ in song:
-        pass
-    outcomes = await asyncio.gather(*asking, return_exceptions=True)
-    return outcomes
-
-
-async def test_a_change_counts_from_where_the_engine_says(
-    triton: FakeTriton, generation: Generation
-) -> None:
-    state = ResumeState(MODEL, REQUEST)
-    assert await changed(generation, 1, state, {"prompt": "drums"}) == [53]
-    assert sections(state) == [("slow piano", 53), ("drums", 172)]
-
-
-async def test_a_resumed_song_has_its_changes(triton: FakeTriton, generation: Generation) -> None:
-    triton.pause = 0.01
-    state = ResumeState(MODEL, REQUEST)
-    song = generation.generate(state, ignore)
-    await anext(song)
-    asking = asyncio.create_task(generation.change(state, {"prompt": "drums"}))
-    await anext(song)
-    triton.cuts = [EngineUnavailable("killed")]
-    async for _ in song:
-        pass
-    frame = await asking
-    assert triton.requests[1].timeline == REQUEST.changed(frame, {"prompt": "drums"}).timeline
-
-
-async def test_a_change_that_its_engine_confirmed_survives_it(
-    triton: FakeTriton, generation: Generation
-) -> None:
-    """The first engine confirms it and dies before the song's own stream tells of it."""
-    triton.pause, triton.mute = 0.01, True
-    state = ResumeState(MODEL, REQUEST)
-    song = generation.generate(state, ignore)
-    await anext(song)
-    asking = asyncio.create_task(generation.change(state, {"prompt": "drums"}))
-    while not triton.changes:
-        await asyncio.sleep(0)
-    triton.cuts, triton.mute = [EngineUnavailable("killed")], False
-    async for _ in song:
-        pass
-    frame = await asking
-    assert triton.requests[1].timeline == REQUEST.changed(frame, {"prompt": "drums"}).timeline
-    assert len(triton.requests) == 2
-
-
-@pytest.mark.parametrize("cuts", [[], [EngineUnavailable("killed")]], ids=["lives", "dies"])
-async def test_a_change_whose_reply_is_lost_counts_once(
-    triton: FakeTriton, generation: Generation, cuts: list[Exception]
-) -> None:
-    triton.pause, triton.lost_replies = 0.01, [EngineUnavailable("killed")]
-    state = ResumeState(MODEL, REQUEST)
-    song = generation.generate(state, ignore)
-    await anext(song)
-    asking = asyncio.create_task(generation.change(state, {"prompt": "drums", "duration": 1}))
-    await anext(song)
-    triton.cuts = cuts
-    async for _ in song:
-        pass
-    assert await asking == 53
-    assert sections(state) == [("slow piano", 53), ("drums", 50), ("slow piano", 122)]
-
-
-async def test_a_change_told_just_before_the_end_is_confirmed(
-    triton: FakeTriton, generation: Generation
-) -> None:
-    triton.pause, triton.change_delay = 0.01, 0.3
-    state = ResumeState(MODEL, REQUEST)
-    assert await changed(generation, 1, state, {"prompt": "drums"}) == [53]
-
-
-async def test_a_change_does_not_wait_for_a_slow_listener(
-    triton: FakeTriton, generation: Generation
-) -> None:
-    """The song's stream, which tells of it too, is read only as fast as the listener reads."""
-    state = ResumeState(MODEL, REQUEST)
-    song = generation.generate(state, ignore)
-    await anext(song)
-    frame = await generation.change(state, {"prompt": "drums"})
-    assert state.request.timeline == REQUEST.changed(frame, {"prompt": "drums"}).timeline
-    await song.aclose()
-
-
-async def test_a_song_that_no_engine_has_yet_changes_at_once(generation: Generation) -> None:
-    state = ResumeState(MODEL, REQUEST)
-    assert await generation.change(state, {"prompt": "drums"}) == 0
-    assert sections(state) == [("drums", 225)]
-
-
-async def test_a_song_that_is_lost_changes_from_where_it_broke_off(
-    triton: FakeTriton, generation: Generation
-) -> None:
-    state = ResumeState(MODEL, REQUEST)
-    song = generation.generate(state, ignore)
-    triton.cuts, triton.refusals = [EngineUnavailable("killed")], []
-    await anext(song)
-    triton.down = True
-    going_on = asyncio.create_task(anext(song))
-    while state.number:
-        await asyncio.sleep(0)
-    assert await generation.change(state, {"cfg_coef": 1}) == 53 + 4
-    triton.down = False
-    await going_on
-    assert triton.requests[-1].timeline[1].cfg_coef == 1.0
-    await song.aclose()
-
-
-async def test_a_song_that_has_ended_takes_no_change(generation: Generation) -> None:
-    state = ResumeState(MODEL, REQUEST)
-    async for _ in generation.generate(state, ignore):
-        pass
-    with pytest.raises(SongEnded):
-        await generation.change(state, {"prompt": "drums"})
-
-
-@pytest.mark.parametrize("error", [SongEnded("over"), QueueFull("no slot")], ids=lambda e: e.code)
-async def test_the_engines_refusal_of_a_change_reaches_the_client(
-    triton: FakeTriton, generation: Generation, error: ServiceError
-) -> None:
-    triton.pause, triton.change_errors = 0.2, [error]
-    state = ResumeState(MODEL, REQUEST)
-    assert await changed(generation, 1, state, {"prompt": "drums"}) == [error]
-    assert sections(state) == [("slow piano", 225)]

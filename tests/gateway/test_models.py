@@ -16,13 +16,6 @@ from tests.gateway.fake_triton import FakeTriton
 
 
 @pytest.fixture
-async def models(triton: FakeTriton, settings: GatewaySettings) -> AsyncIterator[Models]:
-    models = Models(triton, settings)
-    yield models
-    await models.close()
-
-
-@pytest.fixture
 async def impatient(triton: FakeTriton, settings: GatewaySettings) -> AsyncIterator[Models]:
     """Models with a short LOAD_TIMEOUT."""
     models = Models(triton, dataclasses.replace(settings, load_timeout=0.2))

@@ -261,6 +261,10 @@ async def test_audio_without_its_codes_is_an_error(
     [
         ({**READY, "queued": 0, "running": 0, "fallback": None}, Ready(0, 16, "0123")),
         ({**READY, "queued": 2, "running": 1, "fallback": "no"}, Ready(3, 16, "0123", "no")),
+        (
+            {**READY, "queued": 2, "running": 1, "fallback": None, "full_for": 9},
+            Ready(3, 16, "0123", full_for=9),
+        ),
         ({"state": "loading", "bytes": 5, "total_bytes": None}, Loading(5)),
     ],
 )

@@ -19,6 +19,7 @@ from musicgen_engine.channel import Channel
 from musicgen_engine.config import ModelConfig
 from musicgen_engine.messages import (
     Cancel,
+    Change,
     ChunkReport,
     DoneState,
     EngineReport,
@@ -50,8 +51,10 @@ def engine(
     with subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT, env=patient) as process:
         theirs.close()
         channel = Channel(ours)
-        yield channel
-        channel.close()
+        try:
+            yield channel
+        finally:
+            channel.close()
         assert process.wait(TIMEOUT) == exit_code  # it ends with its stub
 
 
@@ -152,6 +155,20 @@ def test_metrics_are_reported(busy: Channel) -> None:
 def test_a_cancelled_song_fails_running_or_queued(busy: Channel, id: int) -> None:
     busy.send(Cancel(id))
     assert until(busy, failure_of(id))[-1].reason.code == "cancelled"
+
+
+def test_a_song_does_not_change_while_its_model_loads(tiny_checkpoint: Path) -> None:
+    """Nothing knows yet whether the model can make it so."""
+    long_text = (("prompt", "\ufdfa" * 2000),)  # of too many tokens
+    with engine(tiny_checkpoint) as channel:
+        channel.send(Submit(1, "", LONG))
+        channel.send(Change(2, 1, long_text))
+        assert until(channel, failure_of(2))[-1].reason.code == "model_loading"
+        until(channel, is_state(ReadyState))
+        channel.send(Change(3, 1, long_text))
+        refused = until(channel, failure_of(3))[-1].reason
+        assert refused.code == "invalid_field" and "tokens of text; shorten it" in refused.message
+        until(channel, lambda message: isinstance(message, ChunkReport))
 
 
 def test_a_checkpoint_that_cannot_exist_is_a_reason(tmp_path: Path) -> None:
