@@ -22,6 +22,7 @@ class TritonSettings:
     model_repository: Path = PROJECT / "model_repository"
     load_models: tuple[str, ...] = ()  # at each start of Triton
     tls: Path | None = None
+    collector: str = ""  # of traces
 
     @classmethod
     def from_environment(cls, variables: Mapping[str, str]) -> TritonSettings:
@@ -50,6 +51,7 @@ class TritonSettings:
             repository,
             names,
             environment.triton_tls(),
+            environment.collector(),
         )
 
     @property

@@ -114,6 +114,14 @@ class TritonServer:
                 f"--grpc-server-key={settings.tls / 'tls.key'}",
                 f"--grpc-server-cert={settings.tls / 'tls.crt'}",
             ]
+        if settings.collector:
+            options = (
+                "mode=opentelemetry",
+                f"opentelemetry,url={settings.collector.rstrip('/')}/v1/traces",
+                "level=TIMESTAMPS",
+                "rate=0",  # only requests that are part of a caller's trace
+            )
+            command += [f"--trace-config={option}" for option in options]
         if not GPU.exists():  # prevents an error line about each
             command += ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
         if self.backends:

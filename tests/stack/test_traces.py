@@ -1,6 +1,8 @@
 """A song is one trace: its request, its states in the gateway and in the engine, its resumption."""
 
+import base64
 import os
+import re
 import signal
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 import tritonclient.grpc as triton_grpc
+from google.protobuf import json_format
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.conftest import Stack, repository_with, serving, until
@@ -17,6 +20,17 @@ from tests.stack.client import SHORT, tensors
 from tests.stack.songs import GOOD, post
 
 Span = tuple[str, str, Any]  # service, name and span
+TRITON = "triton-inference-server"
+
+
+def from_json(body: bytes) -> Any:
+    """As Triton sends it. Ids are hexadecimal there, and base64 in the JSON of protobuf."""
+    for_protobuf = re.sub(
+        rb'("(?:traceId|spanId|parentSpanId)": ?")([0-9a-f]*)"',
+        lambda match: match[1] + base64.b64encode(bytes.fromhex(match[2].decode())) + b'"',
+        body,
+    )
+    return json_format.Parse(for_protobuf, ExportTraceServiceRequest(), ignore_unknown_fields=True)
 
 
 class Collector:
@@ -29,7 +43,9 @@ class Collector:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                collector.add(ExportTraceServiceRequest.FromString(body))
+                is_json = self.headers["Content-Type"] == "application/json"
+                read = from_json if is_json else ExportTraceServiceRequest.FromString
+                collector.add(read(body))
                 self.send_response(200)
                 self.end_headers()
 
@@ -82,7 +98,8 @@ async def test_a_song_is_one_trace(traced: Stack, collector: Collector) -> None:
     found = collector.trace(trace_id)
     [request] = [span for _, name, span in found if name == "POST /generate"]
     assert request.parent_span_id.hex() == "00000000000000ab"
-    assert {span.parent_span_id for *_, span in found if span is not request} == {request.span_id}
+    ours = [one for one in found if one[0] != TRITON and one[2] is not request]
+    assert {span.parent_span_id for *_, span in ours} == {request.span_id}
     for service in ("gateway", "musicgen-tiny"):
         [song] = [span for one, name, span in found if (one, name) == (service, "generating")]
         assert [event.name for event in song.events] == ["first audio"]
@@ -116,6 +133,21 @@ def test_triton_passes_the_trace_of_a_caller_on(traced: Stack, collector: Collec
         inputs = tensors(triton_grpc, {"MODEL": "musicgen-tiny", **SHORT})
         client.infer("musicgen", inputs, headers=headers)
     until(lambda: ("musicgen-tiny", "generating") in spans(collector, trace_id))
+
+
+async def test_tritons_own_spans_belong_to_the_song(traced: Stack, collector: Collector) -> None:
+    """Those of its request alone: the gateway's questions for a status make none."""
+    trace_id, headers = traceparent(5)
+    await post(traced, GOOD, headers=headers)
+
+    def exported() -> dict[str, Any]:
+        spans = [one for one in collector.trace(trace_id) if one[0] == TRITON]
+        return {name: span for _, name, span in spans if len(spans) == 3}
+
+    until(lambda: exported().keys() == {"InferRequest", "musicgen-tiny", "compute"})
+    until(lambda: "POST /generate" in {name for _, name, _ in collector.trace(trace_id)})
+    [request] = [span for _, name, span in collector.trace(trace_id) if name == "POST /generate"]
+    assert exported()["InferRequest"].parent_span_id == request.span_id
 
 
 async def test_monitors_leave_no_trace(traced: Stack, collector: Collector) -> None:
