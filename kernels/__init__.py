@@ -45,12 +45,15 @@ def _instruction_set(name: str, features: str, options: str) -> InstructionSet:
     return InstructionSet(name, frozenset(features.split()), tuple(options.split()))
 
 
+_AVX512VNNI = "avx512f avx512bw avx512dq avx512vl avx512_vnni avx2 fma f16c"
+_AVX512VNNI_OPTIONS = "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma -mf16c"
 INSTRUCTION_SETS = (  # the best first
     _instruction_set(
-        "avx512vnni",
-        "avx512f avx512bw avx512dq avx512vl avx512_vnni avx2 fma f16c",
-        "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma -mf16c",
+        "amx",
+        f"amx_tile amx_int8 {_AVX512VNNI}",
+        f"-mamx-tile -mamx-int8 {_AVX512VNNI_OPTIONS}",
     ),
+    _instruction_set("avx512vnni", _AVX512VNNI, _AVX512VNNI_OPTIONS),
     _instruction_set("avxvnni", "avx_vnni avx2 fma f16c", "-mavxvnni -mavx2 -mfma -mf16c"),
     _instruction_set("avx2", "avx2 fma f16c", "-mavx2 -mfma -mf16c"),
     _instruction_set("portable", "", ""),

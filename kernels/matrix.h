@@ -11,6 +11,7 @@
 #include <math.h>
 #include <stddef.h>
 
+#include "amx.h"
 #include "lanes.h"
 
 constexpr int GROUP = 128;  // inputs with one scale
@@ -154,13 +155,19 @@ struct Matrix {
 
     // The outputs of tiles for all rows; each row's outputs begin at y[row].
     void multiply(int tile, int end, const Inputs& x, int rows, Then then, float* const* y) const {
+        int first = 0;  // the rows before are done
+        if (bytes && inputs % TILE_BYTES == 0 && rows >= TILE_ROWS && TILES_PERMITTED) {
+            const Tiles tiles;
+            for (; first + TILE_ROWS <= rows; first += TILE_ROWS)
+                for (int t = tile; t < end; t++) multiply_rows<TILE_ROWS>(t, x, first, then, y);
+        }
         // Two tiles at once: few rows alone have too few sums to keep the processor busy.
         for (; tile + 2 <= end && rows <= 2 && !bytes; tile += 2) {
             if (rows == 2) multiply_rows<2, 2>(tile, x, 0, then, y);
             if (rows == 1) multiply_rows<1, 2>(tile, x, 0, then, y);
         }
         for (; tile < end; tile++) {
-            int row = 0;
+            int row = first;
             for (; row + BLOCK <= rows; row += BLOCK) multiply_rows<BLOCK>(tile, x, row, then, y);
             if (rows - row == 3) multiply_rows<3>(tile, x, row, then, y);
             if (rows - row == 2) multiply_rows<2>(tile, x, row, then, y);
@@ -227,6 +234,10 @@ struct Matrix {
                 for (IntVector& part : total[r])
                     part = x.offsets[at + (size_t)r * groups(x.stride)] - IntVector{};
             const int end = quad + QUADS < inputs / 4 ? quad + QUADS : inputs / 4;
+            if (R == TILE_ROWS) {
+                Tiles::add(total, row[0] + quad, x.stride, w, 4 * (end - quad));
+                w += (size_t)(end - quad) * 4 * LANES, quad = end;
+            }
             for (; quad < end; quad++, w += 4 * LANES) {
                 __builtin_prefetch(w + AHEAD);
                 QuadWeights weights[PARTS];

@@ -44,7 +44,7 @@ def digest_with(libraries: Path, instruction_set: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("instruction_set", ["avx512vnni", "avxvnni"])
+@pytest.mark.parametrize("instruction_set", ["amx", "avx512vnni", "avxvnni"])
 def test_emulated_instruction_sets_give_the_bits_of_avx2(
     tmp_path: Path, instruction_set: str
 ) -> None:
