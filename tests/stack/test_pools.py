@@ -124,6 +124,21 @@ async def test_a_song_goes_on_elsewhere_to_the_byte(pool: Pool, victim: str) -> 
     await pool.until_ready(3)
 
 
+async def test_twelve_songs_survive_the_death_of_a_server(pool: Pool) -> None:
+    body = {**SONG, "duration": 6}
+    whole = await pool.song(body)
+    songs = [asyncio.create_task(pool.song(body)) for _ in range(12)]
+
+    async def all_run() -> bool:
+        return sum(await pool.running()) == 12
+
+    await eventually(all_run)
+    os.kill(pool.servers[1].triton(), signal.SIGKILL)
+    assert set(await asyncio.gather(*songs)) == {whole}
+    assert await pool.metric("gateway_resumes_total") >= 4
+    await pool.until_ready(3)
+
+
 async def test_servers_come_and_go_in_mid_song(servers: list[Stack]) -> None:
     first, *others = servers
     async with pool_of([first]) as pool:

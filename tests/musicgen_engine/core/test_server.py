@@ -131,6 +131,10 @@ def test_a_refusal_costs_the_others_no_message(busy: Channel) -> None:
     assert reports <= (metrics + 1) * (SLOTS + QUEUE)
 
 
+def test_a_full_engine_says_for_how_long(busy: Channel) -> None:
+    assert until(busy, is_state(ReadyState))[-1].full_for >= 1
+
+
 def test_a_song_is_reported_again_while_nothing_changes(busy: Channel) -> None:
     reports = [until(busy, report_of(SLOTS + QUEUE - 1))[-1] for _ in range(3)]
     assert len(set(reports)) == 1 and isinstance(reports[0].state, QueuedState)
