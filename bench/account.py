@@ -79,7 +79,7 @@ def account(folder: Path) -> list[Record]:
 
 def measure(folder: Path, threads: int) -> dict[str, list[float]]:
     """The seconds of each part in each step, in a process whose native code has timers."""
-    from bench.decode import DecodeStep
+    from bench.steps import DecodeStep
     from musicgen_engine.config import ModelConfig
     from musicgen_engine.core.loaded_model import LoadedModel
 

@@ -22,10 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.decode import PROMPT, TINY_FOLDER, seconds
+from bench.clock import seconds
+from bench.codec import TINY_FOLDER
 from bench.offline import Timeline, generate, steps_until_ready
 from bench.report import Record, Table, hardware
 from bench.small import write_small
+from bench.steps import PROMPT
 from musicgen_engine.config import ModelConfig
 from musicgen_engine.core.engine import Engine, warm_up
 from musicgen_engine.core.loaded_model import LoadedModel

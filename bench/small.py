@@ -6,7 +6,10 @@ vocabulary). The speed does not depend on the values of the weights.
 
 from pathlib import Path
 
-from training.structure import Structure
+import numpy as np
+
+from protocol.constants import Codes
+from training.structure import CODEBOOKS, Structure
 
 SMALL = Structure(
     layers=24,
@@ -33,3 +36,8 @@ def write_small(folder: Path, melody: bool = False) -> None:
         from training.random_checkpoint import write_checkpoint
 
         write_checkpoint(folder, SMALL, melody=melody)
+
+
+def random_codes(frames: int, vocab_size: int = SMALL.vocab_size) -> Codes:
+    codes = np.random.default_rng(0).integers(vocab_size, size=(CODEBOOKS, frames))
+    return codes.astype(np.int32)

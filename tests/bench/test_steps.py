@@ -1,5 +1,5 @@
-from bench.decode import PairedTimer
 from bench.report import Table
+from bench.steps import PairedTimer
 
 
 def test_timer_leaves_out_the_first_step_of_a_burst():
