@@ -13,20 +13,19 @@ const WEIGHTS_CHANGED = {
 
 /** {default, max_duration: seconds, models: [{id, size, channels, license, state, reason, …}]} */
 export function fetchModels() {
-  return call("/models", {}, (response) => response.json());
+  return call("/models");
 }
 
 /** One song's {state, position, seconds, total_seconds, seconds_left, download}. */
 export function fetchProgress(id, signal) {
-  return call(`/generations/${id}`, { signal }, (response) => response.json());
+  return call(`/generations/${id}`, { signal });
 }
 
 /** Changes a song that is being made. Resolves to {changed_at: its second, receipt: its request}. */
 export function changeSong(id, values) {
   const { headers, body } = jsonContent(values);
   headers.traceparent = traceparent(id);
-  const init = { method: "PATCH", headers, body };
-  return call(`/generations/${id}?wait=5`, init, (response) => response.json());
+  return call(`/generations/${id}?wait=5`, { method: "PATCH", headers, body });
 }
 
 /**
@@ -82,7 +81,7 @@ function readFacts(headers) {
   };
 }
 
-async function call(path, init, read) {
+async function call(path, init = {}, read = (response) => response.json()) {
   try {
     const response = await fetchWithKey(path, init);
     if (response.ok) return await read(response);

@@ -4,25 +4,24 @@ import { fetchModels } from "./api.js";
 import * as blocks from "./blocks.js";
 import * as composer from "./composer.js";
 import * as deck from "./deck.js";
-import { Generation } from "./generation.js";
 import { switchLanguage, t, translate } from "./i18n.js";
 import * as notice from "./notice.js";
 import * as player from "./player.js";
 import { remake } from "./remake.js";
 import { sectionsOf, titleOf } from "./sections.js";
 import * as shelf from "./shelf.js";
+import * as songs from "./songs.js";
 import * as steering from "./steering.js";
 import * as store from "./store.js";
 import * as takes from "./takes.js";
 import * as timeline from "./timeline.js";
 import * as transport from "./transport.js";
-import { onClick, setText, ui } from "./ui.js";
+import { onClick, ui } from "./ui.js";
 
 const EXAMPLE = {
   id: "example",
-  group: "example",
   isExample: true,
-  take: 0,
+  at: 0, // older than all others
   license: "MIT",
   filename: "example.wav",
   duration: 8,
@@ -35,28 +34,21 @@ const EXAMPLE = {
   },
 };
 
-let songs = []; // generations, the newest first
-
+/** Adds the songs of records, which are kept from now on. */
 function addSongs(records) {
-  const added = records.map((record) => new Generation(record));
+  const added = songs.add(records);
   for (const song of added) {
-    song.addEventListener("save", () => save(song));
-    song.addEventListener("change", () => {
-      deck.update(song);
-      player.update(); // A hidden tab draws no frames.
-      if (deck.takes.includes(song)) renderDeck();
-      shelf.render(songs);
+    song.addEventListener("save", () => {
+      song.saved = save(song);
     });
   }
-  songs = [...added, ...songs].sort((a, b) => b.record.at - a.record.at);
-  shelf.render(songs);
   return added;
 }
 
-function save(song) {
-  const { record } = song;
-  if (!songs.includes(song)) return; // It is deleted.
-  store.save(record).catch(() => setText(ui.kept, t("No room for this song: save its file.")));
+async function save(song) {
+  if (!songs.all.includes(song)) return; // It is deleted.
+  song.refusal = await store.save(song.record).catch((error) => error);
+  shelf.render();
 }
 
 /** Keeps what the user has changed of a song. */
@@ -72,18 +64,28 @@ function star(song) {
   keep(song);
 }
 
-/** Runs a generation to its end, in one tab; a take without music is removed, unless it failed. */
-async function run(song) {
-  const { record } = song;
+/** Runs a generation to its end, in one tab. An unfinished one waits for the tab that makes it. */
+async function run(song, isUnfinished = false) {
+  const { id } = song.record;
+  const make = async () => {
+    if (isUnfinished && !song.adopt(await store.find(id))) return; // The other tab has ended it.
+    await song.run();
+    await song.saved;
+    settle(song);
+  };
   const { locks } = navigator; // Browsers have them over TLS and on this machine only.
-  if (locks) await locks.request(record.id, { ifAvailable: true }, (lock) => lock && song.run());
-  else await song.run();
-  const { state, error } = song;
-  if (!deck.takes.includes(song) && song !== deck.current) song.unload();
+  if (locks) await locks.request(id, make);
+  else await make();
+}
+
+/** Takes the end of a generation into account. One without music is removed, unless it failed. */
+function settle(song) {
+  const { record, state, error } = song;
+  if (!deck.takes().includes(song) && song !== deck.current) song.unload();
   if (error?.code !== "unauthorized") refreshModels().catch(() => {}); // The deck shows the error.
   if (state !== "failed" || (error && !error.field)) return;
-  forget([song.record.id]);
-  store.remove([song.record]).catch(() => {});
+  forget([record.id]);
+  store.remove([record.id]);
   if (error) composer.showError(error); // It belongs to a field of the form.
 }
 
@@ -91,62 +93,45 @@ async function refreshModels() {
   composer.setCatalogue(await fetchModels());
 }
 
-/** Puts a song on the deck, with the other takes of its group. */
-async function open(song, isToPlay) {
-  deck.show(takesOf(song), song);
-  if (isToPlay) await deck.play(song);
-  else await deck.choose(song);
-}
-
 /** Deletes songs, until the user takes it back. */
 async function remove(gone) {
   const records = gone.map(({ record }) => record);
+  const ids = records.map(({ id }) => id);
   const [title, count] = [titleOf(records[0]), records.length];
   const chosen = gone.indexOf(deck.chosen);
-  forget(records.map(({ id }) => id));
+  forget(ids);
   takes.focusChosen();
-  const undo = await store.remove(records).catch(() => null);
+  await store.remove(ids);
   const text = count === 1 ? "Deleted “{title}”" : "Deleted {count} songs";
   notice.show(t(text, { title, count }), async () => {
     const back = addSongs(records.map((record) => ({ ...record, isUnfinished: false })));
-    if (back[chosen]) open(back[chosen]);
+    for (const song of back) save(song);
+    await deck.choose(back[chosen]);
     takes.focusChosen();
-    await undo?.().catch(() => setText(ui.kept, t("No room for this song: save its file.")));
   });
 }
 
-/** Takes deleted songs off the page. Those that are made now are cancelled. */
+/** Takes deleted songs off the page. */
 function forget(ids) {
-  const gone = songs.filter(({ record }) => ids.includes(record.id));
-  songs = songs.filter((song) => !gone.includes(song));
-  for (const song of gone) {
-    song.cancel();
-    deck.forget(song);
-  }
-  if (!deck.chosen && gone.length) {
-    ui.prompt.focus({ preventScroll: true });
-    showLast();
-  }
-  shelf.render(songs);
+  const gone = songs.drop(ids);
+  for (const song of gone) deck.forget(song);
+  shelf.render();
+  if (deck.chosen || !gone.length) return;
+  ui.prompt.focus({ preventScroll: true });
+  showLast();
 }
 
 /** Puts the last song on an empty deck, or the bundled one. */
 async function showLast() {
-  const song = songs.find(({ record }) => record.isUnfinished) ?? songs[0] ?? (await loadExample());
-  if (deck.chosen) return;
-  deck.show(takesOf(song), song);
-  deck.choose(song);
+  const unfinished = songs.all.find(({ record }) => record.isUnfinished);
+  const song = unfinished ?? songs.all[0] ?? (await loadExample());
+  if (!deck.chosen) deck.choose(song);
 }
 
 async function loadExample() {
   const response = await fetch("/sounds/example.wav");
-  return new Generation({ ...EXAMPLE, blob: await response.blob() });
-}
-
-/** The takes of a song's group, in order. */
-function takesOf(song) {
-  const group = songs.filter(({ record }) => record.group === song.record.group);
-  return group.length ? group.sort((a, b) => a.record.take - b.record.take) : [song];
+  const [example] = songs.add([{ ...EXAMPLE, blob: await response.blob() }]);
+  return example;
 }
 
 async function submit(event) {
@@ -154,7 +139,7 @@ async function submit(event) {
   composer.showError(null);
   player.unlock();
   const added = addSongs(await composer.createRecords());
-  deck.show(added);
+  deck.show(added[0]);
   deck.playFirst(added);
   ui.deck.scrollIntoView({ block: "nearest" });
   for (const song of added) run(song);
@@ -180,7 +165,7 @@ function renderTexts() {
   translate(document);
   composer.render();
   renderDeck();
-  shelf.render(songs);
+  shelf.render();
 }
 
 function drawFrame() {
@@ -192,25 +177,35 @@ function drawFrame() {
   transport.draw();
 }
 
-/** Shows the stored songs, and goes on with those that a reload has broken off. */
+/** Shows the stored songs, and goes on with those that are unfinished. */
 async function restore() {
-  const stored = addSongs(await store.load());
-  for (const song of stored) if (song.record.isUnfinished) run(song);
+  for (const song of addSongs(await store.load())) {
+    if (song.record.isUnfinished) run(song, true);
+  }
   showLast();
 }
 
 /** Follows what another tab has done to the songs. */
-function followTab({ saved = [], removed = [] }) {
+function followTab({ saved, removed = [] }) {
   forget(removed);
-  const known = ({ id }) => songs.find(({ record }) => record.id === id);
-  for (const record of saved) known(record)?.adopt(record);
+  if (!saved) return;
+  const known = songs.all.find(({ record }) => record.id === saved.id);
+  const isBegun = saved.isUnfinished && !known?.record.isUnfinished;
+  known?.adopt(saved);
+  const song = known ?? addSongs([saved])[0];
+  if (isBegun && navigator.locks) run(song, true);
   if (deck.chosen && !deck.chosen.sound) deck.choose(deck.chosen);
-  addSongs(saved.filter((record) => !known(record)));
 }
 
+songs.watch((song) => {
+  if (song) deck.update(song);
+  player.update(); // A hidden tab draws no frames.
+  if (!song || deck.takes().includes(song)) renderDeck();
+  shelf.render();
+});
 deck.watch(renderDeck);
 blocks.watch(makeFrom);
-shelf.watch({ open, remove, keep, star });
+shelf.watch({ remove, keep, star });
 ui.form.addEventListener("submit", submit);
 ui.steered.addEventListener("change", steering.render);
 onClick(ui, {
@@ -230,7 +225,6 @@ onClick(ui, {
   remove: () => remove([deck.chosen]),
   language: async () => {
     await switchLanguage();
-    setText(ui.kept, "");
     renderTexts();
   },
 });

@@ -72,7 +72,7 @@ function longest(index) {
 }
 
 function addBlock(index) {
-  const button = create("button", { type: "button" });
+  const button = create("button");
   const edge = create("span", { className: "edge" });
   button.addEventListener("click", () => select(index));
   makeHandle(edge, {

@@ -4,7 +4,7 @@ import { errorNodes, licenseText, t } from "./i18n.js";
 import * as reference from "./reference.js";
 import { durationOf, sectionsOf } from "./sections.js";
 import { amountOf } from "./takes.js";
-import { loadObject, newSeed, onClick, saveItem, setText, ui } from "./ui.js";
+import { load, newSeed, onClick, save, setText, ui } from "./ui.js";
 import { renderExamples, renderWords } from "./words.js";
 
 const OTHERS = ["file", "button", "submit"]; // types of elements that hold no setting
@@ -144,36 +144,36 @@ function withBars({ duration, ...request }) {
   return { ...request, bpm, bars: Math.max(1, Math.round((duration * bpm) / 240)) };
 }
 
-/** Fills the form with a request. */
-export function fillForm(request) {
-  ui.separate.checked = request.separate;
-  wantedModel = request.model;
-  for (const name of ["prompt", "bpm", ...ADVANCED_FIELDS]) ui[name].value = request[name] ?? "";
-  ui.mode.value = "";
-  ui.ending.value = request.loop ? "loop" : (request.ending ?? "cut");
-  ui.steered.checked = request.pace === "playback";
-  ui.duration.value = request.bars ? (request.bars * 240) / request.bpm : request.duration;
-  moveFader();
-  ui.keep.checked = "seed" in request;
-  if (ADVANCED_FIELDS.some((name) => name in request)) ui.more.open = true;
-  render();
-}
-
 /** Fills the form from a link to a song's request, or as it was before a reload. */
 function restore() {
   const request = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
-  if (request.prompt) return fillForm(request);
-  const draft = loadObject("draft") ?? {};
+  const values = request.prompt ? valuesOf(request) : (load("draft") ?? {});
   for (const field of keptFields()) {
-    if (field.id in draft) field[kindOf(field)] = draft[field.id];
+    if (field.id in values) field[kindOf(field)] = values[field.id];
   }
-  wantedModel = draft.model;
+  wantedModel = values.model;
+  ui.more.open ||= ADVANCED_FIELDS.some((name) => values[name]);
   moveFader();
+  render();
+}
+
+/** The values of the form's fields for a request. */
+function valuesOf({ loop, ending = "cut", pace, bars, bpm = "", duration, ...request }) {
+  return {
+    ...Object.fromEntries(ADVANCED_FIELDS.map((name) => [name, ""])),
+    ...request,
+    bpm,
+    mode: "",
+    duration: bars ? (bars * 240) / bpm : duration,
+    ending: loop ? "loop" : ending,
+    steered: pace === "playback",
+    keep: "seed" in request,
+  };
 }
 
 function saveDraft() {
   const values = keptFields().map((field) => [field.id, field[kindOf(field)]]);
-  saveItem("localStorage", "draft", JSON.stringify(Object.fromEntries(values)));
+  save("draft", Object.fromEntries(values));
 }
 
 function keptFields() {
@@ -231,5 +231,4 @@ onClick(ui, {
 reference.watch(showError);
 addEventListener("hashchange", restore);
 ui.settings.open = matchMedia("(min-width: 44rem)").matches; // Wide screens show no summary.
-moveFader();
 restore();

@@ -1,12 +1,12 @@
 /** The deck: the takes of one song, the chosen one, and what plays. */
 
 import * as player from "./player.js";
+import { takesOf } from "./songs.js";
 
 const LEAD_IN = 3; // seconds of what is there that play before a part that is made anew
 const tabs = new BroadcastChannel("playback"); // Only one tab sounds.
 
-export let takes = []; // generations of one group, in order
-export let chosen = null; // one of them, or null
+export let chosen = null; // one of the takes, or null
 export let current = null; // the generation in the player, which may be of another song
 const eager = new Set(); // the generations of which the first that sounds plays
 let wanted = null; // the generation that shall play, or rest in the player, once it is loaded
@@ -17,11 +17,16 @@ export function watch(callback) {
   onChange = callback;
 }
 
-/** Puts takes on the deck. The song that plays meanwhile plays on. */
-export function show(newTakes, take = newTakes[0]) {
-  for (const old of takes) if (!newTakes.includes(old) && old !== current) old.unload();
-  takes = newTakes;
-  chosen = take ?? null;
+/** The takes on the deck, in order. */
+export function takes() {
+  return chosen ? takesOf(chosen) : [];
+}
+
+/** Puts a take on the deck, with the others of its song. What plays meanwhile plays on. */
+export function show(take) {
+  const before = takes();
+  chosen = take;
+  for (const old of before) if (!takes().includes(old) && old !== current) old.unload();
   onChange();
 }
 
@@ -35,7 +40,7 @@ export function playFirst(generations) {
 /** Chooses a take, which goes on at the position of the one before. */
 export async function choose(take) {
   if (!take) return;
-  show(takes, take);
+  show(take);
   if (player.state === "paused") await rest(take);
   else await play(take);
 }
@@ -77,7 +82,7 @@ export async function setLoop(loop) {
 export function playFrom(take, second) {
   const { position } = sharedWith(take);
   const isBefore = player.state !== "paused" && position < second;
-  show([...takes, take], take);
+  show(take);
   play(take, isBefore ? position : Math.max(0, second - LEAD_IN));
 }
 
@@ -86,25 +91,25 @@ export function update(take) {
   if (!take.sound) return;
   if (eager.has(take)) {
     eager.clear();
-    if (takes.includes(take)) show(takes, take);
+    if (takes().includes(take)) show(take);
     play(take);
   } else if (take === chosen && take !== current && player.state === "paused") {
     rest(take);
   }
 }
 
-/** Takes a generation off the deck. */
+/** Takes a deleted generation off the deck; the take before it, or after it, is chosen. */
 export function forget(take) {
   eager.delete(take);
   if (take === current) {
     player.forget(take.sound);
     current = null;
   }
-  if (!takes.includes(take)) return;
-  const index = takes.indexOf(take);
-  const others = takes.filter((other) => other !== take);
-  show(others, chosen === take ? others[Math.max(0, index - 1)] : chosen);
-  if (chosen) choose(chosen);
+  if (take !== chosen) return onChange();
+  const others = takes();
+  const before = others.findLast(({ record }) => record.take < take.record.take);
+  show(before ?? others[0] ?? null);
+  choose(chosen);
 }
 
 async function rest(take) {
@@ -121,7 +126,7 @@ function enter(take) {
   const last = current;
   const shared = sharedWith(take);
   current = take;
-  if (last && !takes.includes(last)) last.unload();
+  if (last && !takes().includes(last)) last.unload();
   return shared;
 }
 

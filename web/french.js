@@ -94,6 +94,8 @@ export const FRENCH = {
   "this list": "cette liste",
   Close: "Fermer",
   "No room for this song: save its file.": "Plus de place : enregistrez le fichier de ce morceau.",
+  "This browser keeps no songs for this page: save their files.":
+    "Ce navigateur ne garde pas de morceaux pour cette page : exportez-les.",
   "Ctrl + Enter": "Ctrl + Entrée",
   Stop: "Arrêter",
   Waiting: "En attente",

@@ -42,7 +42,7 @@ export class Generation extends EventTarget {
    */
   constructor(record) {
     super();
-    this.record = record;
+    this.record = { group: record.id, take: 0, ...record };
     // or "waiting", "reconnecting", or in SERVER_STATES
     this.state = record.isUnfinished ? "requesting" : this.#restState;
   }
@@ -111,12 +111,13 @@ export class Generation extends EventTarget {
     return this.sound;
   }
 
-  /** Takes what another tab has made of the song. */
+  /** Takes what another tab has made of the song. Returns whether it is still unfinished. */
   adopt(record) {
-    if (this.running) return;
+    if (!record || this.running) return false;
     if (record.seconds !== this.record.seconds) this.sound = null;
     Object.assign(this.record, record);
     this.#setState(record.isUnfinished ? "generating" : this.#restState);
+    return record.isUnfinished;
   }
 
   /** Frees the memory of a Sound that can be loaded again. */

@@ -1,14 +1,14 @@
 /** The texts of the page in English and French. The English text is the key of its French one. */
 
-import { loadItem, saveItem, ui } from "./ui.js";
+import { load, save, ui } from "./ui.js";
 
-let language = loadItem("localStorage", "language") ?? navigator.language.slice(0, 2);
+let language = load("language") ?? navigator.language.slice(0, 2);
 let french = null; // the module of the French texts
 await loadTexts(language);
 
 export async function switchLanguage() {
   const other = language === "fr" ? "en" : "fr";
-  saveItem("localStorage", "language", other);
+  save("language", other);
   await loadTexts(other); // The page is drawn meanwhile.
   language = other;
 }
@@ -53,14 +53,12 @@ export function clock(seconds) {
   return `${minutes}:${String(rest).padStart(2, "0")}`;
 }
 
-/** A day of this year by day and month, else with its year; an hour of today. */
+/** A day, or an hour of today. */
 export function formatDate(at) {
   const date = new Date(at);
-  const now = new Date();
-  const year = date.getFullYear() === now.getFullYear() ? {} : { year: "numeric" };
-  const isToday = date.toDateString() === now.toDateString();
-  const form = isToday ? { timeStyle: "short" } : { day: "numeric", month: "short", ...year };
-  return new Intl.DateTimeFormat(language, form).format(date);
+  const isToday = date.toDateString() === new Date().toDateString();
+  const form = isToday ? { timeStyle: "short" } : { dateStyle: "medium" };
+  return date.toLocaleString(language, form);
 }
 
 /** Sets the texts and labels below `root` to the current language. */

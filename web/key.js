@@ -1,9 +1,9 @@
 /** The API key: asked for when the service refuses a call, and kept as long as the tab. */
 
 import { t } from "./i18n.js";
-import { loadItem, saveItem, ui } from "./ui.js";
+import { load, save, ui } from "./ui.js";
 
-let key = loadItem("sessionStorage", "key");
+let key = load("key", "sessionStorage");
 let openDialog = null; // its promise, which all refused calls wait for
 
 /** fetch, with the key. Returns a 401 response only if the user closes the dialog without a key. */
@@ -33,7 +33,7 @@ function askForKey() {
       const isEntered = ui.access.returnValue !== "";
       if (isEntered) {
         key = ui.key.value;
-        saveItem("sessionStorage", "key", key);
+        save("key", key, "sessionStorage");
       }
       resolve(isEntered);
     };

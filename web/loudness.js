@@ -6,6 +6,9 @@ const SILENCE = -70; // LUFS; softer blocks do not count
 const GATE = 10; // dB; nor do blocks so much softer than the others
 const TARGET = -18; // LUFS, as players do by ReplayGain
 const MAX_GAIN = 4;
+// The two filters of its weighting for 32 kHz: the numerator, and the denominator without its 1.
+const SHELF = [1.51117789957, -2.46488941336, 1.04163327352, -1.53904509625, 0.62696685598];
+const HIGH_PASS = [1, -2, 1, -1.98508966899, 0.98514532067];
 
 export class Meter {
   #filters; // by channel
@@ -16,7 +19,7 @@ export class Meter {
   peak = 0; // the loudest sample, 0 to 1
 
   constructor(rate, channels) {
-    this.#filters = Array.from({ length: channels }, () => createFilter(rate));
+    this.#filters = Array.from({ length: channels }, createFilter);
     this.#step = rate / STEPS;
   }
 
@@ -63,35 +66,17 @@ function mean(values) {
   return values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : 0;
 }
 
-/** The weighting of BS.1770, whose two filters are given there for 48 kHz, at another rate. */
-function createFilter(rate) {
-  const shelf = createShelf(rate);
-  const highPass = createHighPass(rate);
+function createFilter() {
+  const [shelf, highPass] = [createBiquad(SHELF), createBiquad(HIGH_PASS)];
   return (sample) => highPass(shelf(sample));
 }
 
-function createShelf(rate) {
-  const k = Math.tan((Math.PI * 1681.974450955533) / rate);
-  const q = k / 0.7071752369554196;
-  const high = 10 ** (3.999843853973347 / 20);
-  const band = high ** 0.4996667741545416;
-  const numerator = [high + band * q + k * k, 2 * (k * k - high), high - band * q + k * k];
-  return createBiquad(numerator, 1 + q + k * k, 2 * (k * k - 1), 1 - q + k * k);
-}
-
-function createHighPass(rate) {
-  const k = Math.tan((Math.PI * 38.13547087602444) / rate);
-  const q = k / 0.5003270373238773;
-  const scale = 1 + q + k * k; // the standard leaves this filter's numerator at 1, -2, 1
-  return createBiquad([scale, -2 * scale, scale], scale, 2 * (k * k - 1), 1 - q + k * k);
-}
-
-function createBiquad([b0, b1, b2], a0, a1, a2) {
+function createBiquad([b0, b1, b2, a1, a2]) {
   let [first, second] = [0, 0];
   return (input) => {
-    const output = (b0 * input) / a0 + first;
-    first = (b1 * input - a1 * output) / a0 + second;
-    second = (b2 * input - a2 * output) / a0;
+    const output = b0 * input + first;
+    first = b1 * input - a1 * output + second;
+    second = b2 * input - a2 * output;
     return output;
   };
 }

@@ -14,8 +14,7 @@ const LONGEST = { audio: 30, melody: 120 }; // seconds that the server takes
 const SHORTEST = 0.1; // seconds
 const CONTINUATION = 10; // seconds that a song is longer than its start, at first
 const SILENCE = 1e-4; // full scale is 1
-const HEADER = 44; // bytes of a WAV
-const [RIFF, WAVE, FMT, DATA] = [0x46464952, 0x45564157, 0x20746d66, 0x61746164]; // its letters
+const [RIFF, WAVE, FMT, DATA] = [0x46464952, 0x45564157, 0x20746d66, 0x61746164]; // a WAV's letters
 const NO_MICROPHONE = problem("The browser gives no microphone to this page.");
 const UNREADABLE = problem("The browser finds no audio in this file. Choose a WAV, MP3 or FLAC.");
 const TOO_LARGE = problem("This file is over 32 MB. Cut it.");
@@ -132,20 +131,19 @@ async function decode(file) {
 /** An AudioBuffer as the bytes of a WAV, mono or stereo. */
 function wavOf(buffer) {
   const channels = Math.min(buffer.numberOfChannels, 2);
-  const size = buffer.length * channels * 2;
-  const view = new DataView(new ArrayBuffer(HEADER + size));
-  const words = { 16: 16, 24: RATE, 28: RATE * channels * 2, 4: HEADER - 8 + size, 40: size };
-  Object.assign(words, { 0: RIFF, 8: WAVE, 12: FMT, 36: DATA });
-  for (const [at, word] of Object.entries(words)) view.setUint32(Number(at), word, true);
-  const halves = { 20: 1, 22: channels, 32: channels * 2, 34: 16 };
-  for (const [at, half] of Object.entries(halves)) view.setUint16(Number(at), half, true);
-  const samples = new Int16Array(view.buffer, HEADER);
+  const frame = 2 * channels; // bytes
+  const size = buffer.length * frame;
+  const format = [FMT, 16, (channels << 16) | 1, RATE, RATE * frame, (16 << 16) | frame];
+  const header = new Uint32Array([RIFF, 36 + size, WAVE, ...format, DATA, size]);
+  const file = new Uint8Array(header.byteLength + size);
+  file.set(new Uint8Array(header.buffer));
+  const samples = new Int16Array(file.buffer, header.byteLength);
   for (let channel = 0; channel < channels; channel++) {
-    for (const [frame, sample] of buffer.getChannelData(channel).entries()) {
-      samples[frame * channels + channel] = Math.max(-1, Math.min(sample, 1)) * 32767;
+    for (const [index, sample] of buffer.getChannelData(channel).entries()) {
+      samples[index * channels + channel] = Math.max(-1, Math.min(sample, 1)) * 32767;
     }
   }
-  return new Uint8Array(view.buffer);
+  return file;
 }
 
 /** Rejects if the browser gives no microphone. */

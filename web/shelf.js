@@ -1,26 +1,34 @@
 /** The shelf: a row for each song that the browser keeps. */
 
+import * as deck from "./deck.js";
 import { clock, formatDate, t } from "./i18n.js";
 import { saveZip } from "./save.js";
 import { titleOf } from "./sections.js";
+import * as songs from "./songs.js";
 import { create, onClick, setText, ui } from "./ui.js";
 
+const REFUSALS = { QuotaExceededError: "No room for this song: save its file." };
+const BLOCKED = "This browser keeps no songs for this page: save their files.";
+
 const rows = new Map(); // by song: {element, …} of its parts
-let songs = [];
 let actions = {};
 
-/** @param newActions {open(song), remove(songs), keep(song), star(song)} */
+/** @param newActions {remove(songs), keep(song), star(song)} */
 export function watch(newActions) {
   actions = newActions;
 }
 
-export function render(newSongs = songs) {
-  songs = newSongs;
-  for (const song of rows.keys()) if (!songs.includes(song)) rows.delete(song);
-  const shown = songs.filter(isShown);
+export function render() {
+  for (const song of rows.keys()) if (!songs.all.includes(song)) rows.delete(song);
+  const shown = stored().filter(isShown);
   for (const song of shown) renderRow(song);
   placeRows(shown.map((song) => rows.get(song).element));
   renderTools(shown);
+}
+
+/** The songs that the shelf is about. */
+function stored() {
+  return songs.all.filter(({ record }) => !record.isExample);
 }
 
 /** Shows these rows. Those that stay are not moved: they would lose the focus. */
@@ -34,14 +42,17 @@ function placeRows(elements) {
 }
 
 function renderTools(shown) {
+  const all = stored();
   const count = selected().length;
-  ui.tools.hidden = songs.length === 0;
+  ui.tools.hidden = all.length === 0;
   ui.selection.hidden = count === 0;
   setText(ui.count, t("{count} selected", { count }));
   ui.pack.disabled = selected().some(({ record }) => !record.blob);
-  ui.sweep.hidden = count > 0 || !songs.some(isSwept);
+  ui.sweep.hidden = count > 0 || !all.some(isSwept);
   ui.search.placeholder = ui.search.ariaLabel;
-  ui.nothing.hidden = shown.length > 0 || songs.length === 0;
+  ui.nothing.hidden = shown.length > 0 || all.length === 0;
+  const refusal = all.find((song) => song.refusal)?.refusal;
+  setText(ui.kept, refusal ? t(REFUSALS[refusal.name] ?? BLOCKED) : "");
 }
 
 function isShown({ record }) {
@@ -58,7 +69,7 @@ function isSwept({ record, running }) {
 
 /** The songs that are shown and selected. */
 function selected() {
-  return songs.filter((song) => isShown(song) && rows.get(song)?.select.checked);
+  return stored().filter((song) => isShown(song) && rows.get(song)?.select.checked);
 }
 
 function renderRow(song) {
@@ -86,15 +97,18 @@ function createRow(song) {
     title: button("title"),
     time: create("span", { className: "time" }),
     model: create("span", { className: "model" }),
-    date: create("time", {}),
+    date: create("time"),
     star: button("star"),
     rename: button("rename", "✎"),
   };
   const element = create("li", {}, ...Object.values(parts));
   parts.select.addEventListener("change", () => render());
   onClick(parts, {
-    play: () => actions.open(song, true),
-    title: () => actions.open(song),
+    play: () => {
+      deck.show(song);
+      deck.play();
+    },
+    title: () => deck.choose(song),
     star: () => actions.star(song),
     rename: () => edit(song, parts),
   });
@@ -102,7 +116,7 @@ function createRow(song) {
 }
 
 function button(className, text = "") {
-  return create("button", { type: "button", className }, text);
+  return create("button", { className }, text);
 }
 
 /** Puts a field in place of the title until Enter, Escape or a click elsewhere. */
@@ -139,5 +153,5 @@ onClick(ui, {
   },
   pack: () => saveZip(selected().map(({ record }) => record)),
   discard: () => actions.remove(selected()),
-  sweep: () => actions.remove(songs.filter(isSwept)),
+  sweep: () => actions.remove(stored().filter(isSwept)),
 });

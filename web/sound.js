@@ -4,9 +4,9 @@ import { Meter } from "./loudness.js";
 
 const FRAME_RATE = 50; // Hz, the model's: songs are cut between its frames
 export const OVERLAP = 0.06; // seconds in which the end of what is there fades into a new part
-const FIRST_CHUNK = 12; // bytes before a WAV's first chunk
-const CHUNK_HEADER = 8; // bytes of a chunk's name and size
-const DATA_CHUNK = 0x64617461; // "data", the name of the chunk of the samples
+const HEADER = 44; // bytes of a WAV before its samples
+const [FILE_SIZE, CHANNELS, RATE, DATA_SIZE] = [1, 5, 6, 10]; // 32-bit words of it
+const UNCOUNTED = 8; // bytes at the file's beginning that its size leaves out
 const SAMPLE_BYTES = 2;
 const MIN_BUFFER = 0.5; // seconds to collect before playback resumes
 // IPTC's term for a sound that a machine made. The server's files have the same tag.
@@ -19,7 +19,7 @@ export class Sound {
   channels = 0;
   duration = 0; // seconds of the whole song
   gain = 1; // with which all songs are equally loud; known when the song is complete
-  #header = null; // the bytes of the file before the samples
+  #header = null; // its 32-bit words
   #beginning = new Uint8Array(0); // of the stream, until its header is read
   #isBegun = false; // whether it is
   #data = new Uint8Array(0); // samples, and the file's tags behind them, with room for more
@@ -125,9 +125,8 @@ export class Sound {
     const samples = this.#data.slice(first * this.#frameBytes, last * this.#frameBytes);
     const tags = last - first === this.#allFrames ? this.#tags() : INFO;
     const header = this.#header.slice();
-    const view = new DataView(header.buffer);
-    view.setUint32(4, header.length + samples.length + tags.length - CHUNK_HEADER, true);
-    view.setUint32(header.length - 4, samples.length, true);
+    header[FILE_SIZE] = HEADER + samples.length + tags.length - UNCOUNTED;
+    header[DATA_SIZE] = samples.length;
     return new Blob([header, samples, tags], { type: "audio/wav" });
   }
 
@@ -141,9 +140,8 @@ export class Sound {
 
   /** Those of the stream if it was the whole file. */
   #tags() {
-    const { length } = this.#header;
-    const size = new DataView(this.#header.buffer).getUint32(4, true) + CHUNK_HEADER;
-    const isWhole = !this.#start && length + this.#cursor === size;
+    const size = this.#header[FILE_SIZE] + UNCOUNTED;
+    const isWhole = !this.#start && HEADER + this.#cursor === size;
     return isWhole ? this.#data.slice(this.frames * this.#frameBytes, this.#cursor) : INFO;
   }
 
@@ -159,20 +157,18 @@ export class Sound {
     beginning.set(this.#beginning);
     beginning.set(bytes, this.#beginning.length);
     this.#beginning = beginning;
-    const length = headerLength(beginning);
-    const blendedBytes = this.#blended * this.#frameBytes;
-    if (!length || beginning.length < length + blendedBytes) return null;
-    this.#header = beginning.slice(0, length);
-    const view = new DataView(this.#header.buffer);
-    this.channels = view.getUint16(22, true);
-    this.rate = view.getUint32(24, true);
-    const frames = view.getUint32(length - 4, true) / this.#frameBytes;
+    const length = HEADER + this.#blended * this.#frameBytes;
+    if (beginning.length < length) return null;
+    this.#header = new Uint32Array(beginning.buffer.slice(0, HEADER));
+    this.channels = this.#header[CHANNELS] >> 16;
+    this.rate = this.#header[RATE];
+    const frames = this.#header[DATA_SIZE] / this.#frameBytes;
     this.duration = (this.#start + frames) / this.rate;
     this.#cursor = this.#start * this.#frameBytes;
     this.#isBegun = true;
     this.#beginning = new Uint8Array(0);
-    if (this.#blended) this.#blend(beginning.slice(length, length + blendedBytes));
-    return beginning.subarray(length);
+    if (this.#blended) this.#blend(beginning.slice(HEADER, length));
+    return beginning.subarray(HEADER);
   }
 
   #blend(bytes) {
@@ -197,15 +193,4 @@ export class Sound {
     this.#cursor = end;
     this.#kept = Math.max(this.#kept, end);
   }
-}
-
-/** The bytes before a WAV's samples; 0 while some of them are missing. */
-function headerLength(bytes) {
-  const view = new DataView(bytes.buffer);
-  let chunk = FIRST_CHUNK; // its first byte
-  while (chunk + CHUNK_HEADER <= bytes.length) {
-    if (view.getUint32(chunk) === DATA_CHUNK) return chunk + CHUNK_HEADER;
-    chunk += CHUNK_HEADER + 2 * Math.ceil(view.getUint32(chunk + 4, true) / 2); // padded
-  }
-  return 0;
 }

@@ -2,7 +2,7 @@
 
 import * as deck from "./deck.js";
 import { errorNodes, t } from "./i18n.js";
-import { create, loadObject, saveItem, setText, ui } from "./ui.js";
+import { create, load, save, setText, ui } from "./ui.js";
 
 const PLACES = [
   [0.2, 0.2],
@@ -15,7 +15,7 @@ const LEAST = 0.1; // A word of less weight is left out.
 const SPEED = 45; // steps a second; playback takes 50
 const SURE = 3; // seconds of music after which the speed is known
 
-const words = loadObject("words") ?? ["calm piano", "soft strings", "fast drums", "epic brass"];
+const words = load("words") ?? ["calm piano", "soft strings", "fast drums", "epic brass"];
 const points = words.map((word) => create("span", { textContent: word }));
 const sliders = words.map(addSlider);
 let timer = null;
@@ -64,7 +64,7 @@ function addSlider(word, index) {
     words[index] = name.value;
     slider.ariaLabel = name.value;
     setText(points[index], name.value);
-    saveItem("localStorage", "words", JSON.stringify(words));
+    save("words", words);
     if (slider.valueAsNumber) schedule();
   });
   slider.addEventListener("input", () => {
@@ -78,11 +78,16 @@ function addSlider(word, index) {
   return slider;
 }
 
-/** Where the weights of the sliders are in balance. */
-function middle() {
+/** The share of each word. */
+function shares() {
   const sum = sliders.reduce((all, { valueAsNumber }) => all + valueAsNumber, 0) || 1;
+  return sliders.map(({ valueAsNumber }) => valueAsNumber / sum);
+}
+
+/** Where the shares are in balance. */
+function middle() {
   const along = (axis) =>
-    PLACES.reduce((all, place, index) => all + place[axis] * sliders[index].valueAsNumber, 0) / sum;
+    shares().reduce((all, share, index) => all + share * PLACES[index][axis], 0);
   return [along(0), along(1)];
 }
 
@@ -107,10 +112,9 @@ function schedule() {
   timer = setTimeout(() => send(blend()), REST_MS);
 }
 
-/** The prompt of the words by their weights. */
+/** The prompt of the words by their shares. */
 function blend() {
-  const sum = sliders.reduce((all, { valueAsNumber }) => all + valueAsNumber, 0);
-  const weights = sliders.map(({ valueAsNumber }) => Number((valueAsNumber / sum).toFixed(2)));
+  const weights = shares().map((share) => Number(share.toFixed(2)));
   const parts = words.map((text, index) => ({ text, weight: weights[index] }));
   const heard = parts.filter(({ text, weight }) => text.trim() && weight >= LEAST);
   return heard.length === 1 ? heard[0].text : heard;

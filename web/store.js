@@ -1,6 +1,6 @@
 /** The songs that this browser keeps: their records (see Generation). Its tabs share them. */
 
-import { createStore, delMany, set, setMany, values } from "./vendor/idb-keyval.js";
+import { createStore, delMany, get, set, values } from "./vendor/idb-keyval.js";
 
 const songs = createStore("audiocraft", "songs"); // The server stores no songs.
 const tabs = new BroadcastChannel("songs");
@@ -11,27 +11,24 @@ export async function load() {
   return records.sort((a, b) => b.at - a.at);
 }
 
+/** The record with this id; undefined if it is deleted. */
+export function find(id) {
+  return inStore(get, id);
+}
+
 /** Keeps a record, or its changes. Rejects where there is no room for it. */
 export async function save(record) {
   await inStore(set, record.id, record);
-  tabs.postMessage({ saved: [record] });
+  tabs.postMessage({ saved: record });
 }
 
-/** Deletes records. Resolves to a function that brings them back, and rejects as `save`. */
-export async function remove(records) {
-  const ids = records.map(({ id }) => id);
-  await inStore(delMany, ids);
+/** Deletes the records with these ids, where they are stored. */
+export async function remove(ids) {
+  await inStore(delMany, ids).catch(() => {});
   tabs.postMessage({ removed: ids });
-  return async () => {
-    await inStore(
-      setMany,
-      records.map((record) => [record.id, record]),
-    );
-    tabs.postMessage({ saved: records });
-  };
 }
 
-/** Calls back with {saved: records} or {removed: ids} when another tab has done so. */
+/** Calls back with {saved: record} or {removed: ids} when another tab has done so. */
 export function subscribe(callback) {
   tabs.addEventListener("message", ({ data }) => callback(data));
 }

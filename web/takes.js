@@ -22,12 +22,12 @@ const STATE_TEXTS = {
 
 /** The letter of a generation's take. */
 export function letterOf({ record }) {
-  return String.fromCharCode(65 + (record.take ?? 0));
+  return String.fromCharCode(65 + record.take);
 }
 
 /** The number of the next take on the deck; 0 is A. */
 export function nextTake() {
-  return 1 + Math.max(...deck.takes.map(({ record }) => record.take ?? 0));
+  return 1 + Math.max(...deck.takes().map(({ record }) => record.take));
 }
 
 /** Moves the focus to the chosen take, where the button that had it goes away. */
@@ -37,10 +37,11 @@ export function focusChosen() {
 
 /** Renders the takes, and the chosen one's state. */
 export function render() {
-  const { takes, chosen } = deck;
+  const { chosen } = deck;
   ui.deck.hidden = !chosen;
   if (!chosen) return;
   const { record, running, state, error } = chosen;
+  const takes = deck.takes();
   const buttons = [...ui.takes.children];
   for (const [index, take] of takes.entries()) renderTake(take, buttons[index] ?? addButton());
   for (const button of buttons.slice(takes.length)) button.remove();
@@ -83,7 +84,7 @@ export function draw() {
 }
 
 function addButton() {
-  const button = create("button", { type: "button" });
+  const button = create("button");
   ui.takes.append(button);
   return button;
 }
@@ -126,7 +127,7 @@ function copyOverHttp(text) {
 }
 
 ui.takes.addEventListener("click", ({ target }) => {
-  deck.choose(deck.takes[[...ui.takes.children].indexOf(target)]);
+  deck.choose(deck.takes()[[...ui.takes.children].indexOf(target)]);
 });
 onClick(ui, {
   stop: () => {

@@ -5,7 +5,7 @@ import { clock, t } from "./i18n.js";
 import * as player from "./player.js";
 import { titleOf } from "./sections.js";
 import { letterOf } from "./takes.js";
-import { loadItem, onClick, saveItem, setText, ui } from "./ui.js";
+import { load, onClick, save, setText, ui } from "./ui.js";
 
 const SKIP = 5; // seconds
 const TITLE = document.title;
@@ -66,7 +66,7 @@ function report(title, isPlaying, position, duration) {
 
 function changeVolume() {
   player.setVolume(ui.volume.valueAsNumber);
-  saveItem("localStorage", "volume", ui.volume.value);
+  save("volume", ui.volume.value);
 }
 
 function skip(seconds) {
@@ -93,7 +93,7 @@ const KEYS = {
   "?": showKeys,
 };
 for (const [index, digit] of [..."1234"].entries()) {
-  KEYS[digit] = () => deck.choose(deck.takes[index]);
+  KEYS[digit] = () => deck.choose(deck.takes()[index]);
 }
 
 document.addEventListener("keydown", (event) => {
@@ -118,10 +118,11 @@ for (const [name, action] of Object.entries(ACTIONS)) {
 
 /** Chooses the take before or after the chosen one. */
 function step(by) {
-  deck.choose(deck.takes[deck.takes.indexOf(deck.chosen) + by]);
+  const takes = deck.takes();
+  deck.choose(takes[takes.indexOf(deck.chosen) + by]);
 }
 
-ui.volume.value = loadItem("localStorage", "volume") ?? 1;
+ui.volume.value = load("volume") ?? 1;
 player.setVolume(ui.volume.valueAsNumber);
 ui.volume.addEventListener("input", changeVolume);
 onClick(ui, {

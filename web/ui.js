@@ -23,27 +23,18 @@ export function onClick(elements, handlers) {
   }
 }
 
-/** An item of "sessionStorage" or "localStorage", or null. */
-export function loadItem(storage, name) {
+/** A value of `localStorage`, or null. */
+export function load(name, storage = "localStorage") {
   try {
-    return window[storage].getItem(name);
+    return JSON.parse(window[storage].getItem(name));
   } catch {
-    return null; // The browser forbids storage.
+    return null; // The browser forbids storage, or another page of this address uses the name.
   }
 }
 
-/** An object of "localStorage", or null. */
-export function loadObject(name) {
+export function save(name, value, storage = "localStorage") {
   try {
-    return JSON.parse(loadItem("localStorage", name));
-  } catch {
-    return null; // Another page of this address uses the name.
-  }
-}
-
-export function saveItem(storage, name, value) {
-  try {
-    window[storage].setItem(name, value);
+    window[storage].setItem(name, JSON.stringify(value));
   } catch {
     // The browser forbids storage: the value lasts as long as the page.
   }

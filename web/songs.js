@@ -1,0 +1,34 @@
+/** The songs of the page: generations, the newest first. */
+
+import { Generation } from "./generation.js";
+
+export let all = [];
+let onChange = () => {};
+
+/** Calls back when songs are added, and with one that changes. */
+export function watch(callback) {
+  onChange = callback;
+}
+
+/** Adds the songs of these records, and returns them. */
+export function add(records) {
+  const added = records.map((record) => new Generation(record));
+  for (const song of added) song.addEventListener("change", () => onChange(song));
+  all = [...added, ...all].sort((a, b) => b.record.at - a.record.at);
+  onChange();
+  return added;
+}
+
+/** Takes songs off the page, and returns them. Those that are made now are cancelled. */
+export function drop(ids) {
+  const gone = all.filter(({ record }) => ids.includes(record.id));
+  all = all.filter((song) => !gone.includes(song));
+  for (const song of gone) song.cancel();
+  return gone;
+}
+
+/** The takes of a song's group, in order. */
+export function takesOf(song) {
+  const group = all.filter(({ record }) => record.group === song.record.group);
+  return group.sort((a, b) => a.record.take - b.record.take);
+}
