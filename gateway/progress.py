@@ -149,6 +149,6 @@ def visible(error: Exception) -> ServiceError:
     return error if isinstance(error, ServiceError) else Internal(FAULT)
 
 
-def public(error: ServiceError) -> dict[str, str | None]:
+def public(error: ServiceError) -> dict[str, Any]:
     """An error as clients see it, whether as a response or in a song's progress."""
-    return {"code": error.code, "message": error.message, "field": error.field}
+    return {name: value for name, value in error.data().items() if name != "retry_after"}

@@ -184,10 +184,12 @@ def with_audio(request: GenerationRequest, audio: Samples, output: str) -> Gener
     _require_a_frame("audio", audio)
     frames = whole_frames(audio, SAMPLE_RATE)
     if frames >= request.frames:
+        seconds = round(audio.shape[1] / SAMPLE_RATE, 2)
         raise InvalidField(
-            f"audio lasts {audio.shape[1] / SAMPLE_RATE:.3g} s, and duration is "
-            f"{request.duration:g}; it counts the whole song, so give more.",
+            f"audio lasts {seconds:g} s, and duration is {request.duration:g}; it counts the whole "
+            "song, so give more.",
             "duration",
+            limits={"exclusiveMinimum": seconds},
         )
     return replace(
         request,
@@ -237,7 +239,8 @@ def _checked(
 def _require_words(name: str, prompt: Prompt) -> None:
     for part, text in named_texts(name, prompt):
         if not text.strip():
-            raise InvalidField.of_field(part, "is empty; describe the music that you want")
+            problem = "is empty; describe the music that you want"
+            raise InvalidField.of_field(part, problem, minLength=1)
 
 
 def check_change(values: dict[str, Any]) -> dict[str, Any]:

@@ -340,6 +340,7 @@ async def list_models(request: web.Request) -> web.Response:
             "license": variant.license,
             "weights": variant.weights,
             "size": variant.size,
+            "download": variant.download,
             "channels": variant.channels,
             "melody": variant.melody,
             "state": _state(status),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 # Parameters that describe a model, and do not say how it runs.
-DESCRIPTIVE = ("checkpoint", "license", "size", "channels", "takes")
+DESCRIPTIVE = ("checkpoint", "license", "size", "download", "channels", "takes")
 BACKENDS = ("eager", "packed", "native", "graph")  # model/backend_loader.py has their code
 CHOICES = {  # what the others take: as a pattern, and in words
     "device": (r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:N"),

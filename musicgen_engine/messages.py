@@ -60,6 +60,7 @@ class FailedState(State):
     code: str
     message: str
     field: str | None
+    limits: dict[str, Any]
     retry_after: int | None
 
     @classmethod

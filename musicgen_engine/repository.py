@@ -92,6 +92,14 @@ def _variant(folder: Path) -> Variant:
         license=parameters["license"].string_value or "unknown",
         weights=is_cached(checkpoint),
         size=parameters["size"].string_value or None,
+        download=_bytes(parameters["download"].string_value),
         channels=parameters["channels"].string_value or None,
         melody=parameters["takes"].string_value == "melody",
     )
+
+
+def _bytes(text: str) -> int | None:
+    """Raises ValueError, which says why the parameter cannot be used."""
+    if text and not text.isdecimal():
+        raise ValueError(f"its parameter download is {text!r}; give a whole number of bytes")
+    return int(text) if text else None

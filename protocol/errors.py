@@ -11,6 +11,7 @@ the text of another library or a path of the server.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from protocol.constants import input_name
@@ -23,8 +24,9 @@ TAG = re.compile(r"\[(\w+)\] (.*)", re.DOTALL)  # the text of an error over Trit
 
 
 class ServiceError(Exception):
-    """`field` is the name of the request's field at fault, `retry_after` the seconds after which
-    the caller may ask again, `headers` are HTTP headers that belong to the error alone."""
+    """`field` is the name of the request's field at fault, `limits` are those that its value
+    breaks, as JSON schemas name them. `retry_after` is in seconds, after which the caller may ask
+    again; `headers` are HTTP headers that belong to the error alone."""
 
     code: ClassVar[str]
     status: ClassVar[int | None]  # of HTTP
@@ -52,12 +54,14 @@ class ServiceError(Exception):
         field: str | None = None,
         retry_after: int | None = None,
         headers: dict[str, str] | None = None,
+        limits: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.field = field
         self.retry_after = self.default_retry_after if retry_after is None else retry_after
         self.headers = headers or {}
+        self.limits = dict(limits or {})
 
     def __str__(self) -> str:
         """The text of the error over Triton."""
@@ -69,6 +73,7 @@ class ServiceError(Exception):
             "code": self.code,
             "message": self.message,
             "field": self.field,
+            "limits": self.limits,
             "retry_after": self.retry_after,
         }
 
@@ -81,7 +86,7 @@ class ServiceError(Exception):
     def of(data: dict[str, Any]) -> ServiceError:
         """The error that `data` describes; one with an unknown code is a failed generation."""
         kind = ServiceError.codes.get(data["code"], GenerationFailed)
-        return kind(data["message"], data["field"], data["retry_after"])
+        return kind(data["message"], data["field"], data["retry_after"], limits=data["limits"])
 
     @staticmethod
     def tagged(text: str) -> ServiceError | None:
@@ -152,9 +157,10 @@ class InvalidField(
     name."""
 
     @classmethod
-    def of_field(cls, field: str, problem: str) -> InvalidField:
-        """`problem` continues the field's name: "is 0; give 1 to 5"."""
-        return cls(f"{field} {problem}.", field)
+    def of_field(cls, field: str, problem: str, **limits: Any) -> InvalidField:
+        """`problem` continues the field's name: "is 0; give 1 to 5"; `limits` repeat it for
+        programs: `minimum=1, maximum=5`."""
+        return cls(f"{field} {problem}.", field, limits=limits)
 
     def __str__(self) -> str:
         if self.field and self.message.startswith(self.field):

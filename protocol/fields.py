@@ -69,7 +69,7 @@ class Text(Row):
             raise InvalidField.of_field(name, problem) from None
         if self.max_length is not None and len(value) > self.max_length:
             problem = f"has {len(value)} characters; shorten it to {self.max_length}"
-            raise InvalidField.of_field(name, problem)
+            raise InvalidField.of_field(name, problem, maxLength=self.max_length)
         if not self.choices:
             return value
         if value.lower() not in self.choices:
@@ -104,13 +104,15 @@ class Number(Row):
 
     def check(self, name: str, value: Any) -> float:
         if not is_number(value):
-            raise InvalidField.of_field(name, f"is {kind(value)}; send a number")
+            raise InvalidField.of_field(name, f"is {kind(value)}; send a number", **self.schema)
         if not self.low <= value <= self.high or (self.above and value == self.low):
-            raise InvalidField.of_field(name, f"is {shown(value)}; give {self.range}")
+            problem = f"is {shown(value)}; give {self.range}"
+            raise InvalidField.of_field(name, problem, **self.schema)
         if not self.whole:
             return float(value)
         if value != int(value):
-            raise InvalidField.of_field(name, f"is {shown(value)}; give a whole number")
+            problem = f"is {shown(value)}; give a whole number"
+            raise InvalidField.of_field(name, problem, **self.schema)
         return int(value)
 
     @property
@@ -141,11 +143,12 @@ class Duration(Row):
 
     def check(self, name: str, value: Any) -> int:
         if not is_number(value):
-            raise InvalidField.of_field(name, f"is {kind(value)}; send a number of seconds")
+            problem = f"is {kind(value)}; send a number of seconds"
+            raise InvalidField.of_field(name, problem, **self.schema)
         if not 0 < value <= self.high or value < self.least:
             least = f"at least {self.least:g}" if self.least else "more than 0"
-            limits = f"seconds, {least}, at most {self.high:g}"
-            raise InvalidField.of_field(name, f"is {shown(value)}; give {limits}")
+            problem = f"is {shown(value)}; give seconds, {least}, at most {self.high:g}"
+            raise InvalidField.of_field(name, problem, **self.schema)
         frames: int = round(value * FRAME_RATE)
         return max(1, frames)
 

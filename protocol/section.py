@@ -122,7 +122,8 @@ class Sections(Row):
         if not isinstance(value, list):
             raise InvalidField.of_field(name, f"is {kind(value)}; send a list of sections")
         if not 1 <= len(value) <= MAX_SECTIONS:
-            raise InvalidField.of_field(name, f"has {len(value)} sections; send {self.range}")
+            problem = f"has {len(value)} sections; send {self.range}"
+            raise InvalidField.of_field(name, problem, maxItems=MAX_SECTIONS)
         return tuple(self._attributes(f"{name}[{n}]", one) for n, one in enumerate(value))
 
     def _attributes(self, name: str, value: Any) -> Mapping[str, Any]:

@@ -113,7 +113,8 @@ class Mastering:
                 limits = f"{blend:g}, its blend, and at most {longest - lead:g}"
                 reason = f"for its song starts {lead:g} s earlier"
                 problem = f"makes {samples / SAMPLE_RATE:g} s; give at least {limits}, {reason}"
-                raise InvalidField.of_field(name, problem)
+                seconds = {} if self.bars else {"minimum": blend, "maximum": longest - lead}
+                raise InvalidField.of_field(name, problem, **seconds)
         fade_in, fade_out = self._fades(samples)
         if fade_in > samples:
             length = f"{samples / SAMPLE_RATE:g}, the length of the file"

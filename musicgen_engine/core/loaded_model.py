@@ -128,9 +128,10 @@ class LoadedModel:
 
     def _check_slots(self, section: Section, within: str) -> None:
         if slots_of(section.prompt) > self.slots:
-            most = f"{self.slots * SLOT_ROWS - 1}, for which this server has memory"
-            problem = f"has {len(section.prompt)} texts; give {most}"
-            raise InvalidField.of_field(f"{within}prompt", problem)
+            most = self.slots * SLOT_ROWS - 1
+            limits = f"{most}, for which this server has memory"
+            problem = f"has {len(section.prompt)} texts; give {limits}"
+            raise InvalidField.of_field(f"{within}prompt", problem, maxItems=most)
 
 
 def load_each(folder: Path, config: ModelConfig) -> list[LoadedModel]:

@@ -47,7 +47,7 @@ class TextEncoder:
             tokens = self._tokenized(text)["description"]["input_ids"].shape[1]
             if tokens > left:
                 problem = f"has {tokens} tokens of text; shorten it to {left}"
-                raise InvalidField.of_field(name, problem)
+                raise InvalidField.of_field(name, problem, maxTokens=left)
             if self._crossed:  # they share a slot's room
                 left -= tokens
 

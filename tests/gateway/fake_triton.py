@@ -42,6 +42,7 @@ class FakeTriton:
                 "MIT",
                 "cached" if name in cached else "missing",
                 "300M",
+                2_000_000_000,
                 "stereo" if "stereo" in name else "mono",
                 melody="melody" in name,
             )

@@ -121,7 +121,7 @@ async def test_what_is_no_http_is_refused_in_json(
     head, body = split(await exchange(client, data))
     assert head.startswith(b"HTTP/1.0 400 ") and b"aiohttp" not in head and b"Python" not in head
     assert body["error"].pop("message")
-    assert body == {"error": {"code": "invalid_http", "field": None}}
+    assert body == {"error": {"code": "invalid_http", "field": None, "limits": {}}}
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 

@@ -26,9 +26,11 @@ async def response_to(error: Exception) -> tuple[int, Any, Any]:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_an_error_becomes_json_with_its_status(kind: type[ServiceError]) -> None:
-    status, body, headers = await response_to(kind("seed is -1; give 0.", "seed"))
+    message, limits = "seed is -2; give -1 to 9.", {"minimum": -1, "maximum": 9}
+    status, body, headers = await response_to(kind(message, "seed", limits=limits))
     assert status == kind.status
-    assert body == {"error": {"code": kind.code, "message": "seed is -1; give 0.", "field": "seed"}}
+    reason = {"code": kind.code, "message": message, "field": "seed", "limits": limits}
+    assert body == {"error": reason}
     assert ("Retry-After" in headers) == (kind.status in (429, 503))
 
 

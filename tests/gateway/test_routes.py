@@ -37,7 +37,7 @@ async def error(response: Any) -> tuple[int, str, str | None]:
     """Status, code and field; the shape is always the same."""
     body = await response.json()
     assert set(body) == {"error"}
-    assert set(body["error"]) == {"code", "message", "field"}
+    assert set(body["error"]) == {"code", "message", "field", "limits"}
     assert body["error"]["message"]
     return response.status, body["error"]["code"], body["error"]["field"]
 
@@ -135,6 +135,7 @@ async def test_models_are_listed_with_their_states(client: TestClient, triton: F
         "progress": None,
         "reason": None,
         "size": "300M",
+        "download": 2_000_000_000,
         "channels": "mono",
         "melody": False,
     }

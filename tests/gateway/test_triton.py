@@ -203,7 +203,13 @@ async def test_a_question_is_answered_without_a_caller(
 async def test_codes_without_an_http_status_are_replaced(
     client: TritonClient, server: FakeServer, code: str, kind: type[ServiceError], message: str
 ) -> None:
-    values = {"code": code, "message": "a bug", "field": None, "retry_after": None}
+    values: dict[str, Any] = {
+        "code": code,
+        "message": "a bug",
+        "field": None,
+        "limits": {},
+        "retry_after": None,
+    }
     server.responses = [status(state="failed", **values), triton_error(f"[{code}] a bug")]
     with pytest.raises(kind) as raised:
         await generate(client)

@@ -44,12 +44,17 @@ def test_every_variant_is_listed_but_not_the_front(links: Path) -> None:
     large, tiny = variants["musicgen-stereo-large"], variants["musicgen-tiny"]
     assert (large.size, large.channels) == ("3.3B", "stereo")
     assert (tiny.size, tiny.channels) == ("4M", "mono")
+    assert (large.download, tiny.download) == (8_000_000_000, None)
     taking = {name for name, variant in variants.items() if variant.melody}
     assert taking == {name for name in variants if "melody" in name} and len(taking) == 5
 
 
 def broken_config(folder: Path) -> None:
     add(folder, "bad", 'backend: "python')
+
+
+def download_in_words(folder: Path) -> None:
+    add(folder, "bad", CONFIG.replace("2000000000", "2 GB"))
 
 
 def link_to_nothing(folder: Path) -> None:
@@ -66,7 +71,14 @@ def config_that_links_to_nothing(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "spoil", [broken_config, link_to_nothing, link_to_itself, config_that_links_to_nothing]
+    "spoil",
+    [
+        broken_config,
+        download_in_words,
+        link_to_nothing,
+        link_to_itself,
+        config_that_links_to_nothing,
+    ],
 )
 def test_a_bad_folder_is_left_out_and_logged_once(
     folder: Path, links: Path, caplog: pytest.LogCaptureFixture, spoil: Callable[[Path], None]

@@ -1,6 +1,7 @@
 """The table of errors: every row is complete and survives its way between processes."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -11,10 +12,11 @@ KINDS = list(ServiceError.codes.values())
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_error_survives_as_data(kind: type[ServiceError]) -> None:
-    error = kind("cause; remedy", "seed", 7)
+    error = kind("cause; remedy", "seed", 7, limits={"minimum": 0})
     copy = ServiceError.of(json.loads(json.dumps(error.data())))
     assert type(copy) is kind
     assert (copy.message, copy.field, copy.retry_after) == ("cause; remedy", "seed", 7)
+    assert copy.limits == {"minimum": 0}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -39,7 +41,13 @@ def test_a_text_of_tritons_own_is_no_error_of_ours() -> None:
 
 
 def test_an_unknown_code_is_a_failed_generation() -> None:
-    data = {"code": "novel", "message": "…", "field": None, "retry_after": None}
+    data: dict[str, Any] = {
+        "code": "novel",
+        "message": "…",
+        "field": None,
+        "limits": {},
+        "retry_after": None,
+    }
     assert type(ServiceError.of(data)) is GenerationFailed
     assert type(ServiceError.tagged("[novel] …")) is GenerationFailed
 

@@ -96,6 +96,23 @@ def test_an_error_tells_value_and_remedy(row: Row, value: Any, problem: str) -> 
     assert caught.value.field == "name"
 
 
+@pytest.mark.parametrize(
+    ("row", "value", "limits"),
+    [
+        (Text("", max_length=3), "abcd", {"maxLength": 3}),
+        (Number("", 1, 5), 6, {"type": "number", "minimum": 1, "maximum": 5}),
+        (Number("", 1, 5, whole=True), 2.5, {"type": "integer", "minimum": 1, "maximum": 5}),
+        (Number("", 1, 5), None, {"type": "number", "minimum": 1, "maximum": 5}),
+        (Duration("", high=9), 10, {"type": "number", "exclusiveMinimum": 0, "maximum": 9}),
+        (Duration("", high=9), "", {"type": "number", "exclusiveMinimum": 0, "maximum": 9}),
+    ],
+)
+def test_an_error_has_the_limits_as_data(row: Row, value: Any, limits: dict[str, Any]) -> None:
+    with pytest.raises(InvalidField) as caught:
+        row.check("name", value)
+    assert caught.value.limits == limits
+
+
 def test_a_choice_may_be_in_upper_case() -> None:
     assert Text("", choices=("wav", "mp3")).check("format", "WAV") == "wav"
 

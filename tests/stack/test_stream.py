@@ -203,7 +203,7 @@ def test_a_bad_input_is_named_and_disturbs_no_other_song(stack: Stack) -> None:
 def test_a_stream_gets_an_error_as_data_before_its_text(stack: Stack) -> None:
     failed, error = stream(stack, "musicgen-tiny", {**SONG, "DURATION": 0, "STREAM": True})
     data = status(failed)
-    assert data.keys() == {"state", "code", "message", "field", "retry_after"}
+    assert data.keys() == {"state", "code", "message", "field", "limits", "retry_after"}
     assert (data["state"], data["code"], data["field"]) == ("failed", "invalid_field", "duration")
     assert data["message"].startswith("duration is 0; give ")
     assert isinstance(error, InferenceServerException)
