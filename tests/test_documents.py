@@ -9,6 +9,7 @@ from aiohttp.web import RouteDef
 from docs.tables import DOCUMENTS as GENERATED
 from docs.tables import TABLES, updated
 from gateway.routes import routes
+from musicgen_engine.repository import Repository
 from protocol.errors import ServiceError
 
 ROOT = Path(__file__).parent.parent
@@ -38,9 +39,17 @@ def test_every_generated_table_is_in_a_document() -> None:
 
 
 def test_the_page_translates_every_error() -> None:
-    for kind in ServiceError.codes.values():
-        if kind.status is not None:
-            assert f"{kind.code}:" in text("web/french.js")
+    codes = {kind.code for kind in ServiceError.codes.values() if kind.status is not None}
+    french = text("web/french.js").partition("FRENCH_ERRORS = {")[2]
+    assert set(re.findall(r"^  (\w+):", french, re.MULTILINE)) == codes
+
+
+def test_the_readme_has_the_downloads_of_the_models() -> None:
+    rows = re.findall(r"^\| ([a-z, -]+) \| (\d) GB \|", text("README.md"), re.MULTILINE)
+    listed = {name: int(size) for names, size in rows for name in names.split(", ")}
+    for variant in Repository(ROOT / "model_repository").variants():
+        name = variant.name.removeprefix("musicgen-").removeprefix("stereo-")
+        assert variant.download == (listed[name] * 1e9 if name in listed else None)
 
 
 def test_every_route_is_documented() -> None:

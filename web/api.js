@@ -94,6 +94,6 @@ async function call(path, init = {}, read = (response) => response.json()) {
   }
 }
 
-function createError({ code, message, field }) {
-  return Object.assign(new Error(message), { code, field });
+function createError({ message, ...facts }) {
+  return Object.assign(new Error(message), facts);
 }

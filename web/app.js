@@ -34,36 +34,6 @@ const EXAMPLE = {
   },
 };
 
-/** Adds the songs of records, which are kept from now on. */
-function addSongs(records) {
-  const added = songs.add(records);
-  for (const song of added) {
-    song.addEventListener("save", () => {
-      song.saved = save(song);
-    });
-  }
-  return added;
-}
-
-async function save(song) {
-  if (!songs.all.includes(song)) return; // It is deleted.
-  song.refusal = await store.save(song.record).catch((error) => error);
-  shelf.render();
-}
-
-/** Keeps what the user has changed of a song. */
-function keep(song) {
-  save(song);
-  renderDeck();
-  shelf.render();
-}
-
-/** Gives a song a star, or takes it away. */
-function star(song) {
-  song.record.isStarred = !song.record.isStarred;
-  keep(song);
-}
-
 /** Runs a generation to its end, in one tab. An unfinished one waits for the tab that makes it. */
 async function run(song, isUnfinished = false) {
   const { id } = song.record;
@@ -104,8 +74,8 @@ async function remove(gone) {
   await store.remove(ids);
   const text = count === 1 ? "Deleted “{title}”" : "Deleted {count} songs";
   notice.show(t(text, { title, count }), async () => {
-    const back = addSongs(records.map((record) => ({ ...record, isUnfinished: false })));
-    for (const song of back) save(song);
+    const back = songs.add(records.map((record) => ({ ...record, isUnfinished: false })));
+    for (const song of back) songs.save(song);
     await deck.choose(back[chosen]);
     takes.focusChosen();
   });
@@ -138,7 +108,7 @@ async function submit(event) {
   event.preventDefault();
   composer.showError(null);
   player.unlock();
-  const added = addSongs(await composer.createRecords());
+  const added = songs.add(await composer.createRecords());
   deck.show(added[0]);
   deck.playFirst(added);
   ui.deck.scrollIntoView({ block: "nearest" });
@@ -148,9 +118,9 @@ async function submit(event) {
 /** Makes a take anew from a second on, as another take that plays. */
 async function makeFrom(take, sections, second) {
   const record = { ...(await remake(take, sections, second)), take: takes.nextTake() };
-  const [song] = addSongs([record]);
+  const [song] = songs.add([record]);
   deck.playFrom(song, second);
-  if (song.state === "done") save(song);
+  if (song.state === "done") songs.save(song);
   else run(song);
 }
 
@@ -163,6 +133,7 @@ function renderDeck() {
 
 function renderTexts() {
   translate(document);
+  composer.renderModels();
   composer.render();
   renderDeck();
   shelf.render();
@@ -172,14 +143,14 @@ function drawFrame() {
   requestAnimationFrame(drawFrame);
   player.update();
   timeline.draw();
-  steering.draw(timeline.position());
+  steering.draw();
   takes.draw();
   transport.draw();
 }
 
 /** Shows the stored songs, and goes on with those that are unfinished. */
 async function restore() {
-  for (const song of addSongs(await store.load())) {
+  for (const song of songs.add(await store.load())) {
     if (song.record.isUnfinished) run(song, true);
   }
   showLast();
@@ -192,7 +163,7 @@ function followTab({ saved, removed = [] }) {
   const known = songs.all.find(({ record }) => record.id === saved.id);
   const isBegun = saved.isUnfinished && !known?.record.isUnfinished;
   known?.adopt(saved);
-  const song = known ?? addSongs([saved])[0];
+  const song = known ?? songs.add([saved])[0];
   if (isBegun && navigator.locks) run(song, true);
   if (deck.chosen && !deck.chosen.sound) deck.choose(deck.chosen);
 }
@@ -205,7 +176,7 @@ songs.watch((song) => {
 });
 deck.watch(renderDeck);
 blocks.watch(makeFrom);
-shelf.watch({ remove, keep, star });
+shelf.watch(remove);
 ui.form.addEventListener("submit", submit);
 ui.steered.addEventListener("change", steering.render);
 onClick(ui, {
@@ -221,7 +192,7 @@ onClick(ui, {
     run(deck.chosen);
     takes.focusChosen();
   },
-  star: () => star(deck.chosen),
+  star: () => songs.star(deck.chosen),
   remove: () => remove([deck.chosen]),
   language: async () => {
     await switchLanguage();

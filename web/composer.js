@@ -1,6 +1,6 @@
 /** The composer: the form for the next songs, and the errors of its fields. */
 
-import { errorNodes, licenseText, t } from "./i18n.js";
+import { errorText, licenseText, t } from "./i18n.js";
 import * as reference from "./reference.js";
 import { durationOf, sectionsOf } from "./sections.js";
 import { amountOf } from "./takes.js";
@@ -8,10 +8,11 @@ import { load, newSeed, onClick, save, setText, ui } from "./ui.js";
 import { renderExamples, renderWords } from "./words.js";
 
 const OTHERS = ["file", "button", "submit"]; // types of elements that hold no setting
+const FIRST_USE = "Its first use downloads them.";
 const ADVANCED_FIELDS = ["seed", "temperature", "top_k", "top_p", "cfg_coef"];
 
 let catalogue = { models: [] };
-let wantedModel = null; // the id of a model to select once the catalogue has it
+let modelId = null; // of the model that the user has chosen, which the catalogue may lack
 let error = null;
 
 /** The records (see Generation) of the songs that the form requests: one per take. */
@@ -51,17 +52,17 @@ export function showError(newError) {
 
 export function setCatalogue(newCatalogue) {
   catalogue = newCatalogue;
+  renderModels();
   render();
 }
 
 /** Renders all that depends on the catalogue, the language, the source and the error. */
 export function render() {
   ui.prompt.placeholder = t("What should it sound like? Instruments, mood, style, tempo.");
-  ui.refusal.replaceChildren(...errorNodes(error));
+  ui.refusal.textContent = errorText(error);
   ui.summary.textContent = `${ui.model.value} · ${ui.duration.value} s · × ${ui.variations.value}`;
   ui.duration.max = catalogue.max_duration ?? ui.duration.max;
   ui.fader.max = Math.sqrt(ui.duration.max);
-  for (const model of catalogue.models) renderOption(model);
   const model = selectedModel();
   setText(ui.note, model ? modelNote(model) : "");
   const isUnavailable = model?.state === "unavailable";
@@ -75,31 +76,22 @@ export function render() {
   ui.steerable.hidden = model?.melody; // Its text and melody hold for the whole song.
 }
 
-function renderOption({ id, size, channels, state }) {
-  const option = findOption(id) ?? addOption(id);
-  if (id === wantedModel) {
-    option.selected = true;
-    wantedModel = null;
-  }
-  option.textContent = [id, size, channels, t(state)].filter(Boolean).join(" · ");
-}
-
-function findOption(id) {
-  return [...ui.model.options].find(({ value }) => value === id);
-}
-
-function addOption(id) {
-  const isDefault = id === catalogue.default;
-  const option = new Option("", id, isDefault, isDefault);
-  ui.model.append(option);
-  return option;
+/** Renders the options, which depend on the catalogue and the language. */
+export function renderModels() {
+  const { models } = catalogue;
+  const selected = models.some(({ id }) => id === modelId) ? modelId : catalogue.default;
+  const options = models.map(({ id, size, channels, state }) => {
+    const text = [id, size, channels, t(state)].filter(Boolean).join(" · ");
+    return new Option(text, id, false, id === selected);
+  });
+  ui.model.replaceChildren(...options);
 }
 
 function selectedModel() {
   return catalogue.models.find(({ id }) => id === ui.model.value);
 }
 
-function modelNote({ id, license, weights, state, progress }) {
+function modelNote({ id, license, weights, state, progress, download }) {
   const notes = [];
   if (state === "unavailable") notes.push(t("This model can’t be used now. Choose another one."));
   if (progress?.bytes)
@@ -111,7 +103,8 @@ function modelNote({ id, license, weights, state, progress }) {
     );
   }
   if (state === "unloaded" && weights === "missing") {
-    notes.push(t("Its first use downloads them."));
+    const size = download / 1e9;
+    notes.push(t(size ? "Its first use downloads them: up to {size} GB." : FIRST_USE, { size }));
   }
   return notes.join(" ");
 }
@@ -151,7 +144,8 @@ function restore() {
   for (const field of keptFields()) {
     if (field.id in values) field[kindOf(field)] = values[field.id];
   }
-  wantedModel = values.model;
+  modelId = values.model;
+  renderModels();
   ui.more.open ||= ADVANCED_FIELDS.some((name) => values[name]);
   moveFader();
   render();
@@ -212,7 +206,7 @@ ui.form.addEventListener("keydown", ({ key, ctrlKey, metaKey, repeat }) => {
   if (key === "Enter" && (ctrlKey || metaKey) && !repeat) ui.form.requestSubmit();
 });
 ui.model.addEventListener("change", () => {
-  wantedModel = null;
+  modelId = ui.model.value;
   render();
 });
 onClick(ui, {

@@ -8,7 +8,7 @@ const tabs = new BroadcastChannel("playback"); // Only one tab sounds.
 
 export let chosen = null; // one of the takes, or null
 export let current = null; // the generation in the player, which may be of another song
-const eager = new Set(); // the generations of which the first that sounds plays
+let eager = []; // lists of generations, of each of which the first that sounds plays
 let wanted = null; // the generation that shall play, or rest in the player, once it is loaded
 let onChange = () => {};
 
@@ -30,11 +30,10 @@ export function show(take) {
   onChange();
 }
 
-/** Plays the first of these takes that sounds. */
+/** Plays the first of these takes that sounds, and until then the first of those before. */
 export function playFirst(generations) {
   player.unlock();
-  eager.clear();
-  for (const generation of generations) eager.add(generation);
+  eager.push(generations);
 }
 
 /** Chooses a take, which goes on at the position of the one before. */
@@ -48,12 +47,12 @@ export async function choose(take) {
 /** Plays a take, from a second on if one is given; one that does not sound yet, once it does. */
 export async function play(take = chosen, from = null) {
   player.unlock();
-  eager.clear();
+  eager = [];
   wanted = take;
   await take.load();
   if (take !== wanted) return;
   if (!take.sound) {
-    eager.add(take);
+    eager = [[take]];
     return;
   }
   const { position, loop } = enter(take);
@@ -89,10 +88,12 @@ export function playFrom(take, second) {
 /** Takes a generation's new state into account. */
 export function update(take) {
   if (!take.sound) return;
-  if (eager.has(take)) {
-    eager.clear();
+  const list = eager.find((generations) => generations.includes(take));
+  if (list) {
+    const newest = eager.at(-1);
     if (takes().includes(take)) show(take);
     play(take);
+    if (list !== newest) eager = [newest];
   } else if (take === chosen && take !== current && player.state === "paused") {
     rest(take);
   }
@@ -100,7 +101,6 @@ export function update(take) {
 
 /** Takes a deleted generation off the deck; the take before it, or after it, is chosen. */
 export function forget(take) {
-  eager.delete(take);
   if (take === current) {
     player.forget(take.sound);
     current = null;

@@ -20,6 +20,8 @@ export const FRENCH = {
   "Small: it knows piano, organ, guitar, bass, strings, brass, flute, synth and drums.":
     "Petit : il connaît piano, orgue, guitare, basse, cordes, cuivres, flûte, synthé et batterie.",
   "Its first use downloads them.": "La première utilisation les télécharge.",
+  "Its first use downloads them: up to {size} GB.":
+    "La première utilisation les télécharge : jusqu’à {size} Go.",
   Record: "Enregistrer",
   "End the recording": "Finir l’enregistrement",
   recording: "enregistrement",
@@ -114,6 +116,7 @@ export const FRENCH = {
   Delete: "Supprimer",
   Position: "Position",
   "Copy link": "Copier le lien",
+  "Copy as curl": "Copier pour curl",
   Copied: "Copié",
   "This key isn’t known here.": "Cette clé est inconnue ici.",
   "This service asks for a key": "Ce service demande une clé",
@@ -123,7 +126,7 @@ export const FRENCH = {
   "The service can’t be reached. Try again in a moment.":
     "Le service est injoignable. Réessayez dans un instant.",
   "The model’s weights have changed. Ask for a new song.":
-    "Les poids ont changé. Demandez un nouveau morceau.",
+    "Les poids du modèle ont changé. Demandez un nouveau morceau.",
   "Search the songs": "Chercher dans les morceaux",
   "Starred alone": "Avec une étoile seulement",
   "{count} selected": "{count} choisis",
@@ -155,7 +158,18 @@ export const FRENCH = {
   "This audio is silent. Choose one with sound.":
     "Ce son est silencieux. Choisissez-en un qui s’entend.",
   "{id} does not know: {unknown}": "{id} ne connaît pas : {unknown}",
-  "{label}: give {min} to {max}.": "{label} : donnez de {min} à {max}.",
+  "“{label}” is empty: write something.": "« {label} » est vide : écrivez quelque chose.",
+  "“{label}” is too long: shorten it.": "« {label} » est trop long : raccourcissez-le.",
+  "“{label}” is too long: write at most {maxLength} characters.":
+    "« {label} » est trop long : écrivez au plus {maxLength} caractères.",
+  "“{label}”: give at most {maxItems}.": "« {label} » : donnez-en au plus {maxItems}.",
+  "“{label}”: give a whole number from {minimum} to {maximum}.":
+    "« {label} » : donnez un nombre entier de {minimum} à {maximum}.",
+  "“{label}”: give {minimum} to {maximum}.": "« {label} » : donnez de {minimum} à {maximum}.",
+  "“{label}”: give more than {exclusiveMinimum}, at most {maximum}.":
+    "« {label} » : donnez plus de {exclusiveMinimum}, au plus {maximum}.",
+  "“{label}”: give more than {exclusiveMinimum}.":
+    "« {label} » : donnez plus de {exclusiveMinimum}.",
   "Hear {name}": "Entendre {name}",
   "Stop {name}": "Arrêter {name}",
   "This model can’t be used now. Choose another one.":
@@ -164,31 +178,32 @@ export const FRENCH = {
   "For the administrator": "Pour l’administrateur",
 };
 
-/** French for the codes of errors. The server's English message follows it on the page. */
+/** French for the codes of errors, whose English comes from the server. */
 export const FRENCH_ERRORS = {
-  invalid_field: "Cette valeur ne convient pas.",
-  unauthorized: "Le service demande une clé.",
-  too_many_songs: "Cette clé a assez de morceaux en cours.",
-  too_many_changes: "Ce morceau vient de changer, ou change trop souvent.",
-  song_ended: "Ce morceau est déjà terminé.",
-  unknown_model: "Ce modèle est inconnu ici.",
-  body_too_large: "La demande est trop volumineuse.",
-  queue_full: "Trop de personnes attendent.",
-  triton_unavailable: "Le moteur musical est arrêté.",
-  model_loading: "Le modèle se charge encore.",
-  engine_unavailable: "Le moteur du modèle s’est arrêté.",
-  shared_memory_full: "La mémoire partagée du serveur est pleine.",
-  too_slow: "C’était trop long.",
-  weights_changed: "Les poids du modèle ont changé.",
-  weights_missing: "Les poids du modèle manquent.",
-  invalid_http: "La demande est illisible, ou ses en-têtes sont trop longs.",
-  invalid_json: "La demande est illisible.",
-  invalid_form: "Le formulaire est illisible.",
-  not_found: "Cette adresse est inconnue ici.",
-  method_not_allowed: "Le service refuse cet appel.",
+  invalid_field: "« {label} » : cette valeur ne convient pas. Changez-la.",
+  unauthorized: "Le service demande une clé. Réessayez et donnez-la.",
+  too_many_songs: "Cette clé a assez de morceaux en cours. Attendez la fin de l’un d’eux.",
+  too_many_changes: "Ce morceau vient de changer, ou change trop souvent. Attendez un instant.",
+  song_ended: "Ce morceau est déjà terminé. Faites-en un autre.",
+  unknown_model: "Ce modèle est inconnu ici. Choisissez-en un autre.",
+  body_too_large: "C’est trop volumineux. Envoyez moins de son.",
+  queue_full: "Trop de personnes attendent. Réessayez dans un instant.",
+  triton_unavailable: "Le moteur musical est arrêté et redémarre. Réessayez dans un instant.",
+  model_loading: "Le modèle se charge encore. Réessayez dans un instant.",
+  engine_unavailable: "Le moteur du modèle s’est arrêté et redémarre. Réessayez dans un instant.",
+  shared_memory_full: "La mémoire du serveur est pleine. Réessayez plus tard.",
+  too_slow: "C’était trop long. Demandez un morceau plus court, ou réessayez plus tard.",
+  weights_changed: "Les poids du modèle ont changé. Demandez un nouveau morceau.",
+  weights_missing:
+    "Les poids du modèle manquent et ne peuvent être téléchargés. Choisissez-en un autre.",
+  invalid_http: "La demande est illisible, ou trop longue. Rechargez la page.",
+  invalid_json: "La demande est illisible. Rechargez la page.",
+  invalid_form: "Le formulaire est illisible. Rechargez la page.",
+  not_found: "Le service ne connaît pas cela, ou plus. Rechargez la page.",
+  method_not_allowed: "Le service refuse cet appel. Rechargez la page.",
   foreign_origin: "Cette page ne peut pas interroger ce service.",
-  internal: "Le serveur a échoué.",
-  body_too_slow: "La demande est arrivée trop lentement.",
-  unsupported_media_type: "La demande doit être en JSON.",
+  internal: "Le serveur a échoué ; son journal dit pourquoi. Réessayez.",
+  body_too_slow: "La demande est arrivée trop lentement. Réessayez.",
+  unsupported_media_type: "Le service ne lit pas ce format. Rechargez la page.",
   expectation_failed: "La demande attend une réponse que le service ne donne pas.",
 };

@@ -2,6 +2,8 @@
 
 import { load, save, ui } from "./ui.js";
 
+const SHOWN_AS = { bars: "duration", sections: "blocks", text: "prompt" }; // fields by elements
+
 let language = load("language") ?? navigator.language.slice(0, 2);
 let french = null; // the module of the French texts
 await loadTexts(language);
@@ -23,21 +25,34 @@ export function t(text, values = {}) {
   return translated.replace(/\{(\w+)\}/g, (_, name) => values[name]);
 }
 
-/** The nodes that tell the user about an error; none for null. */
-export function errorNodes(error) {
-  if (!error) return [];
-  const { code, field, message } = error;
-  const { labels, min, max } = ui[field] ?? {};
-  const isRange = code === "invalid_field" && min && max && message.startsWith(`${field} is`);
-  if (labels?.[0] && isRange) {
-    const label = labels[0].textContent; // The field's name on the page.
-    return [t("{label}: give {min} to {max}.", { label, min, max })];
-  }
-  if (language !== "fr" || message in french.FRENCH) return [t(message)];
-  const original = document.createElement("small");
-  original.lang = "en";
-  original.textContent = message;
-  return [french.FRENCH_ERRORS[code] ?? french.FRENCH_ERRORS.internal, original];
+/** What an error tells the user: by the limits of its field, or by its code; nothing for null. */
+export function errorText(error) {
+  if (!error) return "";
+  const { code, field, message, limits } = error;
+  const values = { ...limits, label: labelOf(field) };
+  const text = limits && limitText(limits);
+  if (text) return t(text, values);
+  return t((language === "fr" && french.FRENCH_ERRORS[code]) || message, values);
+}
+
+/** The name that the page gives to a field of the service, such as `sections[1].prompt`. */
+function labelOf(field) {
+  const name = field?.match(/\w*$/)[0];
+  const element = ui[SHOWN_AS[name] ?? name];
+  const label = element?.labels?.[0]?.textContent.trim() ?? element?.ariaLabel;
+  return label ?? element?.closest("[aria-label]").ariaLabel ?? field;
+}
+
+/** The text for limits by the keywords of JSON schemas; none for other keywords. */
+function limitText({ minLength, maxLength, maxTokens, maxItems, type, ...range }) {
+  if (minLength) return "“{label}” is empty: write something.";
+  if (maxTokens) return "“{label}” is too long: shorten it.";
+  if (maxLength) return "“{label}” is too long: write at most {maxLength} characters.";
+  if (maxItems) return "“{label}”: give at most {maxItems}.";
+  if (type === "integer") return "“{label}”: give a whole number from {minimum} to {maximum}.";
+  if ("minimum" in range) return "“{label}”: give {minimum} to {maximum}.";
+  if ("maximum" in range) return "“{label}”: give more than {exclusiveMinimum}, at most {maximum}.";
+  if ("exclusiveMinimum" in range) return "“{label}”: give more than {exclusiveMinimum}.";
 }
 
 export function licenseText(license) {

@@ -1,6 +1,6 @@
 /** A line above the transport: what has just happened, and for ten seconds a way back. */
 
-import { errorNodes, t } from "./i18n.js";
+import { t } from "./i18n.js";
 import { create, ui } from "./ui.js";
 
 const LIFETIME_MS = 10_000;
@@ -18,11 +18,6 @@ export function show(text, undo) {
     });
     ui.notice.append(button);
   }
-  waitToHide();
-}
-
-export function showError(error) {
-  ui.notice.replaceChildren(...errorNodes(error));
   waitToHide();
 }
 

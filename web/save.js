@@ -2,6 +2,7 @@
 
 import { encode } from "./api.js";
 import * as deck from "./deck.js";
+import { errorText } from "./i18n.js";
 import * as notice from "./notice.js";
 import * as player from "./player.js";
 import { titleOf } from "./sections.js";
@@ -32,7 +33,7 @@ async function save(format) {
     else if (format === "wav") download(record.blob, `${name}.wav`);
     else download(await encode(record.blob, format), `${name}.${format}`);
   } catch (error) {
-    notice.showError(error);
+    notice.show(errorText(error));
   }
 }
 

@@ -11,11 +11,11 @@ const REFUSALS = { QuotaExceededError: "No room for this song: save its file." }
 const BLOCKED = "This browser keeps no songs for this page: save their files.";
 
 const rows = new Map(); // by song: {element, …} of its parts
-let actions = {};
+let remove = () => {};
 
-/** @param newActions {remove(songs), keep(song), star(song)} */
-export function watch(newActions) {
-  actions = newActions;
+/** Calls back with the songs that the user deletes. */
+export function watch(callback) {
+  remove = callback;
 }
 
 export function render() {
@@ -95,9 +95,9 @@ function createRow(song) {
     select: create("input", { type: "checkbox" }),
     play: button("play"),
     title: button("title"),
-    time: create("span", { className: "time" }),
-    model: create("span", { className: "model" }),
-    date: create("time"),
+    time: create("span", { className: "hint time" }),
+    model: create("span", { className: "hint model" }),
+    date: create("time", { className: "hint" }),
     star: button("star"),
     rename: button("rename", "✎"),
   };
@@ -109,7 +109,7 @@ function createRow(song) {
       deck.play();
     },
     title: () => deck.choose(song),
-    star: () => actions.star(song),
+    star: () => songs.star(song),
     rename: () => edit(song, parts),
   });
   return { ...parts, element };
@@ -134,7 +134,7 @@ function edit(song, { title, rename }) {
     const name = field.value.trim();
     if (!isKept || name === titleOf(song.record)) return;
     song.record.name = name || undefined; // Without a name, the title is the prompt.
-    actions.keep(song);
+    songs.keep(song);
   };
   field.onblur = () => end(true);
   field.addEventListener("keydown", (event) => {
@@ -152,6 +152,6 @@ onClick(ui, {
     render();
   },
   pack: () => saveZip(selected().map(({ record }) => record)),
-  discard: () => actions.remove(selected()),
-  sweep: () => actions.remove(stored().filter(isSwept)),
+  discard: () => remove(selected()),
+  sweep: () => remove(stored().filter(isSwept)),
 });

@@ -1,6 +1,7 @@
 /** The songs of the page: generations, the newest first. */
 
 import { Generation } from "./generation.js";
+import * as store from "./store.js";
 
 export let all = [];
 let onChange = () => {};
@@ -13,10 +14,34 @@ export function watch(callback) {
 /** Adds the songs of these records, and returns them. */
 export function add(records) {
   const added = records.map((record) => new Generation(record));
-  for (const song of added) song.addEventListener("change", () => onChange(song));
+  for (const song of added) {
+    song.addEventListener("change", () => all.includes(song) && onChange(song));
+    song.addEventListener("save", () => {
+      song.saved = save(song);
+    });
+  }
   all = [...added, ...all].sort((a, b) => b.record.at - a.record.at);
   onChange();
   return added;
+}
+
+/** Stores a song; its `refusal` is the error of a browser that does not. */
+export async function save(song) {
+  if (!all.includes(song)) return; // It is deleted.
+  song.refusal = await store.save(song.record).catch((error) => error);
+  onChange(song);
+}
+
+/** Keeps what the user has changed of a song. */
+export function keep(song) {
+  save(song);
+  onChange(song);
+}
+
+/** Gives a song a star, or takes it away. */
+export function star(song) {
+  song.record.isStarred = !song.record.isStarred;
+  keep(song);
 }
 
 /** Takes songs off the page, and returns them. Those that are made now are cancelled. */

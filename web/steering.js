@@ -1,8 +1,9 @@
 /** Steering: words on a field, sliders or a line of text change a song while it plays. */
 
 import * as deck from "./deck.js";
-import { errorNodes, t } from "./i18n.js";
-import { create, load, save, setText, ui } from "./ui.js";
+import { errorText, t } from "./i18n.js";
+import { position } from "./timeline.js";
+import { create, load, pause, save, setText, ui } from "./ui.js";
 
 const PLACES = [
   [0.2, 0.2],
@@ -10,7 +11,7 @@ const PLACES = [
   [0.2, 0.8],
   [0.8, 0.8],
 ]; // of the words on the field, in parts of its width and height
-const REST_MS = 350; // A change is sent when the hand rests; the server takes four a second.
+const REST_MS = 350; // before a change, and between two: the server takes four a second
 const LEAST = 0.1; // A word of less weight is left out.
 const SPEED = 45; // steps a second; playback takes 50
 const SURE = 3; // seconds of music after which the speed is known
@@ -19,6 +20,8 @@ const words = load("words") ?? ["calm piano", "soft strings", "fast drums", "epi
 const points = words.map((word) => create("span", { textContent: word }));
 const sliders = words.map(addSlider);
 let timer = null;
+let next = null; // the prompt that is sent after the last one
+let isSending = false;
 let isSlow = false; // whether this machine makes music slower than it plays
 let failure = null; // {take, error} of the last change
 let mark = null; // {take, second, text} of the last change
@@ -34,14 +37,14 @@ export function render() {
   ui.field.classList.toggle("off", isOff);
   ui.line.placeholder = t("Change it to…");
   if (failure?.take !== deck.chosen) failure = null;
-  ui.change.replaceChildren(...errorNodes(failure?.error));
+  setText(ui.change, errorText(failure?.error));
   draw();
 }
 
-/** Draws when the last change will be heard, `position` seconds into the chosen take. */
-export function draw(position = 0) {
+/** Draws when the last change will be heard. */
+export function draw() {
   if (mark?.take !== deck.chosen) mark = null;
-  const left = mark ? mark.second - position : 0;
+  const left = mark ? mark.second - position() : 0;
   const values = { text: mark?.text, seconds: left.toFixed(1) };
   ui.mark.hidden = left <= 0;
   if (left > 0) ui.mark.style.left = `${(100 * mark.second) / deck.chosen.duration}%`;
@@ -107,6 +110,7 @@ function pull({ clientX, clientY }) {
   schedule();
 }
 
+/** Sends the words once the hand rests: each change makes a section, and a song has few. */
 function schedule() {
   clearTimeout(timer);
   timer = setTimeout(() => send(blend()), REST_MS);
@@ -120,7 +124,21 @@ function blend() {
   return heard.length === 1 ? heard[0].text : heard;
 }
 
+/** Changes the song, a while after the last change. Of those that wait, the newest counts. */
 async function send(prompt) {
+  next = prompt;
+  if (isSending) return;
+  isSending = true;
+  while (next) {
+    const newest = next;
+    next = null;
+    await change(newest);
+    await pause(REST_MS);
+  }
+  isSending = false;
+}
+
+async function change(prompt) {
   const take = deck.chosen;
   if (!take?.running || prompt.length === 0) return;
   failure = null;
@@ -130,6 +148,7 @@ async function send(prompt) {
     mark = { take, second, text: strongest };
     if (prompt === ui.line.value.trim()) ui.line.value = "";
   } catch (error) {
+    error.field &&= "line";
     failure = { take, error };
   }
   render();

@@ -1,7 +1,7 @@
 /** The takes on the deck: which one is chosen, and what becomes of it. */
 
 import * as deck from "./deck.js";
-import { clock, errorNodes, licenseText, t } from "./i18n.js";
+import { clock, errorText, licenseText, t } from "./i18n.js";
 import * as player from "./player.js";
 import { titleOf } from "./sections.js";
 import { create, onClick, pause, setText, ui } from "./ui.js";
@@ -20,9 +20,10 @@ const STATE_TEXTS = {
   done: "Done",
 };
 
-/** The letter of a generation's take. */
-export function letterOf({ record }) {
-  return String.fromCharCode(65 + record.take);
+/** The letter of a generation's take; behind Z come A2, B2 and so on. */
+export function letterOf({ record: { take } }) {
+  const round = Math.floor(take / 26);
+  return String.fromCharCode(65 + (take % 26)) + (round ? round + 1 : "");
 }
 
 /** The number of the next take on the deck; 0 is A. */
@@ -62,8 +63,9 @@ export function render() {
   ui.stop.hidden = !running;
   ui.again.hidden = record.isUnfinished || state === "done";
   setText(ui.again, t(state === "stopped" ? "Make it whole" : "Try again"));
-  ui.link.hidden = Boolean(record.files ?? record.request.sections); // A link cannot hold them.
-  ui.error.replaceChildren(...errorNodes(error));
+  ui.command.hidden = Boolean(record.files); // Neither holds files.
+  ui.link.hidden = ui.command.hidden || Boolean(record.request.sections);
+  setText(ui.error, errorText(error));
   draw();
 }
 
@@ -109,12 +111,23 @@ function linkTo({ request }) {
   return `${location.href.split("#")[0]}#${new URLSearchParams(request)}`;
 }
 
-async function copy(text) {
+/** The command that makes the song again. */
+function commandOf({ request }) {
+  const body = JSON.stringify(request).replaceAll("'", "\\u0027");
+  const header = "-H 'Content-Type: application/json'";
+  return `curl --fail-with-body -o song.wav ${location.origin}/generate ${header} -d '${body}'`;
+}
+
+/** Copies a text, and says so for a while on its button. */
+async function copy(text, button) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
     copyOverHttp(text);
   }
+  button.textContent = t("Copied");
+  await pause(COPIED_MS);
+  button.textContent = t(button.dataset.t);
 }
 
 /** Copies without the clipboard API, which browsers offer over TLS only. */
@@ -134,10 +147,6 @@ onClick(ui, {
     deck.chosen.cancel();
     focusChosen();
   },
-  link: async () => {
-    await copy(linkTo(deck.chosen.record));
-    ui.link.textContent = t("Copied");
-    await pause(COPIED_MS);
-    ui.link.textContent = t(ui.link.dataset.t);
-  },
+  link: () => copy(linkTo(deck.chosen.record), ui.link),
+  command: () => copy(commandOf(deck.chosen.record), ui.command),
 });

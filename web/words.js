@@ -18,8 +18,13 @@ export function renderWords(model) {
     isUnknown(part, index) ? create("mark", {}, part) : part,
   );
   ui.marks.replaceChildren(...nodes, "\n"); // A line break at the end has a height.
+  scrollMarks();
   const unknown = [...new Set(parts.filter(isUnknown))].join(", ");
   setText(ui.unknown, unknown && t("{id} does not know: {unknown}", { ...model, unknown }));
+}
+
+function scrollMarks() {
+  ui.marks.scrollTop = ui.prompt.scrollTop;
 }
 
 /** A word in small letters without accents. */
@@ -52,6 +57,7 @@ function toggle({ target }) {
   example.play().catch(() => {}); // Another one was chosen meanwhile.
 }
 
+ui.prompt.addEventListener("scroll", scrollMarks);
 ui.examples.addEventListener("click", toggle);
 playback.addEventListener("message", () => example.pause());
 for (const event of ["play", "pause", "ended"]) example.addEventListener(event, renderExamples);

@@ -71,3 +71,22 @@ def tune(seconds: float, amplitude: float = 0.9) -> FilePayload:
     wave = amplitude * np.sin(np.arange(round(seconds * 32_000)) / 16)
     soundfile.write(file, wave, 32_000, format="FLAC")
     return {"name": "tune.flac", "mimeType": "audio/flac", "buffer": file.getvalue()}
+
+
+def drag(page: Page, target: Locator, start: float, end: float) -> None:
+    """Drag across an element, between parts of its width."""
+    target.scroll_into_view_if_needed()
+    box = target.bounding_box()
+    assert box
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + start * box["width"], y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + end * box["width"], y, steps=5)
+    page.mouse.up()
+
+
+def steer(page: Page, seconds: str) -> None:
+    """Begin a song that can be steered, and wait for its first music."""
+    page.get_by_label("Steer", exact=True).check()
+    ask(page, "calm piano", seconds)
+    expect(playing(page)).to_be_visible()

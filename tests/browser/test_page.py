@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import urllib.request
 from functools import partial
 
@@ -233,6 +234,18 @@ def test_a_link_holds_the_settings(open_page: OpenPage) -> None:
         "seed": "123",
     }.items():
         expect(page.locator(f"#{field}")).to_have_value(value)
+
+
+def test_a_command_makes_the_song_again(open_page: OpenPage) -> None:
+    page = open_page()
+    ask(page, "grandma's calm piano", "1")
+    whole(page)
+    page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    page.get_by_role("button", name="Copy as curl").click()
+    expect(page.locator("#command")).to_have_text("Copied")
+    command = page.evaluate("copied").replace("-o song.wav", "-sS")
+    made = subprocess.run(["bash", "-c", command], stdout=subprocess.PIPE, check=True)
+    assert made.stdout == saved(page)
 
 
 def test_a_song_survives_a_dead_gateway(open_page: OpenPage, stack: Stack) -> None:

@@ -155,6 +155,19 @@ def test_undo_puts_the_song_back_on_the_deck(shelf: Page) -> None:
     expect(take).to_be_focused()
 
 
+def test_undo_puts_a_take_back_beside_the_chosen_one(shelf: Page) -> None:
+    shelf.select_option("#variations", "2")
+    ask(shelf, "sad organ", "1")
+    whole(shelf)
+    expect(shelf.locator("#takes button")).to_have_text(["A", "B"])
+    shelf.get_by_role("button", name="Take A", exact=True).click()
+    shelf.get_by_label("Select sad organ").nth(1).check()
+    shelf.locator("#selection").get_by_role("button", name="Delete").click()
+    expect(shelf.locator("#takes button")).to_have_text(["A"])
+    shelf.get_by_role("button", name="Undo").click()
+    expect(shelf.locator("#takes button")).to_have_text(["A", "B"])
+
+
 def test_a_song_deleted_in_another_tab_is_no_longer_made(
     quiet_page: Page, triton: FakeTriton
 ) -> None:
@@ -224,3 +237,42 @@ def test_a_song_without_room_says_so_and_can_be_saved(quiet_page: Page) -> None:
     whole(quiet_page)
     expect(quiet_page.locator("#kept")).to_contain_text("No room for this song")
     assert soundfile.info(io.BytesIO(saved(quiet_page))).duration == 300
+    quiet_page.get_by_role("button", name="Français").click()
+    expect(quiet_page.locator("#kept")).to_contain_text("Plus de place")
+    quiet_page.click("#remove")
+    expect(quiet_page.locator("#kept")).to_be_empty()
+
+
+def test_a_browser_that_stores_nothing_says_so(quiet_page: Page) -> None:
+    quiet_page.add_init_script("delete IDBFactory.prototype.open")
+    quiet_page.reload()
+    ask(quiet_page, "calm piano", "1")
+    whole(quiet_page)
+    expect(quiet_page.locator("#kept")).to_contain_text("This browser keeps no songs")
+    assert soundfile.info(io.BytesIO(saved(quiet_page))).duration == 1
+
+
+LETTERS = """async (takes) => {
+  const { letterOf } = await import("/takes.js");
+  return takes.map((take) => letterOf({ record: { take } }));
+}"""
+
+
+def test_takes_behind_z_have_letters_with_numbers(quiet_page: Page) -> None:
+    assert quiet_page.evaluate(LETTERS, [0, 25, 26, 51, 52]) == ["A", "Z", "A2", "Z2", "A3"]
+
+
+GIVE = """async () => {
+  const { save } = await import("/store.js");
+  const blob = await (await fetch("/sounds/example.wav")).blob();
+  for (const prompt of ["one", "two"]) {
+    await save({ id: prompt, at: prompt.length, blob, request: { prompt, duration: 8 } });
+  }
+}"""
+
+
+def test_stored_songs_without_a_group_are_songs_of_their_own(quiet_page: Page) -> None:
+    quiet_page.evaluate(GIVE)
+    quiet_page.reload()
+    expect(rows(quiet_page)).to_have_count(2)
+    expect(quiet_page.locator("#takes button")).to_have_text(["A"])

@@ -1,14 +1,14 @@
-"""The words that a small model does not know, and refusals in the words of the page."""
+"""The words that a small model does not know, and the examples."""
 
 import io
 import json
 import re
 
 import av
-import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.browser.page import ask, paused, playing
+from tests.conftest import until
 
 
 def test_words_that_the_small_model_does_not_know_are_marked(quiet_page: Page) -> None:
@@ -24,21 +24,17 @@ def test_words_that_the_small_model_does_not_know_are_marked(quiet_page: Page) -
     expect(quiet_page.locator("#marks mark")).to_have_count(0)
 
 
-@pytest.mark.parametrize(
-    ("locale", "sentence"),
-    [("en-US", "Guidance: give 0 to 100."), ("fr-FR", "Guidage : donnez de 0 à 100.")],
-)
-def test_a_refusal_names_the_field_as_the_page_does(
-    browser: Browser, quiet_page: Page, locale: str, sentence: str
-) -> None:
-    with browser.new_context(locale=locale) as context:
-        page = context.new_page()
-        page.goto(quiet_page.url)
-        expect(page.locator("#model")).to_have_value("musicgen-tiny")
-        page.click("#more summary")
-        page.fill("#cfg_coef", "200")
-        ask(page, "calm piano", "1")
-        expect(page.locator("#cfg_coef + #refusal")).to_have_text(sentence)
+def test_a_long_prompt_scrolls_in_its_field_with_its_marks(quiet_page: Page) -> None:
+    quiet_page.fill("#prompt", "saxophone and calm piano " * 80)
+    size = "document.querySelector('#prompt').getBoundingClientRect().height"
+    assert quiet_page.evaluate(size) < 200
+    heights = "['prompt', 'marks'].map((id) => document.getElementById(id).scrollHeight)"
+    field, marks = quiet_page.evaluate(heights)
+    assert abs(field - marks) < 30
+    quiet_page.press("#prompt", "Control+End")
+    places = "['prompt', 'marks'].map((id) => document.getElementById(id).scrollTop)"
+    until(lambda: quiet_page.evaluate(places)[0] > 100)
+    until(lambda: len(set(quiet_page.evaluate(places))) == 1)
 
 
 def test_an_example_is_heard_before_it_is_used(quiet_page: Page) -> None:

@@ -1,0 +1,92 @@
+"""Songs while they are made: slow, waiting, stopped, broken and unreachable, with a fake Triton."""
+
+import re
+
+from playwright.sync_api import Page, expect
+
+from gateway.contract import Loading
+from protocol.errors import TooSlow
+from tests.browser.page import ask, paused, playing, position, press, rows, whole
+from tests.conftest import until
+from tests.gateway.fake_triton import FakeTriton
+
+
+def test_slow_music_is_gathered_before_it_plays(quiet_page: Page, triton: FakeTriton) -> None:
+    triton.pause = 1.6  # for a second of music
+    ask(quiet_page, "calm piano", "5")
+    expect(quiet_page.locator("#state")).to_contain_text("gathering music")
+    stopped = position(quiet_page)
+    assert 0 < stopped < 4
+    expect(quiet_page.locator("#state")).to_have_text("Generating")
+    expect(paused(quiet_page)).to_be_visible()
+    assert position(quiet_page) == 5  # the end
+
+
+def test_the_download_of_weights_is_shown(quiet_page: Page, triton: FakeTriton) -> None:
+    triton.loading["musicgen-tiny"] = Loading(5_000_000, 20_000_000)
+    triton.models.discard("musicgen-tiny")
+    ask(quiet_page, "calm piano", "1")
+    expect(quiet_page.locator("#state")).to_have_text("Loading the model")
+    expect(quiet_page.locator("#left")).to_have_text("5 / 20 MB")
+    del triton.loading["musicgen-tiny"]
+    whole(quiet_page)
+
+
+def test_a_waiting_song_shows_its_place(quiet_page: Page, triton: FakeTriton) -> None:
+    triton.stuck = True
+    ask(quiet_page, "calm piano", "1")
+    expect(quiet_page.locator("#state")).to_have_text("Waiting, place 1")
+    quiet_page.locator("#position").press("End")  # there are no samples yet
+    quiet_page.get_by_role("button", name="Stop").click()
+    expect(rows(quiet_page)).to_have_count(0)
+    expect(quiet_page.locator("#facts")).to_contain_text("An example")
+    until(lambda: triton.running == 0)
+
+
+def test_a_stopped_song_plays_to_its_end(quiet_page: Page, triton: FakeTriton) -> None:
+    triton.pause = 0.8  # for a second of music
+    ask(quiet_page, "calm piano", "30")
+    expect(playing(quiet_page)).to_be_visible()
+    until(lambda: position(quiet_page) > 1)
+    quiet_page.get_by_role("button", name="Stop").click()
+    whole(quiet_page)
+    expect(paused(quiet_page)).to_be_visible()
+    assert 1 < position(quiet_page) < 30
+    paused(quiet_page).click()
+    expect(playing(quiet_page)).to_be_visible()
+    until(lambda: 0 < position(quiet_page) < 1)  # from its beginning
+
+
+def test_a_broken_song_says_why_and_keeps_its_samples(quiet_page: Page, triton: FakeTriton) -> None:
+    triton.pause = 0.8  # for a second of music
+    ask(quiet_page, "calm piano", "9")
+    expect(playing(quiet_page)).to_be_visible()
+    triton.cuts = [TooSlow("The song took too long.")]
+    expect(quiet_page.locator("#error")).to_have_text("The song took too long.")
+    whole(quiet_page)
+    expect(quiet_page.locator("#state")).to_have_text(re.compile("Stopped at 0:0[1-8] of 0:09"))
+    assert len(triton.requests) == 1  # The page does not ask again.
+
+
+def test_songs_leave_connections_for_their_progress(quiet_page: Page, triton: FakeTriton) -> None:
+    triton.stuck = True
+    quiet_page.select_option("#variations", "4")
+    for _ in range(2):
+        ask(quiet_page, "calm piano", "5")
+    expect(quiet_page.locator("#state")).to_have_text("Waiting in this browser, place 1")
+    press(quiet_page, "4")
+    expect(quiet_page.locator("#state")).to_have_text("Waiting in this browser, place 4")
+    assert triton.running == 4
+    rows(quiet_page).last.click()
+    expect(quiet_page.locator("#state")).to_have_text("Waiting, place 1")
+    quiet_page.get_by_role("button", name="Stop").click()
+    until(lambda: len(triton.requests) == 5 and triton.running == 4)
+
+
+def test_an_unreachable_service_is_reported_and_asked_again(quiet_page: Page) -> None:
+    quiet_page.context.set_offline(True)
+    ask(quiet_page, "calm piano", "1")
+    expect(quiet_page.locator("#error")).to_contain_text("can’t be reached")
+    quiet_page.context.set_offline(False)
+    quiet_page.get_by_role("button", name="Try again").click()
+    whole(quiet_page)

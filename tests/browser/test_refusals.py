@@ -1,0 +1,87 @@
+"""Refusals in the words of the page, in both languages."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from protocol.errors import InvalidField, ServiceError
+from tests.browser.page import ask, tune
+from tests.gateway.fake_triton import FakeTriton
+
+REFUSALS = [
+    (
+        {"prompt": " "},
+        "“What should it sound like?” is empty: write something.",
+        "« Quelle musique imaginez-vous ? » est vide : écrivez quelque chose.",
+    ),
+    (
+        {"prompt": 2001 * "a"},
+        "“What should it sound like?” is too long: write at most 2000 characters.",
+        "« Quelle musique imaginez-vous ? » est trop long : écrivez au plus 2000 caractères.",
+    ),
+    (
+        {"duration": "1000"},
+        "“Duration in seconds”: give more than 0, at most 300.",
+        "« Durée en secondes » : donnez plus de 0, au plus 300.",
+    ),
+    (
+        {"top_k": "1.5"},
+        "“Top-k”: give a whole number from 0 to 1000000.",
+        "« Top-k » : donnez un nombre entier de 0 à 1000000.",
+    ),
+    ({"cfg_coef": "200"}, "“Guidance”: give 0 to 100.", "« Guidage » : donnez de 0 à 100."),
+]
+
+
+@pytest.fixture
+def french_page(browser: Browser, quiet_page: Page) -> Iterator[Page]:
+    with browser.new_context(locale="fr-FR") as context:
+        page = context.new_page()
+        page.goto(quiet_page.url)
+        expect(page.locator("#model")).to_have_value("musicgen-tiny")
+        yield page
+
+
+def test_a_refusal_names_the_field_as_the_page_does(quiet_page: Page, french_page: Page) -> None:
+    for page in (quiet_page, french_page):
+        page.click("#more summary")
+        for wrong, english, french in REFUSALS:
+            [(field, value)] = wrong.items()
+            before = page.locator(f"#{field}").input_value()
+            values = {"prompt": "calm piano", "duration": "1", **wrong}
+            page.fill(f"#{field}", value)
+            ask(page, values["prompt"], values["duration"])
+            text = english if page is quiet_page else french
+            expect(page.locator(f"#{field} + #refusal")).to_have_text(text)
+            page.fill(f"#{field}", before)
+
+
+def test_a_beginning_longer_than_the_song_is_refused(french_page: Page) -> None:
+    french_page.locator("#file").set_input_files(tune(3))
+    expect(french_page.locator("#trim")).to_be_visible()
+    ask(french_page, "piano calme", "2")
+    expect(french_page.locator("#duration + #refusal")).to_have_text(
+        "« Durée en secondes » : donnez plus de 3."
+    )
+
+
+def test_a_refusal_without_limits_is_french_too(french_page: Page, triton: FakeTriton) -> None:
+    triton.refusals = [InvalidField.of_field("sections[1].top_p", "is odd; give an even one")]
+    ask(french_page, "piano calme", "1")
+    expect(french_page.locator("#refusal")).to_have_text(
+        "« Top-p » : cette valeur ne convient pas. Changez-la."
+    )
+
+
+TELL = """async (code) => {
+  const { errorText } = await import("/i18n.js");
+  return errorText({ code, message: "In English.", field: null, limits: {} });
+}"""
+
+
+def test_every_error_has_a_sentence_in_each_language(quiet_page: Page, french_page: Page) -> None:
+    codes = [kind.code for kind in ServiceError.codes.values() if kind.status is not None]
+    texts = {french_page.evaluate(TELL, code) for code in codes}
+    assert len(texts) == len(codes) and "In English." not in texts
+    assert {quiet_page.evaluate(TELL, code) for code in codes} == {"In English."}
