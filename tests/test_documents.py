@@ -40,7 +40,7 @@ def test_every_generated_table_is_in_a_document() -> None:
 
 def test_the_page_translates_every_error() -> None:
     codes = {kind.code for kind in ServiceError.codes.values() if kind.status is not None}
-    french = text("web/french.js").partition("FRENCH_ERRORS = {")[2]
+    french = text("web/refusals.js").partition("FRENCH = {")[2].partition("};")[0]
     assert set(re.findall(r"^  (\w+):", french, re.MULTILINE)) == codes
 
 

@@ -5,10 +5,11 @@ import { fetchWithKey } from "./key.js";
 const UNREACHABLE = {
   code: "network",
   message: "The service can’t be reached. Try again in a moment.",
+  french: "Le service est injoignable. Réessayez dans un instant.",
 };
 const WEIGHTS_CHANGED = {
-  code: "weights_changed",
   message: "The model’s weights have changed. Ask for a new song.",
+  french: "Les poids du modèle ont changé. Demandez un nouveau morceau.",
 };
 
 /** {default, max_duration: seconds, models: [{id, size, channels, license, state, reason, …}]} */

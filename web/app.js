@@ -72,8 +72,11 @@ async function remove(gone) {
   forget(ids);
   takes.focusChosen();
   await store.remove(ids);
-  const text = count === 1 ? "Deleted “{title}”" : "Deleted {count} songs";
-  notice.show(t(text, { title, count }), async () => {
+  const text =
+    count === 1
+      ? t(`Deleted “${title}”`, `« ${title} » supprimé`)
+      : t(`Deleted ${count} songs`, `${count} morceaux supprimés`);
+  notice.show(text, async () => {
     const back = songs.add(records.map((record) => ({ ...record, isUnfinished: false })));
     for (const song of back) songs.save(song);
     await deck.choose(back[chosen]);
@@ -132,7 +135,7 @@ function renderDeck() {
 }
 
 function renderTexts() {
-  translate(document);
+  translate();
   composer.renderModels();
   composer.render();
   renderDeck();
@@ -194,8 +197,8 @@ onClick(ui, {
   },
   star: () => songs.star(deck.chosen),
   remove: () => remove([deck.chosen]),
-  language: async () => {
-    await switchLanguage();
+  language: () => {
+    switchLanguage();
     renderTexts();
   },
 });

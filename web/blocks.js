@@ -39,7 +39,8 @@ export function render() {
     button.disabled = isFixed;
     button.ariaPressed = draft?.index === index;
     edge.hidden = isFixed;
-    const label = t("End of section {number}", { number: index + 1 });
+    const number = index + 1;
+    const label = t(`End of section ${number}`, `Fin de la partie ${number}`);
     describe(edge, label, end, ui.duration.max, clock(end));
   }
   ui.add.disabled = isFixed;
@@ -54,9 +55,15 @@ function renderDraft() {
   if (document.activeElement !== ui.words) ui.words.value = textOf(prompt);
   if (document.activeElement !== ui.seconds) ui.seconds.value = Number(duration.toFixed(1));
   ui.seconds.max = longest(draft.index);
-  setText(ui.number, t("Section {number}", { number: draft.index + 1 }));
+  const number = draft.index + 1;
+  setText(ui.number, t(`Section ${number}`, `Partie ${number}`));
   const letter = letterOf({ record: { take: nextTake() } });
-  setText(ui.remake, t("Make from {time}, as take {letter}", { time: clock(firstNew()), letter }));
+  const from = clock(firstNew());
+  const text = t(
+    `Make from ${from}, as take ${letter}`,
+    `Créer à partir de ${from}, prise ${letter}`,
+  );
+  setText(ui.remake, text);
 }
 
 /** The first second of the draft that the take does not have. */

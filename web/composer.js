@@ -1,14 +1,14 @@
 /** The composer: the form for the next songs, and the errors of its fields. */
 
-import { errorText, licenseText, t } from "./i18n.js";
+import { licenseText, t } from "./i18n.js";
 import * as reference from "./reference.js";
+import { errorText } from "./refusals.js";
 import { durationOf, sectionsOf } from "./sections.js";
 import { amountOf } from "./takes.js";
 import { load, newSeed, onClick, save, setText, ui } from "./ui.js";
 import { renderExamples, renderWords } from "./words.js";
 
 const OTHERS = ["file", "button", "submit"]; // types of elements that hold no setting
-const FIRST_USE = "Its first use downloads them.";
 const ADVANCED_FIELDS = ["seed", "temperature", "top_k", "top_p", "cfg_coef"];
 
 let catalogue = { models: [] };
@@ -58,7 +58,10 @@ export function setCatalogue(newCatalogue) {
 
 /** Renders all that depends on the catalogue, the language, the source and the error. */
 export function render() {
-  ui.prompt.placeholder = t("What should it sound like? Instruments, mood, style, tempo.");
+  ui.prompt.placeholder = t(
+    "What should it sound like? Instruments, mood, style, tempo.",
+    "Quelle musique ? En anglais : instruments, ambiance, tempo.",
+  );
   ui.refusal.textContent = errorText(error);
   ui.summary.textContent = `${ui.model.value} · ${ui.duration.value} s · × ${ui.variations.value}`;
   ui.duration.max = catalogue.max_duration ?? ui.duration.max;
@@ -80,8 +83,14 @@ export function render() {
 export function renderModels() {
   const { models } = catalogue;
   const selected = models.some(({ id }) => id === modelId) ? modelId : catalogue.default;
+  const states = {
+    unloaded: t("unloaded", "pas encore chargé"),
+    loading: t("loading", "se charge"),
+    ready: t("ready", "prêt"),
+    unavailable: t("unavailable", "indisponible"),
+  };
   const options = models.map(({ id, size, channels, state }) => {
-    const text = [id, size, channels, t(state)].filter(Boolean).join(" · ");
+    const text = [id, size, channels, states[state]].filter(Boolean).join(" · ");
     return new Option(text, id, false, id === selected);
   });
   ui.model.replaceChildren(...options);
@@ -92,21 +101,26 @@ function selectedModel() {
 }
 
 function modelNote({ id, license, weights, state, progress, download }) {
-  const notes = [];
-  if (state === "unavailable") notes.push(t("This model can’t be used now. Choose another one."));
-  if (progress?.bytes)
-    notes.push(t("Its weights are downloaded: {amount}.", { amount: amountOf(progress) }));
-  notes.push(licenseText(license));
-  if (id.startsWith("musicgen-tiny")) {
-    notes.push(
-      t("Small: it knows piano, organ, guitar, bass, strings, brass, flute, synth and drums."),
-    );
-  }
-  if (state === "unloaded" && weights === "missing") {
-    const size = download / 1e9;
-    notes.push(t(size ? "Its first use downloads them: up to {size} GB." : FIRST_USE, { size }));
-  }
-  return notes.join(" ");
+  const amount = progress?.bytes && amountOf(progress);
+  const size = download / 1e9;
+  const isMissing = state === "unloaded" && weights === "missing";
+  const notes = [
+    state === "unavailable" &&
+      t(
+        "This model can’t be used now. Choose another one.",
+        "Ce modèle est inutilisable pour l’instant. Choisissez-en un autre.",
+      ),
+    amount && t(`Its weights are downloaded: ${amount}.`, `Ses poids se téléchargent : ${amount}.`),
+    licenseText(license),
+    id.startsWith("musicgen-tiny") &&
+      t(
+        "Small: it knows piano, organ, guitar, bass, strings, brass, flute, synth and drums.",
+        "Petit : il connaît piano, orgue, guitare, basse, cordes, cuivres, flûte, synthé et batterie.",
+      ),
+    isMissing && t("Its first use downloads them.", "La première utilisation les télécharge."),
+    isMissing && size && t(`That is up to ${size} GB.`, `C’est au plus ${size} Go.`),
+  ];
+  return notes.filter(Boolean).join(" ");
 }
 
 /** The request that the form holds; empty fields are absent. */

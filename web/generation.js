@@ -28,10 +28,8 @@ export class Generation extends EventTarget {
   error = null; // the last one
   sound = null; // a Sound with samples, or null
   running = false;
-  place = 0; // in the browser's queue for a connection
   #requestId = null; // the server's name for the last request
   #controller = null;
-  #savedSeconds = 0;
 
   /**
    * @param record what the browser stores of a song: {id, at: ms, group, take, license, request,
@@ -57,6 +55,11 @@ export class Generation extends EventTarget {
     return this.sound?.seconds ?? this.record.seconds ?? (this.record.blob ? this.duration : 0);
   }
 
+  /** The place in the browser's queue for a connection; 0 is none. */
+  get place() {
+    return waiting.indexOf(this) + 1;
+  }
+
   get #restState() {
     if (this.seconds && this.seconds >= this.duration) return "done";
     return this.seconds > (this.record.from ?? 0) + 0.01 ? "stopped" : "failed";
@@ -75,7 +78,7 @@ export class Generation extends EventTarget {
       sound?.rewind(this.duration, record.from);
       record.isUnfinished = true;
       this.#save();
-      pause(POLL_MS).then(() => this.#pollProgress());
+      this.#pollProgress();
       await this.#receiveWithRetries();
     } catch (error) {
       this.error = this.#controller.signal.aborted ? null : error;
@@ -184,7 +187,6 @@ export class Generation extends EventTarget {
     waiting.push(this);
     try {
       while (openRequests >= MAX_CONCURRENT || waiting[0] !== this) {
-        this.place = waiting.indexOf(this) + 1;
         this.#setState("waiting");
         await pause(POLL_MS);
         signal.throwIfAborted();
@@ -212,8 +214,8 @@ export class Generation extends EventTarget {
 
   /** Keeps what has come so that a reload does not lose it. */
   #keepSometimes() {
-    const { seconds } = this.sound;
-    const isDue = seconds > SAVED_GROWTH * this.#savedSeconds + SAVED_SECONDS;
+    const saved = this.record.seconds ?? 0;
+    const isDue = this.sound.seconds > SAVED_GROWTH * saved + SAVED_SECONDS;
     if (isDue && !this.sound.complete) {
       this.#keep();
       this.#save();
@@ -221,8 +223,7 @@ export class Generation extends EventTarget {
   }
 
   #keep() {
-    this.#savedSeconds = this.sound.seconds;
-    Object.assign(this.record, { blob: this.sound.file(), seconds: this.#savedSeconds });
+    Object.assign(this.record, { blob: this.sound.file(), seconds: this.sound.seconds });
   }
 
   #save() {
@@ -230,21 +231,17 @@ export class Generation extends EventTarget {
   }
 
   async #pollProgress() {
-    while (this.running) {
-      await this.#updateProgress();
-      await pause(POLL_MS);
-    }
-  }
-
-  async #updateProgress() {
-    const id = this.#requestId;
-    if (!id) return;
     const { signal } = this.#controller;
-    const progress = await fetchProgress(id, signal).catch(() => null);
-    const isOutdated = !this.running || id !== this.#requestId;
-    if (!progress || isOutdated) return;
-    this.progress = progress;
-    if (SERVER_STATES.includes(progress.state)) this.#setState(progress.state);
+    for (;;) {
+      await pause(POLL_MS);
+      if (!this.running) return;
+      const id = this.#requestId;
+      const progress = id && (await fetchProgress(id, signal).catch(() => null));
+      const isOutdated = !this.running || id !== this.#requestId;
+      if (!progress || isOutdated) continue;
+      this.progress = progress;
+      if (SERVER_STATES.includes(progress.state)) this.#setState(progress.state);
+    }
   }
 
   #setState(state) {

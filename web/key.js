@@ -23,7 +23,9 @@ export async function fetchWithKey(path, init = {}) {
 
 /** Resolves to whether the user entered a key. */
 function askForKey() {
-  ui.asks.textContent = t(key ? "This key isn’t known here." : "This service asks for a key");
+  ui.asks.textContent = key
+    ? t("This key isn’t known here.", "Cette clé est inconnue ici.")
+    : t("This service asks for a key", "Ce service demande une clé");
   ui.key.value = "";
   ui.access.returnValue = "";
   ui.access.showModal();

@@ -21,8 +21,8 @@ export function draw(span) {
   const { from, to } = shown;
   ui.loop.style.left = `${(100 * from) / span}%`;
   ui.loop.style.width = `${(100 * (to - from)) / span}%`;
-  describe(ui.loopFrom, t("Loop from"), from, span, clock(from));
-  describe(ui.loopTo, t("Loop to"), to, span, clock(to));
+  describe(ui.loopFrom, t("Loop from", "Début de la boucle"), from, span, clock(from));
+  describe(ui.loopTo, t("Loop to", "Fin de la boucle"), to, span, clock(to));
 }
 
 /** Makes the waveform, of `span()` seconds, one to drag loops on. */

@@ -11,7 +11,7 @@ let timer = 0;
 export function show(text, undo) {
   ui.notice.replaceChildren(text);
   if (undo) {
-    const button = create("button", {}, t("Undo"));
+    const button = create("button", {}, t("Undo", "Annuler"));
     button.addEventListener("click", () => {
       ui.notice.replaceChildren();
       undo();

@@ -1,7 +1,7 @@
 /** Audio for the next songs: dropped, pasted, chosen, recorded or of the deck, and cut to a part. */
 
 import * as deck from "./deck.js";
-import { clock, t } from "./i18n.js";
+import { clock, t, timeOf } from "./i18n.js";
 import * as player from "./player.js";
 import { titleOf } from "./sections.js";
 import { Sound } from "./sound.js";
@@ -15,10 +15,22 @@ const SHORTEST = 0.1; // seconds
 const CONTINUATION = 10; // seconds that a song is longer than its start, at first
 const SILENCE = 1e-4; // full scale is 1
 const [RIFF, WAVE, FMT, DATA] = [0x46464952, 0x45564157, 0x20746d66, 0x61746164]; // a WAV's letters
-const NO_MICROPHONE = problem("The browser gives no microphone to this page.");
-const UNREADABLE = problem("The browser finds no audio in this file. Choose a WAV, MP3 or FLAC.");
-const TOO_LARGE = problem("This file is over 32 MB. Cut it.");
-const SILENT = problem("This audio is silent. Choose one with sound.");
+const NO_MICROPHONE = problem(
+  "The browser gives no microphone to this page.",
+  "Le navigateur ne donne pas de micro à cette page.",
+);
+const UNREADABLE = problem(
+  "The browser finds no audio in this file. Choose a WAV, MP3 or FLAC.",
+  "Le navigateur ne trouve pas de son dans ce fichier. Choisissez un WAV, MP3 ou FLAC.",
+);
+const TOO_LARGE = problem(
+  "This file is over 32 MB. Cut it.",
+  "Ce fichier dépasse 32 Mo. Coupez-le.",
+);
+const SILENT = problem(
+  "This audio is silent. Choose one with sound.",
+  "Ce son est silencieux. Choisissez-en un qui s’entend.",
+);
 // Filters for calls take held notes for noise.
 const AS_IT_SOUNDS = { echoCancellation: false, noiseSuppression: false };
 
@@ -63,12 +75,17 @@ export function renderReference(model, other) {
     ui.role.value = "audio";
     limit("begin");
   }
-  const isRefused = melody.disabled && other;
-  setText(ui.why, isRefused ? t("{id} follows no melody; {other} does.", { ...model, other }) : "");
+  const why = t(
+    `${model?.id} follows no melody; ${other} does.`,
+    `${model?.id} ne suit pas de mélodie ; ${other}, si.`,
+  );
+  setText(ui.why, melody.disabled && other ? why : "");
   ui.reference.hidden = !sound;
   ui.mixed.hidden = !melody.selected;
   ui.record.hidden = !navigator.mediaDevices; // Browsers offer it over TLS and on this machine only.
-  ui.record.textContent = t(recorder ? "End the recording" : "Record");
+  ui.record.textContent = recorder
+    ? t("End the recording", "Finir l’enregistrement")
+    : t("Record", "Enregistrer");
   ui.record.ariaPressed = recorder !== null;
   if (sound) draw();
 }
@@ -80,10 +97,7 @@ function draw() {
     Object.assign(ui[edge], { max: sound.seconds, value, ariaValueText: `${value.toFixed(1)} s` });
     ui.trim.style.setProperty(`--${edge}`, value / sound.seconds);
   }
-  setText(
-    ui.cut,
-    `${name}: ${t("{time} of {duration}", { time: spanOf(begin, end), duration: clock(sound.seconds) })}`,
-  );
+  setText(ui.cut, `${name}: ${timeOf(`${clock(begin)}–${clock(end)}`, sound.seconds)}`);
   const [width, height] = [ui.shape.clientWidth, ui.shape.clientHeight];
   Object.assign(ui.shape, { width: width * devicePixelRatio, height: height * devicePixelRatio });
   context.fillStyle = getComputedStyle(ui.shape).color;
@@ -95,10 +109,6 @@ function draw() {
     height: ui.shape.height,
     played: Infinity,
   });
-}
-
-function spanOf(begin, end) {
-  return `${clock(begin)}–${clock(end)}`;
 }
 
 /** Keeps the part as long as the server takes it: the other edge follows this one. */
@@ -158,7 +168,7 @@ async function startRecording() {
     for (const track of stream.getTracks()) track.stop();
     const { mimeType, whenUsed } = recorder;
     recorder = null;
-    await use(new Blob(parts, { type: mimeType }), t("recording"));
+    await use(new Blob(parts, { type: mimeType }), t("recording", "enregistrement"));
     whenUsed?.();
   });
   recorder.start();
@@ -173,8 +183,8 @@ async function endRecording() {
   await end;
 }
 
-function problem(message) {
-  return { field: "audio", message };
+function problem(message, french) {
+  return { field: "audio", message, french };
 }
 
 function takeFile(event, { files = [] }) {

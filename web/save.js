@@ -2,9 +2,9 @@
 
 import { encode } from "./api.js";
 import * as deck from "./deck.js";
-import { errorText } from "./i18n.js";
 import * as notice from "./notice.js";
 import * as player from "./player.js";
+import { errorText } from "./refusals.js";
 import { titleOf } from "./sections.js";
 import { create, ui } from "./ui.js";
 import { downloadZip } from "./vendor/client-zip.js";

@@ -7,9 +7,6 @@ import { titleOf } from "./sections.js";
 import * as songs from "./songs.js";
 import { create, onClick, setText, ui } from "./ui.js";
 
-const REFUSALS = { QuotaExceededError: "No room for this song: save its file." };
-const BLOCKED = "This browser keeps no songs for this page: save their files.";
-
 const rows = new Map(); // by song: {element, …} of its parts
 let remove = () => {};
 
@@ -46,13 +43,27 @@ function renderTools(shown) {
   const count = selected().length;
   ui.tools.hidden = all.length === 0;
   ui.selection.hidden = count === 0;
-  setText(ui.count, t("{count} selected", { count }));
+  setText(ui.count, t(`${count} selected`, `${count} choisis`));
   ui.pack.disabled = selected().some(({ record }) => !record.blob);
   ui.sweep.hidden = count > 0 || !all.some(isSwept);
   ui.search.placeholder = ui.search.ariaLabel;
   ui.nothing.hidden = shown.length > 0 || all.length === 0;
-  const refusal = all.find((song) => song.refusal)?.refusal;
-  setText(ui.kept, refusal ? t(REFUSALS[refusal.name] ?? BLOCKED) : "");
+  setText(ui.kept, refusalText(all.find((song) => song.refusal)?.refusal));
+}
+
+/** Why the browser does not keep a song; nothing for one that it keeps. */
+function refusalText(error) {
+  if (!error) return "";
+  if (error.name === "QuotaExceededError") {
+    return t(
+      "No room for this song: save its file.",
+      "Plus de place : enregistrez le fichier de ce morceau.",
+    );
+  }
+  return t(
+    "This browser keeps no songs for this page: save their files.",
+    "Ce navigateur ne garde pas de morceaux pour cette page : exportez-les.",
+  );
 }
 
 function isShown({ record }) {
@@ -77,17 +88,16 @@ function renderRow(song) {
   if (!rows.has(song)) rows.set(song, createRow(song));
   const { select, play, title, time, model, date, star, rename } = rows.get(song);
   const name = titleOf(record);
-  const label = { name };
   setText(title, name);
   setText(time, clock(duration));
   setText(model, record.request.model ?? "");
   setText(date, formatDate(record.at));
-  select.ariaLabel = t("Select {name}", label);
-  play.ariaLabel = t("Play {name}", label);
-  star.ariaLabel = t("Star for {name}", label);
+  select.ariaLabel = t(`Select ${name}`, `Choisir ${name}`);
+  play.ariaLabel = t(`Play ${name}`, `Écouter ${name}`);
+  star.ariaLabel = t(`Star for ${name}`, `Étoile pour ${name}`);
   star.ariaPressed = Boolean(record.isStarred);
   setText(star, record.isStarred ? "★" : "☆");
-  rename.ariaLabel = t("Rename {name}", label);
+  rename.ariaLabel = t(`Rename ${name}`, `Renommer ${name}`);
 }
 
 function createRow(song) {

@@ -20,8 +20,7 @@ export class Sound {
   duration = 0; // seconds of the whole song
   gain = 1; // with which all songs are equally loud; known when the song is complete
   #header = null; // its 32-bit words
-  #beginning = new Uint8Array(0); // of the stream, until its header is read
-  #isBegun = false; // whether it is
+  #beginning = new Uint8Array(0); // of the stream; null once its header is read
   #data = new Uint8Array(0); // samples, and the file's tags behind them, with room for more
   #kept = 0; // bytes of it
   #cursor = 0; // the byte of it at which the stream goes on
@@ -32,7 +31,7 @@ export class Sound {
 
   /** Takes the next bytes of the stream, a WAV file. */
   append(bytes) {
-    const samples = this.#isBegun ? bytes : this.#begin(bytes);
+    const samples = this.#beginning ? this.#begin(bytes) : bytes;
     if (!samples) return;
     this.#store(samples);
     this.#firstMusic ??= { time: performance.now(), cursor: this.#cursor };
@@ -67,7 +66,6 @@ export class Sound {
     this.#kept = this.frames * this.#frameBytes;
     this.#start = Math.round((from && from - OVERLAP) * this.rate);
     this.#blended = Math.round(from * this.rate) === this.frames ? this.frames - this.#start : 0;
-    this.#isBegun = false;
     this.#beginning = new Uint8Array(0);
     this.#firstMusic = null;
   }
@@ -165,8 +163,7 @@ export class Sound {
     const frames = this.#header[DATA_SIZE] / this.#frameBytes;
     this.duration = (this.#start + frames) / this.rate;
     this.#cursor = this.#start * this.#frameBytes;
-    this.#isBegun = true;
-    this.#beginning = new Uint8Array(0);
+    this.#beginning = null;
     if (this.#blended) this.#blend(beginning.slice(HEADER, length));
     return beginning.subarray(HEADER);
   }

@@ -1,7 +1,8 @@
 /** Steering: words on a field, sliders or a line of text change a song while it plays. */
 
 import * as deck from "./deck.js";
-import { errorText, t } from "./i18n.js";
+import { t } from "./i18n.js";
+import { errorText } from "./refusals.js";
 import { position } from "./timeline.js";
 import { create, load, pause, save, setText, ui } from "./ui.js";
 
@@ -35,7 +36,7 @@ export function render() {
   const isOff = !isSteered || !sound || isSlow || state === "reconnecting";
   for (const field of [...sliders, ui.line]) field.disabled = isOff;
   ui.field.classList.toggle("off", isOff);
-  ui.line.placeholder = t("Change it to…");
+  ui.line.placeholder = t("Change it to…", "Le changer en…");
   if (failure?.take !== deck.chosen) failure = null;
   setText(ui.change, errorText(failure?.error));
   draw();
@@ -45,23 +46,38 @@ export function render() {
 export function draw() {
   if (mark?.take !== deck.chosen) mark = null;
   const left = mark ? mark.second - position() : 0;
-  const values = { text: mark?.text, seconds: left.toFixed(1) };
   ui.mark.hidden = left <= 0;
   if (left > 0) ui.mark.style.left = `${(100 * mark.second) / deck.chosen.duration}%`;
-  setText(ui.heard, left > 0 ? t("“{text}” sounds in {seconds} s", values) : t(restText()));
+  setText(ui.heard, left > 0 ? markText(left.toFixed(1)) : restText());
+}
+
+function markText(seconds) {
+  const { text } = mark;
+  return t(`“${text}” sounds in ${seconds} s`, `« ${text} » s’entend dans ${seconds} s`);
 }
 
 function restText() {
-  if (isSlow) return "This machine makes music slower than it plays: a change would come too late.";
-  if (!deck.chosen?.running) return "The next song that you make can be steered.";
-  return "Drag the point, or write and press Enter.";
+  if (isSlow) {
+    return t(
+      "This machine makes music slower than it plays: a change would come too late.",
+      "Cette machine est plus lente que l’écoute : un changement viendrait trop tard.",
+    );
+  }
+  if (!deck.chosen?.running) {
+    return t(
+      "The next song that you make can be steered.",
+      "Le prochain morceau pourra être piloté.",
+    );
+  }
+  return t(
+    "Drag the point, or write and press Enter.",
+    "Déplacez le point, ou écrivez puis Entrée.",
+  );
 }
 
 function addSlider(word, index) {
-  const name = create("input", {
-    value: word,
-    ariaLabel: t("Word {number}", { number: index + 1 }),
-  });
+  const name = create("input", { value: word, ariaLabel: `Word ${index + 1}` });
+  name.dataset.fr = `Mot ${index + 1}`;
   const slider = create("input", { type: "range", value: 0, ariaLabel: word });
   name.addEventListener("change", () => {
     words[index] = name.value;

@@ -1,24 +1,13 @@
 /** The takes on the deck: which one is chosen, and what becomes of it. */
 
 import * as deck from "./deck.js";
-import { clock, errorText, licenseText, t } from "./i18n.js";
+import { clock, licenseText, t, timeOf } from "./i18n.js";
 import * as player from "./player.js";
+import { errorText } from "./refusals.js";
 import { titleOf } from "./sections.js";
 import { create, onClick, pause, setText, ui } from "./ui.js";
 
 const COPIED_MS = 1500;
-const STATE_TEXTS = {
-  requesting: "Waiting",
-  waiting: "Waiting in this browser, place {position}",
-  loading: "Loading the model",
-  queued: "Waiting, place {position}",
-  separating: "Waiting for the melody without drums and bass, place {position}",
-  generating: "Generating",
-  reconnecting: "The service went away; waiting for it",
-  stopped: "Stopped at {time} of {duration}",
-  failed: "No music came",
-  done: "Done",
-};
 
 /** The letter of a generation's take; behind Z come A2, B2 and so on. */
 export function letterOf({ record: { take } }) {
@@ -52,17 +41,18 @@ export function render() {
   ui.star.ariaPressed = Boolean(record.isStarred);
   setText(ui.star, record.isStarred ? "★" : "☆");
   const facts = [
-    record.isExample && t("An example"),
+    record.isExample && t("An example", "Un exemple"),
     record.request.model,
-    record.request.seed !== undefined && `${t("Seed")} ${record.request.seed}`,
-    record.files?.audio && t("continued"),
-    record.files?.melody && t("with a melody"),
+    record.request.seed !== undefined && `${t("Seed", "Graine")} ${record.request.seed}`,
+    record.files?.audio && t("continued", "continué"),
+    record.files?.melody && t("with a melody", "avec une mélodie"),
     record.license && licenseText(record.license),
   ];
   setText(ui.facts, facts.filter(Boolean).join(" · "));
   ui.stop.hidden = !running;
   ui.again.hidden = record.isUnfinished || state === "done";
-  setText(ui.again, t(state === "stopped" ? "Make it whole" : "Try again"));
+  const again = state === "stopped" ? t("Make it whole", "Le finir") : t("Try again", "Réessayer");
+  setText(ui.again, again);
   ui.command.hidden = Boolean(record.files); // Neither holds files.
   ui.link.hidden = ui.command.hidden || Boolean(record.request.sections);
   setText(ui.error, errorText(error));
@@ -72,17 +62,46 @@ export function render() {
 /** Draws what changes while the chosen take plays and arrives. */
 export function draw() {
   if (!deck.chosen) return;
-  const { progress, duration, running, place, seconds } = deck.chosen;
+  const { progress, running } = deck.chosen;
   const isBuffering = deck.chosen === deck.current && player.state === "buffering" && running;
   const state = isBuffering ? "buffering" : deck.chosen.state;
-  const text = isBuffering ? "Slower than it plays: gathering music" : STATE_TEXTS[state];
-  const position = state === "waiting" ? place : (progress?.position ?? "");
-  const times = { time: clock(seconds), duration: clock(duration) };
-  setText(ui.state, t(text, { position, ...times }));
+  setText(ui.state, stateText(deck.chosen)[state]);
   const download = state === "loading" ? progress?.download : null;
   const secondsLeft = state === "generating" ? progress?.seconds_left : null;
-  const left = secondsLeft && t("{time} left", { time: clock(Math.ceil(secondsLeft)) });
-  setText(ui.left, download ? amountOf(download) : (left ?? ""));
+  const time = clock(Math.ceil(secondsLeft ?? 0));
+  const left = secondsLeft ? t(`${time} left`, `encore ${time}`) : "";
+  setText(ui.left, download ? amountOf(download) : left);
+}
+
+/** The texts for each state of a generation. */
+function stateText({ progress, place, seconds, duration }) {
+  const position = progress?.position ?? "";
+  const stopped = timeOf(clock(seconds), duration);
+  return {
+    requesting: t("Waiting", "En attente"),
+    waiting: t(
+      `Waiting in this browser, place ${place}`,
+      `En attente dans ce navigateur, place ${place}`,
+    ),
+    loading: t("Loading the model", "Chargement du modèle"),
+    queued: t(`Waiting, place ${position}`, `En attente, place ${position}`),
+    separating: t(
+      `Waiting for the melody without drums and bass, place ${position}`,
+      `En attente de la mélodie sans batterie ni basse, place ${position}`,
+    ),
+    generating: t("Generating", "Génération"),
+    buffering: t(
+      "Slower than it plays: gathering music",
+      "Plus lent que l’écoute : on fait des réserves",
+    ),
+    reconnecting: t(
+      "The service went away; waiting for it",
+      "Le service s’est absenté ; on l’attend",
+    ),
+    stopped: t(`Stopped at ${stopped}`, `Arrêté à ${stopped}`),
+    failed: t("No music came", "Aucune musique n’est venue"),
+    done: t("Done", "Terminé"),
+  };
 }
 
 function addButton() {
@@ -95,7 +114,7 @@ function renderTake(take, button) {
   const { seconds, duration, state } = take;
   setText(button, letterOf(take) + (take.record.isStarred ? "★" : ""));
   button.ariaPressed = take === deck.chosen;
-  button.ariaLabel = t("Take {letter}", { letter: letterOf(take) });
+  button.ariaLabel = t(`Take ${letterOf(take)}`, `Prise ${letterOf(take)}`);
   button.dataset.state = state;
   button.style.setProperty("--made", `${(100 * seconds) / duration}%`);
 }
@@ -103,7 +122,7 @@ function renderTake(take, button) {
 /** The bytes of a download that are there, and all of them. */
 export function amountOf({ bytes, total_bytes: totalBytes }) {
   const megabytes = [bytes, totalBytes].filter(Boolean).map((count) => Math.round(count / 1e6));
-  return t("{bytes} MB", { bytes: megabytes.join(" / ") });
+  return `${megabytes.join(" / ")} ${t("MB", "Mo")}`;
 }
 
 /** The page's address with the song's request, see `restore` in composer.js. */
@@ -125,9 +144,9 @@ async function copy(text, button) {
   } catch {
     copyOverHttp(text);
   }
-  button.textContent = t("Copied");
+  button.textContent = t("Copied", "Copié");
   await pause(COPIED_MS);
-  button.textContent = t(button.dataset.t);
+  button.textContent = t(button.dataset.en, button.dataset.fr);
 }
 
 /** Copies without the clipboard API, which browsers offer over TLS only. */

@@ -2,7 +2,7 @@
 
 import { span } from "./blocks.js";
 import * as deck from "./deck.js";
-import { clock, t } from "./i18n.js";
+import { clock, timeOf } from "./i18n.js";
 import * as loop from "./loop.js";
 import * as player from "./player.js";
 import { onClick, ui } from "./ui.js";
@@ -30,11 +30,10 @@ export function draw() {
   const { chosen } = deck;
   const seconds = span();
   const at = position();
-  const times = { time: clock(at), duration: clock(chosen?.duration ?? 0) };
   Object.assign(ui.position, {
     max: seconds,
     value: at,
-    ariaValueText: t("{time} of {duration}", times),
+    ariaValueText: timeOf(clock(at), chosen?.duration ?? 0),
   });
   ui.playhead.style.left = `${(100 * at) / seconds}%`;
   if (player.state === "playing" && chosen === deck.current) follow(at / seconds);

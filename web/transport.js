@@ -38,9 +38,10 @@ export function draw() {
   const isMute = !shown.sound && !shown.record.blob;
   ui.play.disabled = isMute && !isPlaying;
   ui.play.dataset.state = isPlaying ? "pause" : "play";
-  ui.play.ariaLabel = t(isPlaying ? "Pause, take {letter}" : "Play, take {letter}", {
-    letter: letterOf(shown),
-  });
+  const letter = letterOf(shown);
+  ui.play.ariaLabel = isPlaying
+    ? t(`Pause, take ${letter}`, `Pause, prise ${letter}`)
+    : t(`Play, take ${letter}`, `Écouter, prise ${letter}`);
   ui.repeat.ariaPressed = player.loop !== null && shown === deck.current;
   ui.save.disabled = !deck.chosen?.record.blob || deck.chosen.running;
   const tabTitle = isPlaying ? `▶ ${title} · ${TITLE}` : TITLE;

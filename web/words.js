@@ -20,7 +20,9 @@ export function renderWords(model) {
   ui.marks.replaceChildren(...nodes, "\n"); // A line break at the end has a height.
   scrollMarks();
   const unknown = [...new Set(parts.filter(isUnknown))].join(", ");
-  setText(ui.unknown, unknown && t("{id} does not know: {unknown}", { ...model, unknown }));
+  const id = model?.id;
+  const text = t(`${id} does not know: ${unknown}`, `${id} ne connaît pas : ${unknown}`);
+  setText(ui.unknown, unknown && text);
 }
 
 function scrollMarks() {
@@ -39,7 +41,9 @@ export function renderExamples() {
     const isPlaying = sounding.endsWith(fileOf(button));
     const name = button.nextElementSibling.textContent;
     setText(button, isPlaying ? "■" : "▶");
-    button.ariaLabel = t(isPlaying ? "Stop {name}" : "Hear {name}", { name });
+    button.ariaLabel = isPlaying
+      ? t(`Stop ${name}`, `Arrêter ${name}`)
+      : t(`Hear ${name}`, `Entendre ${name}`);
   }
 }
 

@@ -12,13 +12,13 @@ from tests.gateway.fake_triton import FakeTriton
 REFUSALS = [
     (
         {"prompt": " "},
-        "“What should it sound like?” is empty: write something.",
-        "« Quelle musique imaginez-vous ? » est vide : écrivez quelque chose.",
+        "“What should it sound like?”: write something.",
+        "« Quelle musique imaginez-vous ? » : écrivez quelque chose.",
     ),
     (
         {"prompt": 2001 * "a"},
-        "“What should it sound like?” is too long: write at most 2000 characters.",
-        "« Quelle musique imaginez-vous ? » est trop long : écrivez au plus 2000 caractères.",
+        "“What should it sound like?”: write at most 2000 characters.",
+        "« Quelle musique imaginez-vous ? » : écrivez au plus 2000 caractères.",
     ),
     (
         {"duration": "1000"},
@@ -70,12 +70,12 @@ def test_a_refusal_without_limits_is_french_too(french_page: Page, triton: FakeT
     triton.refusals = [InvalidField.of_field("sections[1].top_p", "is odd; give an even one")]
     ask(french_page, "piano calme", "1")
     expect(french_page.locator("#refusal")).to_have_text(
-        "« Top-p » : cette valeur ne convient pas. Changez-la."
+        "« Top-p » : cette valeur ne convient pas ; changez-la."
     )
 
 
 TELL = """async (code) => {
-  const { errorText } = await import("/i18n.js");
+  const { errorText } = await import("/refusals.js");
   return errorText({ code, message: "In English.", field: null, limits: {} });
 }"""
 

@@ -1,0 +1,78 @@
+/** What an error tells the user, by the limits that a field breaks or by its code. */
+
+import { t } from "./i18n.js";
+import { ui } from "./ui.js";
+
+const SHOWN_AS = { bars: "duration", sections: "blocks", text: "prompt" }; // fields by elements
+// By codes; the English comes from the server.
+const FRENCH = {
+  invalid_field: "cette valeur ne convient pas ; changez-la.",
+  unauthorized: "Le service demande une clé. Réessayez et donnez-la.",
+  too_many_songs: "Cette clé a assez de morceaux en cours. Attendez la fin de l’un d’eux.",
+  too_many_changes: "Ce morceau vient de changer, ou change trop souvent. Attendez un instant.",
+  song_ended: "Ce morceau est déjà terminé. Faites-en un autre.",
+  unknown_model: "Ce modèle est inconnu ici. Choisissez-en un autre.",
+  body_too_large: "C’est trop volumineux. Envoyez moins de son.",
+  queue_full: "Trop de personnes attendent. Réessayez dans un instant.",
+  triton_unavailable: "Le moteur musical est arrêté et redémarre. Réessayez dans un instant.",
+  model_loading: "Le modèle se charge encore. Réessayez dans un instant.",
+  engine_unavailable: "Le moteur du modèle s’est arrêté et redémarre. Réessayez dans un instant.",
+  shared_memory_full: "La mémoire du serveur est pleine. Réessayez plus tard.",
+  too_slow: "C’était trop long. Demandez un morceau plus court, ou réessayez plus tard.",
+  weights_changed: "Les poids du modèle ont changé. Demandez un nouveau morceau.",
+  weights_missing:
+    "Les poids du modèle manquent et ne peuvent être téléchargés. Choisissez-en un autre.",
+  invalid_http: "La demande est illisible, ou trop longue. Rechargez la page.",
+  invalid_json: "La demande est illisible. Rechargez la page.",
+  invalid_form: "Le formulaire est illisible. Rechargez la page.",
+  not_found: "Le service ne connaît pas cela, ou plus. Rechargez la page.",
+  method_not_allowed: "Le service refuse cet appel. Rechargez la page.",
+  foreign_origin: "Cette page ne peut pas interroger ce service.",
+  internal: "Le serveur a échoué ; son journal dit pourquoi. Réessayez.",
+  body_too_slow: "La demande est arrivée trop lentement. Réessayez.",
+  unsupported_media_type: "Le service ne lit pas ce format. Rechargez la page.",
+  expectation_failed: "La demande attend une réponse que le service ne donne pas.",
+};
+
+/** @param error {code, message, field, limits} of the server, or {message, french}; or null */
+export function errorText(error) {
+  if (!error) return "";
+  const { code, message, field, limits, french } = error;
+  const label = labelOf(field);
+  const remedy = limits && remedyOf(limits);
+  if (remedy) return t(`“${label}”: ${remedy}.`, `« ${label} » : ${remedy}.`);
+  const inFrench = french ?? FRENCH[code] ?? FRENCH.internal;
+  return t(message, code && label ? `« ${label} » : ${inFrench}` : inFrench);
+}
+
+/** The name that the page gives to a field of the service, such as `sections[1].prompt`. */
+function labelOf(field) {
+  const name = field?.match(/\w*$/)[0];
+  const element = ui[SHOWN_AS[name] ?? name];
+  const label = element?.labels?.[0]?.textContent.trim() ?? element?.ariaLabel;
+  return label ?? element?.closest("[aria-label]").ariaLabel ?? field;
+}
+
+/** What to do about limits, by the keywords of JSON schemas. */
+function remedyOf({ minLength, maxLength, maxTokens, maxItems, type, ...range }) {
+  const { minimum, exclusiveMinimum, maximum } = range;
+  if (minLength) return t("write something", "écrivez quelque chose");
+  if (maxTokens) return t("write less", "écrivez moins");
+  if (maxLength) {
+    return t(`write at most ${maxLength} characters`, `écrivez au plus ${maxLength} caractères`);
+  }
+  if (maxItems) return t(`give at most ${maxItems}`, `donnez-en au plus ${maxItems}`);
+  if (type === "integer") {
+    return t(
+      `give a whole number from ${minimum} to ${maximum}`,
+      `donnez un nombre entier de ${minimum} à ${maximum}`,
+    );
+  }
+  if (minimum !== undefined) {
+    return t(`give ${minimum} to ${maximum}`, `donnez de ${minimum} à ${maximum}`);
+  }
+  const most = maximum ? t(`, at most ${maximum}`, `, au plus ${maximum}`) : "";
+  return exclusiveMinimum !== undefined
+    ? t(`give more than ${exclusiveMinimum}${most}`, `donnez plus de ${exclusiveMinimum}${most}`)
+    : "";
+}
