@@ -209,7 +209,8 @@ def test_a_recorded_melody_makes_a_song(open_page: OpenPage) -> None:
     expect(page.get_by_role("button", name="End the recording")).to_be_visible()
     page.wait_for_timeout(1000)
     ask(page, "calm piano", "2")
-    expect(whole(page).locator("#facts")).to_contain_text("with a melody")
+    expect(page.locator("#facts")).to_contain_text("with a melody")
+    whole(page)
     assert b'"chroma"' in saved(page)  # what the model heard of it
 
 
