@@ -17,7 +17,8 @@ constexpr int TILE_ROWS = 16, TILE_BYTES = 64;
 #if defined(__AMX_INT8__)
 
 // A process asks the system for the state of these registers before it uses them (Linux,
-// Documentation/arch/x86/xstate.rst). Where the system refuses, the other instructions do the work.
+// Documentation/arch/x86/xstate.rst). It refuses, too, where a thread's alternate signal stack is
+// too small for them. Then the other instructions do the work.
 const bool TILES_PERMITTED = !syscall(SYS_arch_prctl, 0x1023, 18);
 
 // The shape of the three registers in use: Intel's manual, LDTILECFG.

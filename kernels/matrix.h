@@ -235,7 +235,7 @@ struct Matrix {
                     part = x.offsets[at + (size_t)r * groups(x.stride)] - IntVector{};
             const int end = quad + QUADS < inputs / 4 ? quad + QUADS : inputs / 4;
             if (R == TILE_ROWS) {
-                Tiles::add(total, row[0] + quad, x.stride, w, 4 * (end - quad));
+                Tiles::add(total, row[0] + quad, x.stride / 4 * sizeof(Quad), w, 4 * (end - quad));
                 w += (size_t)(end - quad) * 4 * LANES, quad = end;
             }
             for (; quad < end; quad++, w += 4 * LANES) {
