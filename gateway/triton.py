@@ -111,9 +111,9 @@ class TritonClient:
         with _readable():
             [status] = statuses
             if status["state"] == "ready":
-                songs, full_for = status["queued"] + status["running"], status.get("full_for", 0)
-                revision, fallback = status["revision"], status["fallback"]
-                return Ready(songs, status["slots"], revision, fallback, full_for)
+                songs, revision = status["queued"] + status["running"], status["revision"]
+                full_for = status.get("full_for", 0)  # an engine of an older version says nothing
+                return Ready(songs, status["slots"], revision, status["fallback"], full_for)
             if status["state"] == "failed":
                 return Failed(_engine_error(model, status))
             return Loading(status["bytes"], status["total_bytes"])

@@ -10,7 +10,6 @@
 //
 // Source of the architecture: audiocraft models/lm.py and modules/transformer.py.
 
-#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +17,9 @@
 #include "cache.h"
 #include "matrix.h"
 #include "memory.h"
+#include "norm.h"
 #include "pool.h"
+#include "text.h"
 
 constexpr int SPAN = 4;  // tiles that a thread takes at a time: memory is read faster in long runs
 
@@ -43,25 +44,6 @@ struct LayerTensors {
 };
 }
 
-struct Norm {
-    float *weight, *bias;
-
-    void apply(const float* x, int dim, float* y) const {
-        Floats total = 0.0f, squares = 0.0f;
-        for (int i = 0; i < dim; i += LANES) total = total + Floats::load(x + i);
-        const float mean = sum(total) / dim;
-        for (int i = 0; i < dim; i += LANES) {
-            const Floats off = Floats::load(x + i) - mean;
-            squares = multiply_add(off, off, squares);
-        }
-        const float scale = 1.0f / sqrtf(sum(squares) / dim + 1e-5f);
-        for (int i = 0; i < dim; i += LANES) {
-            const Floats normal = (Floats::load(x + i) - mean) * scale;
-            multiply_add(normal, Floats::load(weight + i), Floats::load(bias + i)).store(y + i);
-        }
-    }
-};
-
 struct Layer {
     Norm norm, cross_norm, ffn_norm;
     Matrix qkv, out, cross_queries, cross_keys_values, cross_out, ffn_in, ffn_out;
@@ -71,12 +53,6 @@ struct Slot {
     int rows;             // guidance rows
     int prefix;           // positions before the codes
     const float* before;  // what stands there: [rows, prefix, dim]
-};
-
-struct Text {
-    Memory memory;
-    Cache* cache;  // a row for each layer
-    int tokens;    // none: the null text, which adds nothing
 };
 
 struct Row {
