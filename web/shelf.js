@@ -5,6 +5,7 @@ import { clock, formatDate, t } from "./i18n.js";
 import { saveZip } from "./save.js";
 import { titleOf } from "./sections.js";
 import * as songs from "./songs.js";
+import { letterOf } from "./takes.js";
 import { create, onClick, setText, ui } from "./ui.js";
 
 const rows = new Map(); // by song: {element, …} of its parts
@@ -87,9 +88,10 @@ function renderRow(song) {
   const { record, duration } = song;
   if (!rows.has(song)) rows.set(song, createRow(song));
   const { select, play, title, time, model, date, star, rename } = rows.get(song);
-  const name = titleOf(record);
-  setText(title, name);
-  setText(time, clock(duration));
+  const letter = record.take ? letterOf(song) : ""; // Take A needs none.
+  const name = [titleOf(record), letter].filter(Boolean).join(", ");
+  setText(title, titleOf(record));
+  setText(time, [letter, clock(duration)].filter(Boolean).join(" · "));
   setText(model, record.request.model ?? "");
   setText(date, formatDate(record.at));
   select.ariaLabel = t(`Select ${name}`, `Choisir ${name}`);

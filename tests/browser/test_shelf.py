@@ -32,6 +32,8 @@ def test_a_row_opens_its_song_with_the_other_takes(shelf: Page) -> None:
     shelf.select_option("#variations", "2")
     ask(shelf, "sad organ", "1")
     expect(rows(shelf)).to_have_count(5)
+    expect(shelf.locator("#songs .time")).to_have_text(["0:01", "B · 0:01", *3 * ["0:01"]])
+    expect(shelf.get_by_role("button", name="Play sad organ, B")).to_be_visible()
     rows(shelf).nth(2).click()
     expect(shelf.locator("#title")).to_have_text("calm flute")
     expect(shelf.locator("#takes button")).to_have_count(1)
