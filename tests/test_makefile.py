@@ -15,7 +15,7 @@ def test_clean_removes_all_that_git_ignores_but_keys(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
     web = tmp_path / "requirements" / "web"
     names = (ROOT / ".gitignore").read_text().split()
-    ignored = [(web if name == "node_modules/" else tmp_path) / name for name in names]
+    ignored = [(web if name == "node_modules" else tmp_path) / name for name in names]
     for path in ignored:
         (path / "folder").mkdir(parents=True)
     subprocess.run(["make", "-C", tmp_path, "clean"], check=True, stdout=subprocess.DEVNULL)

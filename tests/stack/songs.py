@@ -52,7 +52,7 @@ def samples(wav: bytes) -> Any:
 def code(answer: bytes) -> tuple[str, str | None]:
     """Code and field of an error, whose message shows nothing of the service's inside."""
     error = json.loads(answer)["error"]
-    assert set(error) == {"code", "message", "field"}
+    assert set(error) == {"code", "message", "field", "limits"}
     assert error["message"]
     for internal in ("Traceback", "site-packages", ".py", "/1/", "StatusCode", "Stub"):
         assert internal not in error["message"]

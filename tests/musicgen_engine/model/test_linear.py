@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from musicgen_engine.model.linear import Linear, PackedLinear, PlainLinear
+from tests.conftest import ROOT
 
 WIDTHS = (1024, 1536, 2048)  # of MusicGen small, medium and large
 SHAPES = [shape for w in WIDTHS for shape in ((w, w), (w, 4 * w), (4 * w, w))]
@@ -52,8 +53,9 @@ def test_a_row_is_the_same_to_the_bit_without_avx512() -> None:
     if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
         pytest.skip("this processor has no AVX-512: the other tests are this one")
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    command = [sys.executable, "-m", "tests.musicgen_engine.model.test_linear"]
     result = subprocess.run(
-        [sys.executable, __file__], env=environment, check=True, stdout=subprocess.PIPE, text=True
+        command, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True
     )
     assert result.stdout == "[]\n"
 
