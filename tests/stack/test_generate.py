@@ -166,7 +166,7 @@ async def test_twenty_songs_at_once_are_whole(stack: Stack) -> None:
         ({**GOOD, "model": "bach"}, 404, ("unknown_model", "model")),
         ({**GOOD, "model": "musicgen"}, 404, ("unknown_model", "model")),
         ({**GOOD, "model": "../musicgen-tiny"}, 404, ("unknown_model", "model")),
-        (b" " * 1_100_000, 413, ("body_too_large", None)),
+        pytest.param(b" " * 1_100_000, 413, ("body_too_large", None), id="too large"),
     ],
 )
 async def test_bad_input_is_named(
