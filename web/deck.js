@@ -22,7 +22,7 @@ export function takes() {
   return chosen ? takesOf(chosen) : [];
 }
 
-/** Puts a take on the deck, with the others of its song. What plays meanwhile plays on. */
+/** Puts a take on the deck, with the others of its song. Audio that plays meanwhile plays on. */
 export function show(take) {
   const before = takes();
   chosen = take;

@@ -1,4 +1,4 @@
-/** What an error tells the user, by the limits that a field breaks or by its code. */
+/** The text of an error for the user, by the limits that a field breaks or by its code. */
 
 import { t } from "./i18n.js";
 import { ui } from "./ui.js";

@@ -129,8 +129,8 @@ class LoadedModel:
     def _check_slots(self, section: Section, within: str) -> None:
         if slots_of(section.prompt) > self.slots:
             most = self.slots * SLOT_ROWS - 1
-            limits = f"{most}, for which this server has memory"
-            problem = f"has {len(section.prompt)} texts; give {limits}"
+            texts = len(section.prompt)
+            problem = f"has {texts} texts; give {most}, for which this server has memory"
             raise InvalidField.of_field(f"{within}prompt", problem, maxItems=most)
 
 

@@ -1,4 +1,4 @@
-"""What a step does: prefill, encoding, decode and codec."""
+"""The work of a step: prefill, encoding, decode and codec."""
 
 import threading
 from concurrent.futures import Future
