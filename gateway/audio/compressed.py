@@ -50,8 +50,9 @@ MP3 = Codec(
         ("write_xing", "0"),
         ("id3v2_version", "0"),
     ),
-    codec_options=(
-        ("compression_level", "7"),  # half the time, and no further from the samples
+    codec_options=(  # Both save time. Each channel is still as near to the samples as a mono file.
+        ("compression_level", "7"),
+        ("joint_stereo", "0"),  # else LAME models the hearing of middle and side, too
     ),
 )
 

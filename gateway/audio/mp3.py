@@ -16,7 +16,7 @@ LANGUAGE = b"eng"
 PADDING = bytes(10)  # some readers stumble over a last frame without it
 
 # MPEG-1, layer III, 32 kHz, 128 kbit/s per channel.
-FRAME_HEADERS = {1: bytes.fromhex("fffb98c4"), 2: bytes.fromhex("fffbd844")}
+FRAME_HEADERS = {1: bytes.fromhex("fffb98c4"), 2: bytes.fromhex("fffbd804")}
 SIDE_INFO = {1: 17, 2: 32}  # bytes behind the header of a frame
 FRAME_BYTES = 576  # per channel
 FRAME_SAMPLES = 1152
