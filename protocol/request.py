@@ -307,7 +307,7 @@ class GenerationRequest(Section):
         texts = {(section.prompt, section.negative_prompt) for section in self.timeline}
         if columns and len(texts) > 1:  # a prefix holds for the whole window
             problem = "change their words; send one prompt for a model that takes a melody"
-            raise InvalidField.of_field("sections", problem)
+            raise InvalidField.of_field("sections", problem, maxPrompts=1)
         for name in ("melody", "chroma"):
             if getattr(self, name) is not None and not columns:
                 problem = "is not for this model; choose one that takes a melody"

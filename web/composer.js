@@ -3,7 +3,7 @@
 import { licenseText, t } from "./i18n.js";
 import * as reference from "./reference.js";
 import { errorText } from "./refusals.js";
-import { durationOf, sectionsOf } from "./sections.js";
+import { durationOf, durationOfBars, sectionsOf } from "./sections.js";
 import { amountOf } from "./takes.js";
 import { load, newSeed, onClick, save, setText, ui } from "./ui.js";
 import { renderExamples, renderWords } from "./words.js";
@@ -145,10 +145,10 @@ function promptOf({ prompt, bpm, mode }) {
   return [prompt.value, tempo, mode.value].filter(Boolean).join(", ");
 }
 
-/** A loop is as long as whole bars of 4 beats. */
+/** A loop is as long as whole bars. */
 function withBars({ duration, ...request }) {
   const bpm = ui.bpm.valueAsNumber;
-  return { ...request, bpm, bars: Math.max(1, Math.round((duration * bpm) / 240)) };
+  return { ...request, bpm, bars: Math.max(1, Math.round(duration / durationOfBars(1, bpm))) };
 }
 
 /** Fills the form from a link to a song's request, or as it was before a reload. */
@@ -172,7 +172,7 @@ function valuesOf({ loop, ending = "cut", pace, bars, bpm = "", duration, ...req
     ...request,
     bpm,
     mode: "",
-    duration: bars ? (bars * 240) / bpm : duration,
+    duration: bars ? durationOfBars(bars, bpm) : duration,
     ending: loop ? "loop" : ending,
     steered: pace === "playback",
     keep: "seed" in request,

@@ -1,6 +1,7 @@
 /** The text of an error for the user, by the limits that a field breaks or by its code. */
 
 import { t } from "./i18n.js";
+import { durationOfBars } from "./sections.js";
 import { ui } from "./ui.js";
 
 const SHOWN_AS = { bars: "duration", sections: "blocks", text: "prompt" }; // fields by elements
@@ -39,7 +40,7 @@ export function errorText(error) {
   if (!error) return "";
   const { code, message, field, limits, french } = error;
   const label = labelOf(field);
-  const remedy = limits && remedyOf(limits);
+  const remedy = limits && remedyOf(limits, field);
   if (remedy) return t(`“${label}”: ${remedy}.`, `« ${label} » : ${remedy}.`);
   const inFrench = french ?? FRENCH[code] ?? FRENCH.internal;
   return t(message, code && label ? `« ${label} » : ${inFrench}` : inFrench);
@@ -54,8 +55,24 @@ function labelOf(field) {
 }
 
 /** What to do about limits, by the keywords of JSON schemas. */
-function remedyOf({ minLength, maxLength, maxTokens, maxItems, type, ...range }) {
-  const { minimum, exclusiveMinimum, maximum } = range;
+function remedyOf({ minLength, maxLength, maxTokens, maxPrompts, maxItems, ...others }, field) {
+  const { contentMediaType, type, minimum, exclusiveMinimum, maximum } = others;
+  if (field === "bars") {
+    const seconds = Math.floor(durationOfBars(maximum, ui.bpm.value));
+    return t(`at this tempo, give at most ${seconds}`, `à ce tempo, donnez au plus ${seconds}`);
+  }
+  if (contentMediaType) {
+    return t(
+      "the service hears nothing in it; choose another one",
+      "le service n’y entend rien ; choisissez-en un autre",
+    );
+  }
+  if (maxPrompts) {
+    return t(
+      "this model takes the same words in all of them",
+      "ce modèle prend les mêmes mots pour toutes",
+    );
+  }
   if (minLength) return t("write something", "écrivez quelque chose");
   if (maxTokens) return t("write less", "écrivez moins");
   if (maxLength) {

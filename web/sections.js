@@ -34,6 +34,11 @@ export function durationOf(sections) {
   return sections.reduce((sum, { duration }) => sum + duration, 0);
 }
 
+/** The seconds of bars of 4 beats. */
+export function durationOfBars(bars, bpm) {
+  return (bars * 240) / bpm;
+}
+
 /** The part from one second to another. */
 export function clip(sections, from, to) {
   let end = 0;
@@ -61,7 +66,7 @@ export function firstChange(old, fresh) {
 }
 
 function requested({ sections, prompt, duration, bars, bpm }) {
-  return sections ?? [{ prompt, duration: duration ?? (bars * 240) / bpm }];
+  return sections ?? [{ prompt, duration: duration ?? durationOfBars(bars, bpm) }];
 }
 
 function settingsOf({ duration, ...settings }) {

@@ -113,8 +113,10 @@ class Mastering:
                 limits = f"{blend:g}, its blend, and at most {longest - lead:g}"
                 reason = f"for its song starts {lead:g} s earlier"
                 problem = f"makes {samples / SAMPLE_RATE:g} s; give at least {limits}, {reason}"
-                seconds = {} if self.bars else {"minimum": blend, "maximum": longest - lead}
-                raise InvalidField.of_field(name, problem, **seconds)
+                least, most = blend, longest - lead  # seconds
+                if self.bars and self.bar:
+                    least, most = 1, int(most // self.bar)
+                raise InvalidField.of_field(name, problem, minimum=least, maximum=most)
         fade_in, fade_out = self._fades(samples)
         if fade_in > samples:
             length = f"{samples / SAMPLE_RATE:g}, the length of the file"

@@ -17,7 +17,7 @@ import math
 import re
 import resource
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, groupby
@@ -47,6 +47,7 @@ PADDING = 0.2  # seconds of silence that a codec may add
 SILENCE = 1e-4  # full scale is 1
 EMPTY = "is empty; send a file with sound"
 UNREADABLE = "cannot be read; send a WAV, FLAC, MP3 or Ogg"
+MEDIA_TYPE = {"contentMediaType": "audio/*"}
 # FFmpeg reads containers that cannot refer to another file or address, as playlists do.
 FFMPEG = {"format_whitelist": "flac,ogg,mp3,aac,mov,matroska,caf", "protocol_whitelist": "none"}
 # libsndfile reads FLAC and PCM: FFmpeg misreads some WAV files, and junk behind a FLAC.
@@ -70,7 +71,12 @@ PR_SET_NO_NEW_PRIVS, CAPABILITY_VERSION = 38, 0x20080522
 
 
 class UnreadableFile(ValueError):
-    """The file cannot be read. The message continues the name of the file's field."""
+    """The file cannot be read. `problem` continues the name of the file's field, `limits` are those
+    that the file breaks."""
+
+    def __init__(self, problem: str, limits: Mapping[str, Any] = MEDIA_TYPE) -> None:
+        super().__init__(problem)
+        self.problem, self.limits = problem, limits
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +222,7 @@ def _checked(frames: Iterable[AudioFrame], longest: float) -> Iterator[AudioFram
         _check_format(frame.sample_rate, frame.layout.nb_channels)
         seconds += frame.samples / frame.sample_rate
         if seconds > longest + PADDING:
-            raise UnreadableFile(f"is longer than {longest:g} s; cut it")
+            raise UnreadableFile(f"is longer than {longest:g} s; cut it", {"maximum": longest})
         frame.pts = None  # a part that was left out makes no gap
         yield frame
 
@@ -274,10 +280,10 @@ def main() -> None:
     try:
         audio = decode(data, float(sys.argv[1]))
     except UnreadableFile as error:
-        print(json.dumps({"problem": str(error)}))
+        print(json.dumps({"problem": error.problem, "limits": error.limits}))
     except MemoryError:
         problem = f"needs over {MAX_MEMORY // 1024**2} MB to be read; convert it to a plain WAV"
-        print(json.dumps({"problem": problem}))
+        print(json.dumps({"problem": problem, "limits": MEDIA_TYPE}))
     else:
         print(json.dumps({"channels": len(audio.samples), "warning": audio.warning}), flush=True)
         sys.stdout.buffer.write(np.ascontiguousarray(audio.samples).data)

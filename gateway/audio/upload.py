@@ -52,9 +52,9 @@ class Decoder:
                 line, _, samples = (await self._run(data, longest)).partition(b"\n")
             header = json.loads(line)
             if problem := header.get("problem"):
-                raise UnreadableFile(problem)
+                raise UnreadableFile(problem, header["limits"])
         except UnreadableFile as error:
-            raise InvalidField.of_field(field, str(error)) from None
+            raise InvalidField.of_field(field, error.problem, **error.limits) from None
         decoded = np.frombuffer(samples, np.float32).reshape(header["channels"], -1)
         return Audio(decoded, header["warning"] and f"{field} {header['warning']}")
 

@@ -66,9 +66,11 @@ def draw_frame(page: Page) -> None:
     page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
-def tune(seconds: float, amplitude: float = 0.9) -> FilePayload:
+def tune(seconds: float, amplitude: float = 0.9, pause: float = 0) -> FilePayload:
+    """A tone, and seconds of silence behind it."""
     file = io.BytesIO()
     wave = amplitude * np.sin(np.arange(round(seconds * 32_000)) / 16)
+    wave = np.pad(wave, (0, round(pause * 32_000)))
     soundfile.write(file, wave, 32_000, format="FLAC")
     return {"name": "tune.flac", "mimeType": "audio/flac", "buffer": file.getvalue()}
 

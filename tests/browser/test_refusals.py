@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from protocol.errors import InvalidField, ServiceError
-from tests.browser.page import ask, tune
+from tests.browser.page import ask, tune, whole
 from tests.gateway.fake_triton import FakeTriton
 
 REFUSALS = [
@@ -64,6 +64,41 @@ def test_a_beginning_longer_than_the_song_is_refused(french_page: Page) -> None:
     expect(french_page.locator("#duration + #refusal")).to_have_text(
         "« Durée en secondes » : donnez plus de 3."
     )
+
+
+def test_a_loop_of_too_many_bars_is_refused_in_seconds(french_page: Page) -> None:
+    french_page.get_by_label("Fin", exact=True).select_option("loop")
+    french_page.get_by_label("Tempo").fill("110")
+    ask(french_page, "guitare gaie", "300")
+    expect(french_page.locator("#refusal")).to_have_text(
+        "« Durée en secondes » : à ce tempo, donnez au plus 296."
+    )
+    ask(french_page, "guitare gaie", "296")
+    whole(french_page)
+
+
+def test_a_silent_part_of_a_file_is_refused(quiet_page: Page, french_page: Page) -> None:
+    file = tune(2, pause=2)
+    for page, text in (
+        (quiet_page, "“Audio to use”: the service hears nothing in it; choose another one."),
+        (french_page, "« Son à utiliser » : le service n’y entend rien ; choisissez-en un autre."),
+    ):
+        page.locator("#file").set_input_files(file)
+        page.locator("#begin").fill("2.5")
+        ask(page, "calm piano", "5")
+        expect(page.locator("#refusal")).to_have_text(text)
+
+
+def test_sections_of_other_words_may_not_suit_a_model(
+    quiet_page: Page, french_page: Page, triton: FakeTriton
+) -> None:
+    for page, text in (
+        (quiet_page, "“Sections”: this model takes the same words in all of them."),
+        (french_page, "« Parties » : ce modèle prend les mêmes mots pour toutes."),
+    ):
+        triton.refusals = [InvalidField.of_field("sections", "differ; send one", maxPrompts=1)]
+        ask(page, "calm piano", "1")
+        expect(page.locator("#refusal")).to_have_text(text)
 
 
 def test_a_refusal_without_limits_is_french_too(french_page: Page, triton: FakeTriton) -> None:

@@ -15,6 +15,7 @@ from aiohttp import FormData
 from aiohttp.test_utils import TestClient
 
 from gateway.audio.formats import FORMATS
+from gateway.audio.reader import MEDIA_TYPE
 from gateway.audio.upload import MAX_FILES
 from gateway.body import MIN_RATE
 from gateway.settings import GatewaySettings
@@ -237,23 +238,24 @@ SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><rect width="1" height="1"/></sv
 
 
 @pytest.mark.parametrize(
-    ("melody", "message"),
+    ("melody", "message", "limits"),
     [
-        (file(0 * tone(1)), "melody is silent"),
-        (file(tone(0.01)), "melody is shorter than 0.02 s"),
-        (file(tone(600, 8_000), 8_000), "melody is longer than 120 s; cut it"),
-        (file(tone(1, channels=9)), "melody has 9 channels; convert it to 1 to 8"),
-        (SVG, "melody cannot be read"),
-        (b"", "melody is empty"),
+        (file(0 * tone(1)), "melody is silent", MEDIA_TYPE),
+        (file(tone(0.01)), "melody is shorter than 0.02 s", {}),
+        (file(tone(600, 8_000), 8_000), "melody is longer than 120 s; cut it", {"maximum": 120}),
+        (file(tone(1, channels=9)), "melody has 9 channels; convert it to 1 to 8", MEDIA_TYPE),
+        (SVG, "melody cannot be read", MEDIA_TYPE),
+        (b"", "melody is empty", MEDIA_TYPE),
     ],
     ids=["silent", "short", "long", "channels", "svg", "empty"],
 )
 async def test_a_melody_that_cannot_be_followed_is_refused(
-    client: TestClient, triton: FakeTriton, melody: bytes, message: str
+    client: TestClient, triton: FakeTriton, melody: bytes, message: str, limits: dict[str, Any]
 ) -> None:
     response = await client.post("/generate", data=form(None, melody=melody, prompt="piano"))
     problem = (await response.json())["error"]
     assert (response.status, problem["field"]) == (422, "melody")
+    assert problem["limits"] == limits
     assert problem["message"].startswith(message)
     assert not triton.requests
 

@@ -155,7 +155,7 @@ def test_a_model_that_takes_a_melody_has_the_same_texts_throughout() -> None:
     parse(VERSE, {**VERSE, "cfg_coef": 1}).check_model(**model, columns=235)
     with pytest.raises(InvalidField) as caught:
         parse(VERSE, CHORUS).check_model(**model, columns=235)
-    assert caught.value.field == "sections"
+    assert caught.value.limits == {"maxPrompts": 1}
 
 
 @pytest.mark.parametrize("name", ["prompt", "duration"])

@@ -206,6 +206,14 @@ def test_a_wrong_field_is_refused_with_a_remedy(fields: Any, message: str) -> No
     assert raised.value.field == message.split()[0]
 
 
+def test_a_loop_that_is_too_long_has_its_limits_in_bars() -> None:
+    fields = {"loop": True, **BARS, "bars": 200, "bpm": 110}
+    with pytest.raises(InvalidField) as raised:
+        from_json(json.dumps(body(fields)).encode(), 300)
+    assert raised.value.limits == {"minimum": 1, "maximum": 136}
+    from_json(json.dumps(body({**fields, "bars": 136})).encode(), 300)
+
+
 def test_a_loop_of_an_uploaded_beginning_is_refused() -> None:
     with pytest.raises(InvalidField) as raised:
         from_form({"prompt": "jazz", "audio": bytearray(b"file"), "loop": "true"}, 300)

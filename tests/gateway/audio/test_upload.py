@@ -45,7 +45,7 @@ async def test_the_process_finds_its_code_in_any_folder(
 
 
 # A process that refuses its file.
-REFUSES = "import json, os; print(json.dumps({{'problem': {}}}))"
+REFUSES = "import json, os; print(json.dumps({{'problem': {}, 'limits': {{}}}}))"
 
 
 async def problem(decoder: Decoder, data: bytes) -> str:
