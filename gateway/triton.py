@@ -112,8 +112,8 @@ class TritonClient:
             [status] = statuses
             if status["state"] == "ready":
                 songs, revision = status["queued"] + status["running"], status["revision"]
-                full_for = status.get("full_for", 0)  # an engine of an older version says nothing
-                return Ready(songs, status["slots"], revision, status["fallback"], full_for)
+                fallback, full_for = status["fallback"], status["full_for"]
+                return Ready(songs, status["slots"], revision, fallback, full_for)
             if status["state"] == "failed":
                 return Failed(_engine_error(model, status))
             return Loading(status["bytes"], status["total_bytes"])

@@ -123,8 +123,8 @@ async function makeFrom(take, sections, second) {
   const record = { ...(await remake(take, sections, second)), take: takes.nextTake() };
   const [song] = songs.add([record]);
   deck.playFrom(song, second);
-  if (song.state === "done") songs.save(song);
-  else run(song);
+  if (record.isUnfinished) run(song);
+  else songs.save(song);
 }
 
 function renderDeck() {

@@ -88,6 +88,7 @@ export function playFrom(take, second) {
 /** Takes a generation's new state into account. */
 export function update(take) {
   if (!take.sound) return;
+  if (take === current && !canLoop(take)) player.setLoop(null);
   const list = eager.find((generations) => generations.includes(take));
   if (list) {
     const newest = eager.at(-1);
@@ -132,7 +133,12 @@ function enter(take) {
 
 function sharedWith(take) {
   if (current?.record.group !== take.record.group) return { position: 0, loop: null };
-  return { position: player.position(), loop: player.loop };
+  return { position: player.position(), loop: canLoop(take) ? player.loop : null };
+}
+
+/** Whether the take has, or will have, all of the player's loop. */
+function canLoop({ record, duration, seconds }) {
+  return !player.loop || player.loop.to <= (record.isUnfinished ? duration : seconds);
 }
 
 tabs.addEventListener("message", () => player.pause());

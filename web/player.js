@@ -8,7 +8,7 @@ const VOLUME_SMOOTHING = 0.02; // seconds
 
 export let state = "paused"; // or "playing", or "buffering" while the song is slower than playback
 export let sound = null;
-export let loop = null; // {from, to} in seconds
+export let loop = null; // {from, to} in seconds; it begins once all of it is received
 let output = null;
 let volume = 1; // 0 to 1; its square is the gain, which sounds more even
 let voice = null;
@@ -35,7 +35,7 @@ export function setVolume(newVolume) {
   output?.gain.setTargetAtTime(volume ** 2, output.context.currentTime, VOLUME_SMOOTHING);
 }
 
-/** Plays a song from a second on. A new song takes `newLoop` if the loop is received already. */
+/** Plays a song from a second on. A new song takes `newLoop`. */
 export function play(newSound, from, newLoop = null) {
   take(newSound, newLoop);
   unlock();
@@ -51,7 +51,7 @@ export function cue(newSound, at, newLoop = null) {
 }
 
 function take(newSound, newLoop) {
-  if (newSound !== sound) loop = newLoop?.to <= newSound.seconds ? newLoop : null;
+  if (newSound !== sound) loop = newLoop;
   sound = newSound;
 }
 
@@ -62,8 +62,8 @@ export function pause() {
 
 /** Moves to a second within the loop or the received samples; playback continues from there. */
 export function seek(to) {
-  const { from: min, to: max } = loop ?? { from: 0, to: sound.seconds };
-  const target = clamp(to, min, max);
+  const { from, to: end } = loop ?? { from: 0, to: Infinity };
+  const target = clamp(to, from, Math.min(end, sound.seconds));
   if (state === "paused") restPosition = target;
   else start(target);
 }
@@ -92,6 +92,7 @@ export function update() {
 }
 
 function updatePlaying() {
+  if (receivedLoop() !== voice.loop) setLoop(loop);
   if (voice.secondsLeft > (voice.isWhole ? 0 : MARGIN)) {
     voice.extend();
   } else {
@@ -101,11 +102,15 @@ function updatePlaying() {
 }
 
 function start(from) {
-  const newVoice = new Voice(output, sound, from, loop); // takes time, so the old voice plays on
+  const newVoice = new Voice(output, sound, from, receivedLoop()); // takes time, so the old voice plays on
   silence();
   restPosition = from;
   voice = newVoice;
   state = "playing";
+}
+
+function receivedLoop() {
+  return loop?.to <= sound.seconds ? loop : null;
 }
 
 function silence() {

@@ -14,6 +14,7 @@ export async function remake(take, sections, second) {
   const from = second < MIN_FROM ? 0 : Math.round(second / FRAME) * FRAME;
   const end = from && from - OVERLAP;
   const begin = Math.max(0, end - TAIL);
+  const duration = durationOf(sections);
   const now = Date.now();
   return {
     id: `${now}-0`,
@@ -21,7 +22,8 @@ export async function remake(take, sections, second) {
     group,
     license,
     from,
-    duration: durationOf(sections),
+    duration,
+    isUnfinished: from < duration,
     before: clip(sections, 0, begin),
     request: requestOf(request, clip(sections, begin, Number.POSITIVE_INFINITY), from),
     files: from ? { ...(begin ? {} : files), audio: sound.file(begin, end) } : files,

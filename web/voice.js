@@ -5,9 +5,9 @@ export const FADE = 0.01; // seconds of fading at each end, which would click ot
 const LEVELLING = 1; // seconds in which a song that is complete takes its gain
 
 export class Voice {
+  loop; // {from, to} in seconds, or null
   #context;
   #sound;
-  #loop;
   #fader;
   #leveller;
   #gain;
@@ -19,12 +19,12 @@ export class Voice {
 
   /**
    * @param start in seconds
-   * @param loop {from, to} in seconds, all of it received already; or null
+   * @param loop all of it received already
    */
   constructor(output, sound, start, loop) {
     this.#context = output.context;
     this.#sound = sound;
-    this.#loop = loop;
+    this.loop = loop;
     this.#start = start;
     this.#firstFrame = Math.round(start * sound.rate);
     this.#scheduledFrames = this.#firstFrame;
@@ -45,8 +45,8 @@ export class Voice {
   get position() {
     const elapsed = Math.max(0, this.#context.currentTime - this.#startTime);
     const position = this.#start + elapsed;
-    if (!this.#loop) return Math.min(position, this.#scheduledFrames / this.#sound.rate);
-    const { from, to } = this.#loop;
+    if (!this.loop) return Math.min(position, this.#scheduledFrames / this.#sound.rate);
+    const { from, to } = this.loop;
     return position < to ? position : from + ((position - from) % (to - from));
   }
 
@@ -63,7 +63,7 @@ export class Voice {
   /** Schedules the samples that have arrived since the last call. */
   extend() {
     this.#level();
-    if (!this.#loop) this.#append(this.#newSamples());
+    if (!this.loop) this.#append(this.#newSamples());
   }
 
   stop() {
@@ -75,7 +75,7 @@ export class Voice {
   }
 
   get #endTime() {
-    if (this.#loop) return Infinity;
+    if (this.loop) return Infinity;
     return this.#startTime + (this.#scheduledFrames - this.#firstFrame) / this.#sound.rate;
   }
 
@@ -106,7 +106,7 @@ export class Voice {
   }
 
   #scheduleLoop(buffer) {
-    const { from, to } = this.#loop;
+    const { from, to } = this.loop;
     const options = { loop: true, loopStart: from, loopEnd: to };
     this.#schedule(buffer, this.#startTime, this.#start, options);
   }

@@ -5,7 +5,7 @@ from typing import Any
 
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.page import ask, draw_frame, playing, position, rows, whole
+from tests.browser.page import ask, draw_frame, paused, playing, position, press, rows, whole
 from tests.conftest import until
 from tests.gateway.fake_triton import FakeTriton
 
@@ -71,6 +71,35 @@ def test_an_empty_deck_has_a_song_to_play(quiet_page: Page) -> None:
     quiet_page.get_by_role("button", name="Redo from here").click()
     expect(quiet_page.get_by_role("button", name="Take B", pressed=True)).to_be_visible()
     expect(rows(quiet_page)).to_have_count(1)
+
+
+def test_a_take_that_arrives_takes_the_loop(quiet_page: Page, triton: FakeTriton) -> None:
+    ask(quiet_page, "calm piano", "4")
+    whole(quiet_page)
+    press(quiet_page, "l")
+    triton.pause = 0.4  # for a second of music
+    quiet_page.locator("#position").fill("1")
+    quiet_page.get_by_role("button", name="Redo from here").click()
+    expect(playing(quiet_page)).to_have_attribute("aria-label", "Pause, take B")
+    expect(quiet_page.get_by_role("button", name="Loop", pressed=True)).to_be_visible()
+    whole(quiet_page)
+    until(lambda: position(quiet_page) > 3)
+    until(lambda: position(quiet_page) < 1)  # it is repeated
+    expect(quiet_page.get_by_role("button", name="Loop", pressed=True)).to_be_visible()
+
+
+def test_a_loop_ends_with_a_take_that_is_too_short(quiet_page: Page, triton: FakeTriton) -> None:
+    ask(quiet_page, "calm piano", "9")
+    whole(quiet_page)
+    press(quiet_page, "l")
+    triton.pause = 0.8  # for a second of music
+    quiet_page.locator("#position").fill("1")
+    quiet_page.get_by_role("button", name="Redo from here").click()
+    expect(playing(quiet_page)).to_have_attribute("aria-label", "Pause, take B")
+    quiet_page.get_by_role("button", name="Stop").click()
+    whole(quiet_page)
+    expect(quiet_page.get_by_role("button", name="Loop", pressed=False)).to_be_visible()
+    expect(paused(quiet_page)).to_be_visible()
 
 
 def test_a_star_marks_a_take_for_good(quiet_page: Page) -> None:

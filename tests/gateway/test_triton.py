@@ -28,7 +28,7 @@ from tests.gateway.test_models import until
 
 MODEL = "musicgen-tiny"
 REQUEST = GenerationRequest("slow piano", 100, seed=7)
-READY = {"state": "ready", "slots": 16, "revision": "0123"}
+READY = {"state": "ready", "slots": 16, "revision": "0123", "full_for": 0}
 
 
 class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
