@@ -109,7 +109,9 @@ async function loadExample() {
 
 async function submit(event) {
   event.preventDefault();
-  composer.showError(null);
+  const error = composer.findError();
+  composer.showError(error);
+  if (error) return;
   player.unlock();
   const added = songs.add(await composer.createRecords());
   deck.show(added[0]);

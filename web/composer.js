@@ -37,6 +37,12 @@ export async function createRecords() {
   }));
 }
 
+/** The error of a field that holds text instead of a number, whose value is empty; or null. */
+export function findError() {
+  const field = [...ui.form.elements].find(({ validity }) => validity.badInput);
+  return field ? { field: field.id, limits: { type: "number" } } : null;
+}
+
 /** Shows an error beside its field or at the end of the form; null removes it. */
 export function showError(newError) {
   error = newError;
@@ -127,9 +133,7 @@ function modelNote({ id, license, weights, state, progress, download }) {
 function readRequest() {
   const request = { prompt: promptOf(ui) };
   for (const name of ["duration", ...ADVANCED_FIELDS]) {
-    const field = ui[name];
-    const isFilled = field.value || field.validity.badInput;
-    if (isFilled) request[name] = field.valueAsNumber;
+    if (ui[name].value) request[name] = ui[name].valueAsNumber;
   }
   if (ui.model.value) request.model = ui.model.value;
   const isLoop = ui.ending.value === "loop"; // Such a song cannot be changed.
@@ -139,7 +143,6 @@ function readRequest() {
   return request.loop && ui.bpm.value ? withBars(request) : request;
 }
 
-/** The prompt with the tempo and the key. */
 function promptOf({ prompt, bpm, mode }) {
   const tempo = bpm.value && !/\bbpm\b/i.test(prompt.value) && `${bpm.value} bpm`;
   return [prompt.value, tempo, mode.value].filter(Boolean).join(", ");

@@ -57,7 +57,7 @@ function labelOf(field) {
 /** What to do about limits, by the keywords of JSON schemas. */
 function remedyOf({ minLength, maxLength, maxTokens, maxPrompts, maxItems, ...others }, field) {
   const { contentMediaType, type, minimum, exclusiveMinimum, maximum } = others;
-  if (field === "bars") {
+  if (field === "bars" && maximum) {
     const seconds = Math.floor(durationOfBars(maximum, ui.bpm.value));
     return t(`at this tempo, give at most ${seconds}`, `à ce tempo, donnez au plus ${seconds}`);
   }
@@ -88,8 +88,14 @@ function remedyOf({ minLength, maxLength, maxTokens, maxPrompts, maxItems, ...ot
   if (minimum !== undefined) {
     return t(`give ${minimum} to ${maximum}`, `donnez de ${minimum} à ${maximum}`);
   }
-  const most = maximum ? t(`, at most ${maximum}`, `, au plus ${maximum}`) : "";
-  return exclusiveMinimum !== undefined
-    ? t(`give more than ${exclusiveMinimum}${most}`, `donnez plus de ${exclusiveMinimum}${most}`)
+  if (exclusiveMinimum !== undefined) {
+    const most = maximum ? t(`, at most ${maximum}`, `, au plus ${maximum}`) : "";
+    return t(
+      `give more than ${exclusiveMinimum}${most}`,
+      `donnez plus de ${exclusiveMinimum}${most}`,
+    );
+  }
+  return type === "number"
+    ? t("this is no number; write one", "ce n’est pas un nombre ; écrivez-en un")
     : "";
 }

@@ -66,6 +66,27 @@ def test_a_beginning_longer_than_the_song_is_refused(french_page: Page) -> None:
     )
 
 
+def test_text_in_a_number_field_is_refused_and_not_sent(
+    quiet_page: Page, french_page: Page, triton: FakeTriton
+) -> None:
+    """Its value is empty for the page's code, as if nothing stood there."""
+    for page, text in (
+        (quiet_page, "“Guidance”: this is no number; write one."),
+        (french_page, "« Guidage » : ce n’est pas un nombre ; écrivez-en un."),
+    ):
+        page.click("#more summary")
+        page.locator("#cfg_coef").press_sequentially("1e")
+        ask(page, "calm piano", "1")
+        expect(page.locator("#cfg_coef + #refusal")).to_have_text(text)
+        expect(page.locator("#cfg_coef")).to_be_focused()
+        assert not triton.requests
+    page.keyboard.type("0")
+    expect(page.locator("#refusal")).to_be_empty()
+    ask(page, "calm piano", "1")
+    whole(page)
+    assert [request.cfg_coef for request in triton.requests] == [1]
+
+
 def test_a_loop_of_too_many_bars_is_refused_in_seconds(french_page: Page) -> None:
     french_page.get_by_label("Fin", exact=True).select_option("loop")
     french_page.get_by_label("Tempo").fill("110")
