@@ -47,7 +47,6 @@ export function generate(request, { id, files, revision, signal }, read) {
   });
 }
 
-/** A WAV as a file of another format. */
 export function encode(wav, format) {
   const init = { method: "POST", headers: { "Content-Type": "audio/wav" }, body: wav };
   return call(`/encode?format=${format}`, init, (response) => response.blob());

@@ -63,7 +63,6 @@ async function refreshModels() {
   composer.setCatalogue(await fetchModels());
 }
 
-/** Deletes songs, until the user takes it back. */
 async function remove(gone) {
   const records = gone.map(({ record }) => record);
   const ids = records.map(({ id }) => id);
@@ -84,7 +83,6 @@ async function remove(gone) {
   });
 }
 
-/** Takes deleted songs off the page. */
 function forget(ids) {
   const gone = songs.drop(ids);
   for (const song of gone) deck.forget(song);
@@ -94,7 +92,6 @@ function forget(ids) {
   showLast();
 }
 
-/** Puts the last song on an empty deck, or the bundled one. */
 async function showLast() {
   const unfinished = songs.all.find(({ record }) => record.isUnfinished);
   const song = unfinished ?? songs.all[0] ?? (await loadExample());
@@ -153,7 +150,6 @@ function drawFrame() {
   transport.draw();
 }
 
-/** Shows the stored songs, and goes on with those that are unfinished. */
 async function restore() {
   for (const song of songs.add(await store.load())) {
     if (song.record.isUnfinished) run(song, true);
@@ -161,7 +157,6 @@ async function restore() {
   showLast();
 }
 
-/** Follows what another tab has done to the songs. */
 function followTab({ saved, removed = [] }) {
   forget(removed);
   if (!saved) return;

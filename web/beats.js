@@ -4,7 +4,6 @@ const RATE = 100; // onsets a second
 const SPAN = 8; // seconds that are looked at
 const PERIODS = { from: 36, to: 86, step: 0.25 }; // in onsets: 167 to 70 beats a minute
 
-/** The beat nearest to a second. */
 export function nearestBeat(sound, second) {
   const begin = Math.max(0, Math.min(second - SPAN / 2, sound.seconds - SPAN));
   const onsets = measureOnsets(sound, begin);

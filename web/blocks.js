@@ -95,7 +95,6 @@ function addBlock(index) {
   ui.blocks.append(create("div", { className: "block" }, button, edge));
 }
 
-/** Selects a section of the draft, which begins with that. */
 function select(index) {
   const take = deck.chosen;
   draft ??= { take, sections: sectionsOf(take.record) };

@@ -62,7 +62,6 @@ export function setCatalogue(newCatalogue) {
   render();
 }
 
-/** Renders all that depends on the catalogue, the language, the source and the error. */
 export function render() {
   ui.prompt.placeholder = t(
     "What should it sound like? Instruments, mood, style, tempo.",
@@ -85,7 +84,6 @@ export function render() {
   ui.steerable.hidden = model?.melody; // Its text and melody hold for the whole song.
 }
 
-/** Renders the options, which depend on the catalogue and the language. */
 export function renderModels() {
   const { models } = catalogue;
   const selected = models.some(({ id }) => id === modelId) ? modelId : catalogue.default;
@@ -129,7 +127,6 @@ function modelNote({ id, license, weights, state, progress, download }) {
   return notes.filter(Boolean).join(" ");
 }
 
-/** The request that the form holds; empty fields are absent. */
 function readRequest() {
   const request = { prompt: promptOf(ui) };
   for (const name of ["duration", ...ADVANCED_FIELDS]) {
@@ -168,7 +165,6 @@ function restore() {
   render();
 }
 
-/** The values of the form's fields for a request. */
 function valuesOf({ loop, ending = "cut", pace, bars, bpm = "", duration, ...request }) {
   return {
     ...Object.fromEntries(ADVANCED_FIELDS.map((name) => [name, ""])),

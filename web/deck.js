@@ -12,12 +12,10 @@ let eager = []; // lists of generations, of each of which the first that sounds 
 let wanted = null; // the generation that shall play, or rest in the player, once it is loaded
 let onChange = () => {};
 
-/** Calls back when the takes, or the chosen one, are others. */
 export function watch(callback) {
   onChange = callback;
 }
 
-/** The takes on the deck, in order. */
 export function takes() {
   return chosen ? takesOf(chosen) : [];
 }
@@ -65,7 +63,6 @@ export function toggle() {
   else if (chosen) play();
 }
 
-/** Moves within the chosen take. */
 export function seek(to) {
   if (chosen === current) player.seek(to);
   else play(chosen, to);
@@ -85,7 +82,6 @@ export function playFrom(take, second) {
   play(take, isBefore ? position : Math.max(0, second - LEAD_IN));
 }
 
-/** Takes a generation's new state into account. */
 export function update(take) {
   if (!take.sound) return;
   if (take === current && !canLoop(take)) player.setLoop(null);

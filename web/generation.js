@@ -92,7 +92,6 @@ export class Generation extends EventTarget {
     this.#save();
   }
 
-  /** Stops the generation; the song is what is received by then. */
   cancel() {
     this.#controller?.abort();
   }
@@ -123,7 +122,6 @@ export class Generation extends EventTarget {
     return record.isUnfinished;
   }
 
-  /** Frees the memory of a Sound that can be loaded again. */
   unload() {
     if (!this.running && this.record.blob) this.sound = null;
   }
@@ -182,7 +180,6 @@ export class Generation extends EventTarget {
     }
   }
 
-  /** Waits until its turn comes and fewer songs than the browser's connections are requested. */
   async #waitForConnection(signal) {
     waiting.push(this);
     try {

@@ -33,7 +33,6 @@ export function makeHandle(element, { secondsPerPixel, read, write, end }) {
   });
 }
 
-/** Tells screen readers where a handle is. */
 export function describe(element, label, second, max, text) {
   Object.assign(element, {
     ariaLabel: label,

@@ -9,7 +9,6 @@ export function switchLanguage() {
   save("language", language);
 }
 
-/** A text in the current language. */
 export function t(english, french) {
   return language === "fr" ? french : english;
 }
@@ -40,7 +39,6 @@ export function formatDate(at) {
   return date.toLocaleString(language, form);
 }
 
-/** Sets the texts of the HTML: labels, where elements have one. */
 export function translate() {
   document.documentElement.lang = t("en", "fr");
   for (const element of document.querySelectorAll("[data-fr]")) {

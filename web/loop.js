@@ -13,7 +13,6 @@ const MIN_LOOP = 0.1; // seconds
 let pending = null; // the loop, {from, to}, while the user drags it
 let start = null; // {x, second} of a drag across the waveform
 
-/** Draws the loop on a timeline of so many seconds. */
 export function draw(span) {
   const shown = pending ?? (deck.chosen === deck.current ? player.loop : null);
   ui.loop.hidden = !shown;
@@ -64,7 +63,6 @@ export function watchLoop(span) {
   });
 }
 
-/** The loop between two seconds of what is there. */
 function within(from, to) {
   const { seconds } = deck.chosen;
   const end = Math.min(Math.max(to, MIN_LOOP), seconds);

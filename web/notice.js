@@ -7,7 +7,6 @@ const LIFETIME_MS = 10_000;
 
 let timer = 0;
 
-/** Shows a text, with a button that calls `undo` if it is given. */
 export function show(text, undo) {
   ui.notice.replaceChildren(text);
   if (undo) {

@@ -43,7 +43,6 @@ export function play(newSound, from, newLoop = null) {
   start(isAtEnd ? 0 : clamp(from, 0, sound.seconds));
 }
 
-/** Takes a song, at a second, without playing it. */
 export function cue(newSound, at, newLoop = null) {
   pause();
   take(newSound, newLoop);
@@ -60,7 +59,6 @@ export function pause() {
   state = "paused";
 }
 
-/** Moves to a second within the loop or the received samples; playback continues from there. */
 export function seek(to) {
   const { from, to: end } = loop ?? { from: 0, to: Infinity };
   const target = clamp(to, from, Math.min(end, sound.seconds));
@@ -68,7 +66,6 @@ export function seek(to) {
   else start(target);
 }
 
-/** Sets the loop, or none (null). */
 export function setLoop(newLoop) {
   const current = position();
   loop = newLoop;
@@ -76,7 +73,6 @@ export function setLoop(newLoop) {
   seek(isPastLoop ? loop.from : current);
 }
 
-/** Forgets a song that is deleted. */
 export function forget(deletedSound) {
   if (deletedSound !== sound) return;
   pause();

@@ -128,7 +128,6 @@ function clamp(value, min, max) {
   return Math.max(0, Math.min(Math.max(value, min), max, sound?.seconds ?? 0));
 }
 
-/** The Sound of a file of any format that the browser reads. */
 async function decode(file) {
   if (file.size > MAX_BYTES) throw TOO_LARGE;
   const reader = new OfflineAudioContext(1, 1, RATE);
@@ -138,7 +137,6 @@ async function decode(file) {
   return decoded;
 }
 
-/** An AudioBuffer as the bytes of a WAV, mono or stereo. */
 function wavOf(buffer) {
   const channels = Math.min(buffer.numberOfChannels, 2);
   const frame = 2 * channels; // bytes

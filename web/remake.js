@@ -31,7 +31,6 @@ export async function remake(take, sections, second) {
   };
 }
 
-/** The old request for other sections. */
 function requestOf(request, sections, from) {
   const { prompt, duration, sections: _, loop, bars, bpm, chroma, pace, ...settings } = request;
   const isPlain = sections.length === 1 && typeof sections[0].prompt === "string";

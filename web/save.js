@@ -12,7 +12,6 @@ import { downloadZip } from "./vendor/client-zip.js";
 const FILE_URL_MS = 60_000; // how long a file's URL lives: browsers do not report a download's end
 const MAX_NAME = 80; // characters
 
-/** Saves songs as a ZIP of WAVs, whose names begin with their numbers. */
 export async function saveZip(records) {
   const digits = String(records.length).length;
   const files = records.map((record, index) => ({
@@ -23,7 +22,6 @@ export async function saveZip(records) {
   download(await downloadZip(files).blob(), "music.zip");
 }
 
-/** Saves the chosen take in a format, or the part of it that is repeated. */
 async function save(format) {
   const { record, sound } = deck.chosen;
   const name = nameOf(record);
@@ -37,7 +35,6 @@ async function save(format) {
   }
 }
 
-/** The name of a record's file: that of the server, unless the user has named the song. */
 function nameOf(record) {
   const given = record.name ?? record.filename?.replace(/\.\w+$/, "") ?? titleOf(record);
   return given.replace(/[\\/:*?"<>|\s]+/g, "-").slice(0, MAX_NAME);

@@ -2,7 +2,6 @@
 
 export const FRAME = 0.02; // seconds; the model makes whole frames
 
-/** Those of a record. */
 export function sectionsOf({ before = [], request }) {
   return join([...before, ...requested(request)]);
 }
@@ -24,7 +23,6 @@ export function textOf(prompt) {
   return prompt.map(({ text }) => text).join(" + ");
 }
 
-/** The title of a record. */
 export function titleOf(record) {
   const texts = sectionsOf(record).map(({ prompt }) => textOf(prompt));
   return record.name ?? texts.join(" → ");
@@ -39,7 +37,6 @@ export function durationOfBars(bars, bpm) {
   return (bars * 240) / bpm;
 }
 
-/** The part from one second to another. */
 export function clip(sections, from, to) {
   let end = 0;
   const clipped = sections.map((section) => {

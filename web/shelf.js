@@ -24,7 +24,6 @@ export function render() {
   renderTools(shown);
 }
 
-/** The songs that the shelf is about. */
 function stored() {
   return songs.all.filter(({ record }) => !record.isExample);
 }
@@ -52,7 +51,6 @@ function renderTools(shown) {
   setText(ui.kept, refusalText(all.find((song) => song.refusal)?.refusal));
 }
 
-/** Why the browser does not keep a song; nothing for one that it keeps. */
 function refusalText(error) {
   if (!error) return "";
   if (error.name === "QuotaExceededError") {
@@ -79,7 +77,6 @@ function isSwept({ record, running }) {
   return !record.isStarred && !running;
 }
 
-/** The songs that are shown and selected. */
 function selected() {
   return stored().filter((song) => isShown(song) && rows.get(song)?.select.checked);
 }

@@ -11,7 +11,6 @@ export function watch(callback) {
   onChange = callback;
 }
 
-/** Adds the songs of these records, and returns them. */
 export function add(records) {
   const added = records.map((record) => new Generation(record));
   for (const song of added) {
@@ -38,7 +37,6 @@ export function keep(song) {
   onChange(song);
 }
 
-/** Gives a song a star, or takes it away. */
 export function star(song) {
   song.record.isStarred = !song.record.isStarred;
   keep(song);
@@ -52,7 +50,6 @@ export function drop(ids) {
   return gone;
 }
 
-/** The takes of a song's group, in order. */
 export function takesOf(song) {
   const group = all.filter(({ record }) => record.group === song.record.group);
   return group.sort((a, b) => a.record.take - b.record.take);

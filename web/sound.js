@@ -29,7 +29,6 @@ export class Sound {
   #meter = null;
   #firstMusic = null; // {time: ms, cursor: bytes} when the first samples arrived
 
-  /** Takes the next bytes of the stream, a WAV file. */
   append(bytes) {
     const samples = this.#beginning ? this.#begin(bytes) : bytes;
     if (!samples) return;
@@ -88,7 +87,6 @@ export class Sound {
     return isFastEnough && this.seconds - position > MIN_BUFFER;
   }
 
-  /** An AudioBuffer of the frames from `begin` to `end`. */
   buffer(begin, end) {
     const { channels, rate } = this;
     const samples = this.#samples(begin, end);
@@ -177,7 +175,6 @@ export class Sound {
     this.#blended = 0;
   }
 
-  /** Keeps the bytes that are not there already. */
   #store(bytes) {
     const known = Math.min(Math.max(this.#kept - this.#cursor, 0), bytes.length);
     const end = this.#cursor + bytes.length;

@@ -42,7 +42,6 @@ export function render() {
   draw();
 }
 
-/** Draws when the last change will be heard. */
 export function draw() {
   if (mark?.take !== deck.chosen) mark = null;
   const left = mark ? mark.second - position() : 0;
@@ -97,13 +96,11 @@ function addSlider(word, index) {
   return slider;
 }
 
-/** The share of each word. */
 function shares() {
   const sum = sliders.reduce((all, { valueAsNumber }) => all + valueAsNumber, 0) || 1;
   return sliders.map(({ valueAsNumber }) => valueAsNumber / sum);
 }
 
-/** Where the shares are in balance. */
 function middle() {
   const along = (axis) =>
     shares().reduce((all, share, index) => all + share * PLACES[index][axis], 0);
@@ -114,7 +111,6 @@ function movePuck([x, y]) {
   Object.assign(ui.puck.style, { left: `${100 * x}%`, top: `${100 * y}%` });
 }
 
-/** Weighs the words by how near they are. */
 function pull({ clientX, clientY }) {
   const box = ui.field.getBoundingClientRect();
   const part = (value) => Math.min(Math.max(value, 0), 1);
@@ -132,7 +128,6 @@ function schedule() {
   timer = setTimeout(() => send(blend()), REST_MS);
 }
 
-/** The prompt of the words by their shares. */
 function blend() {
   const weights = shares().map((share) => Number(share.toFixed(2)));
   const parts = words.map((text, index) => ({ text, weight: weights[index] }));

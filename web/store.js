@@ -22,7 +22,6 @@ export async function save(record) {
   tabs.postMessage({ saved: record });
 }
 
-/** Deletes the records with these ids, where they are stored. */
 export async function remove(ids) {
   await inStore(delMany, ids).catch(() => {});
   tabs.postMessage({ removed: ids });

@@ -25,7 +25,6 @@ export function focusChosen() {
   ui.takes.querySelector("[aria-pressed=true]")?.focus({ preventScroll: true });
 }
 
-/** Renders the takes, and the chosen one's state. */
 export function render() {
   const { chosen } = deck;
   ui.deck.hidden = !chosen;
@@ -59,7 +58,6 @@ export function render() {
   draw();
 }
 
-/** Draws what changes while the chosen take plays and arrives. */
 export function draw() {
   if (!deck.chosen) return;
   const { progress, running } = deck.chosen;
@@ -73,7 +71,6 @@ export function draw() {
   setText(ui.left, download ? amountOf(download) : left);
 }
 
-/** The texts for each state of a generation. */
 function stateText({ progress, place, seconds, duration }) {
   const position = progress?.position ?? "";
   const stopped = timeOf(clock(seconds), duration);
@@ -119,7 +116,6 @@ function renderTake(take, button) {
   button.style.setProperty("--made", `${(100 * seconds) / duration}%`);
 }
 
-/** The bytes of a download that are there, and all of them. */
 export function amountOf({ bytes, total_bytes: totalBytes }) {
   const megabytes = [bytes, totalBytes].filter(Boolean).map((count) => Math.round(count / 1e6));
   return `${megabytes.join(" / ")} ${t("MB", "Mo")}`;
@@ -130,14 +126,12 @@ function linkTo({ request }) {
   return `${location.href.split("#")[0]}#${new URLSearchParams(request)}`;
 }
 
-/** The command that makes the song again. */
 function commandOf({ request }) {
   const body = JSON.stringify(request).replaceAll("'", "\\u0027");
   const header = "-H 'Content-Type: application/json'";
   return `curl --fail-with-body -o song.wav ${location.origin}/generate ${header} -d '${body}'`;
 }
 
-/** Copies a text, and says so for a while on its button. */
 async function copy(text, button) {
   try {
     await navigator.clipboard.writeText(text);

@@ -19,13 +19,11 @@ let zoom = 1;
 let dragPosition = null; // seconds, while the user drags the handle
 let lastState = "";
 
-/** The second of the chosen take that the playhead shows. */
 export function position() {
   if (dragPosition !== null) return dragPosition;
   return deck.chosen && deck.chosen === deck.current ? player.position() : 0;
 }
 
-/** Draws what changes while a song plays and arrives. */
 export function draw() {
   const { chosen } = deck;
   const seconds = span();
@@ -41,14 +39,12 @@ export function draw() {
   drawCanvas(chosen, seconds, at);
 }
 
-/** Scrolls where the playhead leaves the view. */
 function follow(part) {
   const { scrollLeft, clientWidth } = ui.scroller;
   const x = part * ui.track.clientWidth;
   if (x < scrollLeft || x > scrollLeft + clientWidth) ui.scroller.scrollLeft = x;
 }
 
-/** Shows more of the song, or less, around the playhead. */
 function zoomBy(factor) {
   zoom = Math.min(Math.max(1, zoom * factor), Math.max(1, span() / MIN_SPAN));
   ui.track.style.width = `${100 * zoom}%`;
@@ -105,7 +101,6 @@ function toDevice(pixels) {
   return Math.round(pixels * devicePixelRatio);
 }
 
-/** Ends a drag and moves to a position, if one is given. */
 function release(second) {
   dragPosition = null;
   if (second !== null) deck.seek(second);

@@ -25,7 +25,6 @@ function take() {
   return player.state === "paused" ? deck.chosen : deck.current;
 }
 
-/** Draws what changes while a song plays. */
 export function draw() {
   const shown = take();
   ui.transport.hidden = !shown;
@@ -75,7 +74,6 @@ function skip(seconds) {
   if (deck.chosen) deck.seek(position + seconds);
 }
 
-/** Repeats all of the song, or no more. */
 function toggleLoop() {
   const isLooped = player.loop && deck.chosen === deck.current;
   if (deck.chosen?.seconds) deck.setLoop(isLooped ? null : { from: 0, to: deck.chosen.seconds });
@@ -117,7 +115,6 @@ for (const [name, action] of Object.entries(ACTIONS)) {
   navigator.mediaSession?.setActionHandler(name, action);
 }
 
-/** Chooses the take before or after the chosen one. */
 function step(by) {
   const takes = deck.takes();
   deck.choose(takes[takes.indexOf(deck.chosen) + by]);

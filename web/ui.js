@@ -4,7 +4,6 @@ export const ui = Object.fromEntries(
   [...document.querySelectorAll("[id]")].map((element) => [element.id, element]),
 );
 
-/** A new element with these properties and children. */
 export function create(tag, properties, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
   element.append(...children);
@@ -16,14 +15,12 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Adds click handlers: `handlers` maps names in `elements` to functions. */
 export function onClick(elements, handlers) {
   for (const [name, handler] of Object.entries(handlers)) {
     elements[name].addEventListener("click", handler);
   }
 }
 
-/** A value of `localStorage`, or null. */
 export function load(name, storage = "localStorage") {
   try {
     return JSON.parse(window[storage].getItem(name));

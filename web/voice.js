@@ -55,12 +55,10 @@ export class Voice {
     return this.#endTime - this.#context.currentTime;
   }
 
-  /** Whether the whole song is scheduled. */
   get isWhole() {
     return this.#sound.complete && this.#scheduledFrames >= this.#sound.frames;
   }
 
-  /** Schedules the samples that have arrived since the last call. */
   extend() {
     this.#level();
     if (!this.loop) this.#append(this.#newSamples());

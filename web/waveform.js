@@ -11,7 +11,6 @@ export function createWaveform(context) {
   let state = "";
   let song = null;
 
-  /** Measures the columns that are there and not measured yet. */
   function measure(sound, from, to, width) {
     const newState = [from, to, width].join();
     if (sound !== song || newState !== state) columns = [];

@@ -9,7 +9,6 @@ const WORD = /(\p{L}+)/u;
 const example = new Audio();
 const playback = new BroadcastChannel("playback"); // One player sounds, of all tabs.
 
-/** Marks the unknown words of the prompt, if it is for such a model. */
 export function renderWords(model) {
   const isTiny = model?.id.startsWith("musicgen-tiny");
   const parts = ui.prompt.value.split(WORD); // Every second one is a word.
@@ -29,12 +28,10 @@ function scrollMarks() {
   ui.marks.scrollTop = ui.prompt.scrollTop;
 }
 
-/** A word in small letters without accents. */
 function plain(word) {
   return word.toLowerCase().normalize("NFD").replace(/\p{M}/gu, "");
 }
 
-/** Renders the buttons that play the examples. */
 export function renderExamples() {
   const sounding = example.paused ? "" : example.src;
   for (const button of ui.examples.querySelectorAll("[data-sound]")) {
