@@ -24,7 +24,6 @@ const EXAMPLE = {
   at: 0, // older than all others
   license: "MIT",
   filename: "example.wav",
-  duration: 8,
   request: {
     model: "musicgen-tiny",
     prompt: "happy guitar and drums, 120 bpm",
@@ -179,7 +178,7 @@ blocks.watch(makeFrom);
 shelf.watch(remove);
 ui.form.addEventListener("submit", submit);
 ui.steered.addEventListener("change", steering.render);
-onClick(ui, {
+onClick({
   generate: ({ detail }) => {
     if (detail) ui.generate.blur(); // After a click, Space pauses the song.
   },

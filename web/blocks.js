@@ -5,7 +5,7 @@ import { describe, makeHandle } from "./handle.js";
 import { clock, t } from "./i18n.js";
 import { durationOf, firstChange, sectionsOf, textOf } from "./sections.js";
 import { focusChosen, letterOf, nextTake } from "./takes.js";
-import { create, onClick, setText, ui } from "./ui.js";
+import { create, onClick, resize, setText, ui } from "./ui.js";
 
 const NEW_DURATION = 10; // seconds of a section that is added
 const MIN_DURATION = 1;
@@ -23,18 +23,22 @@ export function span() {
   return Math.max(deck.chosen?.duration ?? 0, draft ? durationOf(draft.sections) : 0);
 }
 
+export function secondsPerPixel() {
+  return span() / ui.track.clientWidth;
+}
+
 export function render() {
   const take = deck.chosen;
   const isFixed = !take || take.running || !take.record.blob;
   if (draft?.take !== take || isFixed) draft = null;
   const sections = draft?.sections ?? (take ? sectionsOf(take.record) : []);
-  while (ui.blocks.children.length > sections.length) ui.blocks.lastChild.remove();
-  while (ui.blocks.children.length < sections.length) addBlock(ui.blocks.children.length);
+  resize(ui.blocks, sections.length, newBlock);
   let end = 0;
   for (const [index, { prompt, duration }] of sections.entries()) {
     end += duration;
-    const [button, edge] = ui.blocks.children[index].children;
-    ui.blocks.children[index].style.width = `${(100 * duration) / span()}%`;
+    const block = ui.blocks.children[index];
+    const [button, edge] = block.children;
+    block.style.width = `${(100 * duration) / span()}%`;
     setText(button, textOf(prompt));
     button.disabled = isFixed;
     button.ariaPressed = draft?.index === index;
@@ -78,21 +82,19 @@ function longest(index) {
   return all + draft.sections[index].duration;
 }
 
-function addBlock(index) {
-  const button = create("button");
+function newBlock(index) {
+  const button = create("button", { onclick: () => select(index) });
   const edge = create("span", { className: "edge" });
-  button.addEventListener("click", () => select(index));
   makeHandle(edge, {
-    secondsPerPixel: () => span() / ui.track.clientWidth,
+    secondsPerPixel,
     read: () => edit(index).duration,
     write: (duration) => {
       const wanted = Math.min(Math.round(duration * 10) / 10, longest(index));
       edit(index).duration = Math.max(MIN_DURATION, wanted);
       render();
     },
-    end: () => {},
   });
-  ui.blocks.append(create("div", { className: "block" }, button, edge));
+  return create("div", { className: "block" }, button, edge);
 }
 
 function select(index) {
@@ -121,7 +123,7 @@ ui.section.addEventListener("submit", (event) => {
   render();
   focusChosen();
 });
-onClick(ui, {
+onClick({
   add: () => {
     select(0);
     const { prompt } = draft.sections.at(-1);

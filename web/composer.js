@@ -222,7 +222,7 @@ ui.model.addEventListener("change", () => {
   modelId = ui.model.value;
   render();
 });
-onClick(ui, {
+onClick({
   examples: ({ target }) => {
     if (!target.value) return;
     ui.prompt.value = target.value;

@@ -58,6 +58,16 @@ export async function play(take = chosen, from = null) {
   tabs.postMessage("plays");
 }
 
+/** The second of a take at which the player is. */
+export function positionOf(take) {
+  return take && take === current ? player.position() : 0;
+}
+
+/** The loop of a take, or null. */
+export function loopOf(take) {
+  return take === current ? player.loop : null;
+}
+
 export function toggle() {
   if (player.state !== "paused") player.pause();
   else if (chosen) play();

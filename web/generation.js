@@ -19,8 +19,7 @@ const SERVER_STATES = ["loading", "queued", "separating", "generating"];
 const SAVED_GROWTH = 1.5; // A song is stored whenever it has grown so much,
 const SAVED_SECONDS = 2; // and by so many seconds.
 
-let openRequests = 0;
-const waiting = []; // generations, the next to get a connection first
+const queue = []; // generations; the first MAX_CONCURRENT have a connection
 
 /** Dispatches "change" when its state or its samples change, "save" when its record does. */
 export class Generation extends EventTarget {
@@ -55,9 +54,9 @@ export class Generation extends EventTarget {
     return this.sound?.seconds ?? this.record.seconds ?? (this.record.blob ? this.duration : 0);
   }
 
-  /** The place in the browser's queue for a connection; 0 is none. */
+  /** The place among those that wait for a connection; 0 or less is none. */
   get place() {
-    return waiting.indexOf(this) + 1;
+    return queue.indexOf(this) + 1 - MAX_CONCURRENT;
   }
 
   get #restState() {
@@ -100,7 +99,7 @@ export class Generation extends EventTarget {
   async change(values) {
     const { changed_at: second, receipt } = await changeSong(this.#requestId, values);
     this.record.request = receipt;
-    this.#setState(this.state);
+    this.#save();
     return second;
   }
 
@@ -162,13 +161,18 @@ export class Generation extends EventTarget {
   async #request() {
     const { record } = this;
     const { signal } = this.#controller;
-    await this.#waitForConnection(signal);
-    const bytes = [...crypto.getRandomValues(new Uint8Array(16))];
-    const id = bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("");
-    this.#requestId = id;
-    openRequests++;
-    if (this.sound) delete record.request.pace; // The samples that are there come as fast as they can.
+    queue.push(this);
     try {
+      while (this.place > 0) {
+        this.#setState("waiting");
+        await pause(POLL_MS);
+        signal.throwIfAborted();
+      }
+      if (this.state === "waiting") this.#setState("requesting");
+      const bytes = [...crypto.getRandomValues(new Uint8Array(16))];
+      const id = bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("");
+      this.#requestId = id;
+      if (this.sound) delete record.request.pace; // The samples that are there come as fast as they can.
       const { request, files, revision } = record;
       await generate(request, { id, files, revision, signal }, (response, facts) => {
         Object.assign(record, facts);
@@ -176,22 +180,8 @@ export class Generation extends EventTarget {
         return this.#receive(response.body.getReader());
       });
     } finally {
-      openRequests--;
+      queue.splice(queue.indexOf(this), 1);
     }
-  }
-
-  async #waitForConnection(signal) {
-    waiting.push(this);
-    try {
-      while (openRequests >= MAX_CONCURRENT || waiting[0] !== this) {
-        this.#setState("waiting");
-        await pause(POLL_MS);
-        signal.throwIfAborted();
-      }
-    } finally {
-      waiting.splice(waiting.indexOf(this), 1);
-    }
-    if (this.state === "waiting") this.#setState("requesting");
   }
 
   async #receive(reader) {

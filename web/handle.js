@@ -7,7 +7,7 @@ const [COARSE, FINE] = [1, 0.1]; // seconds of an arrow key, and with Shift
  * @param read the handle's second; `write` moves it; `end` follows a drag or a key,
  * with whether that is a fine step
  */
-export function makeHandle(element, { secondsPerPixel, read, write, end }) {
+export function makeHandle(element, { secondsPerPixel, read, write, end = () => {} }) {
   let drag = null; // {x, second, scale} at its begin
 
   element.tabIndex = 0;

@@ -22,22 +22,19 @@ export async function fetchWithKey(path, init = {}) {
 }
 
 /** Resolves to whether the user entered a key. */
-function askForKey() {
+async function askForKey() {
   ui.asks.textContent = key
     ? t("This key isn’t known here.", "Cette clé est inconnue ici.")
     : t("This service asks for a key", "Ce service demande une clé");
   ui.key.value = "";
   ui.access.returnValue = "";
   ui.access.showModal();
-  return new Promise((resolve) => {
-    ui.access.onclose = () => {
-      openDialog = null;
-      const isEntered = ui.access.returnValue !== "";
-      if (isEntered) {
-        key = ui.key.value;
-        save("key", key, "sessionStorage");
-      }
-      resolve(isEntered);
-    };
+  await new Promise((resolve) => {
+    ui.access.onclose = resolve;
   });
+  openDialog = null;
+  if (!ui.access.returnValue) return false;
+  key = ui.key.value;
+  save("key", key, "sessionStorage");
+  return true;
 }

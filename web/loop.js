@@ -1,6 +1,7 @@
 /** The loop: the user drags it across the waveform, and its handles snap to beats. */
 
 import { nearestBeat } from "./beats.js";
+import { secondsPerPixel } from "./blocks.js";
 import * as deck from "./deck.js";
 import { describe, makeHandle } from "./handle.js";
 import { clock, t } from "./i18n.js";
@@ -14,7 +15,7 @@ let pending = null; // the loop, {from, to}, while the user drags it
 let start = null; // {x, second} of a drag across the waveform
 
 export function draw(span) {
-  const shown = pending ?? (deck.chosen === deck.current ? player.loop : null);
+  const shown = pending ?? deck.loopOf(deck.chosen);
   ui.loop.hidden = !shown;
   if (!shown) return;
   const { from, to } = shown;
@@ -22,45 +23,6 @@ export function draw(span) {
   ui.loop.style.width = `${(100 * (to - from)) / span}%`;
   describe(ui.loopFrom, t("Loop from", "Début de la boucle"), from, span, clock(from));
   describe(ui.loopTo, t("Loop to", "Fin de la boucle"), to, span, clock(to));
-}
-
-/** Makes the waveform, of `span()` seconds, one to drag loops on. */
-export function watchLoop(span) {
-  const secondsPerPixel = () => span() / ui.track.clientWidth;
-  for (const [handle, side] of [
-    [ui.loopFrom, "from"],
-    [ui.loopTo, "to"],
-  ]) {
-    makeHandle(handle, {
-      secondsPerPixel,
-      read: () => player.loop[side],
-      write: (second) => {
-        const { from, to } = pending ?? player.loop;
-        pending = side === "from" ? within(second, to) : within(from, second);
-      },
-      end: settle,
-    });
-  }
-  ui.surface.addEventListener("pointerdown", ({ pointerId, clientX, offsetX }) => {
-    if (!deck.chosen?.sound) return;
-    ui.surface.setPointerCapture(pointerId);
-    start = { x: clientX, second: offsetX * secondsPerPixel() };
-  });
-  ui.surface.addEventListener("pointermove", ({ clientX }) => {
-    if (!start || (!pending && Math.abs(clientX - start.x) < MIN_DRAG)) return;
-    const second = start.second + (clientX - start.x) * secondsPerPixel();
-    pending = within(Math.min(start.second, second), Math.max(start.second, second));
-  });
-  ui.surface.addEventListener("pointerup", () => {
-    if (start && !pending) deck.seek(start.second);
-    start = null;
-    settle();
-  });
-  // The browser sends pointercancel when the touch scrolls the page.
-  ui.surface.addEventListener("pointercancel", () => {
-    start = null;
-    pending = null;
-  });
 }
 
 function within(from, to) {
@@ -78,3 +40,38 @@ function settle(isFine) {
   deck.setLoop(isFine || isShort ? pending : snapped);
   pending = null;
 }
+
+for (const [handle, side] of [
+  [ui.loopFrom, "from"],
+  [ui.loopTo, "to"],
+]) {
+  makeHandle(handle, {
+    secondsPerPixel,
+    read: () => player.loop[side],
+    write: (second) => {
+      const { from, to } = pending ?? player.loop;
+      pending = side === "from" ? within(second, to) : within(from, second);
+    },
+    end: settle,
+  });
+}
+ui.surface.addEventListener("pointerdown", ({ pointerId, clientX, offsetX }) => {
+  if (!deck.chosen?.sound) return;
+  ui.surface.setPointerCapture(pointerId);
+  start = { x: clientX, second: offsetX * secondsPerPixel() };
+});
+ui.surface.addEventListener("pointermove", ({ clientX }) => {
+  if (!start || (!pending && Math.abs(clientX - start.x) < MIN_DRAG)) return;
+  const second = start.second + (clientX - start.x) * secondsPerPixel();
+  pending = within(Math.min(start.second, second), Math.max(start.second, second));
+});
+ui.surface.addEventListener("pointerup", () => {
+  if (start && !pending) deck.seek(start.second);
+  start = null;
+  settle();
+});
+// The browser sends pointercancel when the touch scrolls the page.
+ui.surface.addEventListener("pointercancel", () => {
+  start = null;
+  pending = null;
+});

@@ -8,15 +8,12 @@ const LIFETIME_MS = 10_000;
 let timer = 0;
 
 export function show(text, undo) {
+  const onclick = () => {
+    ui.notice.replaceChildren();
+    undo();
+  };
   ui.notice.replaceChildren(text);
-  if (undo) {
-    const button = create("button", {}, t("Undo", "Annuler"));
-    button.addEventListener("click", () => {
-      ui.notice.replaceChildren();
-      undo();
-    });
-    ui.notice.append(button);
-  }
+  if (undo) ui.notice.append(create("button", { onclick }, t("Undo", "Annuler")));
   waitToHide();
 }
 

@@ -2,7 +2,6 @@
 
 import * as deck from "./deck.js";
 import { clock, t, timeOf } from "./i18n.js";
-import * as player from "./player.js";
 import { titleOf } from "./sections.js";
 import { Sound } from "./sound.js";
 import { onClick, setText, ui } from "./ui.js";
@@ -101,14 +100,8 @@ function draw() {
   const [width, height] = [ui.shape.clientWidth, ui.shape.clientHeight];
   Object.assign(ui.shape, { width: width * devicePixelRatio, height: height * devicePixelRatio });
   context.fillStyle = getComputedStyle(ui.shape).color;
-  drawWaveform({
-    sound,
-    from: 0,
-    to: sound.seconds,
-    top: 0,
-    height: ui.shape.height,
-    played: Infinity,
-  });
+  const [to, played] = [sound.seconds, Infinity];
+  drawWaveform({ sound, from: 0, to, top: 0, height: ui.shape.height, played });
 }
 
 /** Keeps the part as long as the server takes it: the other edge follows this one. */
@@ -158,27 +151,24 @@ function wavOf(buffer) {
 async function startRecording() {
   const stream = await navigator.mediaDevices.getUserMedia({ audio: AS_IT_SOUNDS });
   const parts = [];
-  recorder = new MediaRecorder(stream);
+  const { promise, resolve } = Promise.withResolvers();
+  recorder = Object.assign(new MediaRecorder(stream), { used: promise });
   const timer = setTimeout(endRecording, 1000 * LONGEST.melody);
   recorder.addEventListener("dataavailable", ({ data }) => parts.push(data));
   recorder.addEventListener("stop", async () => {
     clearTimeout(timer);
     for (const track of stream.getTracks()) track.stop();
-    const { mimeType, whenUsed } = recorder;
+    const { mimeType } = recorder;
     recorder = null;
     await use(new Blob(parts, { type: mimeType }), t("recording", "enregistrement"));
-    whenUsed?.();
+    resolve();
   });
   recorder.start();
 }
 
 async function endRecording() {
-  if (!recorder) return;
-  const end = new Promise((resolve) => {
-    recorder.whenUsed = resolve;
-  });
-  if (recorder.state === "recording") recorder.stop();
-  await end;
+  if (recorder?.state === "recording") recorder.stop();
+  await recorder?.used;
 }
 
 function problem(message, french) {
@@ -193,7 +183,7 @@ function takeFile(event, { files = [] }) {
 
 ui.audio = ui.choose; // The server's names of the field.
 ui.melody = ui.choose;
-onClick(ui, {
+onClick({
   choose: () => ui.file.click(),
   record: async () => {
     if (ui.record.ariaDisabled === "true") return;
@@ -212,8 +202,8 @@ onClick(ui, {
   },
   usePart: async () => {
     const chosen = await deck.chosen?.load();
-    const { from, to } = player.loop ?? { from: 0, to: chosen?.seconds };
-    if (chosen) use(chosen.file(from, to), titleOf(deck.chosen.record));
+    const loop = deck.loopOf(deck.chosen);
+    if (chosen) use(chosen.file(loop?.from, loop?.to), titleOf(deck.chosen.record));
   },
 });
 ui.file.addEventListener("change", () => {

@@ -54,31 +54,34 @@ function labelOf(field) {
   return label ?? element?.closest("[aria-label]").ariaLabel ?? field;
 }
 
-/** What to do about limits, by the keywords of JSON schemas. */
-function remedyOf({ minLength, maxLength, maxTokens, maxPrompts, maxItems, ...others }, field) {
-  const { contentMediaType, type, minimum, exclusiveMinimum, maximum } = others;
+// What to do about limits, by the keywords of JSON schemas.
+const REMEDIES = {
+  minLength: () => t("write something", "écrivez quelque chose"),
+  maxLength: (most) => t(`write at most ${most} characters`, `écrivez au plus ${most} caractères`),
+  maxTokens: () => t("write less", "écrivez moins"),
+  maxItems: (most) => t(`give at most ${most}`, `donnez-en au plus ${most}`),
+  maxPrompts: () =>
+    t(
+      "this model takes the same words in all of them",
+      "ce modèle prend les mêmes mots pour toutes",
+    ),
+  contentMediaType: () =>
+    t(
+      "the service hears nothing in it; choose another one",
+      "le service n’y entend rien ; choisissez-en un autre",
+    ),
+};
+
+function remedyOf(limits, field) {
+  const keyword = Object.keys(limits).find((name) => name in REMEDIES);
+  return keyword ? REMEDIES[keyword](limits[keyword]) : remedyOfNumber(limits, field);
+}
+
+function remedyOfNumber({ type, minimum, exclusiveMinimum, maximum }, field) {
   if (field === "bars" && maximum) {
     const seconds = Math.floor(durationOfBars(maximum, ui.bpm.value));
     return t(`at this tempo, give at most ${seconds}`, `à ce tempo, donnez au plus ${seconds}`);
   }
-  if (contentMediaType) {
-    return t(
-      "the service hears nothing in it; choose another one",
-      "le service n’y entend rien ; choisissez-en un autre",
-    );
-  }
-  if (maxPrompts) {
-    return t(
-      "this model takes the same words in all of them",
-      "ce modèle prend les mêmes mots pour toutes",
-    );
-  }
-  if (minLength) return t("write something", "écrivez quelque chose");
-  if (maxTokens) return t("write less", "écrivez moins");
-  if (maxLength) {
-    return t(`write at most ${maxLength} characters`, `écrivez au plus ${maxLength} caractères`);
-  }
-  if (maxItems) return t(`give at most ${maxItems}`, `donnez-en au plus ${maxItems}`);
   if (type === "integer") {
     return t(
       `give a whole number from ${minimum} to ${maximum}`,
@@ -95,7 +98,5 @@ function remedyOf({ minLength, maxLength, maxTokens, maxPrompts, maxItems, ...ot
       `donnez plus de ${exclusiveMinimum}${most}`,
     );
   }
-  return type === "number"
-    ? t("this is no number; write one", "ce n’est pas un nombre ; écrivez-en un")
-    : "";
+  return type && t("this is no number; write one", "ce n’est pas un nombre ; écrivez-en un");
 }

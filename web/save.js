@@ -3,7 +3,6 @@
 import { encode } from "./api.js";
 import * as deck from "./deck.js";
 import * as notice from "./notice.js";
-import * as player from "./player.js";
 import { errorText } from "./refusals.js";
 import { titleOf } from "./sections.js";
 import { create, ui } from "./ui.js";
@@ -25,9 +24,9 @@ export async function saveZip(records) {
 async function save(format) {
   const { record, sound } = deck.chosen;
   const name = nameOf(record);
+  const loop = format === "loop" && deck.loopOf(deck.chosen);
   try {
-    if (format === "loop")
-      download(sound.file(player.loop.from, player.loop.to), `${name}-loop.wav`);
+    if (loop) download(sound.file(loop.from, loop.to), `${name}-loop.wav`);
     else if (format === "wav") download(record.blob, `${name}.wav`);
     else download(await encode(record.blob, format), `${name}.${format}`);
   } catch (error) {
@@ -47,7 +46,7 @@ function download(blob, name) {
 }
 
 ui.formats.addEventListener("beforetoggle", () => {
-  ui.saveLoop.hidden = !player.loop || deck.chosen !== deck.current;
+  ui.saveLoop.hidden = !deck.loopOf(deck.chosen);
 });
 ui.formats.addEventListener("click", async ({ target }) => {
   if (!target.value) return;

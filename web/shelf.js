@@ -5,7 +5,7 @@ import { clock, formatDate, t } from "./i18n.js";
 import { saveZip } from "./save.js";
 import { titleOf } from "./sections.js";
 import * as songs from "./songs.js";
-import { letterOf } from "./takes.js";
+import { letterOf, renderStar } from "./takes.js";
 import { create, onClick, setText, ui } from "./ui.js";
 
 const rows = new Map(); // by song: {element, …} of its parts
@@ -94,68 +94,55 @@ function renderRow(song) {
   select.ariaLabel = t(`Select ${name}`, `Choisir ${name}`);
   play.ariaLabel = t(`Play ${name}`, `Écouter ${name}`);
   star.ariaLabel = t(`Star for ${name}`, `Étoile pour ${name}`);
-  star.ariaPressed = Boolean(record.isStarred);
-  setText(star, record.isStarred ? "★" : "☆");
+  renderStar(star, record);
   rename.ariaLabel = t(`Rename ${name}`, `Renommer ${name}`);
 }
 
 function createRow(song) {
+  const play = () => {
+    deck.show(song);
+    deck.play();
+  };
   const parts = {
-    select: create("input", { type: "checkbox" }),
-    play: button("play"),
-    title: button("title"),
+    select: create("input", { type: "checkbox", onchange: render }),
+    play: button("play", play),
+    title: button("title", () => deck.choose(song)),
     time: create("span", { className: "hint time" }),
     model: create("span", { className: "hint model" }),
     date: create("time", { className: "hint" }),
-    star: button("star"),
-    rename: button("rename", "✎"),
+    star: button("star", () => songs.star(song)),
+    rename: button("rename", () => edit(song, parts), "✎"),
   };
-  const element = create("li", {}, ...Object.values(parts));
-  parts.select.addEventListener("change", () => render());
-  onClick(parts, {
-    play: () => {
-      deck.show(song);
-      deck.play();
-    },
-    title: () => deck.choose(song),
-    star: () => songs.star(song),
-    rename: () => edit(song, parts),
-  });
-  return { ...parts, element };
+  return { ...parts, element: create("li", {}, ...Object.values(parts)) };
 }
 
-function button(className, text = "") {
-  return create("button", { className }, text);
+function button(className, onclick, text = "") {
+  return create("button", { className, onclick }, text);
 }
 
 /** Puts a field in place of the title until Enter, Escape or a click elsewhere. */
 function edit(song, { title, rename }) {
-  const field = create("input", { className: "title", value: titleOf(song.record) });
-  field.ariaLabel = rename.ariaLabel;
+  const { ariaLabel } = rename;
+  const field = create("input", { className: "title", value: titleOf(song.record), ariaLabel });
   title.replaceWith(field);
   field.select();
-  const end = (isKept) => {
-    if (!field.isConnected) return;
-    const hadFocus = field.matches(":focus");
-    field.onblur = null;
+  field.addEventListener("blur", () => {
     field.replaceWith(title);
-    if (hadFocus) rename.focus();
     const name = field.value.trim();
-    if (!isKept || name === titleOf(song.record)) return;
+    if (name === titleOf(song.record)) return;
     song.record.name = name || undefined; // Without a name, the title is the prompt.
-    songs.keep(song);
-  };
-  field.onblur = () => end(true);
+    songs.save(song);
+  });
   field.addEventListener("keydown", (event) => {
-    const isKept = event.key === "Enter";
-    if (!isKept && event.key !== "Escape") return;
+    if (event.key === "Escape") field.value = titleOf(song.record);
+    else if (event.key !== "Enter") return;
     event.preventDefault(); // Enter would press the button that gets the focus.
-    end(isKept);
+    rename.focus();
   });
 }
 
-ui.search.addEventListener("input", () => render());
-onClick(ui, {
+ui.search.addEventListener("input", render);
+onClick({
   starred: () => {
     ui.starred.ariaPressed = ui.starred.ariaPressed === "false";
     render();

@@ -27,19 +27,15 @@ export function add(records) {
 /** Stores a song; its `refusal` is the error of a browser that does not. */
 export async function save(song) {
   if (!all.includes(song)) return; // It is deleted.
-  song.refusal = await store.save(song.record).catch((error) => error);
+  const refusal = store.save(song.record).catch((error) => error);
   onChange(song);
-}
-
-/** Keeps what the user has changed of a song. */
-export function keep(song) {
-  save(song);
+  song.refusal = await refusal;
   onChange(song);
 }
 
 export function star(song) {
   song.record.isStarred = !song.record.isStarred;
-  keep(song);
+  save(song);
 }
 
 /** Takes songs off the page, and returns them. Those that are made now are cancelled. */

@@ -178,11 +178,8 @@ export class Sound {
   #store(bytes) {
     const known = Math.min(Math.max(this.#kept - this.#cursor, 0), bytes.length);
     const end = this.#cursor + bytes.length;
-    if (end > this.#data.length) {
-      const larger = new Uint8Array(Math.max(end, 2 * this.#data.length));
-      larger.set(this.#data);
-      this.#data = larger;
-    }
+    const isFull = end > this.#data.length;
+    if (isFull) this.#data = new Uint8Array(this.#data.buffer.transfer(2 * end));
     this.#data.set(bytes.subarray(known), this.#cursor + known);
     this.#cursor = end;
     this.#kept = Math.max(this.#kept, end);

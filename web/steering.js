@@ -86,11 +86,10 @@ function addSlider(word, index) {
     if (slider.valueAsNumber) schedule();
   });
   slider.addEventListener("input", () => {
-    movePuck(middle());
+    place(ui.puck, middle());
     schedule();
   });
-  const [x, y] = PLACES[index];
-  Object.assign(points[index].style, { left: `${100 * x}%`, top: `${100 * y}%` });
+  place(points[index], PLACES[index]);
   ui.field.append(points[index]);
   ui.weights.append(name, slider);
   return slider;
@@ -107,15 +106,15 @@ function middle() {
   return [along(0), along(1)];
 }
 
-function movePuck([x, y]) {
-  Object.assign(ui.puck.style, { left: `${100 * x}%`, top: `${100 * y}%` });
+function place({ style }, [x, y]) {
+  Object.assign(style, { left: `${100 * x}%`, top: `${100 * y}%` });
 }
 
 function pull({ clientX, clientY }) {
   const box = ui.field.getBoundingClientRect();
   const part = (value) => Math.min(Math.max(value, 0), 1);
   const [x, y] = [part((clientX - box.x) / box.width), part((clientY - box.y) / box.height)];
-  movePuck([x, y]);
+  place(ui.puck, [x, y]);
   const near = PLACES.map(([a, b]) => 1 / (0.01 + (x - a) ** 2 + (y - b) ** 2));
   const sum = near.reduce((all, weight) => all + weight);
   for (const [index, slider] of sliders.entries()) slider.value = (100 * near[index]) / sum;

@@ -5,7 +5,7 @@ import { clock, licenseText, t, timeOf } from "./i18n.js";
 import * as player from "./player.js";
 import { errorText } from "./refusals.js";
 import { titleOf } from "./sections.js";
-import { create, onClick, pause, setText, ui } from "./ui.js";
+import { create, onClick, pause, resize, setText, ui } from "./ui.js";
 
 const COPIED_MS = 1500;
 
@@ -31,14 +31,12 @@ export function render() {
   if (!chosen) return;
   const { record, running, state, error } = chosen;
   const takes = deck.takes();
-  const buttons = [...ui.takes.children];
-  for (const [index, take] of takes.entries()) renderTake(take, buttons[index] ?? addButton());
-  for (const button of buttons.slice(takes.length)) button.remove();
+  resize(ui.takes, takes.length, () => create("button"));
+  for (const [index, take] of takes.entries()) renderTake(take, ui.takes.children[index]);
   setText(ui.title, titleOf(record));
   ui.remove.hidden = record.isExample === true;
   ui.star.hidden = ui.remove.hidden;
-  ui.star.ariaPressed = Boolean(record.isStarred);
-  setText(ui.star, record.isStarred ? "★" : "☆");
+  renderStar(ui.star, record);
   const facts = [
     record.isExample && t("An example", "Un exemple"),
     record.request.model,
@@ -56,6 +54,11 @@ export function render() {
   ui.link.hidden = ui.command.hidden || Boolean(record.request.sections);
   setText(ui.error, errorText(error));
   draw();
+}
+
+export function renderStar(button, { isStarred }) {
+  button.ariaPressed = Boolean(isStarred);
+  setText(button, isStarred ? "★" : "☆");
 }
 
 export function draw() {
@@ -101,12 +104,6 @@ function stateText({ progress, place, seconds, duration }) {
   };
 }
 
-function addButton() {
-  const button = create("button");
-  ui.takes.append(button);
-  return button;
-}
-
 function renderTake(take, button) {
   const { seconds, duration, state } = take;
   setText(button, letterOf(take) + (take.record.isStarred ? "★" : ""));
@@ -132,30 +129,22 @@ function commandOf({ request }) {
   return `curl --fail-with-body -o song.wav ${location.origin}/generate ${header} -d '${body}'`;
 }
 
+/** Browsers offer the clipboard API over TLS only. */
 async function copy(text, button) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    copyOverHttp(text);
-  }
-  button.textContent = t("Copied", "Copié");
-  await pause(COPIED_MS);
-  button.textContent = t(button.dataset.en, button.dataset.fr);
-}
-
-/** Copies without the clipboard API, which browsers offer over TLS only. */
-function copyOverHttp(text) {
   const area = create("textarea", { value: text });
   document.body.append(area);
   area.select();
   document.execCommand("copy");
   area.remove();
+  button.textContent = t("Copied", "Copié");
+  await pause(COPIED_MS);
+  button.textContent = t(button.dataset.en, button.dataset.fr);
 }
 
 ui.takes.addEventListener("click", ({ target }) => {
   deck.choose(deck.takes()[[...ui.takes.children].indexOf(target)]);
 });
-onClick(ui, {
+onClick({
   stop: () => {
     deck.chosen.cancel();
     focusChosen();

@@ -1,6 +1,6 @@
 /** The timeline of the chosen take: its ruler, waveform, playhead and zoom. */
 
-import { span } from "./blocks.js";
+import { secondsPerPixel, span } from "./blocks.js";
 import * as deck from "./deck.js";
 import { clock, timeOf } from "./i18n.js";
 import * as loop from "./loop.js";
@@ -20,8 +20,7 @@ let dragPosition = null; // seconds, while the user drags the handle
 let lastState = "";
 
 export function position() {
-  if (dragPosition !== null) return dragPosition;
-  return deck.chosen && deck.chosen === deck.current ? player.position() : 0;
+  return dragPosition ?? deck.positionOf(deck.chosen);
 }
 
 export function draw() {
@@ -34,31 +33,29 @@ export function draw() {
     ariaValueText: timeOf(clock(at), chosen?.duration ?? 0),
   });
   ui.playhead.style.left = `${(100 * at) / seconds}%`;
-  if (player.state === "playing" && chosen === deck.current) follow(at / seconds);
+  if (player.state === "playing" && chosen === deck.current) follow(at / secondsPerPixel());
   loop.draw(seconds);
   drawCanvas(chosen, seconds, at);
 }
 
-function follow(part) {
+function follow(x) {
   const { scrollLeft, clientWidth } = ui.scroller;
-  const x = part * ui.track.clientWidth;
   if (x < scrollLeft || x > scrollLeft + clientWidth) ui.scroller.scrollLeft = x;
 }
 
 function zoomBy(factor) {
   zoom = Math.min(Math.max(1, zoom * factor), Math.max(1, span() / MIN_SPAN));
   ui.track.style.width = `${100 * zoom}%`;
-  const x = (position() / span()) * ui.track.clientWidth;
-  ui.scroller.scrollLeft = x - ui.scroller.clientWidth / 2;
+  ui.scroller.scrollLeft = position() / secondsPerPixel() - ui.scroller.clientWidth / 2;
 }
 
 function drawCanvas(take, duration, at) {
   const { wave, scroller, surface } = ui;
-  const from = (scroller.scrollLeft / ui.track.clientWidth) * duration;
-  const to = from + (scroller.clientWidth / ui.track.clientWidth) * duration;
+  const from = scroller.scrollLeft * secondsPerPixel();
+  const to = from + scroller.clientWidth * secondsPerPixel();
   const [width, height] = [scroller.clientWidth, ui.track.clientHeight].map(toDevice);
   const { color } = getComputedStyle(wave);
-  const played = Math.round((at / duration) * ui.track.clientWidth * devicePixelRatio);
+  const played = toDevice(at / secondsPerPixel());
   const frames = take?.sound?.frames ?? 0;
   const state = [take?.record.id, frames, from, to, width, height, color, played].join();
   if (state === lastState) return;
@@ -115,8 +112,7 @@ ui.position.addEventListener("pointercancel", () => release(null));
 ui.position.addEventListener("pointerup", ({ pointerType, offsetX }) => {
   // iPhones send no input event after a touch.
   const isTouch = pointerType !== "mouse";
-  const touched = (offsetX / ui.position.clientWidth) * span();
-  release(dragPosition ?? (isTouch ? touched : null));
+  release(dragPosition ?? (isTouch ? offsetX * secondsPerPixel() : null));
 });
 ui.scroller.addEventListener(
   "wheel",
@@ -127,5 +123,4 @@ ui.scroller.addEventListener(
   },
   { passive: false },
 );
-loop.watchLoop(span);
-onClick(ui, { closer: () => zoomBy(2), farther: () => zoomBy(0.5) });
+onClick({ closer: () => zoomBy(2), farther: () => zoomBy(0.5) });

@@ -30,7 +30,7 @@ export function draw() {
   ui.transport.hidden = !shown;
   if (!shown) return;
   const isPlaying = player.state !== "paused";
-  const position = shown === deck.current ? player.position() : 0;
+  const position = deck.positionOf(shown);
   const title = titleOf(shown.record);
   setText(ui.playing, title);
   setText(ui.time, `${clock(position)} / ${clock(shown.duration)}`);
@@ -41,7 +41,7 @@ export function draw() {
   ui.play.ariaLabel = isPlaying
     ? t(`Pause, take ${letter}`, `Pause, prise ${letter}`)
     : t(`Play, take ${letter}`, `Écouter, prise ${letter}`);
-  ui.repeat.ariaPressed = player.loop !== null && shown === deck.current;
+  ui.repeat.ariaPressed = deck.loopOf(shown) !== null;
   ui.save.disabled = !deck.chosen?.record.blob || deck.chosen.running;
   const tabTitle = isPlaying ? `▶ ${title} · ${TITLE}` : TITLE;
   if (document.title !== tabTitle) document.title = tabTitle;
@@ -70,13 +70,12 @@ function changeVolume() {
 }
 
 function skip(seconds) {
-  const position = deck.chosen === deck.current ? player.position() : 0;
-  if (deck.chosen) deck.seek(position + seconds);
+  if (deck.chosen) deck.seek(deck.positionOf(deck.chosen) + seconds);
 }
 
 function toggleLoop() {
-  const isLooped = player.loop && deck.chosen === deck.current;
-  if (deck.chosen?.seconds) deck.setLoop(isLooped ? null : { from: 0, to: deck.chosen.seconds });
+  const { chosen } = deck;
+  if (chosen?.seconds) deck.setLoop(deck.loopOf(chosen) ? null : { from: 0, to: chosen.seconds });
 }
 
 function showKeys() {
@@ -123,7 +122,7 @@ function step(by) {
 ui.volume.value = load("volume") ?? 1;
 player.setVolume(ui.volume.valueAsNumber);
 ui.volume.addEventListener("input", changeVolume);
-onClick(ui, {
+onClick({
   play: deck.toggle,
   repeat: toggleLoop,
   help: showKeys,

@@ -10,15 +10,19 @@ export function create(tag, properties, ...children) {
   return element;
 }
 
+/** Gives an element so many children. Those that stay keep the focus. */
+export function resize(element, count, newChild) {
+  while (element.children.length > count) element.lastChild.remove();
+  while (element.children.length < count) element.append(newChild(element.children.length));
+}
+
 /** Sets an element's text if it differs: screen readers announce every write to a live region. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-export function onClick(elements, handlers) {
-  for (const [name, handler] of Object.entries(handlers)) {
-    elements[name].addEventListener("click", handler);
-  }
+export function onClick(handlers) {
+  for (const [id, handler] of Object.entries(handlers)) ui[id].addEventListener("click", handler);
 }
 
 export function load(name, storage = "localStorage") {
@@ -37,7 +41,7 @@ export function save(name, value, storage = "localStorage") {
   }
 }
 
-/** A random seed, short enough to read out. */
+/** Short enough to read out. */
 export function newSeed() {
   return Math.floor(Math.random() * 1e6);
 }

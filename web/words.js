@@ -33,12 +33,10 @@ function plain(word) {
 }
 
 export function renderExamples() {
-  const sounding = example.paused ? "" : example.src;
   for (const button of ui.examples.querySelectorAll("[data-sound]")) {
-    const isPlaying = sounding.endsWith(fileOf(button));
     const name = button.nextElementSibling.textContent;
-    setText(button, isPlaying ? "■" : "▶");
-    button.ariaLabel = isPlaying
+    setText(button, isPlaying(button) ? "■" : "▶");
+    button.ariaLabel = isPlaying(button)
       ? t(`Stop ${name}`, `Arrêter ${name}`)
       : t(`Hear ${name}`, `Entendre ${name}`);
   }
@@ -48,10 +46,13 @@ function fileOf({ dataset }) {
   return `/sounds/${dataset.sound}.mp3`;
 }
 
+function isPlaying(button) {
+  return !example.paused && example.src.endsWith(fileOf(button));
+}
+
 function toggle({ target }) {
   if (!target.dataset.sound) return;
-  const isPlaying = !example.paused && example.src.endsWith(fileOf(target));
-  if (isPlaying) return example.pause();
+  if (isPlaying(target)) return example.pause();
   playback.postMessage("plays"); // The deck falls silent.
   example.src = fileOf(target);
   example.volume = ui.volume.valueAsNumber ** 2;

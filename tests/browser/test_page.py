@@ -216,6 +216,9 @@ def test_a_recorded_melody_makes_a_song(open_page: OpenPage) -> None:
     assert b'"chroma"' in saved(page)  # what the model heard of it
 
 
+HEAR_COPY = "addEventListener('copy', ({ target }) => { window.copied = target.value; })"
+
+
 def test_a_link_holds_the_settings(open_page: OpenPage) -> None:
     page = open_page()
     page.click("#more summary")
@@ -223,7 +226,7 @@ def test_a_link_holds_the_settings(open_page: OpenPage) -> None:
     page.fill("#seed", "123")
     ask(page, "calm piano & drums", "1")
     whole(page)
-    page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    page.evaluate(HEAR_COPY)
     page.get_by_role("button", name="Copy link").click()
     link = page.evaluate("copied")
     page.fill("#prompt", "something else")
@@ -243,7 +246,7 @@ def test_a_command_makes_the_song_again(open_page: OpenPage) -> None:
     page = open_page()
     ask(page, "grandma's calm piano", "1")
     whole(page)
-    page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    page.evaluate(HEAR_COPY)
     page.get_by_role("button", name="Copy as curl").click()
     expect(page.locator("#command")).to_have_text("Copied")
     command = page.evaluate("copied").replace("-o song.wav", "-sS")
