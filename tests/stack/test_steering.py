@@ -71,7 +71,9 @@ async def test_the_receipt_of_a_steered_song_makes_it_again(stack: Stack) -> Non
 
 
 @pytest.mark.parametrize("victim", ["engine", pytest.param("stub", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("moment", ["before", "at", "after"])
+@pytest.mark.parametrize(
+    "moment", ["at", *(pytest.param(each, marks=pytest.mark.slow) for each in ("before", "after"))]
+)
 async def test_a_steered_song_survives_a_death(stack: Stack, victim: str, moment: str) -> None:
     """Around the change. It is asked for while the engine dies, or is confirmed before."""
 

@@ -38,7 +38,9 @@ def script(code: str) -> SeparatorProcess:
     return SeparatorProcess(Path("weights"), [sys.executable, "-c", CONFINED + code])
 
 
-@pytest.mark.parametrize("samples", [640, 32_000, 320_000])
+@pytest.mark.parametrize(
+    "samples", [32_000, *(pytest.param(each, marks=pytest.mark.slow) for each in (640, 320_000))]
+)
 def test_the_melody_is_all_but_drums_and_bass(weights: Path, samples: int) -> None:
     mix = np.resize(MIX, (1, samples))
     wave = resample_frac(torch.from_numpy(mix), 32_000, RATE).expand(1, 2, -1)
