@@ -157,9 +157,9 @@ def from_form(contents: Mapping[str, str | bytearray], max_duration: float) -> B
     if not values.keys() & FILES:
         raise InvalidField.of_field("audio", "is missing; send it or melody, or send JSON")
     if uploads.audio is not None and mastering.loop:
-        raise InvalidField.of_field("audio", "comes with loop; send one of them")
+        raise InvalidField.of_pair("audio", "loop")
     if uploads.melody is not None and request.chroma is not None:
-        raise InvalidField.of_field("melody", "comes with chroma; send one of them")
+        raise InvalidField.of_pair("melody", "chroma")
     return Body(request, options, mastering, uploads)
 
 
@@ -225,7 +225,7 @@ def _checked(
     if mastering.duration is not None:
         for name in ("duration", "sections"):
             if name in values:
-                raise InvalidField.of_field(name, "comes with bars; send one of them")
+                raise InvalidField.of_pair(name, "bars")
     if "sections" not in values:
         seconds = min(mastering.duration or duration.default, duration.row.high)
         values = {"duration": seconds, **values}

@@ -162,6 +162,11 @@ class InvalidField(
         programs: `minimum=1, maximum=5`."""
         return cls(f"{field} {problem}.", field, limits=limits)
 
+    @classmethod
+    def of_pair(cls, field: str, other: str) -> InvalidField:
+        """The field and the other one exclude each other."""
+        return cls.of_field(field, f"comes with {other}; send one of them", excludes=other)
+
     def __str__(self) -> str:
         if self.field and self.message.startswith(self.field):
             return f"[{self.tag}] {input_name(self.field)}{self.message[len(self.field) :]}"

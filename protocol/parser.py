@@ -67,7 +67,7 @@ def parse_request(values: Mapping[str, Any], max_duration: float) -> GenerationR
     if request.chroma is not None and not request.chroma.size:
         request = replace(request, chroma=None)
     if request.prompt_audio is not None and "codes" in values:
-        raise InvalidField.of_field("prompt_audio", "comes with codes; give one of them")
+        raise InvalidField.of_pair("prompt_audio", "codes")
     _check_prompt_audio(request)
     _check_melody(request)
     _check_start(request)
@@ -87,7 +87,7 @@ def _of_sections(fields: dict[str, Field], values: Mapping[str, Any]) -> Generat
     """A request with `sections`. Its prompt is that of all of them."""
     for name in REPLACED:
         if name in values:
-            raise InvalidField.of_field(name, "comes with sections; give one of them")
+            raise InvalidField.of_pair(name, "sections")
     own = {name: field for name, field in fields.items() if name not in (*REPLACED, "sections")}
     parts = fields["sections"].row.check("sections", values["sections"])
     frames, whole = sum(part["frames"] for part in parts), fields["duration"].row
@@ -118,7 +118,7 @@ def _check_melody(request: GenerationRequest) -> None:
     if melody is not None:
         _check_audio("melody", melody, request.melody_sample_rate, MAX_MELODY_SECONDS)
         if chroma is not None and complete(chroma):
-            raise InvalidField.of_field("melody", "comes with chroma; give one of them")
+            raise InvalidField.of_pair("melody", "chroma")
     elif chroma is not None and not complete(chroma):
         problem = f"holds {UNKNOWN}; give 0 to {PITCH_CLASSES - 1}, or melody beside it"
         raise InvalidField.of_field("chroma", problem)

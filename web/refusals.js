@@ -4,7 +4,7 @@ import { t } from "./i18n.js";
 import { durationOfBars } from "./sections.js";
 import { ui } from "./ui.js";
 
-const SHOWN_AS = { bars: "duration", sections: "blocks", text: "prompt" }; // fields by elements
+const SHOWN_AS = { bars: "duration", loop: "ending", sections: "blocks", text: "prompt" }; // fields by elements
 // By codes; the English comes from the server.
 const FRENCH = {
   invalid_field: "cette valeur ne convient pas ; changez-la.",
@@ -64,6 +64,11 @@ const REMEDIES = {
     t(
       "this model takes the same words in all of them",
       "ce modèle prend les mêmes mots pour toutes",
+    ),
+  excludes: (other) =>
+    t(
+      `not together with this “${labelOf(other)}”; change one of them`,
+      `ne va pas avec ce choix de « ${labelOf(other)} » ; changez l’un des deux`,
     ),
   contentMediaType: () =>
     t(

@@ -70,10 +70,10 @@ class Mastering:
             InvalidField: it names the field and the remedy.
         """
         if self.ending is not None and self.fade_out is not None:
-            raise InvalidField.of_field("ending", "comes with fade_out; send one of them")
+            raise InvalidField.of_pair("ending", "fade_out")
         for name in ("fade_in", "fade_out", "ending"):
             if self.loop and getattr(self, name) is not None:
-                raise InvalidField.of_field(name, "comes with loop; send one of them")
+                raise InvalidField.of_pair(name, "loop")
         if self.bars is not None and not self.loop:
             raise InvalidField.of_field("bars", "comes without loop; send loop with it, as true")
         for name, other in (("bars", "bpm"), ("bpm", "bars")):

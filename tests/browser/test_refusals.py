@@ -110,6 +110,20 @@ def test_a_silent_part_of_a_file_is_refused(quiet_page: Page, french_page: Page)
         expect(page.locator("#refusal")).to_have_text(text)
 
 
+def test_a_loop_has_no_beginning_from_a_file(quiet_page: Page, french_page: Page) -> None:
+    for page, text in (
+        (quiet_page, "“Audio to use”: not together with this “Ending”; change one of them."),
+        (
+            french_page,
+            "« Son à utiliser » : ne va pas avec ce choix de « Fin » ; changez l’un des deux.",
+        ),
+    ):
+        page.locator("#file").set_input_files(tune(2))
+        page.locator("#ending").select_option("loop")
+        ask(page, "calm piano", "5")
+        expect(page.locator("#refusal")).to_have_text(text)
+
+
 def test_sections_of_other_words_may_not_suit_a_model(
     quiet_page: Page, french_page: Page, triton: FakeTriton
 ) -> None:

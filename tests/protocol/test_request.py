@@ -229,7 +229,7 @@ MELODY = np.zeros((1, 6400), np.float32)
     [
         ({"CHROMA": PART}, "chroma holds -1; give 0 to 11, or melody beside it"),
         ({"CHROMA": PART - 1, "MELODY": MELODY}, "chroma holds -2; give 0 to 11"),
-        ({"CHROMA": CHROMA, "MELODY": MELODY}, "melody comes with chroma; give one of them"),
+        ({"CHROMA": CHROMA, "MELODY": MELODY}, "melody comes with chroma; send one of them"),
         ({"MELODY": np.zeros((9, 6400))}, "melody has the shape [9, 6400]"),
         ({"MELODY": np.zeros((1, 600))}, "melody lasts 0.01875 s; give 0.02 to 120 s"),
         ({"MELODY": np.zeros((1, 8_000 * 121))}, "melody lasts 121 s; give 0.02 to 120 s"),

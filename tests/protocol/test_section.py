@@ -162,7 +162,7 @@ def test_a_model_that_takes_a_melody_has_the_same_texts_throughout() -> None:
 def test_sections_exclude_what_they_replace(name: str) -> None:
     with pytest.raises(InvalidField) as caught:
         parse(VERSE, **{name: VERSE[name]})
-    assert caught.value.message == f"{name} comes with sections; give one of them."
+    assert caught.value.message == f"{name} comes with sections; send one of them."
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({**SONG, "PROMPT_AUDIO": tone(0)}, "PROMPT_AUDIO lasts 0 s; give 0.02 to 30 s"),
     (
         {**SONG, "PROMPT_AUDIO": tone(1), "CODES": zeros(4, 9)},
-        "PROMPT_AUDIO comes with codes; give one of them",
+        "PROMPT_AUDIO comes with codes; send one of them",
     ),
     (
         {**SONG, "PROMPT_AUDIO": tone(1), "PROMPT_SAMPLE_RATE": 44_101},
