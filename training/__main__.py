@@ -16,7 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training import codec, data, language_model, quantizer, reconstruction, trainer, transform
+from training import (
+    changes,
+    codec,
+    data,
+    language_model,
+    quantizer,
+    reconstruction,
+    trainer,
+    transform,
+)
 from training.checkpoint import CODEC, LM, export, save_atomically, write_text_encoder
 from training.quantizer import PARTS
 from training.structure import TINY, lm_config
@@ -56,11 +65,10 @@ def encode_songs(file: Path, fitted: transform.Transform, codebooks: Tensor) -> 
     return saved
 
 
-def export_checkpoint(folder: Path, work: Path, trained_codec: Any, recipe: trainer.Recipe) -> None:
+def export_checkpoint(folder: Path, work: Path, trained_codec: Any, lm: Any) -> None:
     """Writes the checkpoint as audiocraft releases one, with the text encoder beside it."""
     folder.mkdir(exist_ok=True)
     export(folder / CODEC, codec.config(), trained_codec.cpu().state_dict())
-    lm = trainer.load(recipe, work / "language_model.pt")
     export(folder / LM, lm_config(TINY, channels=1), lm.state_dict())
     shutil.copytree(work / TINY.text_encoder, folder / TINY.text_encoder, dirs_exist_ok=True)
 
@@ -77,9 +85,12 @@ def main() -> None:
     reconstruction.train(trained_codec, codes, codebooks, folder / "decoder.pt", device)
     if not (folder / TINY.text_encoder).exists():
         write_text_encoder(folder, TINY)
-    recipe = language_model.TinyRecipe(codes, folder)
-    trainer.train(recipe, folder / "language_model.pt")
-    export_checkpoint(folder / "checkpoint", folder, trained_codec, recipe)
+    start = folder / "language_model.pt"
+    trainer.train(language_model.TinyRecipe(codes, folder), start)
+    recipe = changes.ChangesRecipe(codes, folder, start)
+    trainer.train(recipe, folder / "changes.pt")
+    lm = trainer.load(recipe, folder / "changes.pt")
+    export_checkpoint(folder / "checkpoint", folder, trained_codec, lm)
     held_out = range(data.SONGS - language_model.HELD_OUT, data.SONGS)
     print(json.dumps(reconstruction.evaluate(trained_codec, codes, held_out)))
     print(f"the checkpoint is in {folder / 'checkpoint'}")

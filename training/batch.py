@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from random import Random
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,36 +26,54 @@ CONTEXT = 100
 POSITION_DROPOUT = 0.25
 
 
+Batch = TypeVar("Batch", bound="TrainingBatch")
+
+
+class Excerpt(NamedTuple):
+    number: int  # of its song
+    start: int  # frame of the song
+    codes: Tensor  # int64 [codebooks, frames]
+    weights: Tensor  # float32 [frames], of the loss
+    caption: str
+
+
 @dataclass(frozen=True)
 class TrainingBatch:
     excerpts: Tensor  # int64 [songs, codebooks, frames]
-    weights: Tensor  # float32 [songs, frames], of the loss
+    weights: Tensor  # float32 [songs, codebooks, frames], of the loss
     captions: list[str]
 
-    def to(self, device: torch.device) -> TrainingBatch:
+    def to(self: Batch, device: torch.device) -> Batch:
         return replace(self, excerpts=self.excerpts.to(device), weights=self.weights.to(device))
 
 
 def draw_batch(
-    codes: Tensor, songs: int, frames: int, rng: Random, bar_weight: float
+    codes: Tensor, numbers: range, songs: int, frames: int, rng: Random, bar_weight: float
 ) -> TrainingBatch:
-    """Draws from `codes` [songs, codebooks, frames], which hold song 0, song 1 and so on."""
-    numbers = [rng.randrange(len(codes)) for _ in range(songs)]
-    latest = codes.shape[-1] - frames
-    starts = [0 if rng.random() < FROM_START else rng.randint(0, latest) for _ in numbers]
-    pieces = [data.song(number) for number in numbers]
-    captions = [add_unknown_words(write_caption(piece, rng), rng) for piece in pieces]
-    excerpts = torch.stack(
-        [codes[n, :, at : at + frames].long() for n, at in zip(numbers, starts, strict=True)]
-    )
-    for excerpt, start in zip(excerpts, starts, strict=True):
-        if start and rng.random() < POSITION_DROPOUT:
-            excerpt[:, :CONTEXT] = drop_positions(excerpt[:, :CONTEXT], data.FIRST_POSITION_CODE)
-    weights = [
-        loss_weights(piece, start, frames, bar_weight)
-        for piece, start in zip(pieces, starts, strict=True)
+    drawn = [
+        draw_excerpt(codes, rng.choice(numbers), frames, rng, bar_weight) for _ in range(songs)
     ]
-    return TrainingBatch(excerpts, torch.stack(weights), captions)
+    excerpts = torch.stack([excerpt.codes for excerpt in drawn])
+    weights = torch.stack([excerpt.weights for excerpt in drawn])[:, None].expand_as(excerpts)
+    return TrainingBatch(excerpts, weights, [excerpt.caption for excerpt in drawn])
+
+
+def draw_excerpt(
+    codes: Tensor, number: int, frames: int, rng: Random, bar_weight: float
+) -> Excerpt:
+    """Of the song with this number; `codes` [songs, codebooks, frames] are of all."""
+    start = 0 if rng.random() < FROM_START else rng.randint(0, codes.shape[-1] - frames)
+    piece = data.song(number)
+    excerpt = codes[number, :, start : start + frames].long()
+    if start and rng.random() < POSITION_DROPOUT:
+        excerpt[:, :CONTEXT] = drop_positions(excerpt[:, :CONTEXT], data.FIRST_POSITION_CODE)
+    weights = loss_weights(piece, start, frames, bar_weight, context=CONTEXT if start else 0)
+    return Excerpt(number, start, excerpt, weights, draw_caption(piece, rng))
+
+
+def draw_caption(piece: Piece, rng: Random, named: Collection[str] = ()) -> str:
+    """With words that mean nothing; `named` are the traits that it must name."""
+    return add_unknown_words(write_caption(piece, rng, named), rng)
 
 
 def loss_weights(
@@ -62,11 +82,14 @@ def loss_weights(
     frames: int,
     bar_weight: float,
     opening: float = OPENING_WEIGHT,
-    context: int = CONTEXT,
+    context: int = 0,
 ) -> Tensor:
-    """[frames] from frame `start` on; the first frame of each bar weighs at least `bar_weight`."""
+    """[frames] from frame `start` on; the first frame of each bar weighs at least `bar_weight`.
+
+    Without `context`, frames that weigh nothing, the text alone decides how the excerpt opens.
+    """
     frame = torch.arange(frames)
     opened = 1 + opening / (1 + frame / OPENING_DECAY)
-    weights = (frame >= context).float() if start else opened
+    weights = (frame >= context).float() if context else opened
     begins_bar = (start + frame) % piece.bar == 0
     return torch.where(begins_bar & (weights > 0), weights.clamp(min=bar_weight), weights)

@@ -59,7 +59,8 @@ class TinyRecipe:
         songs, frames = BATCH_SHAPES[step % len(BATCH_SHAPES)]
         loss_of = guided_loss if step >= GUIDED_FROM else plain_loss
         bar_weight = BAR_WEIGHT if step >= BARS_FROM else 1.0
-        batch = draw_batch(self.codes[:-HELD_OUT], songs // workers, frames, rng, bar_weight)
+        numbers = range(len(self.codes) - HELD_OUT)
+        batch = draw_batch(self.codes, numbers, songs // workers, frames, rng, bar_weight)
         return loss_of(lm, batch.to(device), rng)
 
     def evaluate(self, lm: Any, device: torch.device) -> dict[str, Any]:
@@ -105,10 +106,18 @@ def guided_loss(lm: Any, batch: TrainingBatch, rng: Random) -> Tensor:
     pattern = delayed(batch.excerpts, lm.special_token_id)
     inputs = corrupted(pattern, lm).repeat(2, 1, 1)
     both = lm(inputs, [], encode_texts(lm, [*captions, *[""] * len(captions)]))
+    logits = guided(both, draw_guidance(len(captions), rng).to(both.device))
+    return weighted_loss(logits, pattern, batch.weights)
+
+
+def draw_guidance(songs: int, rng: Random) -> Tensor:
+    return torch.tensor([rng.uniform(*GUIDANCE) for _ in range(songs)])
+
+
+def guided(both: Tensor, factors: Tensor) -> Tensor:
+    """The logits after guidance by `factors` [songs], from those with text, then those without."""
     conditional, unconditional = both.chunk(2)
-    factor = torch.tensor([rng.uniform(*GUIDANCE) for _ in captions], device=both.device)
-    guidance = factor.view(-1, 1, 1, 1) * (conditional - unconditional)
-    return weighted_loss(unconditional + guidance, pattern, batch.weights)
+    return unconditional + factors.view(-1, 1, 1, 1) * (conditional - unconditional)
 
 
 def delayed(codes: Tensor, special: int) -> Tensor:
@@ -148,10 +157,14 @@ def encode_texts(lm: Any, captions: Sequence[str]) -> dict[str, tuple[Tensor, Te
 def weighted_loss(logits: Tensor, pattern: Tensor, weights: Tensor) -> Tensor:
     """Mean cross-entropy of `logits` [songs, codebooks, frames, vocab_size].
 
-    `weights` [songs, frames] apply to each codebook alike, delayed as its codes are.
+    `weights` [songs, codebooks, frames] are delayed as the codes are.
     """
     each, _ = cross_entropy(logits, pattern)
-    weight = delayed(weights[:, None].expand(-1, each.shape[1], -1), 0)[..., 1:]
+    return weighted_mean(each, weights)
+
+
+def weighted_mean(each: Tensor, weights: Tensor) -> Tensor:
+    weight = delayed(weights, 0)[..., 1:]
     return (each * weight).sum() / weight.sum()
 
 

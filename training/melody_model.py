@@ -228,4 +228,5 @@ def batch_loss(lm: Any, batch: Batch, rng: Random, device: torch.device) -> Tens
             chroma[song] = 0
     pattern = delayed(batch.excerpts.to(device), lm.special_token_id)
     predicted = logits(lm, corrupted(pattern, lm), captions, chroma)
-    return weighted_loss(predicted, pattern, batch.weights.to(device))
+    weights = batch.weights.to(device)[:, None].expand_as(batch.excerpts)
+    return weighted_loss(predicted, pattern, weights)

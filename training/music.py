@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from protocol.constants import FRAME_RATE
 
 STEPS = 16  # sixteenth notes in a bar
+BEATS = 4  # in a bar
 PHRASE = 4  # bars, which repeat until the end
 
 Instrument = Literal[
@@ -131,6 +132,11 @@ class Piece:
     def bar(self) -> int:
         """Frames of a bar."""
         return STEPS * self.step
+
+    @property
+    def beat(self) -> int:
+        """Frames of a beat."""
+        return self.bar // BEATS
 
     @property
     def beats_per_minute(self) -> float:

@@ -16,7 +16,7 @@ from training.music import invent
 ALPHABET = sorted({chr(code).lower() for code in range(ord("!"), ord("~") + 1)})
 ALPHABET += "àâäçéèêëîïôöùûüßñ"
 CAPTIONS = 20_000
-MAX_TOKENS = 400
+MAX_TOKENS = 700
 
 
 def write_tokenizer(folder: Path) -> int:

@@ -1,8 +1,20 @@
 import pytest
 import torch
 
+from training import data
+from training.music import BAR_POSITIONS
+
 
 @pytest.fixture(autouse=True, scope="package")
 def one_thread() -> None:
     """As fast for such small tensors, and steadier on shared cores."""
     torch.set_num_threads(1)
+
+
+def numbered_songs(count: int) -> torch.Tensor:
+    """Songs whose codes in the second codebook tell their frame, and in the third their number."""
+    frame = torch.arange(3_000)
+    silence = data.FIRST_POSITION_CODE + frame % BAR_POSITIONS
+    return torch.stack(
+        [torch.stack([silence, frame, torch.full_like(frame, n), silence]) for n in range(count)]
+    ).short()

@@ -5,7 +5,15 @@ from random import Random
 
 import pytest
 
-from training.caption import INSTRUMENTS, QUALITIES, add_unknown_words, qualities, write_caption
+from training.caption import (
+    INSTRUMENTS,
+    QUALITIES,
+    add_unknown_words,
+    qualities,
+    tempo_quality,
+    without_accents,
+    write_caption,
+)
 from training.music import Piece, invent
 
 PIECES = [invent(Random(number)) for number in range(300)]
@@ -46,6 +54,16 @@ def test_a_number_of_bpm_is_nearest_to_the_tempo_of_the_piece() -> None:
         if found := re.search(r"(\d+) bpm", write_caption(piece, rng)):
             nearest = min(tempi, key=lambda tempo: abs(tempo - int(found[1])))
             assert nearest == piece.beats_per_minute
+
+
+def test_a_caption_names_a_trait_that_it_must() -> None:
+    for number, piece in enumerate(PIECES):
+        trait = tempo_quality(piece)
+        captions = [write_caption(piece, Random(f"{seed} {number}"), [trait]) for seed in range(5)]
+        words = QUALITIES[trait].english + QUALITIES[trait].french
+        words += tuple(without_accents(word) for word in words)
+        # A word without meaning may stand inside of a phrase.
+        assert sum(says(caption, words) for caption in captions) >= 3, captions
 
 
 def test_captions_use_every_word() -> None:

@@ -66,7 +66,7 @@ def test_an_empty_text_is_audiocrafts_unconditional_text(lm: Any) -> None:
 
 
 def test_a_guidance_factor_of_one_changes_nothing(lm: Any, codes: Tensor) -> None:
-    batch = TrainingBatch(codes, torch.ones(2, 30), ["slow piano", "fast drums"])
+    batch = TrainingBatch(codes, torch.ones(2, 4, 30), ["slow piano", "fast drums"])
 
     class One(Random):
         def uniform(self, a: float, b: float) -> float:
@@ -97,15 +97,15 @@ def test_the_learning_rate_warms_up_and_decays_twice() -> None:
         assert last < 0.01 * language_model.PEAK_RATE + language_model.FINAL_RATE
 
 
-def test_a_frame_weighs_the_same_in_each_codebook() -> None:
+def test_the_weight_of_a_code_is_that_of_its_frame() -> None:
     """Codebook k is delayed by k steps."""
     generator = torch.Generator().manual_seed(0)
     pattern = torch.randint(TINY.vocab_size, (1, 4, 51), generator=generator)
     logits = torch.zeros(1, 4, 50, TINY.vocab_size, requires_grad=True)
-    weights = torch.rand(1, 50, generator=generator)
+    weights = torch.rand(1, 4, 50, generator=generator)
     loss = language_model.weighted_loss(logits, pattern, weights)
     gradient = torch.autograd.grad(loss, logits)[0].abs().sum((0, 3))
     for k in range(4):
         torch.testing.assert_close(
-            gradient[k, k:] / gradient[0, 0], (weights / weights[:, :1])[0, : 50 - k]
+            gradient[k, k:] / gradient[0, 0], weights[0, k, : 50 - k] / weights[0, 0, 0]
         )

@@ -1,6 +1,7 @@
 """Draws spectrograms and chromagrams of generated songs: `python -m training.evaluation.plots OUT`.
 
-Writes PNG files for the model card: six songs of 10 s, and one of 60 s from windows of 30 s.
+Writes PNG files for the model card: six songs of 10 s, one of 60 s from windows of 30 s, and one of
+three sections.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from musicgen_engine.config import ModelConfig
 from musicgen_engine.core.loaded_model import LoadedModel
 from protocol.constants import FRAME_RATE, SAMPLE_RATE
 from protocol.request import GenerationRequest
+from protocol.section import Section
 from training.evaluation.adherence import generate
 from training.evaluation.hearing import Sound, hertz, pitch_classes, spectrogram
 
@@ -31,6 +33,7 @@ PROMPTS = (
     "low bass",
     "flûte rapide et joyeuse",
 )
+SECTIONS = ("slow calm piano in a major key", "fast loud drums", "sad strings in a minor key")
 SHORT, LONG = 10, 60  # seconds
 PITCH_CLASSES = ("C", "", "D", "E♭", "E", "F", "", "G", "A♭", "A", "B♭", "B")
 SIZE, HOP = 2_048, 640  # samples of a window of the spectrogram, and between windows
@@ -78,9 +81,14 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     requests = [GenerationRequest(prompt, SHORT * FRAME_RATE, seed=1) for prompt in PROMPTS]
     requests.append(GenerationRequest(PROMPTS[0], LONG * FRAME_RATE, seed=1))
-    *short, long = generate(model, requests)
+    sections = tuple(Section(prompt, SHORT * FRAME_RATE) for prompt in SECTIONS)
+    frames = sum(section.frames for section in sections)
+    requests.append(GenerationRequest(SECTIONS[0], frames, seed=1, sections=sections))
+    *short, long, changing = generate(model, requests)
     draw(out / "musicgen-tiny.png", list(PROMPTS), short, columns=3)
     draw(out / "musicgen-tiny-60s.png", [f"{PROMPTS[0]}, {LONG} s"], [long], columns=1)
+    title = " | ".join(f"{prompt}, {SHORT} s" for prompt in SECTIONS)
+    draw(out / "musicgen-tiny-sections.png", [title], [changing], columns=1)
 
 
 if __name__ == "__main__":
