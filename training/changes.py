@@ -45,9 +45,9 @@ from training.music import BEATS, FRAMES_PER_STEP, PHRASE, Piece, Tempo
 from training.quantizer import PARTS, POSITIONED
 
 SONGS = 2_000  # the first ones; so short a stage does not need all
-STEPS = 1_500
-# From this step on openings count as before the stage.
-OPENINGS_FROM = 1_100
+# From the first of these steps on, the first frame of a song that follows weighs more; from the
+# second one on, openings do.
+FIRST_FROM, OPENINGS_FROM, STEPS = 550, 1_100, 1_500
 # The learning rate, and the steps in which it rises and falls; then that of the openings, which
 # falls.
 RATE, WARMUP, DECAY = 5e-4, 30, 400
@@ -62,15 +62,14 @@ KEPT_DRUMS = 0.7
 # The share of the songs that follow which pass a beat without entering. If all entered on the first
 # beat, a model that misses it would never change again.
 WAITED = 0.5
-# The weight of the first frame of the song that follows. With that of an opening, the model learns
-# that the tempo may jump at any frame.
+# Of the first frame of a song that follows; the weight decays over the next frames. With that of an
+# opening, the model learns that the tempo may jump at any frame.
 ENTRY_WEIGHT = 16.0
-# From this step on, that of the first frame alone: a new tempo can only begin there.
-FIRST_FROM, FIRST_WEIGHT = 550, 100.0
+FIRST_WEIGHT = 100.0  # of that frame alone, where a new tempo can only begin
 # The codebooks of drums and bass, which hold the metronome, weigh this much more: their codes are
-# nearly certain, and the tempo is lost where one is wrong.
+# nearly certain, and the tempo is lost where one is wrong. In openings all codebooks do.
 METRONOME_WEIGHT = 5.0
-OPENING = 50  # frames in which, from that step on, all codebooks weigh as much
+OPENING = 50  # frames
 CODEBOOK_WEIGHTS = torch.tensor([METRONOME_WEIGHT if part in POSITIONED else 1.0 for part in PARTS])
 # Excerpts in a batch, and their frames; as before, but fewer whole windows, which cost most.
 BATCH_SHAPES = (*((16, 250), (8, 500)) * 4, (16, 250), (4, 1_500))
