@@ -29,7 +29,9 @@ async def triton(certificates: Path | None = None) -> AsyncIterator[int]:
     server, running = FakeServer(), grpc.aio.server()
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(server, running)
     server.responses = [
-        status(state="ready", slots=1, revision="01", fallback=None, queued=0, running=0)
+        status(
+            state="ready", slots=1, revision="01", fallback=None, queued=0, running=0, full_for=0
+        )
     ]
     if certificates is None:
         port = running.add_insecure_port("127.0.0.1:0")

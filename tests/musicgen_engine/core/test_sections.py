@@ -22,8 +22,16 @@ from tests.musicgen_engine.core.songs import (
 )
 
 
+def begin_alike(first: Result, second: Result) -> bool:
+    """Position 60 makes frame 60 of the first codebook, and frame 57 of the fourth."""
+    return all(
+        np.array_equal(first.codes[k, : 60 - k], second.codes[k, : 60 - k])
+        for k in range(len(first.codes))
+    )
+
+
 def test_a_changed_text_counts_from_its_frame(sampled: Result, drummed: Result) -> None:
-    assert np.array_equal(sampled.codes[:, :60], drummed.codes[:, :60])
+    assert begin_alike(sampled, drummed)
     assert not np.array_equal(sampled.codes[:, 60:], drummed.codes[:, 60:])
 
 
@@ -52,11 +60,9 @@ def test_a_changed_song_does_not_depend_on_its_batch_mates(
 
 
 def test_each_section_is_sampled_with_its_settings(tiny: LoadedModel) -> None:
-    """Position 60 makes frame 60 of the first codebook, and frame 57 of the fourth."""
     greedy = generate(tiny, replace(SAMPLED, temperature=0.0).changed(60, {"temperature": 1.0}))
     alone = generate(tiny, replace(SAMPLED, temperature=0.0))
-    assert np.array_equal(greedy.codes[:, :57], alone.codes[:, :57])
-    assert np.array_equal(greedy.codes[0, :60], alone.codes[0, :60])
+    assert begin_alike(greedy, alone)
     assert not np.array_equal(greedy.codes[:, 60:], alone.codes[:, 60:])
 
 
@@ -69,7 +75,7 @@ def test_the_prompt_as_negative_prompt_leaves_guidance_without_effect(tiny: Load
 
 def test_a_negative_prompt_counts_in_its_section(tiny: LoadedModel, sampled: Result) -> None:
     led_away = generate(tiny, SAMPLED.changed(60, {"negative_prompt": "loud drums"}))
-    assert np.array_equal(led_away.codes[:, :60], sampled.codes[:, :60])
+    assert begin_alike(led_away, sampled)
     assert not np.array_equal(led_away.codes[:, 60:], sampled.codes[:, 60:])
     together = generate_together(
         tiny, {**mates(60), 60: SAMPLED.changed(60, {"negative_prompt": "loud drums"})}
