@@ -54,7 +54,7 @@ function labelOf(field) {
   return label ?? element?.closest("[aria-label]").ariaLabel ?? field;
 }
 
-// What to do about limits, by the keywords of JSON schemas.
+// Remedies by the keywords of JSON schemas.
 const REMEDIES = {
   minLength: () => t("write something", "écrivez quelque chose"),
   maxLength: (most) => t(`write at most ${most} characters`, `écrivez au plus ${most} caractères`),

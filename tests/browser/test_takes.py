@@ -73,14 +73,19 @@ def test_an_empty_deck_has_a_song_to_play(quiet_page: Page) -> None:
     expect(rows(quiet_page)).to_have_count(1)
 
 
+def redo_a_looped_song(page: Page, triton: FakeTriton, seconds: str, pause: float) -> None:
+    """Its take B arrives at `pause` seconds for a second of music."""
+    ask(page, "calm piano", seconds)
+    whole(page)
+    press(page, "l")
+    triton.pause = pause
+    page.locator("#position").fill("1")
+    page.get_by_role("button", name="Redo from here").click()
+    expect(playing(page)).to_have_attribute("aria-label", "Pause, take B")
+
+
 def test_a_take_that_arrives_takes_the_loop(quiet_page: Page, triton: FakeTriton) -> None:
-    ask(quiet_page, "calm piano", "4")
-    whole(quiet_page)
-    press(quiet_page, "l")
-    triton.pause = 0.4  # for a second of music
-    quiet_page.locator("#position").fill("1")
-    quiet_page.get_by_role("button", name="Redo from here").click()
-    expect(playing(quiet_page)).to_have_attribute("aria-label", "Pause, take B")
+    redo_a_looped_song(quiet_page, triton, seconds="4", pause=0.4)
     expect(quiet_page.get_by_role("button", name="Loop", pressed=True)).to_be_visible()
     whole(quiet_page)
     until(lambda: position(quiet_page) > 3)
@@ -89,13 +94,7 @@ def test_a_take_that_arrives_takes_the_loop(quiet_page: Page, triton: FakeTriton
 
 
 def test_a_loop_ends_with_a_take_that_is_too_short(quiet_page: Page, triton: FakeTriton) -> None:
-    ask(quiet_page, "calm piano", "9")
-    whole(quiet_page)
-    press(quiet_page, "l")
-    triton.pause = 0.8  # for a second of music
-    quiet_page.locator("#position").fill("1")
-    quiet_page.get_by_role("button", name="Redo from here").click()
-    expect(playing(quiet_page)).to_have_attribute("aria-label", "Pause, take B")
+    redo_a_looped_song(quiet_page, triton, seconds="9", pause=0.8)
     quiet_page.get_by_role("button", name="Stop").click()
     whole(quiet_page)
     expect(quiet_page.get_by_role("button", name="Loop", pressed=False)).to_be_visible()

@@ -1,14 +1,26 @@
+from typing import Any
+
 import pytest
 import torch
 
-from training import data
+from training import data, language_model
+from training.checkpoint import write_text_encoder
 from training.music import BAR_POSITIONS
+from training.structure import TINY
 
 
 @pytest.fixture(autouse=True, scope="package")
 def one_thread() -> None:
     """As fast for such small tensors, and steadier on shared cores."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def lm(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """musicgen-tiny's language model before training, without dropout."""
+    folder = tmp_path_factory.mktemp("lm")
+    write_text_encoder(folder, TINY)
+    return language_model.build(folder, torch.device("cpu")).eval()
 
 
 def numbered_songs(count: int) -> torch.Tensor:

@@ -21,15 +21,7 @@ from training.language_model import BAR_WEIGHT
 from training.music import BEATS, PHRASE, Tempo
 from training.structure import TINY, lm_config
 
-CPU = torch.device("cpu")
 PIECE = data.song(0)
-
-
-@pytest.fixture(scope="module")
-def lm(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder = tmp_path_factory.mktemp("lm")
-    write_text_encoder(folder, TINY)
-    return language_model.build(folder, CPU).eval()
 
 
 @pytest.fixture(scope="module")

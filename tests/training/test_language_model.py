@@ -9,17 +9,7 @@ from torch import Tensor
 
 from training import language_model
 from training.batch import TrainingBatch
-from training.checkpoint import write_text_encoder
 from training.structure import TINY
-
-CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def lm(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder = tmp_path_factory.mktemp("lm")
-    write_text_encoder(folder, TINY)
-    return language_model.build(folder, CPU).eval()
 
 
 @pytest.fixture(scope="module")
