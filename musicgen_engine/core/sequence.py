@@ -147,9 +147,10 @@ class Sequence:
         return not (number in self.melodies or self._follows(number))
 
     def _follows(self, number: int) -> bool:
-        """Whether the melody of this window is encoded."""
+        """Whether the melody of this window is encoded. A request that waits for its model to load
+        is not checked yet: it may have any number of windows."""
         chroma = self.request.chroma
-        return chroma is not None and complete(chroma[number])
+        return chroma is not None and number < len(chroma) and complete(chroma[number])
 
     def follow(self, chroma: Chroma) -> None:
         """The melody has been encoded, as far as it is known: [windows, columns]."""
@@ -272,6 +273,8 @@ class Sequence:
         change takes effect with it. The last codes of a frame come from positions behind it."""
         if self.codes is None:
             return self.request.next_frame
+        if self.all_decoded:
+            return self.request.frames
         behind = max(self._pattern.delays) if self.frames_done else 0
         return max(self._frame, self.frames_done + behind)
 

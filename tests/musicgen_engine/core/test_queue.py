@@ -1,5 +1,7 @@
 """First come, first served: fixed numbers of slots behind one bounded queue."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from musicgen_engine.core.queue import MAX_SEPARATIONS, Queue
 from musicgen_engine.core.scheduler import Batch, Scheduler
 from musicgen_engine.core.sequence import Sequence
 from musicgen_engine.messages import GeneratingState, QueuedState, SeparatingState
+from protocol.constants import UNKNOWN
 from protocol.errors import QueueFull
 from protocol.request import GenerationRequest
 from tests.musicgen_engine.core.sequences import (
@@ -213,6 +216,22 @@ def test_a_melody_in_a_mix_waits_without_a_slot() -> None:
     assert one.queue.states() == {1: QueuedState(1), 3: SeparatingState(1)}
     batch = one.schedule()
     assert batch.encode is sequence and sequence.id == 1
+
+
+@pytest.mark.parametrize("windows", [1, 2, 5])
+def test_a_melody_of_other_windows_breaks_no_queue(windows: int) -> None:
+    """Before the model is loaded, nothing knows how many a song has."""
+    queue = Queue(max_queue=3)
+    partly_known = np.full((windows, 235), UNKNOWN, np.int32)
+    partly_known[0, 0] = 0
+    mix, sequence = in_a_mix(1).request, new(2)
+    wrong = Sequence(1, replace(mix, frames=3000, chroma=partly_known))
+    queue.submit(wrong)
+    queue.submit(sequence)
+    loaded = engine_of(queue, 2)
+    assert queue.next_to_separate() == (wrong, 0)
+    assert queue.states() == {1: SeparatingState(1), 2: QueuedState(1)}
+    assert ids(admitted(loaded)) == [2]
 
 
 def test_new_songs_come_before_later_windows_at_the_separator() -> None:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from musicgen_engine.messages import (
     SequenceReport,
     Submit,
 )
+from protocol.constants import UNKNOWN
 from protocol.request import GenerationRequest
 from tests.conftest import ROOT, TIMEOUT, needs_native
 
@@ -173,6 +174,24 @@ def test_a_song_does_not_change_while_its_model_loads(tiny_checkpoint: Path) -> 
         refused = until(channel, failure_of(3))[-1].reason
         assert refused.code == "invalid_field" and "tokens of text; shorten it" in refused.message
         until(channel, lambda message: isinstance(message, ChunkReport))
+
+
+def test_a_song_that_does_not_fit_fails_alone_once_loaded(melody_checkpoint: Path) -> None:
+    """It came while the model loaded, and waits unchecked until then."""
+    song = GenerationRequest("jazz", frames=3000, seed=1)
+    partly_known = np.full((1, 235), UNKNOWN, np.int32)  # of a song with several windows
+    wrong = {
+        "extend_stride": replace(song, extend_stride=30.0),
+        "codes": replace(song, codes=np.zeros((3, 10), np.int32)),
+        "chroma": replace(song, melody=np.ones((1, 32_000), np.float32), chroma=partly_known),
+    }
+    with engine(melody_checkpoint) as channel:
+        for id, request in enumerate(wrong.values()):
+            channel.send(Submit(id, "", request))
+        channel.send(Submit(len(wrong), "", replace(song, frames=3)))
+        messages = until(channel, lambda message: isinstance(message, ChunkReport))
+    fields = [one.reason.field for one in messages if isinstance(one, FailureReport)]
+    assert sorted(fields) == sorted(wrong)
 
 
 def test_a_checkpoint_that_cannot_exist_is_a_reason(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from protocol.errors import InvalidField, QueueFull, SongEnded, TooManyChanges
 from protocol.prompt import WeightedText
 from protocol.request import GenerationRequest
 from tests.musicgen_engine.core.harness import Harness, Result, generate, generate_together
-from tests.musicgen_engine.core.songs import with_short_windows
+from tests.musicgen_engine.core.songs import random_codes, with_short_windows
 
 SONG = GenerationRequest("a calm piano melody", frames=120, seed=7)
 DRUMS: dict[str, Any] = {"prompt": "loud drums", "top_k": 40}
@@ -141,6 +141,15 @@ def test_a_change_after_the_end_is_refused(tiny: LoadedModel) -> None:
     harness.change(result, **DRUMS)
     assert [type(change) for change in harness.changes] == [SongEnded, SongEnded]
     assert np.array_equal(result.codes, generate(tiny, replace(SONG, frames=20)).codes)
+
+
+def test_a_change_of_a_song_that_has_all_its_codes_is_refused(tiny: LoadedModel) -> None:
+    harness = Harness(tiny)
+    result = harness.submit(replace(SONG, codes=random_codes(SONG.frames), arrival_time=1))
+    harness.step()
+    harness.change(result, **DRUMS)
+    harness.run()
+    assert [type(change) for change in harness.changes] == [SongEnded]
 
 
 def test_changes_in_quick_succession_are_refused(tiny: LoadedModel) -> None:
