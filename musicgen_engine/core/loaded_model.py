@@ -11,6 +11,7 @@ import torch
 
 from musicgen_engine.config import ModelConfig
 from musicgen_engine.core import checkpoint
+from musicgen_engine.core.cores import limit_threads
 from musicgen_engine.core.device import choose_device, devices, use
 from musicgen_engine.core.melody import MelodyEncoder
 from musicgen_engine.core.memory import slots_that_fit
@@ -72,6 +73,7 @@ class LoadedModel:
         cls, folder: Path, config: ModelConfig, device: torch.device, device_fault: str | None
     ) -> LoadedModel:
         use(device)
+        limit_threads()
         precision = None if config.precision == "auto" else getattr(torch, config.precision)
         try:
             parts = checkpoint.load(folder, device)

@@ -10,10 +10,20 @@ from pathlib import Path
 import torch
 
 from musicgen_engine.config import MAX_SLOTS
+from musicgen_engine.core.control_groups import groups, text
 from protocol.errors import EngineUnavailable
 
 PAGE = os.sysconf("SC_PAGE_SIZE")  # bytes
 GB = 1e9
+GROUP_FILES = {  # by the version of control groups: limit, usage, and the caches in memory.stat
+    1: (
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        "total_active_file",
+        "total_inactive_file",
+    ),
+    2: ("memory.max", "memory.current", "active_file", "inactive_file"),
+}
 
 
 def slots_that_fit(share: float, device: torch.device, *, weights: int, slot: int) -> int:
@@ -44,7 +54,7 @@ def in_use(device: torch.device) -> int:
     """Bytes of the device that this process holds."""
     if device.type == "cuda":
         return torch.cuda.memory_reserved(device)
-    return int(_text(Path("/proc/self/statm")).split()[1]) * PAGE  # resident
+    return int(text(Path("/proc/self/statm")).split()[1]) * PAGE  # resident
 
 
 @dataclass(frozen=True)
@@ -72,38 +82,15 @@ def host_room(root: Path = Path("/")) -> Room:
 
 
 def _group_rooms(root: Path) -> Iterator[Room]:
-    """A room for each limited group that the process is in, of version 1 or 2.
-
-    In a container the kernel may give another path than the mounted one: the groups
-    above, up to the mount, are always looked at.
-
-    Source: the kernel's Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst.
-    """
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            mount, limit, usage = "", "memory.max", "memory.current"
-            caches = ("active_file", "inactive_file")
-        elif "memory" in controllers.split(","):
-            mount, limit, usage = "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
-            caches = ("total_active_file", "total_inactive_file")
-        else:
-            continue
-        top = root / "sys/fs/cgroup" / mount
-        group = top / path.lstrip("/")
-        for folder in (group, *group.parents):
-            bound = _text(folder / limit)
-            if bound.isdecimal():
-                # The cache of files counts as free, as it does in the machine's own MemAvailable.
-                about = _numbers(folder / "memory.stat")
-                used = int(_text(folder / usage)) - sum(about[cache] for cache in caches)
-                yield Room(int(bound), max(0, int(bound) - used))
-            if folder == top:
-                break
-
-
-def _text(file: Path) -> str:
-    return file.read_text().strip() if file.exists() else ""
+    """A room for each limited group that the process is in."""
+    for folder, version in groups("memory", root):
+        limit, usage, *caches = GROUP_FILES[version]
+        bound = text(folder / limit)
+        if bound.isdecimal():
+            # The cache of files counts as free, as it does in the machine's own MemAvailable.
+            about = _numbers(folder / "memory.stat")
+            used = int(text(folder / usage)) - sum(about[cache] for cache in caches)
+            yield Room(int(bound), max(0, int(bound) - used))
 
 
 def _numbers(file: Path) -> dict[str, int]:

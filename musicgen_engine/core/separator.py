@@ -27,6 +27,7 @@ from julius.resample import resample_frac
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from musicgen_engine.core.cores import limit_threads
 from musicgen_engine.core.parent import end_with_parent
 from protocol.constants import SAMPLE_RATE
 
@@ -87,6 +88,7 @@ def melody(model: Any, mix: Tensor) -> Tensor:
 def confine() -> None:
     """Give way to songs, take limited memory, and end with the engine."""
     end_with_parent()
+    limit_threads()
     os.nice(NICENESS)
     resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
