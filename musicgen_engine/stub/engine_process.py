@@ -191,12 +191,18 @@ class EngineProcess:
                 self._report = EngineReport(FailedState.of(reason), queued=0, running=0)
 
     def _receive(self) -> None:
-        """Dispatch messages until the engine ends, or is silent for so long that it is killed."""
-        with suppress(EOFError):
+        """Dispatch messages until the engine ends, or is silent for so long that it is killed. One
+        that cannot be understood ends, too: this process must not."""
+        try:
             while True:
                 if self._channel.silent_for(SILENCE):
                     self._process.kill()
                 self._dispatch(self._channel.receive())
+        except EOFError:
+            pass
+        except Exception:
+            log.exception("the engine's message cannot be understood")
+            self._process.kill()
 
     def _dispatch(self, message: object) -> None:
         if isinstance(message, EngineReport):

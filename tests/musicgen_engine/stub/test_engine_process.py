@@ -38,7 +38,7 @@ from protocol.errors import (
 )
 from protocol.request import GenerationRequest
 from tests.conftest import ROOT, TIMEOUT, descendants, until
-from tests.musicgen_engine.stub.fake_engine import LARGE
+from tests.musicgen_engine.stub.fake_engine import BABBLE, LARGE
 
 ENGINE = Path(__file__).with_name("fake_engine.py")
 
@@ -182,6 +182,17 @@ def test_a_death_ends_every_request_and_the_next_is_served(start: Start) -> None
     again = submit(process, "play")
     assert again.ended.wait(TIMEOUT)
     assert again.received
+
+
+@pytest.mark.parametrize("words", BABBLE)
+def test_an_engine_that_cannot_be_understood_is_replaced(start: Start, words: str) -> None:
+    process = start("serve")
+    waiting = submit(process, "wait")
+    submit(process, words)
+    assert waiting.ended.wait(TIMEOUT)
+    assert isinstance(waiting.failure, EngineUnavailable)
+    again = submit(process, "play")
+    assert again.ended.wait(TIMEOUT) and again.received
 
 
 def test_metrics_are_passed_on_and_a_dead_engine_has_zeros(
