@@ -115,13 +115,12 @@ class ForkLoop:
             return
         code = 1
         try:
-            end_with_parent()
+            end_with_parent(server)
             connection.close()
             self._close()
             gc.enable()
-            if os.getppid() == server:  # else the fork server ended before the lines above
-                self._engine(json.loads(request), channel)
-                code = 0
+            self._engine(json.loads(request), channel)
+            code = 0
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else 1
         except BaseException:

@@ -1,9 +1,10 @@
 """Takes the melody out of a mix: all but drums and bass. A process of its own, with limits.
 
-    python -m musicgen_engine.core.separator WEIGHTS CHANNELS < MIX > MELODY
+    python -m musicgen_engine.core.separator WEIGHTS CHANNELS PARENT < MIX > MELODY
 
 MIX is float32 [CHANNELS, samples] and MELODY float32 [samples], both at 32 kHz. The first line of
-the output is JSON: {"problem": null}, or what is wrong with the weights.
+the output is JSON: {"problem": null}, or what is wrong with the weights. PARENT is the process that
+starts it, with which it ends.
 
 Source: audiocraft `modules/conditioners.py` (ChromaStemConditioner), demucs `hf.py` and `apply.py`.
 """
@@ -85,9 +86,9 @@ def melody(model: Any, mix: Tensor) -> Tensor:
     return alone
 
 
-def confine() -> None:
-    """Give way to songs, take limited memory, and end with the engine."""
-    end_with_parent()
+def confine(parent: int) -> None:
+    """Give way to songs, take limited memory, and end with the engine, its parent."""
+    end_with_parent(parent)
     limit_threads()
     os.nice(NICENESS)
     resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
@@ -95,8 +96,8 @@ def confine() -> None:
 
 
 def main() -> None:
-    confine()
-    file, channels = Path(sys.argv[1]), int(sys.argv[2])
+    file, channels, parent = Path(sys.argv[1]), *map(int, sys.argv[2:])
+    confine(parent)
     mix = np.frombuffer(bytearray(sys.stdin.buffer.read()), np.float32).reshape(channels, -1)
     try:
         model = load(file)

@@ -61,7 +61,7 @@ class SeparatorProcess:
             file.write(np.ascontiguousarray(mix, np.float32).data)
             file.seek(0)
             process = subprocess.Popen(
-                [*self._command, str(self._weights), str(len(mix))],
+                [*self._command, str(self._weights), str(len(mix)), str(os.getpid())],
                 stdin=file,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

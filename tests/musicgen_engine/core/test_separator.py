@@ -22,7 +22,10 @@ from protocol.errors import Cancelled, GenerationFailed, InvalidField
 from tests.musicgen_engine.core.reference import SEPARATOR, tiny_separator, write_separator
 
 MIX = np.random.default_rng(1).standard_normal((2, 32_000)).astype(np.float32)
-CONFINED = "from musicgen_engine.core.separator import confine; confine(); import sys, os, time; "
+CONFINED = (
+    "import sys, os, time; from musicgen_engine.core.separator import confine; "
+    "confine(int(sys.argv[-1])); "
+)
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +151,14 @@ def test_a_separator_that_is_killed_fails_its_song_alone(weights: Path) -> None:
 def test_a_separator_that_hangs_is_killed() -> None:
     with pytest.raises(GenerationFailed):
         script("time.sleep(600)").separate(MIX, always, timeout=0)
+
+
+def test_a_separator_whose_engine_ends_while_it_starts_ends(weights: Path) -> None:
+    """It imports torch first, for seconds."""
+    command = [sys.executable, "-m", "musicgen_engine.core.separator", str(weights), "1"]
+    another = str(os.getppid())
+    result = subprocess.run([*command, another], input=MIX[:1].tobytes(), stdout=subprocess.PIPE)
+    assert (result.returncode, result.stdout) == (1, b"")
 
 
 def test_a_separation_that_nobody_wants_ends() -> None:
