@@ -34,7 +34,7 @@ class Job:
     loop: bool = False
     progress: Progress = field(default_factory=lambda: Progress("receiving"))
     changes: int = 0
-    error: ServiceError | None = None
+    error: dict[str, Any] | None = None  # not the exception, whose traceback holds files
     first: tuple[float, int] | None = None
     measures: bool = False
 
@@ -76,7 +76,7 @@ class Job:
             "steps_per_second": round(speed, 1) if speed else None,
             "seconds_left": round((self.total_frames - frames) / speed, 1) if speed else None,
             "receipt": self.describe(),
-            "error": public(self.error) if self.error else None,
+            "error": self.error,
         }
 
     def _speed(self) -> float | None:
@@ -118,7 +118,7 @@ class Jobs:
             job.on_progress(Progress("cancelled"))
             raise
         except Exception as error:
-            job.error = visible(error)
+            job.error = public(visible(error))
             job.on_progress(Progress("failed"))
             raise
         finally:

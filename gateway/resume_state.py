@@ -60,7 +60,12 @@ class ResumeState:
         self._announce()
 
     def end(self) -> None:
+        """The song is made no more. Its progress is kept for some time; its audio and codes, which
+        are large, are not."""
         self.ended = True
+        self.request = replace(self.request, prompt_audio=None, melody=None)
+        self.codes.clear()
+        self.refusals.clear()
         self.back.set()
         self._announce()
 
