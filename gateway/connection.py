@@ -41,6 +41,8 @@ class Connection(web.RequestHandler):
         queued, in_body = len(self._messages), not self._body.is_eof()
         super().data_received(data)
         if self._messages:
+            if not self._body.is_eof():  # the parser gave it up, and tells its reader nothing
+                self._body.set_exception(web.RequestPayloadError("a chunk is wrong"))
             self._body = self._messages[-1][1]
         has_handler = not queued and (in_body or self._messages)
         self._unread = 0 if has_handler else self._unread + len(data)

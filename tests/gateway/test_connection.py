@@ -125,6 +125,22 @@ async def test_what_is_no_http_is_refused_in_json(
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
+@pytest.mark.parametrize("path", ["/generate", "/encode", "/generations/some-song"])
+async def test_a_chunk_that_is_none_is_refused_at_once(client: TestClient, path: str) -> None:
+    """Also where the chunks before it were right, and their reader waits for it."""
+    method = "PATCH" if "song" in path else "POST"
+    kind = "audio/wav" if path == "/encode" else "application/json"
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\n"
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n1\r\n{{\r\n".encode())
+    await asyncio.sleep(0.1)
+    writer.write(b"no length\r\n")
+    head, body = split(await asyncio.wait_for(reader.read(), 5))
+    writer.close()
+    assert head.split()[1] in (b"400", b"422")
+    assert "is not encoded as its headers say" in body["error"]["message"]
+
+
 async def test_cookies_of_other_pages_do_no_harm(client: TestClient) -> None:
     response = await client.get("/healthz", headers={"Cookie": "theirs=" + "x" * 60_000})
     assert response.status == 200
