@@ -34,7 +34,7 @@ from protocol.errors import (
 T = TypeVar("T")
 
 MIN_RATE = 4 * 1024  # bytes a second
-MAX_TEXT = 16 * 1024  # bytes; a prompt may have 2,000 characters
+PLAIN = ("7bit", "8bit", "binary")  # the encodings of RFC 2045 that change nothing
 
 
 def is_form(request: web.Request) -> bool:
@@ -152,11 +152,19 @@ async def _form(request: web.Request, fields: Iterable[str]) -> dict[str, str | 
             if name in contents:
                 raise InvalidField(f"{name[:50]} is there twice; send it once.", name[:50])
             check_name(fields, name)
-            content = await _part(part, MAX_BYTES if name in FILES else MAX_TEXT)
-            contents[name] = content if name in FILES else content.decode()
+            if part.headers.get("Content-Transfer-Encoding", "binary").lower() not in PLAIN:
+                raise InvalidForm(f"{name} is in an encoding for mail; send it plain.")
+            content = await _part(part, MAX_BYTES if name in FILES else request.client_max_size)
+            contents[name] = content if name in FILES else _text(part, content)
     except (ValueError, RuntimeError, HttpProcessingError):  # not multipart, or not UTF-8
         raise InvalidForm("The body is no form in UTF-8; send multipart/form-data.") from None
     return contents
+
+
+def _text(part: BodyPartReader, content: bytearray) -> str:
+    if part.get_charset("utf-8").lower() not in ("utf-8", "us-ascii"):
+        raise ValueError
+    return content.decode()
 
 
 async def _part(part: BodyPartReader, limit: int) -> bytearray:

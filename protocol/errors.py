@@ -139,7 +139,7 @@ class BodyTooSlow(ServiceError, code="body_too_slow", status=408):
 
 
 class BodyTooLarge(ServiceError, code="body_too_large", status=413):
-    """The body is over 64 KB, the file over 32 MB, or the WAV longer than `MAX_DURATION`."""
+    """The body is over 1 MB, the file over 32 MB, or the WAV longer than `MAX_DURATION`."""
 
 
 class UnsupportedMediaType(ServiceError, code="unsupported_media_type", status=415):

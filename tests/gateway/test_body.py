@@ -2,8 +2,10 @@
 
 import asyncio
 import dataclasses
+import gc
 import io
 import json
+import tracemalloc
 import wave
 from functools import partial
 from typing import Any
@@ -20,6 +22,7 @@ from gateway.audio.upload import MAX_FILES
 from gateway.body import MIN_RATE
 from gateway.settings import GatewaySettings
 from protocol.constants import UNKNOWN
+from protocol.errors import QueueFull
 from tests.gateway.audio.test_reader import file, tone
 from tests.gateway.conftest import serve
 from tests.gateway.fake_triton import CHROMA, FakeTriton
@@ -69,13 +72,30 @@ async def test_a_content_type_may_name_its_charset(client: TestClient) -> None:
     assert response.status == 200
 
 
+@pytest.mark.parametrize("is_form", [False, True])
+async def test_the_chroma_of_the_longest_song_is_a_body(
+    client: TestClient, triton: FakeTriton, is_form: bool
+) -> None:
+    """199 windows begin in an hour, each 18 s after the last; musicgen-tiny-melody has 1,501
+    columns."""
+    chroma = [[column % 12 for column in range(1_501)]] * 199
+    body = {"prompt": "piano", "duration": 2, "chroma": chroma}
+    texts = {name: value if name == "prompt" else json.dumps(value) for name, value in body.items()}
+    kind: dict[str, Any] = {"data": form(file(tone(1)), **texts)} if is_form else {"json": body}
+    response = await client.post("/generate", **kind)
+    assert response.status == 200
+    [sent] = triton.requests
+    assert sent.chroma is not None and sent.chroma.tolist() == chroma
+    response.close()
+
+
 @pytest.mark.parametrize("chunked", [True, False])
-async def test_a_body_over_64_kilobytes_is_too_large(client: TestClient, chunked: bool) -> None:
+async def test_a_body_over_a_megabyte_is_too_large(client: TestClient, chunked: bool) -> None:
     async def parts() -> Any:
         for _ in range(20):
-            yield b" " * 4_000
+            yield b" " * 60_000
 
-    data = parts() if chunked else io.BytesIO(b" " * 80_000)
+    data = parts() if chunked else io.BytesIO(b" " * 1_200_000)
     response = await client.post("/generate", data=data, headers=JSON)
     assert await error(response) == (413, "body_too_large", None)
 
@@ -129,6 +149,43 @@ async def test_a_file_leaves_memory_when_its_song_begins(client: TestClient) -> 
     assert {song.status for song in songs} == {200}
     for song in songs:
         song.close()
+
+
+@pytest.mark.parametrize(
+    ("upload", "texts", "code"),
+    [
+        ("audio", {"duration": "20"}, "invalid_field"),
+        ("audio", {"duration": "60"}, "queue_full"),
+        ("melody", {}, "queue_full"),
+        ("melody", {"duration": "0"}, "invalid_field"),
+    ],
+    ids=["too short a song", "refused audio", "refused melody", "before it is read"],
+)
+async def test_a_failed_song_keeps_no_file_in_memory(
+    client: TestClient, triton: FakeTriton, upload: str, texts: dict[str, str], code: str
+) -> None:
+    """Its progress is kept, and says why it failed."""
+    data = file(tone(30, channels=2))
+    files = {"audio": None, "melody": None, upload: data}
+    tracemalloc.start()
+    try:
+        for name in ("the-first-song", "the-second-song"):
+            triton.refusals = [QueueFull("full")]
+            before, _ = tracemalloc.get_traced_memory()
+            body = form(**files, prompt="slow piano", **texts)
+            headers = {"X-Request-Id": name}
+            assert (await error(await client.post("/generate", data=body, headers=headers)))[
+                1
+            ] == code
+            progress = await (await client.get(f"/generations/{name}")).json()
+            assert progress["error"]["code"] == code
+            triton.requests.clear()
+            del body
+            gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < len(data) / 4
 
 
 def form(audio: bytes | None, *, melody: Any = None, **texts: Any) -> FormData:
@@ -323,16 +380,37 @@ async def test_a_field_that_comes_twice_is_named(
         (file(tone(1)), {"output": "half"}, (422, "invalid_field", "output")),
         (file(tone(1)), {"loud": "1"}, (422, "invalid_field", "loud")),
         (file(tone(1)), {"file": "x" * 17_000}, (422, "invalid_field", "file")),
-        (file(tone(1)), {"prompt": "x" * 17_000}, (413, "body_too_large", None)),
+        (file(tone(1)), {"prompt": "x" * 2_001}, (422, "invalid_field", "prompt")),
+        (file(tone(1)), {"prompt": io.BytesIO(b"x" * 1_100_000)}, (413, "body_too_large", None)),
         (b" " * (32 * 1024**2 + 1), {}, (413, "body_too_large", None)),
     ],
     ids=lambda value: value[1] if isinstance(value, tuple) else "",
 )
 async def test_a_bad_form_is_refused_by_name(
-    client: TestClient, audio: bytes | None, texts: dict[str, str], expected: tuple[int, str, Any]
+    client: TestClient, audio: bytes | None, texts: dict[str, Any], expected: tuple[int, str, Any]
 ) -> None:
     data = form(audio, **{"prompt": "slow piano", "duration": "3", **texts})
     assert await error(await client.post("/generate", data=data)) == expected
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Transfer-Encoding": "base64"},
+        {"Content-Transfer-Encoding": "Quoted-Printable"},
+        {"Content-Type": "text/plain; charset=utf-16"},
+    ],
+    ids=lambda headers: str(*headers.values()),
+)
+async def test_a_text_in_another_encoding_is_no_prompt(
+    client: TestClient, headers: dict[str, str]
+) -> None:
+    lines = ["--x", 'Content-Disposition: form-data; name="prompt"']
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    body = "\r\n".join([*lines, "", "a piano", "--x--", ""])
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    response = await client.post("/generate", data=body, headers=kind)
+    assert await error(response) == (400, "invalid_form", None)
 
 
 @pytest.mark.parametrize("content_type", ["multipart/form-data", "multipart/form-data; boundary=x"])
