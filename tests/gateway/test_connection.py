@@ -130,9 +130,9 @@ async def test_a_chunk_that_is_none_is_refused_at_once(client: TestClient, path:
     """Also where the chunks before it were right, and their reader waits for it."""
     method = "PATCH" if "song" in path else "POST"
     kind = "audio/wav" if path == "/encode" else "application/json"
-    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\n"
+    start = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\n"
     reader, writer = await asyncio.open_connection(client.host, client.port)
-    writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n1\r\n{{\r\n".encode())
+    writer.write(f"{start}Transfer-Encoding: chunked\r\n\r\n1\r\n{{\r\n".encode())
     await asyncio.sleep(0.1)
     writer.write(b"no length\r\n")
     head, body = split(await asyncio.wait_for(reader.read(), 5))
