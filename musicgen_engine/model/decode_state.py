@@ -100,6 +100,12 @@ class DecodeState:
         known = torch.from_numpy(codes[:, window.start : window.start + window.length])
         self.codes[slot, :, : window.length] = to_device(known.contiguous(), device)
 
+    def copy_window(self, source: int, slot: int) -> None:
+        """Continue `slot` where `source` is, in the same window."""
+        numbers = (self.position, self.start, self.length, self.prompt)
+        for field in (*numbers, self.delays, self.codes):
+            field[slot] = field[source]
+
     def set_rows(self, slots: Sequence[int], count: int) -> None:
         """A sequence has so many guidance rows, in these slots. Each of them computes its codes."""
         rows = [slot * SLOT_ROWS + row for slot in slots for row in range(SLOT_ROWS)][:count]

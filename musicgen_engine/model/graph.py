@@ -139,8 +139,7 @@ class GraphDecoder:
     ) -> Callable[[], Integers]:
         slots = [slot for one in inputs for slot in one.slots]
         for one in inputs:
-            for slot in one.slots:
-                self._place(slot, one, count)
+            self._place(one, count)
         self._set_decoding(slots)
         graph = self._graphs[self._bucket(slots), self._usual(slots)]
         readback = next(self._readbacks)
@@ -152,13 +151,19 @@ class GraphDecoder:
             self.prefill(prefill)
         return lambda: readback.wait()[:count, [one.slots[0] for one in inputs]]
 
-    def _place(self, slot: int, one: DecodeInput, count: int) -> None:
-        """Bring the device to the position of a sequence. It is there if it made the last one."""
-        place = self._next[slot]
-        if place is None or place[0] is not one.window or place[1] != one.position:
-            self._clear_before(slot, one.position)
-            self._state.set_window(slot, one.window, one.codes, one.position)
-        self._next[slot] = (one.window, one.position + count)
+    def _place(self, one: DecodeInput, count: int) -> None:
+        """Bring the device to the position of a sequence. It is there if it made the last one. A
+        slot that joins gets its codes on the device: the host may not have read the last ones."""
+        first = one.slots[0]
+        for slot in one.slots:
+            place = self._next[slot]
+            if place is None or place[0] is not one.window or place[1] != one.position:
+                self._clear_before(slot, one.position)
+                if slot == first:
+                    self._state.set_window(slot, one.window, one.codes, one.position)
+                else:
+                    self._state.copy_window(first, slot)
+            self._next[slot] = (one.window, one.position + count)
 
     def _clear_before(self, slot: int, position: int) -> None:
         """Before the first position of a window, forget the one before: if its numbers were not

@@ -30,6 +30,7 @@ from tests.musicgen_engine.core.harness import (
     generate,
     generate_together,
 )
+from tests.musicgen_engine.core.songs import BLENDS, A, blended, joining
 from tests.musicgen_engine.model.recorder import Recording
 
 SONG = GenerationRequest("a calm piano melody", frames=60, seed=7, extend_stride=1.0)
@@ -70,6 +71,8 @@ REQUESTS = {
     "windows": replace(SONG, frames=170),
     "a beginning": replace(SONG, codes=np.arange(160, dtype=np.int32).reshape(4, 40)),
     "a frame": replace(SONG, frames=1),
+    "rows that join": joining(replace(SONG, frames=120)),
+    "rows that join early": blended(SONG, BLENDS["two"]).changed(0, {"prompt": A}, 1),
 }
 
 
