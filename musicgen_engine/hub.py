@@ -325,7 +325,7 @@ def _strings_at(file: Path, _modified: int) -> dict[str, str]:
             f"{file.name} cannot be read ({error.strerror}). Give it to the user that the service "
             "runs as."
         ) from error
-    except (zipfile.BadZipFile, StopIteration, ValueError):
+    except Exception:  # a damaged file fails anywhere
         raise WeightsMissing(f"{file.name} is {_fault(file)}") from None
     keys = ("xp.cfg", "pretrained")
     return {key: value for key, value in pairwise(texts) if key in keys}

@@ -292,6 +292,19 @@ def test_a_broken_file_counts_as_missing(tmp_path: Path) -> None:
     assert "only a part" in fetched.error
 
 
+@pytest.mark.parametrize("byte", [0x00, 0xF2])
+def test_a_file_that_is_damaged_anywhere_breaks_no_list(tmp_path: Path, byte: int) -> None:
+    files = [tmp_path / name for name in ("state_dict.bin", "compression_state_dict.bin")]
+    for file in files:
+        torch.save({"xp.cfg": "", "best_state": {"weight": torch.zeros(3)}}, file)
+    whole, found = files[0].read_bytes(), set()
+    for place in range(len(whole)):
+        files[0].write_bytes(whole[:place] + bytes([byte]) + whole[place + 1 :])
+        os.utime(files[0], ns=(place, place))  # another file than the one before
+        found.add(hub.is_cached(tmp_path))
+    assert found == {"bundled", "missing"}
+
+
 def test_a_name_that_no_repository_can_have_is_reported(tmp_path: Path) -> None:
     fetched = fetch(environment(refused(), tmp_path), "facebook/musicgen--small")
     assert fetched.before == "missing"
