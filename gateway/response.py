@@ -7,7 +7,7 @@ import logging
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 
 if sys.version_info >= (3, 11):
@@ -52,9 +52,18 @@ def _abort(request: web.Request) -> None:
 
 async def send(request: web.Request, response: web.StreamResponse, data: bytes) -> None:
     """Send data. Raise ConnectionError when the client is gone, or does not read for too long."""
+    await _in_time(request, response.write(data))
+
+
+async def finish(request: web.Request, response: web.StreamResponse) -> None:
+    """Send the end of the response. Raise as `send`."""
+    await _in_time(request, response.write_eof())
+
+
+async def _in_time(request: web.Request, sending: Awaitable[None]) -> None:
     try:
         async with timeout(request.app[SERVICES].settings.stall_timeout):
-            await response.write(data)
+            await sending
     except asyncio.TimeoutError:
         raise ConnectionAbortedError("the client does not read") from None
 

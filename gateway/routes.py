@@ -22,7 +22,7 @@ from gateway.contract import Chunk, Failed, Loading, Ready, Status
 from gateway.default_model import resolve
 from gateway.progress import Job, name_of
 from gateway.request import OPTIONS, Uploads, from_text, with_audio, with_melody
-from gateway.response import complete_or_aborted, reset_on_close, send
+from gateway.response import complete_or_aborted, finish, reset_on_close, send
 from gateway.resume_state import ResumeState
 from gateway.services import CALLER, SERVICES
 from protocol.constants import FRAME_RATE, MAX_MELODY_SECONDS, Samples
@@ -208,7 +208,7 @@ async def stream(
             data = b""
         await send(request, response, encoder.end())
         reset_on_close(request, False)
-        await response.write_eof()
+        await finish(request, response)
 
 
 async def _with_files(
@@ -251,7 +251,7 @@ async def encode_song(request: web.Request) -> web.StreamResponse:
         await response.prepare(request)
         for part in parts:
             await send(request, response, part)
-        await response.write_eof()
+        await finish(request, response)
     return response
 
 
