@@ -87,9 +87,11 @@ def check_change(value: Any) -> dict[str, Any]:
         name = min(unknown)[:50]
         raise InvalidField(f"A change has no field {name!r}; send some of {names}.", name)
     given = {name: one for name, one in value.items() if one is not None}
-    if not given.keys() - {"duration"}:
-        raise InvalidField(f"The change gives nothing new; send some of {names}.")
-    return check(CHANGE_FIELDS, given)
+    attributes = check(CHANGE_FIELDS, given)
+    if not attributes.keys() - {"frames"}:
+        new = ", ".join(name for name in SECTION_FIELDS if name != "duration")
+        raise InvalidField(f"The change gives nothing new; send some of {new}.")
+    return attributes
 
 
 def changed(

@@ -12,7 +12,7 @@ from protocol.errors import InvalidField
 from protocol.parser import parse_request
 from protocol.prompt import WeightedText, blend
 from protocol.request import GenerationRequest
-from protocol.section import Section
+from protocol.section import Section, check_change
 from protocol.tensors import from_tensors, to_tensors
 
 VERSE = {"prompt": "calm piano", "duration": 4}
@@ -178,3 +178,13 @@ def test_triton_clients_send_a_timeline(text: bytes, message: str) -> None:
     with pytest.raises(InvalidField) as caught:
         parse_request(from_tensors({"TIMELINE": np.array([text], object)}), 30)
     assert str(caught.value).startswith(f"[invalid_input] {message}")
+
+
+@pytest.mark.parametrize(
+    ("change", "field"), [({"duration": 0}, "duration"), ({"duration": 5}, None), ({}, None)]
+)
+def test_a_change_names_its_wrong_field_first(change: dict[str, Any], field: str | None) -> None:
+    with pytest.raises(InvalidField) as refusal:
+        check_change(change)
+    assert refusal.value.field == field
+    assert (field is None) == ("nothing new; send some of prompt, negative" in str(refusal.value))
