@@ -269,10 +269,11 @@ def json_object(data: bytes) -> dict[str, Any]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    for name, count in Counter(name for name, _ in pairs).items():
-        if count > 1:
-            raise InvalidField(f"{name[:50]} is there twice; send it once.", name[:50])
-    return dict(pairs)
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        [(name, _)] = Counter(name for name, _ in pairs).most_common(1)
+        raise InvalidField(f"{name[:50]} is there twice; send it once.", name[:50])
+    return values
 
 
 def from_text(text: object) -> object:
