@@ -9,8 +9,9 @@ export function switchLanguage() {
   save("language", language);
 }
 
+/** The text in the language of the page. No line begins with « : ». */
 export function t(english, french) {
-  return language === "fr" ? french : english;
+  return language === "fr" ? french.replace(/ (?=[:;?!»])|(?<=«) /g, "\u00a0") : english;
 }
 
 export function licenseText(license) {

@@ -347,3 +347,10 @@ def in_flight(url: str) -> float:
 def test_a_phone_shows_the_page_without_sideways_scrolling(open_page: OpenPage) -> None:
     page = open_page("fr-FR", width=360)
     assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_no_line_of_french_begins_with_punctuation(open_page: OpenPage) -> None:
+    page = open_page("fr-FR", width=360)
+    texts = page.inner_text("body") + str(page.get_attribute("#prompt", "placeholder"))
+    assert {"Poids\u00a0:", "musique\u00a0?"} <= set(re.findall(r"\w+\s[:?]", texts))
+    assert not re.search(" [:;?!»]", texts)
