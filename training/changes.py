@@ -47,11 +47,12 @@ from training.quantizer import PARTS, POSITIONED
 SONGS = 2_000  # the first ones; so short a stage does not need all
 # From the first of these steps on, the first frame of a song that follows weighs more; from the
 # second one on, openings do.
-FIRST_FROM, OPENINGS_FROM, STEPS = 550, 1_100, 1_500
+FIRST_FROM, OPENINGS_FROM, STEPS = 550, 1_100, 1_900
 # The learning rate, and the steps in which it rises and falls; then that of the openings, which
 # falls.
 RATE, WARMUP, DECAY = 5e-4, 30, 400
 OPENINGS_RATE = 3e-4
+AVERAGED = 450  # last steps, whose mean keeps the key better than the last one's weights
 # Shares of the excerpts in which another song follows, and in which only the words change.
 FOLLOWED, REWORDED = 0.5, 0.15
 SAME_TEMPO = 0.5  # share of the songs that follow in the same tempo
@@ -94,6 +95,7 @@ class ChangesRecipe:
     folder: Path
     start: Path
     steps: int = STEPS
+    averaged: int = AVERAGED
 
     def build(self, device: torch.device) -> Any:
         return build(self.folder, self.start, device)

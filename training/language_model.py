@@ -48,6 +48,7 @@ class TinyRecipe:
     codes: Tensor
     folder: Path
     steps: int = STEPS
+    averaged: int = 1
 
     def build(self, device: torch.device) -> Any:
         return build(self.folder, device)

@@ -106,6 +106,7 @@ class MelodyRecipe:
     codes: Tensor
     chroma: Tensor
     steps: int = STEPS
+    averaged: int = 1
 
     def build(self, device: torch.device) -> Any:
         return build(self.start, self.folder, self.codebooks, device)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, distributed
 from torch.multiprocessing.spawn import spawn
+from torch.optim.swa_utils import AveragedModel
 
 from training.checkpoint import save_atomically
 
@@ -24,6 +25,10 @@ class Recipe(Protocol):
 
     @property
     def steps(self) -> int: ...
+
+    @property
+    def averaged(self) -> int:
+        """The trained weights are the mean of those after each of this many last steps."""
 
     def build(self, device: torch.device) -> Any:
         """The model before training."""
@@ -50,9 +55,10 @@ def train(recipe: Recipe, state: Path) -> None:
 
 def load(recipe: Recipe, state: Path) -> Any:
     """The trained model, on the CPU."""
-    lm = recipe.build(torch.device("cpu"))
-    lm.load_state_dict(torch.load(state, weights_only=True, map_location="cpu")["model"])
-    return lm
+    averaged = AveragedModel(recipe.build(torch.device("cpu")))
+    saved = torch.load(state, weights_only=True, map_location="cpu")
+    averaged.load_state_dict(saved["averaged"])
+    return averaged.module
 
 
 def _work(rank: int, workers: int, address: str, recipe: Recipe, state: Path) -> None:
@@ -61,11 +67,13 @@ def _work(rank: int, workers: int, address: str, recipe: Recipe, state: Path) ->
     if device.type == "cpu":
         torch.set_num_threads(1)
     lm = recipe.build(device)
+    averaged = AveragedModel(lm)
     optimizer = torch.optim.AdamW(lm.parameters(), betas=(0.9, 0.95), weight_decay=0.01)
     first_step = 0
     if state.exists():
         saved = torch.load(state, weights_only=True, map_location=device)
         lm.load_state_dict(saved["model"])
+        averaged.load_state_dict(saved["averaged"])
         optimizer.load_state_dict(saved["optimizer"])
         first_step = saved["step"]
     mean, since = 0.0, time.monotonic()
@@ -79,6 +87,8 @@ def _work(rank: int, workers: int, address: str, recipe: Recipe, state: Path) ->
         _average_gradients(lm, workers)
         torch.nn.utils.clip_grad_norm_(lm.parameters(), 1.0)
         optimizer.step()
+        if step >= recipe.steps - recipe.averaged:
+            averaged.update_parameters(lm)
         mean += loss.item() / REPORT_EVERY
         if rank == 0 and (step + 1) % REPORT_EVERY == 0:
             seconds = (time.monotonic() - since) / REPORT_EVERY
@@ -93,6 +103,7 @@ def _work(rank: int, workers: int, address: str, recipe: Recipe, state: Path) ->
             saved = {
                 "step": step + 1,
                 "model": lm.state_dict(),
+                "averaged": averaged.state_dict(),
                 "optimizer": optimizer.state_dict(),
             }
             save_atomically(saved, state)

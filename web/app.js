@@ -29,7 +29,7 @@ const EXAMPLE = {
     prompt: "happy guitar and drums, 120 bpm",
     duration: 8,
     ending: "fade",
-    seed: 3,
+    seed: 4,
   },
 };
 

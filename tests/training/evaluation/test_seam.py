@@ -63,7 +63,8 @@ def test_a_loop_of_whole_bars_keeps_the_beat(
 ) -> None:
     bar, beat = (round(beats * 60 / bpm * SAMPLE_RATE) for beats in (4, 1))
     frames = -(-(bar * (1 + bars) + beat) // 640)
-    songs = generate(model, [GenerationRequest(prompt, frames, seed=seed) for seed in (1, 2)])
-    for song in songs:
-        assert beat_kept(looped(song, bars * bar, bar), bpm) > 0.5
-        assert beat_kept(looped(song, bars * bar + beat * 2 // 5, bar), bpm) < 0.5
+    songs = generate(model, [GenerationRequest(prompt, frames, seed=seed) for seed in range(4)])
+    kept = [beat_kept(looped(song, bars * bar, bar), bpm) for song in songs]
+    lost = [beat_kept(looped(song, bars * bar + beat * 2 // 5, bar), bpm) for song in songs]
+    assert np.median(kept) > 0.7, kept  # the rhythm of a song may change there, too
+    assert max(lost) < 0.5, lost
