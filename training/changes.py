@@ -43,6 +43,7 @@ from training.language_model import (
 )
 from training.music import BEATS, FRAMES_PER_STEP, PHRASE, Piece, Tempo
 from training.quantizer import PARTS, POSITIONED
+from training.trainer import with_trained_weights
 
 SONGS = 2_000  # the first ones; so short a stage does not need all
 # From the first of these steps on, the first frame of a song that follows weighs more; from the
@@ -89,7 +90,7 @@ class ChangingBatch(TrainingBatch):
 @dataclass(frozen=True)
 class ChangesRecipe:
     """`codes` int16 [songs, codebooks, frames] hold song 0, song 1 and so on; `folder` has the text
-    encoder, and the file `start` the weights before the stage."""
+    encoder, and the file `start` is of the training before the stage."""
 
     codes: Tensor
     folder: Path
@@ -118,9 +119,7 @@ class ChangesRecipe:
 
 
 def build(folder: Path, start: Path, device: torch.device) -> Any:
-    lm = language_model.build(folder, device)
-    lm.load_state_dict(torch.load(start, weights_only=True, map_location=device)["model"])
-    return lm
+    return with_trained_weights(language_model.build(folder, device), start)
 
 
 @cache

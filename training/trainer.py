@@ -55,9 +55,13 @@ def train(recipe: Recipe, state: Path) -> None:
 
 def load(recipe: Recipe, state: Path) -> Any:
     """The trained model, on the CPU."""
-    averaged = AveragedModel(recipe.build(torch.device("cpu")))
-    saved = torch.load(state, weights_only=True, map_location="cpu")
-    averaged.load_state_dict(saved["averaged"])
+    return with_trained_weights(recipe.build(torch.device("cpu")), state)
+
+
+def with_trained_weights(lm: Any, state: Path) -> Any:
+    """This model after the training whose file is `state`."""
+    averaged = AveragedModel(lm)
+    averaged.load_state_dict(torch.load(state, weights_only=True, map_location="cpu")["averaged"])
     return averaged.module
 
 
