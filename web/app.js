@@ -75,7 +75,8 @@ async function remove(gone) {
       ? t(`Deleted “${title}”`, `« ${title} » supprimé`)
       : t(`Deleted ${count} songs`, `${count} morceaux supprimés`);
   notice.show(text, async () => {
-    const back = songs.add(records.map((record) => ({ ...record, isUnfinished: false })));
+    const fresh = { isKept: false, isUnfinished: false };
+    const back = songs.add(records.map((record) => ({ ...record, ...fresh })));
     for (const song of back) songs.save(song);
     await deck.choose(back[chosen]);
     takes.focusChosen();
@@ -156,13 +157,14 @@ async function restore() {
   showLast();
 }
 
-function followTab({ saved, removed = [] }) {
+async function followTab({ saved, removed = [] }) {
   forget(removed);
-  if (!saved) return;
-  const known = songs.all.find(({ record }) => record.id === saved.id);
-  const isBegun = saved.isUnfinished && !known?.record.isUnfinished;
-  known?.adopt(saved);
-  const song = known ?? songs.add([saved])[0];
+  const record = saved && (await store.find(saved));
+  if (!record) return; // Nothing is saved, or it is deleted meanwhile.
+  const known = songs.all.find((one) => one.record.id === saved);
+  const isBegun = record.isUnfinished && !known?.record.isUnfinished;
+  known?.adopt(record);
+  const song = known ?? songs.add([record])[0];
   if (isBegun && navigator.locks) run(song, true);
   if (deck.chosen && !deck.chosen.sound) deck.choose(deck.chosen);
 }

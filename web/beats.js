@@ -1,5 +1,7 @@
 /** The beats of a song: those near a second, by the onsets of its notes. */
 
+import { clamp } from "./ui.js";
+
 const RATE = 100; // onsets a second
 const SPAN = 8; // seconds that are looked at
 const PERIODS = { from: 36, to: 86, step: 0.25 }; // in onsets: 167 to 70 beats a minute
@@ -16,7 +18,7 @@ export function nearestBeat(sound, second) {
   }
   const { period, phase } = best;
   const beat = Math.round(((second - begin) * RATE - phase) / period);
-  return Math.min(Math.max(0, begin + (phase + beat * period) / RATE), sound.seconds);
+  return clamp(begin + (phase + beat * period) / RATE, 0, sound.seconds);
 }
 
 /** How much louder each hundredth of a second is than the one before. */

@@ -35,7 +35,8 @@ export class Generation extends EventTarget {
    * duration, …}, where takes of one song have the same `group`; `files`, the request's, by the
    * names of their fields; of a song that is made anew from the second `from` on, `before`, the
    * sections before those of its request; `model`, `seed`, `revision` and `filename` once it begins;
-   * `blob`, the WAV so far, and `seconds`, its length; `isUnfinished` until it ends.
+   * `blob`, the WAV so far, and `seconds`, its length; `isUnfinished` until it ends; `isKept` once
+   * the store has it.
    */
   constructor(record) {
     super();

@@ -6,7 +6,7 @@ import * as deck from "./deck.js";
 import { describe, makeHandle } from "./handle.js";
 import { clock, t } from "./i18n.js";
 import * as player from "./player.js";
-import { ui } from "./ui.js";
+import { clamp, ui } from "./ui.js";
 
 const MIN_DRAG = 6; // pixels; less is a click
 const MIN_LOOP = 0.1; // seconds
@@ -27,7 +27,7 @@ export function draw(span) {
 
 function within(from, to) {
   const { seconds } = deck.chosen;
-  const end = Math.min(Math.max(to, MIN_LOOP), seconds);
+  const end = clamp(to, MIN_LOOP, seconds);
   return { from: Math.max(0, Math.min(from, end - MIN_LOOP)), to: end };
 }
 

@@ -1,5 +1,6 @@
 /** The player: one song at a time, which may still be generating. */
 
+import { clamp } from "./ui.js";
 import { FADE, Voice } from "./voice.js";
 
 const MARGIN = 3 * FADE; // Playback stops this many seconds before it runs out of samples.
@@ -113,8 +114,4 @@ function silence() {
   restPosition = position();
   voice?.stop();
   voice = null;
-}
-
-function clamp(value, min, max) {
-  return Math.min(Math.max(value, min), max);
 }

@@ -4,7 +4,7 @@ import * as deck from "./deck.js";
 import { clock, t, timeOf } from "./i18n.js";
 import { titleOf } from "./sections.js";
 import { Sound } from "./sound.js";
-import { onClick, setText, ui } from "./ui.js";
+import { clamp, onClick, setText, ui } from "./ui.js";
 import { createWaveform } from "./waveform.js";
 
 const RATE = 32000; // Hz, the models'
@@ -107,18 +107,20 @@ function draw() {
 /** Keeps the part as long as the server takes it: the other edge follows this one. */
 function limit(edge) {
   const longest = LONGEST[ui.role.value];
-  const { begin, end } = part;
-  if (edge === "begin") part.end = clamp(end, begin + SHORTEST, begin + longest);
-  else part.begin = clamp(begin, end - longest, end - SHORTEST);
+  const all = sound?.seconds ?? 0;
+  const shortest = Math.min(SHORTEST, all);
+  if (edge === "begin") {
+    part.begin = Math.min(part.begin, all - shortest);
+    part.end = Math.min(clamp(part.end, part.begin + shortest, part.begin + longest), all);
+  } else {
+    part.end = Math.max(part.end, shortest);
+    part.begin = Math.max(0, clamp(part.begin, part.end - longest, part.end - shortest));
+  }
   const isStart = sound && ui.role.value === "audio";
   if (!isStart || ui.duration.valueAsNumber > part.end - part.begin) return;
   const duration = Math.ceil(part.end - part.begin) + CONTINUATION;
   ui.duration.value = Math.min(duration, ui.duration.max);
   ui.duration.dispatchEvent(new Event("input", { bubbles: true }));
-}
-
-function clamp(value, min, max) {
-  return Math.max(0, Math.min(Math.max(value, min), max, sound?.seconds ?? 0));
 }
 
 async function decode(file) {
@@ -141,7 +143,7 @@ function wavOf(buffer) {
   const samples = new Int16Array(file.buffer, header.byteLength);
   for (let channel = 0; channel < channels; channel++) {
     for (const [index, sample] of buffer.getChannelData(channel).entries()) {
-      samples[index * channels + channel] = Math.max(-1, Math.min(sample, 1)) * 32767;
+      samples[index * channels + channel] = clamp(sample, -1, 1) * 32767;
     }
   }
   return file;

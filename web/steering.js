@@ -4,7 +4,7 @@ import * as deck from "./deck.js";
 import { t } from "./i18n.js";
 import { errorText } from "./refusals.js";
 import { position } from "./timeline.js";
-import { create, load, pause, save, setText, ui } from "./ui.js";
+import { clamp, create, load, pause, save, setText, ui } from "./ui.js";
 
 const PLACES = [
   [0.2, 0.2],
@@ -112,8 +112,8 @@ function place({ style }, [x, y]) {
 
 function pull({ clientX, clientY }) {
   const box = ui.field.getBoundingClientRect();
-  const part = (value) => Math.min(Math.max(value, 0), 1);
-  const [x, y] = [part((clientX - box.x) / box.width), part((clientY - box.y) / box.height)];
+  const x = clamp((clientX - box.x) / box.width, 0, 1);
+  const y = clamp((clientY - box.y) / box.height, 0, 1);
   place(ui.puck, [x, y]);
   const near = PLACES.map(([a, b]) => 1 / (0.01 + (x - a) ** 2 + (y - b) ** 2));
   const sum = near.reduce((all, weight) => all + weight);

@@ -1,6 +1,6 @@
 /** The songs that this browser keeps: their records (see Generation). Its tabs share them. */
 
-import { createStore, delMany, get, set, values } from "./vendor/idb-keyval.js";
+import { createStore, delMany, get, promisifyRequest, values } from "./vendor/idb-keyval.js";
 
 const songs = createStore("audiocraft", "songs"); // The server stores no songs.
 const tabs = new BroadcastChannel("songs");
@@ -16,10 +16,14 @@ export function find(id) {
   return inStore(get, id);
 }
 
-/** Keeps a record, or its changes. Rejects where there is no room for it. */
+/**
+ * Keeps a record, or its changes unless another tab has deleted it meanwhile. Rejects where there
+ * is no room for it.
+ */
 export async function save(record) {
-  await inStore(set, record.id, record);
-  tabs.postMessage({ saved: record });
+  await inStore(put, record, record.isKept);
+  record.isKept = true;
+  tabs.postMessage({ saved: record.id });
 }
 
 export async function remove(ids) {
@@ -27,9 +31,19 @@ export async function remove(ids) {
   tabs.postMessage({ removed: ids });
 }
 
-/** Calls back with {saved: record} or {removed: ids} when another tab has done so. */
+/** Calls back with {saved: id} or {removed: ids} when another tab has done so. */
 export function subscribe(callback) {
   tabs.addEventListener("message", ({ data }) => callback(data));
+}
+
+/** Puts a record into the store, if it is new there or still there. */
+function put(record, isKept, store) {
+  return store("readwrite", (records) => {
+    records.getKey(record.id).onsuccess = ({ target }) => {
+      if (!isKept || target.result) records.put({ ...record, isKept: true }, record.id);
+    };
+    return promisifyRequest(records.transaction);
+  });
 }
 
 /** Runs an operation of idb-keyval. Rejects also where the browser has no IndexedDB. */

@@ -5,7 +5,7 @@ import * as deck from "./deck.js";
 import { clock, timeOf } from "./i18n.js";
 import * as loop from "./loop.js";
 import * as player from "./player.js";
-import { onClick, ui } from "./ui.js";
+import { clamp, onClick, ui } from "./ui.js";
 import { createWaveform } from "./waveform.js";
 
 const LABEL_WIDTH = 72; // pixels between the ruler's numbers, at least
@@ -44,7 +44,7 @@ function follow(x) {
 }
 
 function zoomBy(factor) {
-  zoom = Math.min(Math.max(1, zoom * factor), Math.max(1, span() / MIN_SPAN));
+  zoom = clamp(zoom * factor, 1, Math.max(1, span() / MIN_SPAN));
   ui.track.style.width = `${100 * zoom}%`;
   ui.scroller.scrollLeft = position() / secondsPerPixel() - ui.scroller.clientWidth / 2;
 }

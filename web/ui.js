@@ -41,6 +41,10 @@ export function save(name, value, storage = "localStorage") {
   }
 }
 
+export function clamp(value, min, max) {
+  return Math.min(Math.max(value, min), max);
+}
+
 /** Short enough to read out. */
 export function newSeed() {
   return Math.floor(Math.random() * 1e6);

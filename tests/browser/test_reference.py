@@ -57,6 +57,19 @@ def test_a_part_of_the_file_is_sent(quiet_page: Page, triton: FakeTriton) -> Non
     assert request.prompt_audio.shape == (1, round(4.5 * 32_000))
 
 
+@pytest.mark.parametrize(("edge", "key"), [("Begin", "End"), ("End", "Home")])
+def test_the_part_of_a_file_is_never_empty(
+    quiet_page: Page, triton: FakeTriton, edge: str, key: str
+) -> None:
+    choose(quiet_page, tune(2))
+    quiet_page.get_by_label(f"{edge} of the part").press(key)
+    ask(quiet_page, "calm piano", "3")
+    whole(quiet_page)
+    [request] = triton.requests
+    assert request.prompt_audio is not None
+    assert request.prompt_audio.shape == (1, round(0.1 * 32_000))
+
+
 def test_a_melody_is_for_models_that_follow_one(quiet_page: Page, triton: FakeTriton) -> None:
     quiet_page.select_option("#model", "musicgen-melody")
     choose(quiet_page, tune(2))

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from playwright.sync_api import Page, expect
 
-from tests.browser.page import ask, draw_frame, paused, playing, rows, saved, whole
+from tests.browser.page import ask, draw_frame, playing, rows, saved, whole
 from tests.conftest import until
 from tests.gateway.fake_triton import FakeTriton
 
@@ -168,21 +168,6 @@ def test_undo_puts_a_take_back_beside_the_chosen_one(shelf: Page) -> None:
     expect(shelf.locator("#takes button")).to_have_text(["A"])
     shelf.get_by_role("button", name="Undo").click()
     expect(shelf.locator("#takes button")).to_have_text(["A", "B"])
-
-
-def test_a_song_deleted_in_another_tab_is_no_longer_made(
-    quiet_page: Page, triton: FakeTriton
-) -> None:
-    other = quiet_page.context.new_page()
-    other.goto(quiet_page.url)
-    triton.pause = 0.3  # for a second of music
-    ask(quiet_page, "calm piano", "300")
-    expect(playing(quiet_page)).to_be_visible()
-    triton.pause = 1
-    rows(other).click()
-    other.locator("#deck").get_by_role("button", name="Delete").click()
-    expect(paused(quiet_page)).to_be_visible()
-    until(lambda: triton.running == 0)
 
 
 def test_a_song_deleted_while_it_is_made_comes_back_as_it_was(

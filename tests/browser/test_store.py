@@ -10,6 +10,15 @@ KEEP = """async ([id, at, bytes]) => {
   const { save } = await import("/store.js");
   await save({ id, at, blob: new Blob([new Uint8Array(bytes)]) });
 }"""
+STAR = """async () => {
+  const { find, save } = await import("/store.js");
+  window.stored ??= await find("old");
+  await save(Object.assign(stored, { isStarred: true }));
+}"""
+FIND = """async () => {
+  const { isStarred, blob } = await (await import("/store.js")).find("old");
+  return [isStarred, (await blob.arrayBuffer()).byteLength];
+}"""
 REMOVE = """async () => (await import("/store.js")).remove(["old", "new"])"""
 IDS = """async () => (await (await import("/store.js")).load()).map(({ id }) => id)"""
 
@@ -24,9 +33,17 @@ def test_other_tabs_hear_of_changes(quiet_page: Page) -> None:
     quiet_page.evaluate(REMOVE)
     assert other.evaluate(IDS) == []
     other.wait_for_function("news.length === 3")
-    changes = "news.map((change) => change.removed ?? change.saved.id)"
+    changes = "news.map((change) => change.removed ?? change.saved)"
     assert other.evaluate(changes) == ["old", "new", ["old", "new"]]
-    assert other.evaluate("news[0].saved.blob.arrayBuffer().then((all) => all.byteLength)") == 10
+
+
+def test_a_change_keeps_all_of_a_song_unless_it_is_deleted(quiet_page: Page) -> None:
+    quiet_page.evaluate(KEEP, ["old", 1, 10])
+    quiet_page.evaluate(STAR)
+    assert quiet_page.evaluate(FIND) == [True, 10]
+    quiet_page.evaluate(REMOVE)
+    quiet_page.evaluate(STAR)
+    assert quiet_page.evaluate(IDS) == []
 
 
 def test_a_song_without_room_is_refused_and_others_stay(quiet_page: Page) -> None:

@@ -3,7 +3,13 @@
 from playwright.sync_api import Page, expect
 
 from tests.browser.page import ask, paused, playing, rows, whole
+from tests.conftest import until
 from tests.gateway.fake_triton import FakeTriton
+
+SLOW = """const listen = BroadcastChannel.prototype.addEventListener;
+BroadcastChannel.prototype.addEventListener = function (type, callback) {
+  listen.call(this, type, (event) => setTimeout(callback, 3000, event));
+};"""  # messages of other tabs arrive late
 
 
 def test_only_one_tab_sounds(quiet_page: Page) -> None:
@@ -51,3 +57,38 @@ def test_another_tab_goes_on_with_a_song_whose_tab_is_closed(
     for tab in tabs:
         expect(tab.locator("#state")).to_have_text("Done")
     assert len(triton.requests) == 2  # one of the two goes on
+
+
+def test_a_song_deleted_in_another_tab_is_no_longer_made(
+    quiet_page: Page, triton: FakeTriton
+) -> None:
+    other = quiet_page.context.new_page()
+    other.goto(quiet_page.url)
+    triton.pause = 0.3  # for a second of music
+    ask(quiet_page, "calm piano", "300")
+    expect(playing(quiet_page)).to_be_visible()
+    triton.pause = 1
+    rows(other).click()
+    other.locator("#deck").get_by_role("button", name="Delete").click()
+    expect(paused(quiet_page)).to_be_visible()
+    until(lambda: triton.running == 0)
+
+
+def test_a_song_stays_deleted_though_its_tab_hears_late(
+    quiet_page: Page, triton: FakeTriton
+) -> None:
+    other = quiet_page.context.new_page()
+    other.goto(quiet_page.url)
+    quiet_page.add_init_script(SLOW)
+    quiet_page.reload()
+    triton.pause = 0.05  # for a second of music: the song is stored several times in three seconds
+    ask(quiet_page, "calm piano", "300")
+    rows(other).click()
+    other.locator("#deck").get_by_role("button", name="Delete").click()
+    expect(rows(quiet_page)).to_have_count(0)
+    until(lambda: triton.running == 0)
+    for tab in (quiet_page, other):
+        tab.reload()
+        expect(tab.locator("#facts")).to_contain_text("An example")
+        expect(rows(tab)).to_have_count(0)
+    assert len(triton.requests) == 1
