@@ -8,9 +8,10 @@ from random import Random
 from gateway.request import json_fields
 from protocol.fields import Number
 from tests.conftest import ROOT
-from training import caption
-from training.caption import FILLERS, INSTRUMENTS, QUALITIES, Words, without_accents, write_caption
+from training import vocabulary
+from training.caption import without_accents, write_caption
 from training.music import invent
+from training.vocabulary import FILLERS, INSTRUMENTS, QUALITIES, Words
 
 WEB = ROOT / "web"
 MAX_BYTES = 155_000  # of our own files, before compression, without sounds
@@ -97,7 +98,7 @@ def words_of(*texts: str) -> set[str]:
 def test_the_page_has_the_words_that_mean_something_to_musicgen_tiny() -> None:
     written = (WEB / "vocabulary.js").read_text().split("`")[1].split()
     lists = [*INSTRUMENTS.values(), *QUALITIES.values()]
-    lists += [words for words in vars(caption).values() if isinstance(words, Words)]
+    lists += [words for words in vars(vocabulary).values() if isinstance(words, Words)]
     phrases = [text for words in lists if words is not FILLERS for text in sum(words, ())]
     known = words_of("bpm", *phrases)
     assert written == sorted(known)

@@ -6,8 +6,6 @@ from random import Random
 import pytest
 
 from training.caption import (
-    INSTRUMENTS,
-    QUALITIES,
     add_unknown_words,
     qualities,
     tempo_quality,
@@ -15,6 +13,7 @@ from training.caption import (
     write_caption,
 )
 from training.music import Piece, invent
+from training.vocabulary import INSTRUMENTS, QUALITIES
 
 PIECES = [invent(Random(number)) for number in range(300)]
 

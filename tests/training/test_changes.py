@@ -14,12 +14,13 @@ from torch import Tensor
 from tests.training.conftest import numbered_songs
 from training import changes, data, language_model
 from training.batch import loss_weights
-from training.caption import QUALITIES, tempo_quality, without_accents
+from training.caption import tempo_quality, without_accents
 from training.changes import METRONOME_WEIGHT, ChangingBatch, draw_batch, next_step
 from training.checkpoint import build_lm, write_text_encoder
 from training.language_model import BAR_WEIGHT
 from training.music import BEATS, PHRASE, Tempo
 from training.structure import TINY, lm_config
+from training.vocabulary import QUALITIES
 
 PIECE = data.song(0)
 
