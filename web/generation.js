@@ -115,11 +115,17 @@ export class Generation extends EventTarget {
 
   /** Takes what another tab has made of the song. Returns whether it is still unfinished. */
   adopt(record) {
-    if (!record || this.running) return false;
-    if (record.seconds !== this.record.seconds) this.sound = null;
+    if (!record) return false;
+    const { isStarred, name, seconds, isUnfinished } = record;
+    if (this.running) {
+      Object.assign(this.record, { isStarred, name });
+      this.#setState(this.state);
+      return false;
+    }
+    if (seconds !== this.record.seconds) this.sound = null;
     Object.assign(this.record, record);
-    this.#setState(record.isUnfinished ? "generating" : this.#restState);
-    return record.isUnfinished;
+    this.#setState(isUnfinished ? "generating" : this.#restState);
+    return isUnfinished;
   }
 
   unload() {

@@ -130,8 +130,7 @@ function edit(song, { title, rename }) {
     field.replaceWith(title);
     const name = field.value.trim();
     if (name === titleOf(song.record)) return;
-    song.record.name = name || undefined; // Without a name, the title is the prompt.
-    songs.save(song);
+    songs.rename(song, name);
   });
   field.addEventListener("keydown", (event) => {
     if (event.key === "Escape") field.value = titleOf(song.record);

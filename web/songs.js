@@ -16,7 +16,8 @@ export function add(records) {
   for (const song of added) {
     song.addEventListener("change", () => all.includes(song) && onChange(song));
     song.addEventListener("save", () => {
-      song.saved = save(song);
+      const { isStarred, name, ...made } = song.record; // Another tab may change these.
+      song.saved = save(song, made);
     });
   }
   all = [...added, ...all].sort((a, b) => b.record.at - a.record.at);
@@ -24,18 +25,27 @@ export function add(records) {
   return added;
 }
 
-/** Stores a song; its `refusal` is the error of a browser that does not. */
-export async function save(song) {
+/** Stores a song, or its changes; its `refusal` is the error of a browser that does not. */
+export async function save(song, changes) {
   if (!all.includes(song)) return; // It is deleted.
-  const refusal = store.save(song.record).catch((error) => error);
+  const refusal = store.save(song.record, changes).catch((error) => error);
   onChange(song);
   song.refusal = await refusal;
   onChange(song);
 }
 
 export function star(song) {
-  song.record.isStarred = !song.record.isStarred;
-  save(song);
+  change(song, { isStarred: !song.record.isStarred });
+}
+
+/** Gives a song a name; without one, its title is the prompt. */
+export function rename(song, name) {
+  change(song, { name: name || undefined });
+}
+
+function change(song, changes) {
+  Object.assign(song.record, changes);
+  save(song, changes);
 }
 
 /** Takes songs off the page, and returns them. Those that are made now are cancelled. */

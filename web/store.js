@@ -17,11 +17,11 @@ export function find(id) {
 }
 
 /**
- * Keeps a record, or its changes unless another tab has deleted it meanwhile. Rejects where there
- * is no room for it.
+ * Keeps a new record; or its changes, unless another tab has deleted it meanwhile. Rejects where
+ * there is no room.
  */
-export async function save(record) {
-  await inStore(put, record, record.isKept);
+export async function save(record, changes = record) {
+  await inStore(put, record, changes);
   record.isKept = true;
   tabs.postMessage({ saved: record.id });
 }
@@ -36,11 +36,11 @@ export function subscribe(callback) {
   tabs.addEventListener("message", ({ data }) => callback(data));
 }
 
-/** Puts a record into the store, if it is new there or still there. */
-function put(record, isKept, store) {
+function put(record, changes, store) {
   return store("readwrite", (records) => {
-    records.getKey(record.id).onsuccess = ({ target }) => {
-      if (!isKept || target.result) records.put({ ...record, isKept: true }, record.id);
+    records.get(record.id).onsuccess = ({ target: { result } }) => {
+      const base = result ?? (record.isKept ? null : record);
+      if (base) records.put({ ...base, ...changes, isKept: true }, record.id);
     };
     return promisifyRequest(records.transaction);
   });

@@ -92,3 +92,25 @@ def test_a_song_stays_deleted_though_its_tab_hears_late(
         expect(tab.locator("#facts")).to_contain_text("An example")
         expect(rows(tab)).to_have_count(0)
     assert len(triton.requests) == 1
+
+
+def test_a_star_of_another_tab_stays_while_the_song_is_made(
+    quiet_page: Page, triton: FakeTriton
+) -> None:
+    other = quiet_page.context.new_page()
+    other.goto(quiet_page.url)
+    triton.pause = 0.3  # for a second of music
+    ask(quiet_page, "calm piano", "20")
+    rows(other).click()
+    other.get_by_role("button", name="Star for calm piano").click()
+    other.get_by_role("button", name="Rename calm piano").click()
+    other.keyboard.type("my song")
+    other.keyboard.press("Enter")
+    expect(rows(quiet_page)).to_have_text(["my song"])
+    triton.pause = 0
+    for tab in (quiet_page, other):
+        expect(tab.locator("#state")).to_have_text("Done")
+        tab.reload()
+        star = tab.get_by_role("button", name="Star for my song")
+        expect(star).to_have_attribute("aria-pressed", "true")
+    assert len(triton.requests) == 1
