@@ -113,7 +113,7 @@ async def errors_to_json(request: web.Request, handler: Handler) -> web.StreamRe
     except Exception as caught:
         log.exception("%s %s failed", request.method, request.rel_url.raw_path)
         error = visible(caught)
-    request[ERROR] = error
+    request[ERROR] = error.with_traceback(None)
     return error_response(error)
 
 

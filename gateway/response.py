@@ -39,7 +39,7 @@ def complete_or_aborted(request: web.Request, response: web.StreamResponse) -> I
     except Exception as error:
         if not response.prepared:
             raise
-        request[ERROR] = visible(error)
+        request[ERROR] = visible(error).with_traceback(None)
         bug = None if isinstance(error, ServiceError) else error
         log.error("the response broke off: %s", request[ERROR], exc_info=bug)
         _abort(request)

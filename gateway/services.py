@@ -40,6 +40,7 @@ SERVICES = web.AppKey("services", Services)
 # Of a request: its id in the log and in the response.
 REQUEST_ID = web.RequestKey("request_id", str)
 # The error that is its response, or that broke its response off.
+# Without its traceback, which keeps the request and its files until the garbage collector runs.
 ERROR = web.RequestKey("error", ServiceError)
 # The name of its key; None where the service has no keys.
 CALLER: web.RequestKey[str | None] = web.RequestKey("caller")
