@@ -2,7 +2,7 @@
 
 import { licenseText, t } from "./i18n.js";
 import * as reference from "./reference.js";
-import { errorText } from "./refusals.js";
+import { errorOf, errorText } from "./refusals.js";
 import { durationOf, durationOfBars, sectionsOf } from "./sections.js";
 import { amountOf } from "./takes.js";
 import { load, newSeed, onClick, save, setText, ui } from "./ui.js";
@@ -40,7 +40,7 @@ export async function createRecords() {
 /** The error of a field that holds text instead of a number, whose value is empty; or null. */
 export function findError() {
   const field = [...ui.form.elements].find(({ validity }) => validity.badInput);
-  return field ? { field: field.id, limits: { type: "number" } } : null;
+  return field ? errorOf(field) : null;
 }
 
 /** Shows an error beside its field or at the end of the form; null removes it. */

@@ -46,6 +46,14 @@ export function errorText(error) {
   return t(message, code && label ? `« ${label} » : ${inFrench}` : inFrench);
 }
 
+/** The error of a field that the browser finds wrong. */
+export function errorOf({ id: field, min, max, validity }) {
+  if (validity.badInput) return { field, limits: { type: "number" } };
+  if (validity.valueMissing) return { field, limits: { minLength: 1 } };
+  if (validity.patternMismatch) return { field, limits: { pattern: "" } };
+  return { field, limits: { minimum: min, maximum: max } };
+}
+
 /** The name that the page gives to a field of the service, such as `sections[1].prompt`. */
 function labelOf(field) {
   const name = field?.match(/\w*$/)[0];
@@ -57,6 +65,7 @@ function labelOf(field) {
 // Remedies by the keywords of JSON schemas.
 const REMEDIES = {
   minLength: () => t("write something", "écrivez quelque chose"),
+  pattern: () => t("write something else", "écrivez autre chose"),
   maxLength: (most) => t(`write at most ${most} characters`, `écrivez au plus ${most} caractères`),
   maxTokens: () => t("write less", "écrivez moins"),
   maxItems: (most) => t(`give at most ${most}`, `donnez-en au plus ${most}`),
@@ -105,3 +114,18 @@ function remedyOfNumber({ type, minimum, exclusiveMinimum, maximum }, field) {
   }
   return type && t("this is no number; write one", "ce n’est pas un nombre ; écrivez-en un");
 }
+
+// The browser's own sentences are in its language, which may not be the page's.
+document.addEventListener(
+  "invalid",
+  ({ target }) => target.setCustomValidity(errorText(errorOf(target))),
+  true,
+);
+// Enter clicks the form's button too.
+document.addEventListener(
+  "click",
+  ({ target }) => {
+    for (const field of target.form?.elements ?? []) field.setCustomValidity("");
+  },
+  true,
+);

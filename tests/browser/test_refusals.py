@@ -7,6 +7,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from protocol.errors import InvalidField, ServiceError
 from tests.browser.page import ask, tune, whole
+from tests.conftest import until
 from tests.gateway.fake_triton import FakeTriton
 
 REFUSALS = [
@@ -134,6 +135,31 @@ def test_sections_of_other_words_may_not_suit_a_model(
         triton.refusals = [InvalidField.of_field("sections", "differ; send one", maxPrompts=1)]
         ask(page, "calm piano", "1")
         expect(page.locator("#refusal")).to_have_text(text)
+
+
+def test_a_section_is_refused_in_the_language_of_the_page(
+    quiet_page: Page, triton: FakeTriton
+) -> None:
+    quiet_page.get_by_role("button", name="Français").click()
+    ask(quiet_page, "calm piano", "1")
+    whole(quiet_page)
+    quiet_page.get_by_role("button", name="Ajouter une partie").click()
+    for field, value, text in (
+        ("words", "", "« Partie 2 » : écrivez quelque chose."),
+        ("words", " ", "« Partie 2 » : écrivez autre chose."),
+        ("words", "drums", ""),
+        ("seconds", "1e", "« Secondes » : ce n’est pas un nombre ; écrivez-en un."),
+        ("seconds", "1000", "« Secondes » : donnez de 1 à 299."),
+    ):
+        quiet_page.locator(f"#{field}").fill("")
+        quiet_page.locator(f"#{field}").press_sequentially(value)
+        if text:
+            quiet_page.locator(f"#{field}").press("Enter")
+            told = quiet_page.locator(f"#{field}").evaluate("field => field.validationMessage")
+            assert told.replace("\u00a0", " ") == text
+    quiet_page.locator("#seconds").fill("2")
+    quiet_page.locator("#seconds").press("Enter")
+    until(lambda: len(triton.requests) == 2)
 
 
 def test_a_refusal_without_limits_is_french_too(french_page: Page, triton: FakeTriton) -> None:
