@@ -58,8 +58,9 @@ def program_environment(settings: TritonSettings, admin_key: str) -> dict[str, s
         "TRITON_ADMIN_KEY": admin_key,
     }
     environment.pop("TRITON_ADMIN_KEY_FILE", None)  # the gateway refuses both
-    if keys := environment.get("API_KEYS_FILE", "").strip():
-        environment["API_KEYS_FILE"] = str(Path(keys).absolute())
+    for name in ("API_KEYS_FILE", "TRITON_TLS"):
+        if path := environment.get(name, "").strip():
+            environment[name] = str(Path(path).absolute())
     return environment
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from protocol.settings import Environment, SettingsError, wrong
+from protocol.settings import Environment, wrong
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -33,10 +34,8 @@ class TritonSettings:
             http_port = environment.whole("TRITON_HTTP_PORT", 0, 1, 65535)
         folder = environment.text("MODEL_REPOSITORY", str(cls.model_repository))
         repository = Path(folder).absolute()
-        if not repository.is_dir():
-            raise SettingsError(
-                f"MODEL_REPOSITORY={folder!r} is wrong: set it to a folder of models"
-            )
+        if not os.access(repository, os.R_OK | os.X_OK) or not repository.is_dir():
+            raise wrong("MODEL_REPOSITORY", folder, "a folder of models that may be read")
         models = environment.text("LOAD_MODELS")
         names = tuple(dict.fromkeys(models.replace(",", " ").split()))
         known = {config.parent.name for config in repository.glob("*/config.pbtxt")} - {"musicgen"}

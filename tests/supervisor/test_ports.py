@@ -42,6 +42,15 @@ def test_a_taken_port_is_named_with_its_variable(
             check(free)
 
 
+def test_a_port_that_is_taken_for_ipv6_alone_is_named(free: list[int]) -> None:
+    try:
+        other = socket.create_server(("::1", free[0]), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with other, pytest.raises(ValueError, match=f"port {free[0]} is taken.* PORT="):
+        check(free)
+
+
 def test_triton_needs_no_port_for_http(free: list[int]) -> None:
     ports.check(TritonSettings(None, free[2], free[3]), GatewaySettings("127.0.0.1", free[0]))
 
@@ -51,7 +60,7 @@ def test_two_services_cannot_share_a_port(free: list[int]) -> None:
         check([free[0], free[0], *free[2:]])
 
 
-@pytest.mark.parametrize("host", ["203.0.113.7", "no such host"])
+@pytest.mark.parametrize("host", ["203.0.113.7", "no such host", "a..b", "long" * 20])
 def test_a_host_of_another_machine_is_named(free: list[int], host: str) -> None:
     with pytest.raises(ValueError, match=f"HOST={host} is not an address of this machine"):
         check(free, host)

@@ -158,13 +158,14 @@ def test_only_the_gateway_has_the_drawn_key_to_triton(service: Service) -> None:
     assert key not in Path(f"/proc/{service.pids()[0]}/environ").read_text()
 
 
-def test_a_file_of_keys_is_relative_to_where_the_service_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("variable", ["API_KEYS_FILE", "TRITON_TLS"])
+def test_a_path_is_relative_to_where_the_service_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("API_KEYS_FILE", "keys")
+    monkeypatch.setenv(variable, "secret")
     environment = program_environment(TritonSettings(), "x")
-    assert environment["API_KEYS_FILE"] == str(tmp_path / "keys")
+    assert environment[variable] == str(tmp_path / "secret")
 
 
 def test_a_taken_port_gives_one_line_and_exit_code_1(service: Service) -> None:

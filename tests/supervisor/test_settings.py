@@ -31,11 +31,12 @@ def test_a_bad_port_is_named(value: str) -> None:
         TritonSettings.from_environment({"TRITON_GRPC_PORT": value})
 
 
-def test_a_repository_that_is_not_a_folder_is_named() -> None:
+@pytest.mark.parametrize("folder", ["/no/such", "/dev/null", f"/{'long' * 99}"])
+def test_a_repository_that_is_not_a_folder_is_named(folder: str) -> None:
     with pytest.raises(
-        ValueError, match="MODEL_REPOSITORY='/no/such' is wrong: set it to a folder of models"
+        ValueError, match=f"MODEL_REPOSITORY='{folder}' is wrong: set it to a folder of models"
     ):
-        TritonSettings.from_environment({"MODEL_REPOSITORY": "/no/such"})
+        TritonSettings.from_environment({"MODEL_REPOSITORY": folder})
 
 
 def test_models_of_the_start_are_named_once_each() -> None:
