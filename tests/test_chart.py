@@ -217,6 +217,7 @@ def test_policies_and_monitors_name_ports_of_containers(manifests: list[Manifest
 
 
 def test_a_pod_has_longer_to_stop_than_it_drains(manifests: list[Manifest]) -> None:
+    """And the drain is as long as the longest song."""
     grace = {
         container["name"]: (pod["terminationGracePeriodSeconds"], container)
         for _, pod in pods(manifests)
@@ -225,10 +226,29 @@ def test_a_pod_has_longer_to_stop_than_it_drains(manifests: list[Manifest]) -> N
     }
     seconds, gateway = grace.pop("gateway")
     drain = float(environment(gateway)["DRAIN_TIMEOUT"])
+    longest = float(environment(gateway).get("MAX_DURATION", GatewaySettings.max_duration))
     assert seconds >= drain + gateway["lifecycle"]["preStop"]["sleep"]["seconds"] + 8
+    assert drain >= longest
     for seconds, triton in grace.values():
         words = triton["lifecycle"]["preStop"]["exec"]["command"]
-        assert words[:2] == ["sh", "-c"] and seconds > GatewaySettings.max_duration
+        assert words[:2] == ["sh", "-c"] and seconds > longest
+
+
+def test_a_pool_with_weights_of_its_own_has_no_others() -> None:
+    defaults = {"weights": {"pvc": "shared"}}
+    pools = [{"model": "a", "weights": {"image": "registry.example/a:1"}}, {"model": "b"}]
+    deployments = of_kind(render({"poolDefaults": defaults, "pools": pools}), "Deployment")
+    for name, kind in (("a", "image"), ("b", "persistentVolumeClaim")):
+        volumes = deployments[f"demo-{name}"]["spec"]["template"]["spec"]["volumes"]
+        [cache] = [volume for volume in volumes if volume["name"] == "cache"]
+        assert cache.keys() == {"name", kind}
+
+
+@pytest.mark.parametrize("value", [1_000_000, 0.25, "https://a.example, *"])
+def test_a_setting_arrives_as_it_is_written(value: object) -> None:
+    manifests = render({"gateway": {"settings": {"CORS_ORIGINS": value}}})
+    spec = of_kind(manifests, "Deployment")["demo-gateway"]["spec"]["template"]["spec"]
+    assert environment(spec["containers"][0])["CORS_ORIGINS"] == str(value)
 
 
 def test_an_autoscaler_alone_says_how_many_pods_there_are() -> None:

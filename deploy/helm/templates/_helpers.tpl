@@ -51,9 +51,10 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end }}
 
+{{/* A number in JSON: as text, a million is 1e+06. */}}
 {{- define "audiocraft.settings" -}}
 {{- range $variable, $value := .settings }}
-- {name: {{ $variable }}, value: {{ $value | toString | quote }}}
+- {name: {{ $variable }}, value: {{ kindIs "string" $value | ternary $value (toJson $value) | quote }}}
 {{- end }}
 {{- with .Values.tracing }}
 - {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }}}
