@@ -1,5 +1,7 @@
 /** A handle on the timeline: it is dragged, or moved by arrows. */
 
+import { update } from "./ui.js";
+
 const [COARSE, FINE] = [1, 0.1]; // seconds of an arrow key, and with Shift
 
 /**
@@ -34,7 +36,7 @@ export function makeHandle(element, { secondsPerPixel, read, write, end = () => 
 }
 
 export function describe(element, label, second, max, text) {
-  Object.assign(element, {
+  update(element, {
     ariaLabel: label,
     ariaValueMin: 0,
     ariaValueMax: max,

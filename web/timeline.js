@@ -5,7 +5,7 @@ import * as deck from "./deck.js";
 import { clock, timeOf } from "./i18n.js";
 import * as loop from "./loop.js";
 import * as player from "./player.js";
-import { clamp, onClick, ui } from "./ui.js";
+import { clamp, onClick, ui, update } from "./ui.js";
 import { createWaveform } from "./waveform.js";
 
 const LABEL_WIDTH = 72; // pixels between the ruler's numbers, at least
@@ -27,12 +27,12 @@ export function draw() {
   const { chosen } = deck;
   const seconds = span();
   const at = position();
-  Object.assign(ui.position, {
+  update(ui.position, {
     max: seconds,
     value: at,
     ariaValueText: timeOf(clock(at), chosen?.duration ?? 0),
   });
-  ui.playhead.style.left = `${(100 * at) / seconds}%`;
+  update(ui.playhead.style, { left: `${(100 * at) / seconds}%` });
   if (player.state === "playing" && chosen === deck.current) follow(at / secondsPerPixel());
   loop.draw(seconds);
   drawCanvas(chosen, seconds, at);

@@ -5,7 +5,7 @@ import { clock, t } from "./i18n.js";
 import * as player from "./player.js";
 import { titleOf } from "./sections.js";
 import { letterOf } from "./takes.js";
-import { load, onClick, save, setText, ui } from "./ui.js";
+import { load, onClick, save, setText, ui, update } from "./ui.js";
 
 const SKIP = 5; // seconds
 const TITLE = document.title;
@@ -35,14 +35,14 @@ export function draw() {
   setText(ui.playing, title);
   setText(ui.time, `${clock(position)} / ${clock(shown.duration)}`);
   const isMute = !shown.sound && !shown.record.blob;
-  ui.play.disabled = isMute && !isPlaying;
-  ui.play.dataset.state = isPlaying ? "pause" : "play";
   const letter = letterOf(shown);
-  ui.play.ariaLabel = isPlaying
+  const label = isPlaying
     ? t(`Pause, take ${letter}`, `Pause, prise ${letter}`)
     : t(`Play, take ${letter}`, `Écouter, prise ${letter}`);
-  ui.repeat.ariaPressed = deck.loopOf(shown) !== null;
-  ui.save.disabled = !deck.chosen?.record.blob || deck.chosen.running;
+  update(ui.play, { disabled: isMute && !isPlaying, ariaLabel: label });
+  update(ui.play.dataset, { state: isPlaying ? "pause" : "play" });
+  update(ui.repeat, { ariaPressed: deck.loopOf(shown) !== null });
+  update(ui.save, { disabled: !deck.chosen?.record.blob || deck.chosen.running });
   const tabTitle = isPlaying ? `▶ ${title} · ${TITLE}` : TITLE;
   if (document.title !== tabTitle) document.title = tabTitle;
   report(title, isPlaying, position, shown.duration);

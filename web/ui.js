@@ -21,6 +21,13 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** Sets those properties of an element that differ: each write costs a layout. */
+export function update(element, properties) {
+  for (const [name, value] of Object.entries(properties)) {
+    if (String(element[name]) !== String(value)) element[name] = value;
+  }
+}
+
 export function onClick(handlers) {
   for (const [id, handler] of Object.entries(handlers)) ui[id].addEventListener("click", handler);
 }

@@ -145,3 +145,17 @@ def test_loops_snap_to_the_beats_of_the_music(quiet_page: Page, bpm: int) -> Non
     for beat in quiet_page.evaluate(NEAREST, base64.b64encode(file).decode()):
         away = np.mod(beat - 0.13 + 30 / bpm, 60 / bpm) - 30 / bpm
         assert abs(away) < 0.03 or beat == 30
+
+
+def test_a_page_at_rest_lays_nothing_out(quiet_page: Page) -> None:
+    """It would take power from a phone, sixty times a second."""
+    expect(quiet_page.locator("#facts")).to_contain_text("An example")
+    devtools = quiet_page.context.new_cdp_session(quiet_page)
+    devtools.send("Performance.enable")
+    counts = []
+    for _ in range(2):
+        for _ in range(20):
+            draw_frame(quiet_page)
+        metrics = devtools.send("Performance.getMetrics")["metrics"]
+        counts += [metric["value"] for metric in metrics if metric["name"] == "LayoutCount"]
+    assert counts[1] - counts[0] < 10
