@@ -7,9 +7,11 @@ from typing import Any
 import promql_parser
 import pytest
 import yaml
+from aiohttp.web import RouteDef
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.metrics import Metrics
+from gateway.routes import routes
 from musicgen_engine.metrics import COUNTERS, GAUGES
 from tests.conftest import ROOT
 from tests.test_chart import CHART, of_kind, render, values
@@ -73,6 +75,13 @@ def test_the_dashboard_shows_every_metric() -> None:
     unseen = {"gateway_audio_seconds_total", "gateway_first_audio_seconds_sum"}
     unseen.add("gateway_first_audio_seconds_count")
     assert metrics() - shown == unseen
+
+
+def test_alerts_about_songs_count_no_probes_and_no_changes() -> None:
+    """Those are refused, too: a probe while the model loads, a change that comes too soon."""
+    counts = [query for query in alert_queries() if "gateway_requests_total" in query]
+    assert counts and all('{route="/generate",' in query for query in counts)
+    assert "/generate" in {route.path for route in routes if isinstance(route, RouteDef)}
 
 
 def test_panels_do_not_overlap() -> None:
