@@ -40,18 +40,22 @@ def steer() -> None:
 
 
 body = {"prompt": arguments.prompt, "duration": arguments.duration, "pace": "playback"}
+player = None
+with suppress(FileNotFoundError):
+    player = Popen(["ffplay", "-autoexit", "-nodisp", "-v", "error", "-"], 0, stdin=PIPE).stdin
 try:
     song = ask("POST", "/generate", body)
+    threading.Thread(target=steer, daemon=True).start()
+    with song, Path(arguments.out).open("wb") as file:
+        while chunk := song.read1(65_536):
+            file.write(chunk)
+            with suppress(BrokenPipeError):
+                player and player.write(chunk)
 except HTTPError as error:
     sys.exit(json.load(error)["error"]["message"])
 except URLError as error:
     sys.exit(f"no server at {arguments.server}: {error.reason}")
-threading.Thread(target=steer, daemon=True).start()
-player = None
-with suppress(FileNotFoundError):
-    player = Popen(["ffplay", "-autoexit", "-nodisp", "-v", "error", "-"], 0, stdin=PIPE).stdin
-with song, Path(arguments.out).open("wb") as file:
-    while chunk := song.read1(65_536):
-        file.write(chunk)
-        with suppress(BrokenPipeError):
-            player and player.write(chunk)
+except ConnectionError:
+    sys.exit("the song broke off")
+if song.length:
+    sys.exit("the song broke off")
