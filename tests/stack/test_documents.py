@@ -23,7 +23,7 @@ from tests.test_monitoring import (
     panel_queries,
 )
 
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("README*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = [
     pytest.param(language, code, id=f"{document.stem}-{number}-{language}")
     for document in DOCUMENTS
