@@ -106,7 +106,10 @@ class TritonServer:
             if port is None:
                 command.append(f"--allow-{service}=false")
             else:
-                command += [f"--{service}-address={settings.host}", f"--{service}-port={port}"]
+                host = settings.host
+                if ":" in host:  # IPv6, which gRPC and libevent write each in its own way
+                    host = f"[{host}]" if service == "grpc" else f"ipv6:{host}"
+                command += [f"--{service}-address={host}", f"--{service}-port={port}"]
         if settings.tls:
             command += [
                 "--grpc-use-ssl-mutual=true",

@@ -28,6 +28,7 @@ from tests.conftest import (
     descendants,
     gone,
     repository_with,
+    serving,
     until,
     with_shared_memory,
 )
@@ -179,3 +180,15 @@ def test_a_port_in_use_is_named_in_one_line() -> None:
     assert done.returncode == 1
     (line,) = (done.stdout + done.stderr).strip().splitlines()
     assert port in line and "PORT" in line
+
+
+def test_triton_listens_at_an_address_of_ipv6(tmp_path: Path) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    repository = repository_with(tmp_path / "models", "musicgen-tiny")
+    with serving(repository, TRITON_HOST="::1") as stack:  # the gateway is there over gRPC
+        for port, path in (stack.triton_http, "v2/health/live"), (stack.triton_metrics, "metrics"):
+            with urllib.request.urlopen(f"http://[::1]:{port}/{path}") as answer:
+                assert answer.status == 200
