@@ -17,6 +17,7 @@ from pathlib import Path
 from secrets import token_urlsafe
 
 from gateway.settings import GatewaySettings
+from protocol.settings import SettingsError
 from supervisor import ports, tritonserver
 from supervisor.process import GRACE, Process
 from supervisor.settings import PROJECT, TritonSettings
@@ -66,6 +67,11 @@ def program_environment(settings: TritonSettings, admin_key: str) -> dict[str, s
 
 def main() -> None:
     try:
+        if os.environ.get("TRITON_POOLS", "").strip():
+            raise SettingsError(
+                "TRITON_POOLS is for a gateway alone: unset it for the Triton of this service, "
+                "or run python -m gateway"
+            )
         server, settings = tritonserver.check(os.environ)
         own = {**os.environ, "TRITON_GRPC": settings.grpc_address}
         gateway_settings = GatewaySettings.from_environment(own)

@@ -214,4 +214,4 @@ def test_a_service_with_its_own_triton_has_no_pools() -> None:
         capture_output=True, text=True, timeout=TIMEOUT,
     )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr == "service: TRITON_GRPC and TRITON_POOLS are both set: set one of them\n"
+    assert done.stderr.startswith("service: TRITON_POOLS is for a gateway alone: unset it")
