@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from protocol.settings import Environment, wrong
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from musicgen_engine.config import ModelConfig
+from protocol.settings import Environment, SettingsError, wrong
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -42,6 +46,8 @@ class TritonSettings:
         if not known.issuperset(names):
             some = " or ".join(sorted(known)[:2])
             raise wrong("LOAD_MODELS", models, f"models of MODEL_REPOSITORY, such as {some}")
+        for name in names:
+            _check(repository / name)
         return cls(
             http_port,
             environment.whole("TRITON_GRPC_PORT", cls.grpc_port, 1, 65535),
@@ -58,3 +64,13 @@ class TritonSettings:
         """The address for the gateway, which runs on the same machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"{f'[{host}]' if ':' in host else host}:{self.grpc_port}"
+
+
+def _check(model: Path) -> None:
+    """Triton ends where it cannot load a model of LOAD_MODELS. Raises SettingsError."""
+    try:
+        text = (model / "config.pbtxt").read_text("utf-8")
+        parameters = text_format.Parse(text, model_config_pb2.ModelConfig()).parameters
+        ModelConfig.parse({name: value.string_value for name, value in parameters.items()})
+    except (OSError, ValueError, text_format.ParseError) as error:
+        raise SettingsError(f"LOAD_MODELS: {model.name} cannot be loaded: {error}") from None

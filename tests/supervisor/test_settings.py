@@ -57,6 +57,24 @@ def test_a_model_that_is_not_there_is_named(value: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ('backend: "python', "String missing"),
+        ('parameters { key: "memory" value { string_value: "2" } }', "parameter memory of config"),
+        ("", "config.pbtxt"),
+    ],
+)
+def test_a_model_of_the_start_that_is_wrong_is_named(
+    tmp_path: Path, config: str, reason: str
+) -> None:
+    (tmp_path / "mine").mkdir()
+    file = tmp_path / "mine" / "config.pbtxt"
+    file.write_text(config) if config else file.symlink_to(tmp_path)
+    with pytest.raises(ValueError, match=f"^LOAD_MODELS: mine cannot be loaded: .*{reason}"):
+        TritonSettings.from_environment({"MODEL_REPOSITORY": str(tmp_path), "LOAD_MODELS": "mine"})
+
+
+@pytest.mark.parametrize(
     ("host", "address"),
     [
         ("127.0.0.1", "127.0.0.1:8101"),
