@@ -41,15 +41,19 @@ async function run(song, isUnfinished = false) {
     await song.run();
     await song.saved;
     settle(song);
+    // This tab alone has such a song, so it keeps the lock: no other tab makes it again.
+    if (song.refusal && song.state === "done") await new Promise(() => {});
   };
   const { locks } = navigator; // Browsers have them over TLS and on this machine only.
-  if (locks) await locks.request(id, make);
+  const ifAvailable = !isUnfinished; // A second click makes no second song.
+  if (locks) await locks.request(id, { ifAvailable }, (lock) => lock && make());
   else await make();
 }
 
 /** Takes the end of a generation into account. One without music is removed, unless it failed. */
 function settle(song) {
   const { record, state, error } = song;
+  if (!songs.all.includes(song)) return; // It is deleted, and may be back as another one.
   if (!deck.takes().includes(song) && song !== deck.current) song.unload();
   if (error?.code !== "unauthorized") refreshModels().catch(() => {}); // The deck shows the error.
   if (state !== "failed" || (error && !error.field)) return;
@@ -100,8 +104,8 @@ async function showLast() {
 
 async function loadExample() {
   const response = await fetch("/sounds/example.wav");
-  const [example] = songs.add([{ ...EXAMPLE, blob: await response.blob() }]);
-  return example;
+  const blob = await response.blob();
+  return songs.all[0] ?? songs.add([{ ...EXAMPLE, blob }])[0]; // A song may have come meanwhile.
 }
 
 async function submit(event) {
@@ -119,9 +123,10 @@ async function submit(event) {
 
 /** Makes a take anew from a second on, as another take that plays. */
 async function makeFrom(take, sections, second) {
-  const record = { ...(await remake(take, sections, second)), take: takes.nextTake() };
+  const record = { take: takes.nextTake(), ...(await remake(take, sections, second)) };
   const [song] = songs.add([record]);
   deck.playFrom(song, second);
+  takes.focusChosen();
   if (record.isUnfinished) run(song);
   else songs.save(song);
 }

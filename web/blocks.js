@@ -47,7 +47,7 @@ export function render() {
     const label = t(`End of section ${number}`, `Fin de la partie ${number}`);
     describe(edge, label, end, ui.duration.max, clock(end));
   }
-  ui.add.disabled = isFixed;
+  ui.add.disabled = isFixed || ui.duration.max - durationOf(sections) < MIN_DURATION;
   ui.redo.hidden = isFixed;
   renderDraft();
 }
@@ -78,8 +78,8 @@ function firstNew() {
 
 /** The seconds that the song has for a section beside the others. */
 function longest(index) {
-  const all = Number((ui.duration.max - durationOf(draft.sections)).toFixed(2));
-  return all + draft.sections[index].duration;
+  const others = draft.sections.toSpliced(index, 1);
+  return Number((ui.duration.max - durationOf(others)).toFixed(2));
 }
 
 function newBlock(index) {
@@ -109,10 +109,10 @@ function edit(index) {
   return draft.sections[index];
 }
 
-ui.section.addEventListener("input", () => {
+ui.section.addEventListener("input", ({ target }) => {
   const section = draft.sections[draft.index];
-  if (ui.words.value !== textOf(section.prompt)) section.prompt = ui.words.value;
-  section.duration = Math.max(MIN_DURATION, ui.seconds.valueAsNumber || section.duration);
+  if (target === ui.words) section.prompt = target.value;
+  else section.duration = Math.max(MIN_DURATION, target.valueAsNumber || section.duration);
   render();
 });
 ui.section.addEventListener("submit", (event) => {
@@ -121,14 +121,14 @@ ui.section.addEventListener("submit", (event) => {
   remake(take, sections, firstNew());
   draft = null;
   render();
-  focusChosen();
 });
 onClick({
   add: () => {
     select(0);
-    const { prompt } = draft.sections.at(-1);
-    draft.sections.push({ prompt, duration: NEW_DURATION });
-    select(draft.sections.length - 1);
+    const { sections } = draft;
+    const [{ prompt }, index] = [sections.at(-1), sections.length];
+    sections.push({ prompt, duration: Math.min(NEW_DURATION, longest(index)) });
+    select(index);
     ui.words.select();
   },
   cancelSection: () => {

@@ -5,7 +5,7 @@ import * as reference from "./reference.js";
 import { errorOf, errorText } from "./refusals.js";
 import { durationOf, durationOfBars, sectionsOf } from "./sections.js";
 import { amountOf } from "./takes.js";
-import { load, newSeed, onClick, save, setText, ui } from "./ui.js";
+import { load, newId, newSeed, onClick, save, setText, ui } from "./ui.js";
 import { renderExamples, renderWords } from "./words.js";
 
 const OTHERS = ["file", "button", "submit"]; // types of elements that hold no setting
@@ -23,24 +23,24 @@ export async function createRecords() {
   if (audio?.role === "melody") request.separate = ui.separate.checked;
   const now = Date.now();
   const common = {
-    group: now,
+    group: newId(),
     duration: durationOf(sectionsOf({ request })),
     license: selectedModel()?.license,
     ...(audio && { files: { [audio.role]: audio.file } }),
   };
   return Array.from({ length: Number(ui.variations.value) }, (_, index) => ({
     ...common,
-    id: `${now}-${index}`,
+    id: newId(),
     take: index,
     at: now - index, // The shelf sorts by this, newest first.
     request: { ...request, seed: request.seed + index },
   }));
 }
 
-/** The error of a field that holds text instead of a number, whose value is empty; or null. */
+/** The error of a field that holds no number, or one out of its range; or null. */
 export function findError() {
-  const field = [...ui.form.elements].find(({ validity }) => validity.badInput);
-  return field ? errorOf(field) : null;
+  const field = ui.form.querySelector("input:invalid");
+  return field && errorOf(field);
 }
 
 /** Shows an error beside its field or at the end of the form; null removes it. */
@@ -71,6 +71,7 @@ export function render() {
   ui.summary.textContent = `${ui.model.value} · ${ui.duration.value} s · × ${ui.variations.value}`;
   ui.duration.max = catalogue.max_duration ?? ui.duration.max;
   ui.fader.max = Math.sqrt(ui.duration.max);
+  ui.fader.ariaValueText = ui.duration.value;
   const model = selectedModel();
   setText(ui.note, model ? modelNote(model) : "");
   const isUnavailable = model?.state === "unavailable";
@@ -156,7 +157,7 @@ function restore() {
   const request = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
   const values = request.prompt ? valuesOf(request) : (load("draft") ?? {});
   for (const field of keptFields()) {
-    if (field.id in values) field[kindOf(field)] = values[field.id];
+    if (values[field.id] !== undefined) field[kindOf(field)] = values[field.id];
   }
   modelId = values.model;
   renderModels();
@@ -193,15 +194,7 @@ function kindOf({ type }) {
 
 /** Moves the fader to the duration. Its scale is the square root, so short songs get more room. */
 function moveFader() {
-  const { value } = ui.duration;
-  ui.fader.value = Math.sqrt(value);
-  ui.fader.ariaValueText = value;
-}
-
-function readFader() {
-  const duration = Math.round(ui.fader.value ** 2);
-  ui.duration.value = duration;
-  ui.fader.ariaValueText = duration;
+  ui.fader.value = Math.sqrt(ui.duration.value);
 }
 
 function drawSeed() {
@@ -209,7 +202,7 @@ function drawSeed() {
 }
 
 ui.form.addEventListener("input", ({ target }) => {
-  if (target === ui.fader) readFader();
+  if (target === ui.fader) ui.duration.value = Math.round(ui.fader.value ** 2);
   else moveFader();
   if (target === ui.seed) ui.keep.checked = ui.seed.value !== "";
   saveDraft();

@@ -2,7 +2,7 @@
 
 import { changeSong, fetchProgress, generate } from "./api.js";
 import { Sound } from "./sound.js";
-import { pause } from "./ui.js";
+import { newId, pause } from "./ui.js";
 
 const MAX_CONCURRENT = 4; // Browsers open six connections to a host; progress needs some of them.
 const POLL_MS = 500;
@@ -55,9 +55,9 @@ export class Generation extends EventTarget {
     return this.sound?.seconds ?? this.record.seconds ?? (this.record.blob ? this.duration : 0);
   }
 
-  /** The place among those that wait for a connection; 0 or less is none. */
+  /** The place among those that wait for a connection, 1 or more. */
   get place() {
-    return queue.indexOf(this) + 1 - MAX_CONCURRENT;
+    return Math.max(1, queue.indexOf(this) + 1 - MAX_CONCURRENT);
   }
 
   get #restState() {
@@ -122,7 +122,7 @@ export class Generation extends EventTarget {
       this.#setState(this.state);
       return false;
     }
-    if (seconds !== this.record.seconds) this.sound = null;
+    if (seconds !== this.record.seconds) Object.assign(this, { sound: null, error: null });
     Object.assign(this.record, record);
     this.#setState(isUnfinished ? "generating" : this.#restState);
     return isUnfinished;
@@ -170,14 +170,13 @@ export class Generation extends EventTarget {
     const { signal } = this.#controller;
     queue.push(this);
     try {
-      while (this.place > 0) {
+      while (queue.indexOf(this) >= MAX_CONCURRENT) {
         this.#setState("waiting");
         await pause(POLL_MS);
         signal.throwIfAborted();
       }
       if (this.state === "waiting") this.#setState("requesting");
-      const bytes = [...crypto.getRandomValues(new Uint8Array(16))];
-      const id = bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("");
+      const id = newId();
       this.#requestId = id;
       if (this.sound) delete record.request.pace; // The samples that are there come as fast as they can.
       const { request, files, revision } = record;

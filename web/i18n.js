@@ -37,7 +37,7 @@ export function formatDate(at) {
   const date = new Date(at);
   const isToday = date.toDateString() === new Date().toDateString();
   const form = isToday ? { timeStyle: "short" } : { dateStyle: "medium" };
-  return date.toLocaleString(language, form);
+  return date.toLocaleString(t("en", "fr"), form);
 }
 
 export function translate() {

@@ -47,11 +47,12 @@ export function errorText(error) {
 }
 
 /** The error of a field that the browser finds wrong. */
-export function errorOf({ id: field, min, max, validity }) {
+export function errorOf({ id: field, min, max, step, validity }) {
   if (validity.badInput) return { field, limits: { type: "number" } };
   if (validity.valueMissing) return { field, limits: { minLength: 1 } };
   if (validity.patternMismatch) return { field, limits: { pattern: "" } };
-  return { field, limits: { minimum: min, maximum: max } };
+  const type = step !== "any" && "integer";
+  return { field, limits: { type, minimum: min, maximum: max } };
 }
 
 /** The name that the page gives to a field of the service, such as `sections[1].prompt`. */
@@ -91,7 +92,7 @@ function remedyOf(limits, field) {
   return keyword ? REMEDIES[keyword](limits[keyword]) : remedyOfNumber(limits, field);
 }
 
-function remedyOfNumber({ type, minimum, exclusiveMinimum, maximum }, field) {
+function remedyOfNumber({ type, minimum, exclusiveMinimum: above, maximum }, field) {
   if (field === "bars" && maximum) {
     const seconds = Math.floor(durationOfBars(maximum, ui.bpm.value));
     return t(`at this tempo, give at most ${seconds}`, `à ce tempo, donnez au plus ${seconds}`);
@@ -102,16 +103,11 @@ function remedyOfNumber({ type, minimum, exclusiveMinimum, maximum }, field) {
       `donnez un nombre entier de ${minimum} à ${maximum}`,
     );
   }
-  if (minimum !== undefined) {
-    return t(`give ${minimum} to ${maximum}`, `donnez de ${minimum} à ${maximum}`);
+  if (maximum !== undefined) {
+    const least = minimum ?? above;
+    return t(`give ${least} to ${maximum}`, `donnez de ${least} à ${maximum}`);
   }
-  if (exclusiveMinimum !== undefined) {
-    const most = maximum ? t(`, at most ${maximum}`, `, au plus ${maximum}`) : "";
-    return t(
-      `give more than ${exclusiveMinimum}${most}`,
-      `donnez plus de ${exclusiveMinimum}${most}`,
-    );
-  }
+  if (above !== undefined) return t(`give more than ${above}`, `donnez plus de ${above}`);
   return type && t("this is no number; write one", "ce n’est pas un nombre ; écrivez-en un");
 }
 

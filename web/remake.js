@@ -2,7 +2,7 @@
 
 import { clip, durationOf, FRAME } from "./sections.js";
 import { OVERLAP } from "./sound.js";
-import { newSeed } from "./ui.js";
+import { newId, newSeed } from "./ui.js";
 
 const TAIL = 12; // seconds of what is there that the model hears before the new part
 const MIN_FROM = 0.5; // seconds; less of the old take is not kept
@@ -15,10 +15,9 @@ export async function remake(take, sections, second) {
   const end = from && from - OVERLAP;
   const begin = Math.max(0, end - TAIL);
   const duration = durationOf(sections);
-  const now = Date.now();
   return {
-    id: `${now}-0`,
-    at: now,
+    id: newId(),
+    at: Date.now(),
     group,
     license,
     from,

@@ -43,7 +43,7 @@ function renderTools(shown) {
   const count = selected().length;
   ui.tools.hidden = all.length === 0;
   ui.selection.hidden = count === 0;
-  setText(ui.count, t(`${count} selected`, `${count} choisis`));
+  setText(ui.count, t(`${count} selected`, `Sélection : ${count}`));
   ui.pack.disabled = selected().some(({ record }) => !record.blob);
   ui.sweep.hidden = count > 0 || !all.some(isSwept);
   ui.search.placeholder = ui.search.ariaLabel;
@@ -73,8 +73,8 @@ function isShown({ record }) {
 }
 
 /** Songs that are made now, and those with a star, are not deleted with all others. */
-function isSwept({ record, running }) {
-  return !record.isStarred && !running;
+function isSwept({ record }) {
+  return !record.isStarred && !record.isUnfinished;
 }
 
 function selected() {

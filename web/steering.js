@@ -17,11 +17,12 @@ const LEAST = 0.1; // A word of less weight is left out.
 const SPEED = 45; // steps a second; playback takes 50
 const SURE = 3; // seconds of music after which the speed is known
 
-const words = load("words") ?? ["calm piano", "soft strings", "fast drums", "epic brass"];
+const words = ["calm piano", "soft strings", "fast drums", "epic brass"];
+Object.assign(words, load("words"));
 const points = words.map((word) => create("span", { textContent: word }));
 const sliders = words.map(addSlider);
 let timer = null;
-let next = null; // the prompt that is sent after the last one
+let next = null; // {take, prompt} that is sent after the last one
 let isSending = false;
 let isSlow = false; // whether this machine makes music slower than it plays
 let failure = null; // {take, error} of the last change
@@ -136,7 +137,7 @@ function blend() {
 
 /** Changes the song, a while after the last change. Of those that wait, the newest counts. */
 async function send(prompt) {
-  next = prompt;
+  next = { take: deck.chosen, prompt };
   if (isSending) return;
   isSending = true;
   while (next) {
@@ -148,8 +149,7 @@ async function send(prompt) {
   isSending = false;
 }
 
-async function change(prompt) {
-  const take = deck.chosen;
+async function change({ take, prompt }) {
   if (!take?.running || prompt.length === 0) return;
   failure = null;
   try {

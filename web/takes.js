@@ -136,6 +136,7 @@ async function copy(text, button) {
   area.select();
   document.execCommand("copy");
   area.remove();
+  button.focus();
   button.textContent = t("Copied", "Copié");
   await pause(COPIED_MS);
   button.textContent = t(button.dataset.en, button.dataset.fr);

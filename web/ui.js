@@ -52,6 +52,12 @@ export function clamp(value, min, max) {
   return Math.min(Math.max(value, min), max);
 }
 
+/** 32 hexadecimal digits. */
+export function newId() {
+  const bytes = [...crypto.getRandomValues(new Uint8Array(16))];
+  return bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 /** Short enough to read out. */
 export function newSeed() {
   return Math.floor(Math.random() * 1e6);

@@ -44,10 +44,14 @@ def test_settings_and_volume_outlive_a_reload(quiet_page: Page) -> None:
 
 
 def test_what_another_page_has_stored_does_no_harm(quiet_page: Page) -> None:
+    ask(quiet_page, "calm piano", "1")
+    whole(quiet_page)
     for name in ("draft", "words", "volume", "language"):
-        quiet_page.evaluate(f"localStorage.setItem('{name}', '[nonsense')")
-    quiet_page.reload()
-    expect(quiet_page.locator("#model")).to_have_value("musicgen-tiny")
+        for value in ("[nonsense", "5", "{}", '"x_y"'):
+            quiet_page.evaluate(f"localStorage.setItem('{name}', '{value}')")
+            quiet_page.reload()
+            expect(quiet_page.locator("#model")).to_have_value("musicgen-tiny")
+            expect(quiet_page.locator("#songs time")).not_to_be_empty()
 
 
 @pytest.mark.parametrize(

@@ -90,3 +90,32 @@ def test_an_unreachable_service_is_reported_and_asked_again(quiet_page: Page) ->
     quiet_page.context.set_offline(False)
     quiet_page.get_by_role("button", name="Try again").click()
     whole(quiet_page)
+
+
+NOTE = """window.states = [];
+const state = document.querySelector("#state");
+new MutationObserver(() => states.push(state.textContent)).observe(state, { childList: true });"""
+
+
+def test_a_place_in_this_browser_is_one_or_more(quiet_page: Page, triton: FakeTriton) -> None:
+    triton.stuck = True
+    quiet_page.select_option("#variations", "4")
+    for _ in range(2):
+        ask(quiet_page, "calm piano", "5")
+    expect(quiet_page.locator("#state")).to_have_text("Waiting in this browser, place 1")
+    quiet_page.evaluate(NOTE)
+    for box in quiet_page.get_by_role("checkbox", name="Select").all()[4:]:
+        box.check()
+    quiet_page.locator("#selection").get_by_role("button", name="Delete").click()
+    expect(quiet_page.locator("#state")).to_have_text("Waiting, place 1")
+    assert not [text for text in quiet_page.evaluate("states") if "place -" in text]
+
+
+def test_two_clicks_make_a_song_once(quiet_page: Page, triton: FakeTriton) -> None:
+    triton.refusals = [TooSlow("The song took too long.")]
+    ask(quiet_page, "calm piano", "2")
+    quiet_page.get_by_role("button", name="Try again").dblclick()
+    whole(quiet_page)
+    expect(quiet_page.locator("#state")).to_have_text("Done")
+    quiet_page.wait_for_timeout(500)
+    assert len(triton.requests) == 2

@@ -23,9 +23,20 @@ REFUSALS = [
     ),
     (
         {"duration": "1000"},
-        "“Duration in seconds”: give more than 0, at most 300.",
-        "« Durée en secondes » : donnez plus de 0, au plus 300.",
+        "“Duration in seconds”: give 1 to 300.",
+        "« Durée en secondes » : donnez de 1 à 300.",
     ),
+    (
+        {"duration": "-5"},
+        "“Duration in seconds”: give 1 to 300.",
+        "« Durée en secondes » : donnez de 1 à 300.",
+    ),
+    (
+        {"duration": ""},
+        "“Duration in seconds”: write something.",
+        "« Durée en secondes » : écrivez quelque chose.",
+    ),
+    ({"bpm": "-110"}, "“Tempo”: give 20 to 400.", "« Tempo » : donnez de 20 à 400."),
     (
         {"top_k": "1.5"},
         "“Top-k”: give a whole number from 0 to 1000000.",

@@ -99,6 +99,9 @@ def test_selected_songs_are_one_zip(shelf: Page) -> None:
     for name in ("calm flute", "calm piano"):
         shelf.get_by_label(f"Select {name}").check()
     expect(shelf.locator("#count")).to_have_text("2 selected")
+    shelf.click("#language")
+    expect(shelf.locator("#count")).to_have_text("Sélection\u00a0: 2")
+    shelf.click("#language")
     with shelf.expect_download() as download:
         shelf.get_by_role("button", name="Save as ZIP").click()
     with zipfile.ZipFile(Path(download.value.path())) as archive:
@@ -185,6 +188,29 @@ def test_a_song_deleted_while_it_is_made_comes_back_as_it_was(
     expect(quiet_page.locator("#state")).to_contain_text("Stopped at 0:0")
     quiet_page.reload()
     expect(rows(quiet_page)).to_have_text(["calm piano"])
+
+
+UNDO = """async () => {
+  document.querySelector("#remove").click();
+  let undo = null;
+  while (!undo) {
+    await new Promise((resolve) => setTimeout(resolve));
+    undo = document.querySelector("#notice button");
+  }
+  undo.click();
+}"""
+
+
+def test_a_waiting_song_deleted_for_a_moment_is_there(quiet_page: Page, triton: FakeTriton) -> None:
+    triton.stuck = True
+    quiet_page.select_option("#variations", "4")
+    for _ in range(2):
+        ask(quiet_page, "calm piano", "5")
+    expect(quiet_page.locator("#state")).to_have_text("Waiting in this browser, place 1")
+    quiet_page.evaluate(UNDO)
+    expect(quiet_page.locator("#state")).to_have_text("No music came")
+    quiet_page.wait_for_timeout(1000)  # The browser looks for a connection twice a second.
+    expect(rows(quiet_page)).to_have_count(8)
 
 
 def test_the_focus_stays_in_its_row_while_music_arrives(shelf: Page, triton: FakeTriton) -> None:

@@ -5,7 +5,7 @@ import re
 from playwright.sync_api import Page, expect
 
 from protocol.errors import TooManyChanges
-from tests.browser.page import drag, steer, whole
+from tests.browser.page import drag, press, steer, whole
 from tests.conftest import until
 from tests.gateway.fake_triton import FakeTriton
 
@@ -72,3 +72,22 @@ def test_of_many_quick_changes_the_last_one_counts(quiet_page: Page, triton: Fak
     assert len(triton.changes) < 10
     expect(line).to_have_value("")
     expect(quiet_page.locator("#change")).to_be_empty()
+
+
+def test_a_change_is_for_the_take_that_was_chosen(quiet_page: Page, triton: FakeTriton) -> None:
+    triton.pause = 0.4
+    triton.change_delay = 1
+    quiet_page.select_option("#variations", "2")
+    steer(quiet_page, "60")
+    press(quiet_page, "1")
+    line = quiet_page.get_by_label("Change it to")
+    expect(line).to_be_enabled()
+    for words in ("fast drums", "epic brass"):  # The second one waits for the first one.
+        line.fill(words)
+        line.press("Enter")
+    press(quiet_page, "2")
+    until(lambda: len(triton.changes) == 2)
+    press(quiet_page, "1")
+    expect(quiet_page.locator(".block button").last).to_have_text("epic brass")
+    press(quiet_page, "2")
+    expect(quiet_page.locator(".block button")).to_have_text(["calm piano"])

@@ -2,6 +2,7 @@
 
 from playwright.sync_api import Page, expect
 
+from protocol.errors import TooSlow
 from tests.browser.page import ask, paused, playing, rows, whole
 from tests.conftest import until
 from tests.gateway.fake_triton import FakeTriton
@@ -114,3 +115,51 @@ def test_a_star_of_another_tab_stays_while_the_song_is_made(
         star = tab.get_by_role("button", name="Star for my song")
         expect(star).to_have_attribute("aria-pressed", "true")
     assert len(triton.requests) == 1
+
+
+def test_a_song_that_another_tab_makes_is_not_swept(quiet_page: Page, triton: FakeTriton) -> None:
+    ask(quiet_page, "fast drums", "1")
+    whole(quiet_page)
+    other = quiet_page.context.new_page()
+    other.goto(quiet_page.url)
+    triton.pause = 0.3  # for a second of music
+    ask(quiet_page, "calm piano", "12")
+    expect(rows(other)).to_have_count(2)
+    other.get_by_role("button", name="Delete all without a star").click()
+    for tab in (other, quiet_page):
+        expect(rows(tab)).to_have_text(["calm piano"])
+    triton.pause = 0
+    whole(quiet_page)
+
+
+def test_an_error_goes_when_another_tab_makes_the_song(
+    quiet_page: Page, triton: FakeTriton
+) -> None:
+    other = quiet_page.context.new_page()
+    other.goto(quiet_page.url)
+    triton.refusals = [TooSlow("The song took too long.")]
+    ask(quiet_page, "calm piano", "2")
+    expect(quiet_page.locator("#error")).to_have_text("The song took too long.")
+    rows(other).click()
+    other.get_by_role("button", name="Try again").click()
+    expect(quiet_page.locator("#state")).to_have_text("Done")
+    expect(quiet_page.locator("#error")).to_be_empty()
+
+
+def test_a_song_without_room_is_made_by_one_tab(quiet_page: Page, triton: FakeTriton) -> None:
+    other = quiet_page.context.new_page()
+    other.goto(quiet_page.url)
+    for tab in (quiet_page, other):
+        devtools = tab.context.new_cdp_session(tab)
+        quota = {"origin": tab.url.rstrip("/"), "quotaSize": 100_000}
+        devtools.send("Storage.overrideQuotaForOrigin", quota)
+    ask(quiet_page, "calm piano", "300")
+    expect(rows(other)).to_have_count(1)
+    whole(quiet_page)
+    expect(quiet_page.locator("#kept")).to_contain_text("No room for this song")
+    other.wait_for_timeout(1000)
+    assert len(triton.requests) == 1
+    quiet_page.close()
+    rows(other).click()
+    expect(other.locator("#state")).to_have_text("Done")
+    assert len(triton.requests) == 2  # It has no other way to the song.

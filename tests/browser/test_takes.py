@@ -110,3 +110,25 @@ def test_a_star_marks_a_take_for_good(quiet_page: Page) -> None:
     expect(quiet_page.locator("#takes button")).to_have_text(["A", "B★"])
     quiet_page.reload()
     expect(quiet_page.locator("#takes button")).to_have_text(["A", "B★"])
+
+
+def test_a_button_that_acts_keeps_or_passes_the_focus(quiet_page: Page) -> None:
+    ask(quiet_page, "calm piano", "5")
+    whole(quiet_page)
+    for name in ("link", "command"):
+        quiet_page.locator(f"#{name}").press("Enter")
+        expect(quiet_page.locator(f"#{name}")).to_be_focused()
+    quiet_page.locator("#redo").press("Enter")
+    expect(quiet_page.get_by_role("button", name="Take B", pressed=True)).to_be_focused()
+
+
+def test_the_example_that_comes_late_comes_once(quiet_page: Page) -> None:
+    held: list[Route] = []
+    quiet_page.route("**/example.wav", lambda route: held.append(route))
+    quiet_page.reload()
+    ask(quiet_page, " ", "1")  # The deck is empty again when the service refuses it.
+    until(lambda: quiet_page.evaluate("true") and len(held) == 2)
+    for route in held:
+        route.continue_()
+    expect(quiet_page.locator("#facts")).to_contain_text("An example")
+    expect(quiet_page.locator("#takes button")).to_have_text(["A"])

@@ -126,6 +126,29 @@ def test_a_section_stays_until_it_can_be_made(quiet_page: Page, triton: FakeTrit
     expect(quiet_page.get_by_role("button", name="Take B", pressed=True)).to_be_visible()
 
 
+def test_a_section_is_added_where_it_has_room(quiet_page: Page) -> None:
+    add = quiet_page.get_by_role("button", name="Add a section")
+    for duration, seconds in (("298", "2"), ("296.7", "3.3")):
+        ask(quiet_page, "calm piano", duration)
+        whole(quiet_page)
+        add.click()
+        expect(quiet_page.locator("#seconds")).to_have_value(seconds)
+        expect(quiet_page.locator("#seconds")).to_have_attribute("max", seconds)
+        expect(add).to_be_disabled()
+    ask(quiet_page, "calm piano", "300")
+    whole(quiet_page)
+    expect(add).to_be_disabled()
+
+
+def test_other_words_leave_the_seconds(quiet_page: Page) -> None:
+    ask(quiet_page, "calm piano", "8.74")
+    whole(quiet_page)
+    quiet_page.locator(".block button").click()
+    quiet_page.fill("#words", "fast drums")
+    edge = quiet_page.get_by_role("slider", name="End of section 1")
+    expect(edge).to_have_attribute("aria-valuenow", "8.74")
+
+
 NEAREST = """async (text) => {
   const { Sound } = await import("/sound.js"), { nearestBeat } = await import("/beats.js");
   const sound = new Sound();
