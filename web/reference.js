@@ -39,6 +39,7 @@ let sound = null; // all of the audio
 let name = "";
 let part = { begin: 0, end: 0 }; // seconds
 let recorder = null; // the MediaRecorder that records
+let reading = Promise.resolve(); // of all audio so far, in the order in which it was given
 let onChange = () => {};
 
 /** Calls back with an error or null when the audio is another one. */
@@ -49,11 +50,17 @@ export function watch(callback) {
 /** {role, file}, if there is audio: the role is the request's field. A recording ends first. */
 export async function readReference() {
   await endRecording();
+  await reading;
   return sound ? { role: ui.role.value, file: sound.file(part.begin, part.end) } : null;
 }
 
 /** Uses a file, or no more (null). */
-export async function use(file, title = file?.name) {
+function use(file, title = file?.name) {
+  reading = reading.then(() => read(file, title));
+  return reading;
+}
+
+async function read(file, title) {
   try {
     sound = file && (await decode(file));
   } catch (error) {
@@ -152,20 +159,17 @@ function wavOf(buffer) {
 /** Rejects if the browser gives no microphone. */
 async function startRecording() {
   const stream = await navigator.mediaDevices.getUserMedia({ audio: AS_IT_SOUNDS });
-  const parts = [];
   const { promise, resolve } = Promise.withResolvers();
   recorder = Object.assign(new MediaRecorder(stream), { used: promise });
   const timer = setTimeout(endRecording, 1000 * LONGEST.melody);
-  recorder.addEventListener("dataavailable", ({ data }) => parts.push(data));
-  recorder.addEventListener("stop", async () => {
+  recorder.addEventListener("dataavailable", ({ data }) => {
     clearTimeout(timer);
     for (const track of stream.getTracks()) track.stop();
-    const { mimeType } = recorder;
     recorder = null;
-    await use(new Blob(parts, { type: mimeType }), t("recording", "enregistrement"));
-    resolve();
+    resolve(use(data, t("recording", "enregistrement")));
   });
   recorder.start();
+  onChange(null);
 }
 
 async function endRecording() {
@@ -177,10 +181,11 @@ function problem(message, french) {
   return { field: "audio", message, french };
 }
 
-function takeFile(event, { files = [] }) {
-  if (files.length === 0) return;
+function takeFile(event, { files: [file] = [] }) {
+  const isPicture = event.type === "paste" && file?.type.startsWith("image/"); // Office adds one to text.
+  if (!file || isPicture) return;
   event.preventDefault();
-  use(files[0]);
+  use(file);
 }
 
 ui.audio = ui.choose; // The server's names of the field.
@@ -192,7 +197,6 @@ onClick({
     ui.record.ariaDisabled = true; // while the browser asks the user
     try {
       await (recorder ? endRecording() : startRecording());
-      onChange(null);
     } catch {
       onChange(NO_MICROPHONE);
     }
@@ -212,7 +216,7 @@ ui.file.addEventListener("change", () => {
   use(ui.file.files[0]);
   ui.file.value = ""; // The same file can be chosen again.
 });
-ui.role.addEventListener("change", () => {
+ui.role.addEventListener("input", () => {
   part.end = sound.seconds;
   limit("begin");
 });

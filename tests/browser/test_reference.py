@@ -187,3 +187,74 @@ def test_a_page_without_a_microphone_says_so(quiet_page: Page) -> None:
     quiet_page.get_by_role("button", name="Record").click()
     expect(quiet_page.get_by_role("alert").first).to_contain_text("gives no microphone")
     expect(quiet_page.get_by_role("button", name="Record")).to_be_enabled()
+
+
+def test_a_recording_without_sound_says_so(quiet_page: Page) -> None:
+    quiet_page.add_init_script(
+        """navigator.mediaDevices.getUserMedia = async () =>
+          new AudioContext().createMediaStreamDestination().stream;"""
+    )
+    quiet_page.reload()
+    quiet_page.get_by_role("button", name="Record").click()
+    quiet_page.get_by_role("button", name="End the recording").click()
+    expect(quiet_page.locator("#record")).to_have_attribute("aria-disabled", "false")
+    expect(quiet_page.locator("#refusal")).to_contain_text("The browser finds no audio")
+
+
+def test_the_part_is_shown_as_it_is_used(quiet_page: Page) -> None:
+    quiet_page.select_option("#model", "musicgen-melody")
+    choose(quiet_page, tune(150))
+    expect(cut(quiet_page)).to_have_text("tune.flac: 0:00–2:00 of 2:30")
+    for role, end in (("start", "0:30"), ("melody", "2:00")):
+        quiet_page.select_option("#role", role)
+        expect(cut(quiet_page)).to_have_text(f"tune.flac: 0:00–{end} of 2:30")
+
+
+HOLD = """const decode = OfflineAudioContext.prototype.decodeAudioData;
+window.held = [];
+OfflineAudioContext.prototype.decodeAudioData = async function (bytes) {
+  await new Promise((go) => held.push(go));
+  return decode.call(this, bytes);
+};"""  # A file is read when the test says so.
+
+
+def test_a_song_waits_for_the_last_file(quiet_page: Page, triton: FakeTriton) -> None:
+    quiet_page.add_init_script(HOLD)
+    quiet_page.reload()
+    for seconds in (2, 3):
+        choose(quiet_page, tune(seconds))
+    ask(quiet_page, "calm piano", "12")
+    while not triton.requests:
+        quiet_page.evaluate("held.pop()?.()")  # the last one first, if the page reads both at once
+    audio = triton.requests[0].prompt_audio
+    assert audio is not None and audio.shape == (1, 3 * 32_000)
+    expect(cut(quiet_page)).to_contain_text("0:03")
+
+
+def test_submits_that_wait_for_a_recording_are_songs_of_their_own(
+    quiet_page: Page, triton: FakeTriton
+) -> None:
+    quiet_page.select_option("#model", "musicgen-melody")
+    quiet_page.get_by_role("button", name="Record").press("Enter")
+    expect(quiet_page.get_by_role("button", name="End the recording")).to_be_visible()
+    quiet_page.wait_for_timeout(1500)
+    for _ in range(2):
+        ask(quiet_page, "calm piano", "1")
+    expect(quiet_page.locator("#songs .title")).to_have_count(2)
+    until(lambda: len(triton.requests) == 2)
+    expect(quiet_page.locator("#takes button")).to_have_text(["A"])
+
+
+PASTE = """(target) => {
+  const data = new DataTransfer();
+  data.setData("text/plain", "calm piano");
+  data.items.add(new File([new Uint8Array(9)], "image.png", { type: "image/png" }));
+  const options = { clipboardData: data, bubbles: true, cancelable: true };
+  return target.dispatchEvent(new ClipboardEvent("paste", options));
+}"""
+
+
+def test_text_of_an_office_program_is_pasted_as_text(quiet_page: Page) -> None:
+    """Such programs add a picture of the text."""
+    assert quiet_page.locator("#prompt").evaluate(PASTE)  # The browser goes on to paste.
+    expect(quiet_page.locator("#refusal")).to_be_empty()
