@@ -114,7 +114,9 @@ async function submit(event) {
   composer.showError(error);
   if (error) return;
   player.unlock();
-  const added = songs.add(await composer.createRecords());
+  const records = await composer.createRecords();
+  if (records.length === 0) return;
+  const added = songs.add(records);
   deck.show(added[0]);
   deck.playFirst(added);
   ui.deck.scrollIntoView({ block: "nearest" });

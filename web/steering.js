@@ -48,7 +48,7 @@ export function draw() {
   const left = mark ? mark.second - position() : 0;
   ui.mark.hidden = left <= 0;
   if (left > 0) ui.mark.style.left = `${(100 * mark.second) / deck.chosen.duration}%`;
-  setText(ui.heard, left > 0 ? markText(left.toFixed(1)) : restText());
+  setText(ui.heard, left > 0 ? markText(Math.ceil(left)) : restText());
 }
 
 function markText(seconds) {

@@ -62,6 +62,7 @@ def test_the_part_of_a_file_is_never_empty(
     quiet_page: Page, triton: FakeTriton, edge: str, key: str
 ) -> None:
     choose(quiet_page, tune(2))
+    expect(cut(quiet_page)).to_contain_text("0:02")
     quiet_page.get_by_label(f"{edge} of the part").press(key)
     ask(quiet_page, "calm piano", "3")
     whole(quiet_page)
@@ -189,16 +190,22 @@ def test_a_page_without_a_microphone_says_so(quiet_page: Page) -> None:
     expect(quiet_page.get_by_role("button", name="Record")).to_be_enabled()
 
 
-def test_a_recording_without_sound_says_so(quiet_page: Page) -> None:
+def test_a_recording_without_sound_makes_no_song(quiet_page: Page, triton: FakeTriton) -> None:
     quiet_page.add_init_script(
         """navigator.mediaDevices.getUserMedia = async () =>
           new AudioContext().createMediaStreamDestination().stream;"""
     )
     quiet_page.reload()
-    quiet_page.get_by_role("button", name="Record").click()
-    quiet_page.get_by_role("button", name="End the recording").click()
-    expect(quiet_page.locator("#record")).to_have_attribute("aria-disabled", "false")
-    expect(quiet_page.locator("#refusal")).to_contain_text("The browser finds no audio")
+    for end in ("End the recording", "Make"):
+        quiet_page.get_by_role("button", name="Record").click()
+        expect(quiet_page.locator("#refusal")).to_be_empty()
+        quiet_page.get_by_role("button", name=end).click()
+        expect(quiet_page.locator("#record")).to_have_attribute("aria-disabled", "false")
+        expect(quiet_page.locator("#refusal")).to_contain_text("The browser finds no audio")
+    choose(quiet_page, tune(1))
+    ask(quiet_page, "calm piano", "2")
+    whole(quiet_page)
+    assert len(triton.requests) == 1
 
 
 def test_the_part_is_shown_as_it_is_used(quiet_page: Page) -> None:

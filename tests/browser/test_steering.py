@@ -16,9 +16,7 @@ def test_a_line_of_text_steers_the_song(quiet_page: Page, triton: FakeTriton) ->
     assert triton.requests[0].pace == "playback"
     quiet_page.get_by_label("Change it to").fill("fast drums")
     quiet_page.get_by_label("Change it to").press("Enter")
-    expect(quiet_page.locator("#heard")).to_have_text(
-        re.compile("“fast drums” sounds in [0-9.]+ s")
-    )
+    expect(quiet_page.locator("#heard")).to_have_text(re.compile("“fast drums” sounds in [1-9] s"))
     expect(quiet_page.locator("#mark")).to_be_visible()
     expect(quiet_page.locator(".block button")).to_have_text(["calm piano", "fast drums"])
     triton.pause = 0
