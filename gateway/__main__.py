@@ -44,7 +44,8 @@ async def _serve(app: web.Application, settings: GatewaySettings) -> None:
     runner = Runner(app, shutdown_timeout=settings.drain_timeout / 2)  # aiohttp waits so long twice
     await runner.setup()
     try:
-        await web.TCPSite(runner, settings.host, settings.port).start()
+        site = web.TCPSite(runner, settings.host, settings.port)
+        await site.start()
         if settings.host == "127.0.0.1":  # `localhost` means ::1, too
             try:
                 await web.TCPSite(runner, "::1", settings.port).start()
@@ -52,7 +53,7 @@ async def _serve(app: web.Application, settings: GatewaySettings) -> None:
                 if error.errno == errno.EADDRINUSE:
                     raise
                 log.info("this machine has no IPv6")
-        log.info("listening on http://%s:%d", settings.host, settings.port)
+        log.info("listening on %s", site.name)
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)

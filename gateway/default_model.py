@@ -92,10 +92,10 @@ def choose(variants: list[Variant], wanted: str) -> str:
     try:
         return resolve(wanted, weights)
     except UnknownModel:
-        raise EngineUnavailable(
-            f"The default model {wanted!r} is not here; "
-            f"set DEFAULT_MODEL to one of {', '.join(weights)}."
-        ) from None
+        remedy = f"set DEFAULT_MODEL to one of {', '.join(weights)}"
+        if not weights:
+            remedy = "nor is any other; put models into the model repository"
+        raise EngineUnavailable(f"The default model {wanted!r} is not here; {remedy}.") from None
 
 
 def resolve(spelling: str, known: Collection[str]) -> str:

@@ -18,10 +18,14 @@ def download(names: Sequence[str], folder: Path) -> None:
     """Download the weights of models in the repository `folder`, and show the progress.
 
     Raises:
-        ValueError: there is no such model; it names the ones there are.
+        ValueError: there is no such folder, or no such model; it names the ones there are.
         WeightsMissing: it says why the weights cannot be downloaded.
     """
-    variants = {variant.name: variant for variant in Repository(folder).variants()}
+    try:
+        variants = {variant.name: variant for variant in Repository(folder).variants()}
+    except OSError:
+        problem = f"MODEL_REPOSITORY={folder} is wrong: give a folder of models that may be read"
+        raise ValueError(problem) from None
     if not names or not variants.keys() >= set(names):
         raise ValueError(f"MODEL={' '.join(names)} is wrong: give one of {', '.join(variants)}")
     for name in names:

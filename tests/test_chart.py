@@ -335,6 +335,7 @@ def test_a_client_stays_at_one_gateway(keys: str, choice: object) -> None:
         ({"pools": [{"gpus": 1}]}, "model"),
         ({"pools": []}, "pools"),
         ({"pools": [{"model": "My_Model"}]}, "model"),
+        ({"pools": [{"model": "gateway"}]}, "model"),
         ({"pools": [{"model": "a", "weights": {"pvc": "b", "image": "c"}}]}, "weights"),
         ({"pools": [{"model": "a", "settings": {"MAX_QUEU": 1}}]}, "settings"),
         ({"pools": [{"model": "a"}, {"model": "a"}]}, "a is there twice"),

@@ -46,6 +46,8 @@ def test_a_melody_model_may_be_spelt_in_either_order(spelling: str) -> None:
 def test_an_unknown_setting_is_named() -> None:
     with pytest.raises(EngineUnavailable, match="'bach' is not here; set DEFAULT_MODEL to one of"):
         choose(FakeTriton(*HUB).variants, "bach")
+    with pytest.raises(EngineUnavailable, match="put models into the model repository"):
+        choose([], "")
 
 
 async def ready(client: TestClient) -> tuple[int, str]:

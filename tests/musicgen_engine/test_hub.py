@@ -358,5 +358,8 @@ def test_a_download_of_an_unknown_model_names_the_known_ones(tmp_path: Path) -> 
     done = download("musicgen-huge")
     assert done.returncode == 1
     assert done.stderr.startswith("MODEL=musicgen-huge is wrong: give one of musicgen-large, ")
+    nowhere = download("musicgen-small", MODEL_REPOSITORY=str(tmp_path / "none"))
+    assert nowhere.returncode == 1
+    assert re.fullmatch(r"MODEL_REPOSITORY=\S+ is wrong: give a folder .+ read\n", nowhere.stderr)
     without = download("musicgen-small", **environment(refused(), tmp_path))
     assert without.returncode == 1 and "cannot be reached" in without.stderr
