@@ -229,9 +229,10 @@ export class Generation extends EventTarget {
       await pause(POLL_MS);
       if (!this.running) return;
       const id = this.#requestId;
-      const progress = id && (await fetchProgress(id, signal).catch(() => null));
+      const progress = id && (await fetchProgress(id, signal).catch(({ code }) => ({ code })));
+      if (progress?.code === "unauthorized") return; // Each poll would ask the user for the key.
       const isOutdated = !this.running || id !== this.#requestId;
-      if (!progress || isOutdated) continue;
+      if (!progress?.state || isOutdated) continue;
       this.progress = progress;
       if (SERVER_STATES.includes(progress.state)) this.#setState(progress.state);
     }

@@ -102,6 +102,7 @@ function shares() {
 }
 
 function middle() {
+  if (sliders.every(({ valueAsNumber }) => valueAsNumber === 0)) return [0.5, 0.5];
   const along = (axis) =>
     shares().reduce((all, share, index) => all + share * PLACES[index][axis], 0);
   return [along(0), along(1)];

@@ -65,12 +65,30 @@ def test_a_closed_dialog_shows_an_error_and_can_open_again(guarded_page: Page) -
     expect(guarded_page.get_by_role("dialog")).to_be_visible()
 
 
+def withdraw(page: Page, *paths: str) -> None:
+    refusal = {"error": {"code": "unauthorized", "message": "No more.", "field": None}}
+    for path in paths:
+        page.route(path, lambda route: route.fulfill(status=401, json=refusal))
+
+
+def test_a_song_goes_on_though_its_key_is_withdrawn(guarded_page: Page, triton: FakeTriton) -> None:
+    give(guarded_page, GOOD_KEY)
+    expect(guarded_page.locator("#model")).to_have_value("musicgen-tiny")
+    triton.pause = 0.5  # for a second of music
+    ask(guarded_page, "calm piano", "6")
+    withdraw(guarded_page, "**/generations/*", "**/models")
+    for _ in range(2):  # one for the progress, one for the models at the end
+        expect(guarded_page.get_by_role("dialog")).to_be_visible()
+        guarded_page.keyboard.press("Escape")
+        expect(guarded_page.get_by_role("dialog")).to_be_hidden()
+    whole(guarded_page)
+    assert not guarded_page.get_by_role("dialog").is_visible()
+
+
 def test_a_song_without_a_key_opens_one_dialog(guarded_page: Page) -> None:
     give(guarded_page, GOOD_KEY)
     expect(guarded_page.locator("#model")).to_have_value("musicgen-tiny")
-    refusal = {"error": {"code": "unauthorized", "message": "No more.", "field": None}}
-    for path in ("**/generate", "**/models"):  # as when the key is withdrawn
-        guarded_page.route(path, lambda route: route.fulfill(status=401, json=refusal))
+    withdraw(guarded_page, "**/generate", "**/models")
     ask(guarded_page, "calm piano", "2")
     expect(guarded_page.get_by_role("dialog")).to_be_visible()
     guarded_page.keyboard.press("Escape")

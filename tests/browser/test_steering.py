@@ -33,6 +33,9 @@ def test_the_point_and_the_sliders_weigh_words(quiet_page: Page, triton: FakeTri
     quiet_page.get_by_text("Words", exact=True).click()
     sliders = quiet_page.locator("#weights [type=range]")
     assert float(sliders.nth(1).input_value()) > float(sliders.nth(0).input_value())
+    for slider in sliders.all():
+        slider.fill("0")
+    expect(quiet_page.locator("#puck")).to_have_attribute("style", "left: 50%; top: 50%;")
     for slider, value in zip(sliders.all(), ["0", "0", "0", "50"], strict=True):
         slider.fill(value)
     until(lambda: triton.changes[-1] == {"prompt": "epic brass"})
