@@ -1,10 +1,13 @@
 """The body of a request that is a form with a file."""
 
+import asyncio
 import gc
 import io
 import tracemalloc
 import wave
+from collections.abc import AsyncIterator
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -87,6 +90,27 @@ async def test_a_song_continues_a_file(
     [sent] = triton.requests
     assert sent.prompt_audio is not None and sent.prompt_audio.shape == (1, 32_320)
     assert (sent.seed, sent.frames, sent.start) == (3, 125, 125 * 640 - samples)
+
+
+async def test_a_form_may_come_in_pieces_of_any_size(
+    client: TestClient, triton: FakeTriton
+) -> None:
+    texts = {"prompt": "slow piano", "duration": "2.5"}
+    writer = form(file(tone(1.01)), **texts)()
+    data = await writer.as_bytes()
+    ends = [0, 1_000, 1_005, 1_006, len(data) - 20, len(data)]
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start, end in pairwise(ends):
+            yield data[start:end]
+            await asyncio.sleep(0.05)  # else the server gets them as one
+
+    headers = {"Content-Type": writer.content_type}
+    response = await client.post("/generate", data=pieces(), headers=headers)
+    assert response.status == 200
+    await response.read()
+    [sent] = triton.requests
+    assert sent.prompt_audio is not None and sent.prompt_audio.shape == (1, 32_320)
 
 
 async def test_the_response_says_what_was_left_out_of_a_file(client: TestClient) -> None:
