@@ -63,10 +63,10 @@ export function renderStar(button, { isStarred }) {
 
 export function draw() {
   if (!deck.chosen) return;
-  const { progress, running } = deck.chosen;
-  const isBuffering = deck.chosen === deck.current && player.state === "buffering" && running;
-  const state = isBuffering ? "buffering" : deck.chosen.state;
-  setText(ui.state, stateText(deck.chosen)[state]);
+  const { progress, state } = deck.chosen;
+  const isBuffering = deck.chosen === deck.current && player.state === "buffering";
+  const shown = isBuffering && state === "generating" ? "buffering" : state;
+  setText(ui.state, stateText(deck.chosen)[shown]);
   const download = state === "loading" ? progress?.download : null;
   const secondsLeft = state === "generating" ? progress?.seconds_left : null;
   const time = clock(Math.ceil(secondsLeft ?? 0));

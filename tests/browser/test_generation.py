@@ -2,7 +2,7 @@
 
 import re
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from gateway.contract import Loading
 from protocol.errors import TooSlow
@@ -20,6 +20,38 @@ def test_slow_music_is_gathered_before_it_plays(quiet_page: Page, triton: FakeTr
     expect(quiet_page.locator("#state")).to_have_text("Generating")
     expect(paused(quiet_page)).to_be_visible()
     assert position(quiet_page) == 5  # the end
+
+
+def test_a_lost_service_is_the_reason_of_silence(quiet_page: Page) -> None:
+    """The connection breaks off after three seconds of music, and the next ones fail."""
+    song = {"prompt": "calm piano", "duration": 10, "seed": 7}
+    whole_song = quiet_page.request.post(f"{quiet_page.url}generate", data=song)
+    beginning = whole_song.body()[: 44 + 3 * 64_000]
+    headers = {
+        name: value for name, value in whole_song.headers.items() if name != "content-length"
+    }
+    calls: list[Route] = []
+
+    def answer(route: Route) -> None:
+        calls.append(route)
+        if len(calls) == 1:
+            route.fulfill(headers=headers, body=beginning)
+        else:
+            route.abort()
+
+    quiet_page.route("**/generate", answer)
+    ask(quiet_page, "calm piano", "10")
+    until(lambda: position(quiet_page) > 2)
+
+    def is_silent() -> bool:
+        before = position(quiet_page)
+        quiet_page.wait_for_timeout(300)
+        return before == position(quiet_page)
+
+    until(is_silent)
+    expect(quiet_page.locator("#state")).to_contain_text("The service went away")
+    quiet_page.unroute("**/generate")
+    whole(quiet_page)
 
 
 def test_the_download_of_weights_is_shown(quiet_page: Page, triton: FakeTriton) -> None:
