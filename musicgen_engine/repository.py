@@ -11,9 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
-
+from musicgen_engine.config_file import read_parameters
 from musicgen_engine.hub import is_cached, resolve
 from protocol.variant import Variant
 
@@ -45,7 +43,7 @@ class Repository:
         for folder in filter(_is_meant_as_variant, sorted(self._folder.iterdir())):
             try:
                 variants.append(_variant(folder))
-            except (ValueError, OSError, text_format.ParseError) as error:
+            except (ValueError, OSError) as error:
                 left_out[folder.name] = str(error)
         with self._lock:
             for name, reason in left_out.items() - self._left_out.items():
@@ -78,23 +76,22 @@ def _is_meant_as_variant(folder: Path) -> bool:
 
 
 def _variant(folder: Path) -> Variant:
-    """Raises ValueError, OSError or ParseError, which say why the folder cannot be used."""
+    """Raises ValueError or OSError, which say why the folder cannot be used."""
     if not folder.exists():
         raise ValueError("it is a link to nothing")
     if not NAME.fullmatch(folder.name):
         raise ValueError("a name has only letters, digits, points, dashes and underscores")
-    config = (folder / "config.pbtxt").read_text("utf-8")
-    parameters = text_format.Parse(config, ModelConfig()).parameters
-    checkpoint = resolve(parameters["checkpoint"].string_value or None, folder / "1")
+    parameters = read_parameters(folder)
+    checkpoint = resolve(parameters.get("checkpoint") or None, folder / "1")
     return Variant(
         name=folder.name,
         checkpoint=None if isinstance(checkpoint, Path) else checkpoint,
-        license=parameters["license"].string_value or "unknown",
+        license=parameters.get("license") or "unknown",
         weights=is_cached(checkpoint),
-        size=parameters["size"].string_value or None,
-        download=_bytes(parameters["download"].string_value),
-        channels=parameters["channels"].string_value or None,
-        melody=parameters["takes"].string_value == "melody",
+        size=parameters.get("size") or None,
+        download=_bytes(parameters.get("download", "")),
+        channels=parameters.get("channels") or None,
+        melody=parameters.get("takes") == "melody",
     )
 
 

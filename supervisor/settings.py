@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2
-
 from musicgen_engine.config import ModelConfig
+from musicgen_engine.config_file import read_parameters
 from protocol.settings import Environment, SettingsError, wrong
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -69,8 +67,6 @@ class TritonSettings:
 def _check(model: Path) -> None:
     """Triton ends where it cannot load a model of LOAD_MODELS. Raises SettingsError."""
     try:
-        text = (model / "config.pbtxt").read_text("utf-8")
-        parameters = text_format.Parse(text, model_config_pb2.ModelConfig()).parameters
-        ModelConfig.parse({name: value.string_value for name, value in parameters.items()})
-    except (OSError, ValueError, text_format.ParseError) as error:
+        ModelConfig.parse(read_parameters(model))
+    except (OSError, ValueError) as error:
         raise SettingsError(f"LOAD_MODELS: {model.name} cannot be loaded: {error}") from None

@@ -69,6 +69,14 @@ def free_ports(count: int) -> list[int]:
     return [*ports]
 
 
+def listen_at_ipv6(port: int = 0) -> socket.socket:
+    """Skip where the machine has no IPv6."""
+    try:
+        return socket.create_server(("::1", port), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+
+
 def clean_environment() -> dict[str, str]:
     """The environment without the variables that change the service."""
     ours = re.compile(

@@ -15,7 +15,10 @@ let catalogue = { models: [] };
 let modelId = null; // of the model that the user has chosen, which the catalogue may lack
 let error = null;
 
-/** The records (see Generation) of the songs that the form requests: one per take. None if its audio is refused. */
+/**
+ * The records (see Generation) of the songs that the form requests: one per take. None if its audio
+ * is refused.
+ */
 export async function createRecords() {
   const audio = await reference.readReference();
   if (error) return [];

@@ -27,6 +27,7 @@ from tests.conftest import (
     Stack,
     descendants,
     gone,
+    listen_at_ipv6,
     repository_with,
     serving,
     until,
@@ -183,10 +184,7 @@ def test_a_port_in_use_is_named_in_one_line() -> None:
 
 
 def test_triton_listens_at_an_address_of_ipv6(tmp_path: Path) -> None:
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        pytest.skip("this machine has no IPv6")
+    listen_at_ipv6().close()
     repository = repository_with(tmp_path / "models", "musicgen-tiny")
     with serving(repository, TRITON_HOST="::1") as stack:  # the gateway is there over gRPC
         for port, path in (stack.triton_http, "v2/health/live"), (stack.triton_metrics, "metrics"):

@@ -7,6 +7,7 @@ import pytest
 from gateway.settings import GatewaySettings
 from supervisor import ports
 from supervisor.settings import TritonSettings
+from tests.conftest import listen_at_ipv6
 
 
 @pytest.fixture
@@ -43,11 +44,10 @@ def test_a_taken_port_is_named_with_its_variable(
 
 
 def test_a_port_that_is_taken_for_ipv6_alone_is_named(free: list[int]) -> None:
-    try:
-        other = socket.create_server(("::1", free[0]), family=socket.AF_INET6)
-    except OSError:
-        pytest.skip("this machine has no IPv6")
-    with other, pytest.raises(ValueError, match=f"port {free[0]} is taken.* PORT="):
+    with (
+        listen_at_ipv6(free[0]),
+        pytest.raises(ValueError, match=f"port {free[0]} is taken.* PORT="),
+    ):
         check(free)
 
 
