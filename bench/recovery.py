@@ -174,8 +174,8 @@ async def again(stack: Stack, number: int) -> Response:
     """The song that the receipt of a song makes."""
     async with (
         aiohttp.ClientSession(stack.url, timeout=TIMEOUT) as session,
-        session.get(f"/generations/bench-recovery-{number}") as progress,
-        session.post("/generate", json=(await progress.json())["receipt"]) as response,
+        session.get(f"/generations/bench-recovery-{number}/receipt") as receipt,
+        session.post("/generate", json=await receipt.json()) as response,
     ):
         return Response(response.headers.copy(), await response.read(), [])
 

@@ -30,7 +30,7 @@ class Job:
     model: str | None = None
     total_frames: int = 0
     state: ResumeState | None = None  # from when its files have been read
-    receipt: Callable[[GenerationRequest], dict[str, Any]] | None = None
+    receipt: Callable[[GenerationRequest], dict[str, Any]] = field(init=False)  # as state
     loop: bool = False
     progress: Progress = field(default_factory=lambda: Progress("receiving"))
     changes: int = 0
@@ -42,9 +42,15 @@ class Job:
         self.model, self.total_frames = model, frames
         self.on_progress(Progress("loading"))
 
-    def describe(self) -> dict[str, Any] | None:
-        """The body of a request for the same song."""
-        return self.receipt(self.state.request) if self.receipt and self.state else None
+    def request_state(self) -> ResumeState:
+        """Raise `NotFound` until its files have been read."""
+        if self.state is None:
+            raise NotFound("The request for this song is still being received; try again.")
+        return self.state
+
+    def describe(self) -> dict[str, Any]:
+        """The body of a request for the same song. Raise `NotFound` as `request_state`."""
+        return self.receipt(self.request_state().request)
 
     def on_progress(self, progress: Progress) -> None:
         self.changes += 1
@@ -75,7 +81,6 @@ class Job:
             "total_seconds": self.total_frames / FRAME_RATE if self.model else None,
             "steps_per_second": round(speed, 1) if speed else None,
             "seconds_left": round((self.total_frames - frames) / speed, 1) if speed else None,
-            "receipt": self.describe(),
             "error": self.error,
         }
 

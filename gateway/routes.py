@@ -275,27 +275,36 @@ async def get_progress(request: web.Request) -> web.StreamResponse:
     return response
 
 
+@routes.get("/generations/{id}/receipt")
+async def get_receipt(request: web.Request) -> web.Response:
+    """The body of a request for the same song, with its changes so far."""
+    job = await _find(request, is_read=True)
+    return web.json_response(job.describe(), headers=NOT_KEPT)
+
+
 @routes.patch("/generations/{id}", expect_handler=_no_continue)
 async def change_song(request: web.Request) -> web.Response:
     """Change a song while it is made, from the next frame on."""
     values = await body.read_object(request)
-    job = await _find(request)
-    if job.state is None:
-        raise NotFound("The request for this song is still being received; try again.")
+    job = await _find(request, is_read=True)
     if job.loop:
         raise InvalidField.of_field("loop", "is true, so the song cannot be changed; make another")
-    frame = await request.app[SERVICES].generation.change(job.state, values)
+    frame = await request.app[SERVICES].generation.change(job.request_state(), values)
     content = {"changed_at": frame / FRAME_RATE, "receipt": job.describe()}
     return web.json_response(content, headers=NOT_KEPT)
 
 
-async def _find(request: web.Request) -> Job:
-    """The song with this id; its request may come up to `?wait=` seconds later."""
+async def _find(request: web.Request, is_read: bool = False) -> Job:
+    """The song with this id, with `is_read` once its request has been read, for which it waits
+    `?wait=` seconds."""
     services, clock = request.app[SERVICES], asyncio.get_running_loop().time
     deadline = clock() + WAIT.check("wait", from_text(request.query.get("wait", "0")))
     while True:
         try:
-            return services.jobs.find(request.match_info["id"], request[CALLER])
+            job = services.jobs.find(request.match_info["id"], request[CALLER])
+            if is_read:
+                job.request_state()
+            return job
         except NotFound:
             if clock() >= deadline:
                 raise

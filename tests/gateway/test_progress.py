@@ -38,7 +38,8 @@ async def events_of(client: TestClient) -> list[Any]:
     return [json.loads(line.partition("data: ")[2]) for line in lines if line not in ("", ":")]
 
 
-async def test_a_song_is_there_from_its_headers_on(client: TestClient) -> None:
+async def test_a_song_is_there_from_its_headers_on(client: TestClient, triton: FakeTriton) -> None:
+    triton.pause = 0.1
     go = asyncio.Event()
 
     async def body() -> Any:
@@ -51,7 +52,15 @@ async def test_a_song_is_there_from_its_headers_on(client: TestClient) -> None:
     response = await client.get(f"/generations/{NAME}?wait=5")
     now = await response.json()
     assert (now["state"], now["model"], now["total_seconds"]) == ("receiving", None, None)
+    early = await client.get(f"/generations/{NAME}/receipt")
+    assert await error(early) == (404, "not_found", None)
+    receipt = asyncio.create_task(client.get(f"/generations/{NAME}/receipt?wait=5"))
+    change = client.patch(f"/generations/{NAME}?wait=5", json={"prompt": "drums"})
+    changed = asyncio.create_task(change)
+    await asyncio.sleep(0.1)
     go.set()
+    assert (await (await receipt).json())["prompt"] == "jazz"
+    assert (await changed).status == 200
     assert (await song).status == 200
     assert (await progress(client))["state"] == "done"
 

@@ -53,7 +53,7 @@ async def test_the_comment_of_a_song_with_a_melody_generates_it_without_the_file
 async def test_a_song_whose_melody_was_not_whole_is_made_again_without_its_file(
     client: TestClient, triton: FakeTriton
 ) -> None:
-    """The song begins before the melodies of later windows are taken out of their mix. Its progress
+    """The song begins before the melodies of later windows are taken out of their mix. Its receipt
     has all of them at its end."""
     triton.chroma = np.array([[3, 4], [UNKNOWN, UNKNOWN]], np.int32)
     triton.last_chroma = np.array([[3, 4], [5, 6]], np.int32)
@@ -62,9 +62,9 @@ async def test_a_song_whose_melody_was_not_whole_is_made_again_without_its_file(
     song = await (await client.post("/generate", data=upload, headers=name)).read()
     comment = receipt(song)
     assert "chroma" not in comment
-    progress = await (await client.get(f"/generations/{name['X-Request-Id']}")).json()
-    assert (progress["state"], progress["receipt"]["chroma"]) == ("done", [[3, 4], [5, 6]])
-    again = await client.post("/generate", json=progress["receipt"])
+    whole = await (await client.get(f"/generations/{name['X-Request-Id']}/receipt")).json()
+    assert whole["chroma"] == [[3, 4], [5, 6]]
+    again = await client.post("/generate", json=whole)
     assert again.status == 200
     await again.read()
     made = triton.requests[1]

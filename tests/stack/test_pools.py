@@ -178,8 +178,8 @@ async def test_a_changed_song_goes_on_elsewhere_and_can_be_changed_again(pool: P
         wav += await answer.content.readexactly(SECOND)
         await change("brass")
         wav += await answer.content.read()
-    async with pool.client.get(f"/generations/{name}") as progress:
-        receipt = (await progress.json())["receipt"]
+    async with pool.client.get(f"/generations/{name}/receipt") as answer:
+        receipt = await answer.json()
     assert [part["prompt"] for part in receipt["sections"]][1:] == ["slow sad piano", "brass"]
     again = await pool.song({**receipt, "pace": "fast"})
     assert np.array_equal(samples(again), samples(wav))

@@ -33,8 +33,8 @@ class Playing:
         async with self._session.patch(f"{self._url}?wait=5", json=values) as answer:
             return answer.status, json.loads(await answer.read())
 
-    async def progress(self) -> Any:
-        async with self._session.get(self._url) as answer:
+    async def receipt(self) -> Any:
+        async with self._session.get(f"{self._url}/receipt") as answer:
             return await answer.json()
 
 
@@ -60,7 +60,7 @@ async def test_the_receipt_of_a_steered_song_makes_it_again(stack: Stack) -> Non
         await asyncio.sleep(0.3)  # changes in quick succession are refused
         _, second = await live.change(prompt="sad strings", duration=1)
         wav += await content.read()
-        receipt = (await live.progress())["receipt"]
+        receipt = await live.receipt()
     assert 1 < first["changed_at"] < second["changed_at"] < 8
     assert receipt == second["receipt"]
     assert [part["prompt"] for part in receipt["sections"]] == [
@@ -93,7 +93,7 @@ async def test_a_steered_song_survives_a_death(stack: Stack, victim: str, moment
         if moment == "after":
             kill()
         wav += await content.read()
-        receipt = (await live.progress())["receipt"]
+        receipt = await live.receipt()
     assert receipt == answer["receipt"] and len(receipt["sections"]) == 2
     assert np.array_equal(await song(stack, {**receipt, "pace": "fast"}), samples(wav))
 
@@ -138,7 +138,7 @@ async def test_steered_and_other_songs_do_not_disturb(stack: Stack) -> None:
             if number % 2:
                 await live.change(prompt=BLEND if number % 4 == 1 else "sad strings")
             wav += await content.read()
-            return (await live.progress())["receipt"], samples(wav)
+            return await live.receipt(), samples(wav)
 
     for receipt, pcm in await asyncio.gather(*(one(number) for number in range(8))):
         assert np.array_equal(await song(stack, receipt), pcm)
