@@ -25,6 +25,6 @@ class Cached(Generic[T]):
             self._start, self._task = now, asyncio.ensure_future(self._compute())
             # Marks the error as seen, since all callers may be gone.
             self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
-        # Not awaited itself, which would cancel it with a caller.
-        await asyncio.wait({self._task})
-        return self._task.result()
+        task = self._task  # another caller may replace it before this one goes on
+        await asyncio.wait({task})  # not awaited itself, which would cancel it with a caller
+        return task.result()

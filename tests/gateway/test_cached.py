@@ -55,3 +55,30 @@ async def test_a_result_is_computed_to_its_end_without_callers() -> None:
     checks.go.set()
     await asyncio.sleep(0)
     assert checks.ended == 1
+
+
+async def test_a_waiter_gets_its_result_when_the_next_one_begins() -> None:
+    """The second caller comes between the end of the first computation and its waiter."""
+    end, begun = asyncio.Event(), 0
+
+    async def compute() -> int:
+        nonlocal begun
+        begun += 1
+        if begun == 2:
+            await asyncio.Event().wait()
+        await end.wait()
+        return begun
+
+    async def later() -> int:
+        await end.wait()
+        return await cached()
+
+    cached = Cached(compute, age=0)
+    first = asyncio.create_task(cached())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    second = asyncio.create_task(later())
+    await asyncio.sleep(0)
+    end.set()
+    assert (await first, begun) == (1, 2)
+    second.cancel()
