@@ -268,6 +268,14 @@ def json_object(data: bytes) -> dict[str, Any]:
     return value
 
 
+def from_query(pairs: Iterable[tuple[str, str]], name: str) -> str | None:
+    """The value of `name`, the only one that an address may have. Raises InvalidField."""
+    values = _unique(list(pairs))
+    for given in values:
+        check_name([name], given)
+    return values.get(name)
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):

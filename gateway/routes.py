@@ -21,7 +21,7 @@ from gateway.audio.mastering import Mastering
 from gateway.contract import Chunk, Failed, Loading, Ready, Status
 from gateway.default_model import resolve
 from gateway.progress import Job, name_of
-from gateway.request import OPTIONS, Uploads, from_text, with_audio, with_melody
+from gateway.request import OPTIONS, Uploads, from_query, from_text, with_audio, with_melody
 from gateway.response import complete_or_aborted, finish, reset_on_close, send
 from gateway.resume_state import ResumeState
 from gateway.services import CALLER, SERVICES
@@ -236,8 +236,8 @@ async def _with_files(
 async def encode_song(request: web.Request) -> web.StreamResponse:
     """A song that the client has as WAV, in another format and with the same tags."""
     services, format = request.app[SERVICES], preferred(_accept(request))
-    if "format" in request.query:
-        format = OPTIONS["format"].row.check("format", request.query["format"])
+    if (given := from_query(request.query.items(), "format")) is not None:
+        format = OPTIONS["format"].row.check("format", given)
     response = web.StreamResponse()
     with (
         complete_or_aborted(request, response),
@@ -298,7 +298,8 @@ async def _find(request: web.Request, is_read: bool = False) -> Job:
     """The song with this id, with `is_read` once its request has been read, for which it waits
     `?wait=` seconds."""
     services, clock = request.app[SERVICES], asyncio.get_running_loop().time
-    deadline = clock() + WAIT.check("wait", from_text(request.query.get("wait", "0")))
+    wait = from_query(request.query.items(), "wait")
+    deadline = clock() + WAIT.check("wait", 0 if wait is None else from_text(wait))
     while True:
         try:
             job = services.jobs.find(request.match_info["id"], request[CALLER])

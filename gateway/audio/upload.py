@@ -37,7 +37,7 @@ class Decoder:
     def __init__(self, command: Sequence[str] = (sys.executable, "-m", reader.__name__)) -> None:
         self._command = command
         self._slots = asyncio.Semaphore(MAX_DECODERS)
-        self.room = Room(MAX_FILES, MAX_FILES_PER_CLIENT)
+        self.room = Room(MAX_FILES, MAX_FILES_PER_CLIENT, "files are being read")
 
     async def decode(
         self, data: bytes | bytearray, field: str = "audio", longest: float = MAX_PROMPT_SECONDS

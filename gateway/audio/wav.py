@@ -36,6 +36,7 @@ TAGS = {name: tag for tag, name in INFO.items()}
 MIDDLE_C = 60  # the key at which a sampler plays the file as it is
 PLAIN, EXTENSIBLE = 1, 0xFFFE  # of fmt: PCM, and what stands further on
 MAX_TAGS = 1024**2  # bytes of a file beside its samples
+MAX_PARTS = 100  # of a file, and of its list of tags
 
 
 class Wav:
@@ -166,8 +167,12 @@ def _loop_tags(sampler: memoryview, samples: int) -> dict[str, str]:
 
 
 def _chunks(data: memoryview) -> Iterator[tuple[bytes, int, memoryview]]:
-    """The name, the stated size and the content of each chunk."""
+    """The name, the stated size and the content of each chunk. Raises InvalidField for too many."""
+    number = 0
     while len(data) >= 8:
+        number += 1
+        if number > MAX_PARTS:
+            raise _refusal(f"has over {MAX_PARTS} parts; send a plain WAV")
         name, size = bytes(data[:4]), int.from_bytes(data[4:8], "little")
         yield name, size, data[8 : 8 + size]
         data = data[8 + size + size % 2 :]

@@ -1,5 +1,7 @@
 """A song that the client has as WAV, in other formats."""
 
+import asyncio
+import gc
 import io
 import json
 import struct
@@ -13,9 +15,10 @@ import soundfile
 from aiohttp.test_utils import TestClient
 
 from gateway.access import read_keys
+from gateway.audio.compressed import Compressed
 from gateway.audio.formats import FORMATS
-from gateway.audio.transcoder import MAX_FILES, MAX_FILES_PER_CLIENT
-from gateway.audio.wav import Pcm, Wav
+from gateway.audio.transcoder import MAX_ENCODERS, MAX_FILES, MAX_FILES_PER_CLIENT, Transcoder
+from gateway.audio.wav import Pcm, Wav, read
 from gateway.services import SERVICES
 from gateway.settings import GatewaySettings
 from tests.gateway.conftest import serve
@@ -93,6 +96,11 @@ async def test_silence_and_one_sample_are_encoded(client: TestClient) -> None:
         assert soundfile.info(io.BytesIO(data)).frames == samples.shape[1]
 
 
+async def test_a_wav_may_have_other_parts(client: TestClient) -> None:
+    data = await encoded(client, wav() + 50 * PART, "flac")
+    assert soundfile.info(io.BytesIO(data)).frames == NOISE.shape[1]
+
+
 async def test_accept_chooses_the_format(client: TestClient) -> None:
     headers = {**WAV, "Accept": "audio/mpeg"}
     response = await client.post("/encode", data=wav(), headers=headers)
@@ -106,6 +114,12 @@ def other_wav(samples: Pcm, rate: int, subtype: str) -> bytes:
 
 
 EMPTY = struct.pack("<4sI4s", b"RIFF", 4, b"WAVE")
+PART = b"none" + bytes(4)
+NO_TAGS = struct.pack("<4sI4s", b"LIST", 4, b"INFO")
+
+
+def with_list(tags: bytes) -> bytes:
+    return wav()[: -len(NO_TAGS)] + b"LIST" + struct.pack("<I", 4 + len(tags)) + b"INFO" + tags
 
 
 @pytest.mark.parametrize(
@@ -123,6 +137,8 @@ EMPTY = struct.pack("<4sI4s", b"RIFF", 4, b"WAVE")
         (other_wav(NOISE, 32_000, "PCM_24"), "audio has 24 bits a sample in coding 1; convert it"),
         (other_wav(NOISE, 32_000, "FLOAT"), "audio has 32 bits a sample in coding 3; convert it"),
         (wav(np.repeat(NOISE, 2, axis=1)), "audio lasts 6 s; give at most 4."),
+        (wav() + 99 * PART, "audio has over 100 parts; send a plain WAV."),
+        (with_list(101 * PART), "audio has over 100 parts; send a plain WAV."),
     ],
     ids=[
         "empty",
@@ -137,6 +153,8 @@ EMPTY = struct.pack("<4sI4s", b"RIFF", 4, b"WAVE")
         "bits",
         "floats",
         "length",
+        "parts",
+        "tags",
     ],
 )
 async def test_a_bad_wav_is_refused_by_its_fault(
@@ -153,6 +171,9 @@ async def test_other_bodies_and_formats_are_refused(settings: GatewaySettings) -
     async with serve(replace(settings, max_duration=1), FakeTriton("musicgen-tiny")) as client:
         response = await client.post("/encode?format=wma", data=wav(), headers=WAV)
         assert await error(response) == (422, "invalid_field", "format")
+        for query, field in {"fmt=mp3": "fmt", "format=mp3&format=flac": "format"}.items():
+            response = await client.post(f"/encode?{query}", data=wav(), headers=WAV)
+            assert await error(response) == (422, "invalid_field", field)
         response = await client.post("/encode?format=flac", json={})
         assert await error(response) == (415, "unsupported_media_type", None)
         response = await client.post("/encode", data=io.BytesIO(bytes(2_000_000)), headers=WAV)
@@ -170,6 +191,22 @@ async def test_a_service_with_keys_encodes_for_a_key_alone(settings: GatewaySett
         headers = {**WAV, "Authorization": "Bearer a-key-of-16-letters"}
         response = await client.post("/encode?format=flac", data=wav(), headers=headers)
         assert response.status == 200
+
+
+async def test_few_encoders_are_open_at_a_time() -> None:
+    def opened() -> int:
+        return sum(isinstance(found, Compressed) for found in gc.get_objects())
+
+    async def encode() -> None:
+        await transcoder.encode(song, "mp3")
+
+    transcoder, song = Transcoder(), read(wav(), 300)
+    gc.collect()
+    before = opened()
+    songs = [asyncio.create_task(encode()) for _ in range(MAX_ENCODERS + 3)]
+    await asyncio.sleep(0)
+    assert opened() - before <= MAX_ENCODERS
+    await asyncio.gather(*songs)
 
 
 async def test_few_files_are_in_memory_at_a_time(client: TestClient) -> None:

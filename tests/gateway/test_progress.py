@@ -97,6 +97,11 @@ async def test_a_wait_for_a_song_has_an_end(
     assert await error(await client.get(f"/generations/{NAME}?wait={wait}")) == expected
 
 
+async def test_a_misspelt_wait_is_refused(client: TestClient) -> None:
+    response = await client.get(f"/generations/{NAME}?wiat=5")
+    assert await error(response) == (422, "invalid_field", "wiat")
+
+
 async def test_an_event_source_stops_after_the_last_event(client: TestClient) -> None:
     await (await client.post("/generate", json=GOOD, headers=HEADERS)).read()
     headers = {"Accept": "text/event-stream"}
