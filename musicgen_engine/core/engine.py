@@ -33,10 +33,11 @@ from musicgen_engine.model.sampler import NOT_FINITE
 from musicgen_engine.model.streaming_codec import CodecInput
 from protocol.constants import NO_CHROMA, SAMPLE_RATE, UNKNOWN, Chroma, Codes, Samples
 from protocol.errors import GenerationFailed, NotFinite, ServiceError
-from protocol.request import GenerationRequest
+from protocol.request import GenerationRequest, complete
 from protocol.section import Section
 
 NO_MEMORY = "the device had no memory left for this song; try again when fewer songs run"
+WINDOWS_AT_ONCE = 16  # of a melody: a tenth of a second each, four times as long beside songs
 FAILED = "the model failed on this song; try again or change the prompt"
 
 log = logging.getLogger("engine")
@@ -158,14 +159,15 @@ class Engine:
             self.scheduler.begin_encoding(Encoding(sequence, self._encoder.submit(compute), take))
 
     def _chroma(self, sequence: Sequence) -> Chroma:
-        """Of the sequence's melody, as far as it is known."""
+        """Of the sequence's melody, as far as it is known, with some windows more."""
         request, encoder, window = sequence.request, self._model.melody, self._model.pattern.window
         assert encoder
-        parts = sequence.melodies.copy() or dict(enumerate(encoder.parts(request, window)))
         chroma = np.full((request.windows(window), encoder.columns), UNKNOWN, np.int32)
         if request.chroma is not None:
             chroma[:] = request.chroma
-        for number, part in parts.items():
+        unknown = [number for number, columns in enumerate(chroma) if not complete(columns)]
+        parts = encoder.parts(request, window, unknown[:WINDOWS_AT_ONCE])
+        for number, part in sequence.melodies.copy().items() or parts:
             chroma[number] = encoder.chroma(part)
         return chroma
 

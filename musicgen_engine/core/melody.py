@@ -6,7 +6,7 @@ Source: audiocraft `modules/conditioners.py` (ChromaStemConditioner), `modules/c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -56,24 +56,24 @@ class MelodyEncoder:
         # One row for each pitch class: [pitch classes, dim].
         self._projected = functional.linear(torch.eye(PITCH_CLASSES), weight, bias).to(device)
 
-    @torch.inference_mode()
-    def parts(self, request: GenerationRequest, window: int) -> Iterator[Samples]:
-        """The part of the request's melody for each window of `window` frames: [channels, samples].
+    def parts(
+        self, request: GenerationRequest, window: int, numbers: Iterable[int]
+    ) -> Iterator[tuple[int, Samples]]:
+        """The windows of `window` frames with these numbers, each with its part of the request's
+        melody: [channels, samples]. One is made at a time, because each takes megabytes.
 
         A short song has the melody from its start on, again and again. Of a song with several
         windows each has the melody, again and again, from the window's time on.
         """
-        audio = torch.tensor(request.melody)
-        wave = convert_audio(audio, request.melody_sample_rate, SAMPLE_RATE, self._channels).numpy()
-        count = request.windows(window)
-        if count == 1:
-            heard = self.columns * self._extractor.winhop + SEPARATOR_REACH
-            return iter([wave[:, :heard]])
-        length, steps = wave.shape[-1], np.arange(window * SAMPLES_PER_FRAME)
-        starts = [
-            int(number * request.stride / FRAME_RATE * SAMPLE_RATE) for number in range(count)
-        ]
-        return (wave[:, (start + steps) % length] for start in starts)
+        audio, rate = torch.tensor(request.melody), request.melody_sample_rate
+        wave = convert_audio(audio, rate, SAMPLE_RATE, self._channels).numpy()
+        if request.windows(window) == 1:
+            yield 0, wave[:, : self.columns * self._extractor.winhop + SEPARATOR_REACH]
+            return
+        steps = np.arange(window * SAMPLES_PER_FRAME)
+        for number in numbers:
+            start = int(number * request.stride / FRAME_RATE * SAMPLE_RATE)
+            yield number, wave[:, (start + steps) % wave.shape[-1]]
 
     @torch.inference_mode()
     def chroma(self, part: Samples) -> Chroma:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from itertools import islice
 
 from musicgen_engine.core.engine import FAILED
 from musicgen_engine.core.loaded_model import LoadedModel
@@ -22,8 +21,9 @@ def separate(queue: Queue, model: LoadedModel) -> None:
     request, start = sequence.request, time.monotonic()
     try:
         model.check(request)
-        assert model.melody
-        part = next(islice(model.melody.parts(request, model.pattern.window), number, None))
+        encoder, window = model.melody, model.pattern.window
+        assert encoder
+        [(_, part)] = encoder.parts(request, window, [number])
         melody = model.separator.separate(part, lambda: not sequence.ended)
     except ServiceError as error:
         queue.abort(sequence, error)

@@ -1,6 +1,8 @@
 """Songs that follow a melody: the codes are exactly audiocraft's, and as if each were alone."""
 
 import threading
+import weakref
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -255,6 +257,23 @@ def test_each_window_of_a_batch_gets_audiocrafts_part_of_the_melody(
     results = generate_together(with_short_windows(melody), requests)
     assert all(result.error is None for result in results)
     assert np.array_equal(results[-1].codes, audiocraft.codes(request, WINDOW))
+
+
+def test_a_melody_has_one_windows_part_in_memory_at_a_time(melody: LoadedModel) -> None:
+    """A song may have thousands of windows, each with megabytes of the melody."""
+    assert melody.melody
+    parts, alive = list[weakref.ref[Samples]](), list[int]()
+    encoder, chroma = copy(melody.melody), melody.melody.chroma
+
+    def watched(part: Samples) -> Chroma:
+        parts.append(weakref.ref(part))
+        alive.append(sum(one() is not None for one in parts))
+        return chroma(part)
+
+    encoder.chroma = watched  # type: ignore[method-assign]
+    request = replace(FOLLOWING, frames=1000, extend_stride=1.0, codes=random_codes(1000))
+    generate(with_short_windows(replace(melody, melody=encoder)), request)
+    assert len(alive) == 19 and max(alive) <= 2
 
 
 @pytest.mark.parametrize("frames", [WINDOW, 220])
