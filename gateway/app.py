@@ -14,6 +14,7 @@ from aiohttp.typedefs import Handler
 from gateway import cors, openapi
 from gateway.access import Access
 from gateway.addresses import Resolve, resolve
+from gateway.audio.normalizer import Normalizer
 from gateway.audio.transcoder import Transcoder
 from gateway.audio.upload import Decoder
 from gateway.contract import Triton
@@ -66,6 +67,7 @@ def create_app(
             jobs=Jobs(),
             metrics=metrics,
             models=models,
+            normalizer=Normalizer(),
             openapi=document,
             public_paths=frozenset(PUBLIC_PATHS).union(route.path for route in page),
             transcoder=Transcoder(),

@@ -96,12 +96,15 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
         complete_or_aborted(request, response),
         services.jobs.follow(name, job, request[CALLER]),
         ExitStack() as upload,
+        ExitStack() as places,
     ):
         if body.is_form(request):
             upload.enter_context(services.decoder.room.place(_client(request)))
         song, uploads = await prepare(request)
-        model = song.variant.name
-        job.measures = song.mastering.loudness is not None
+        model, loudness = song.variant.name, song.mastering.loudness
+        if loudness is not None:
+            places.enter_context(services.normalizer.room.place(_client(request)))
+        job.measures = loudness is not None
         job.begin(model, song.mastering.lengthened(song.request).frames)
         with services.metrics.songs.labels(model).track_inprogress():
             generation = await _with_files(request, response, song, uploads)
@@ -116,8 +119,9 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
                 upload.close()  # the engine has the files
                 async with aclosing(_slices(song, samples, first, chunks)) as slices:
                     audio, level = slices, None
-                    if song.mastering.loudness is not None:
-                        audio, level = await _with_loudness(song, slices)
+                    if loudness is not None:
+                        loop = song.mastering.loop
+                        audio, level = await services.normalizer.normalize(slices, loudness, loop)
                         job.finish()
                     services.metrics.first_audio.labels(model).observe(time.monotonic() - start)
                     made = song.made(job.state.request)
@@ -165,20 +169,6 @@ async def _slices(
         if audio.size:
             yield audio
         chunk = await anext(chunks, None)
-
-
-async def _with_loudness(
-    song: Song, slices: AsyncGenerator[Samples, None]
-) -> tuple[AsyncGenerator[Samples, None], Level]:
-    """The audio with the song's loudness, once all of it is there, and its level."""
-    whole = [part async for part in slices]
-    louder, level = await asyncio.to_thread(song.mastering.with_loudness, whole)
-
-    async def each() -> AsyncGenerator[Samples, None]:
-        for part in louder:
-            yield part
-
-    return each(), level
 
 
 async def stream(

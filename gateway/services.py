@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.access import Access
+from gateway.audio.normalizer import Normalizer
 from gateway.audio.transcoder import Transcoder
 from gateway.audio.upload import Decoder
 from gateway.default_model import DefaultModel
@@ -30,6 +31,7 @@ class Services:
     jobs: Jobs
     metrics: Metrics
     models: Models | Pools
+    normalizer: Normalizer
     openapi: dict[str, Any]
     public_paths: frozenset[str]  # they need no key
     transcoder: Transcoder

@@ -174,8 +174,9 @@ class InvalidField(
 
 
 class QueueFull(ServiceError, code="queue_full", status=429, triton="UNAVAILABLE", retry_after=10):
-    """Too many songs wait, too many files are being read, or this song would wait longer than
-    `MAX_WAIT`. The engine computes `Retry-After` from its measured speed."""
+    """Too many songs wait, too many files are being read or encoded, too many songs with `loudness`
+    are being made, or this song would wait longer than `MAX_WAIT`. The engine computes
+    `Retry-After` from its measured speed."""
 
 
 class TooManyChanges(

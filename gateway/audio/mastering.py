@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from gateway.audio.fade import Fade
 from gateway.audio.loop import BLEND, Loop
-from gateway.audio.loudness import BLOCK, Level, with_loudness
+from gateway.audio.loudness import BLOCK, Level
 from protocol.constants import SAMPLE_RATE, SAMPLES_PER_FRAME, Samples
 from protocol.errors import InvalidField
 from protocol.fields import Flag, Number, Text, row
@@ -157,11 +157,6 @@ class Mastering:
         if self.ending == "fade":
             fade_out = min(ENDING, SHARE * samples / SAMPLE_RATE)
         return round((self.fade_in or 0.0) * SAMPLE_RATE), round(fade_out * SAMPLE_RATE)
-
-    def with_loudness(self, song: list[Samples]) -> tuple[Iterator[Samples], Level]:
-        """The slices of a whole file with its loudness, and its level."""
-        assert self.loudness is not None
-        return with_loudness(song, self.loudness, bool(self.loop))
 
     def tags(self, samples: int, level: Level | None) -> dict[str, str]:
         """The tags of a file of so many samples: of a loop, those that players know."""

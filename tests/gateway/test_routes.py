@@ -15,6 +15,7 @@ from aiohttp import ClientPayloadError
 from aiohttp.test_utils import TestClient
 
 from gateway.audio.formats import FORMATS
+from gateway.audio.normalizer import MAX_SONGS_PER_CLIENT
 from gateway.contract import Loading
 from gateway.settings import GatewaySettings
 from protocol.errors import (
@@ -296,6 +297,26 @@ async def test_a_song_that_takes_too_long_is_cancelled(
         response = await client.post("/generate", json={**GOOD, "duration": 30})
         assert await error(response) == (504, "too_slow", None)
     assert triton.running == 0
+
+
+async def test_few_songs_with_a_loudness_are_made_at_a_time(
+    client: TestClient, triton: FakeTriton
+) -> None:
+    """One more is refused before it costs Triton anything."""
+    triton.stuck, loud = True, {**GOOD, "loudness": -14}
+    songs = [
+        asyncio.create_task(client.post("/generate", json=loud))
+        for _ in range(MAX_SONGS_PER_CLIENT)
+    ]
+    await until(lambda: triton.running == MAX_SONGS_PER_CLIENT)
+    response = await client.post("/generate", json=loud)
+    assert await error(response) == (429, "queue_full", None)
+    assert len(triton.requests) == MAX_SONGS_PER_CLIENT
+    for song in songs:
+        song.cancel()
+    await until(lambda: not triton.running)
+    triton.stuck = False
+    assert (await client.post("/generate", json=loud)).status == 200
 
 
 async def test_a_client_that_disconnects_cancels_its_song(
