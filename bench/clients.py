@@ -85,7 +85,7 @@ def record(stack: Stack, minute: str, held: Table) -> None:
         part = process(stack, name)
         sizes = {"MB": part.memory, "files": part.files, "threads": part.threads}
         held.add({"minute": minute, "process": name, **sizes, "songs": songs.get(name, "")})
-    prefix = shared_memory.NAME.format(stack.process.pid)
+    prefix = shared_memory.NAME.format(f"{stack.process.pid}-*")
     shared = [file.stat().st_size for file in shared_memory.FOLDER.glob(f"{prefix}*")]
     sizes = {"MB": sum(shared) // 2**20, "files": len(shared)}
     held.add({"minute": minute, "process": "/dev/shm", **sizes, "threads": "", "songs": ""})

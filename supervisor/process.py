@@ -147,7 +147,10 @@ class Process:
                 self._log(f"a process of {self.name} is stopped (SIGSTOP); killing it")
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            patience = self._grace if await self._is_live() else patience - CHECK_INTERVAL
+            asked = time.monotonic()
+            is_live = await self._is_live()
+            waited = CHECK_INTERVAL + time.monotonic() - asked
+            patience = self._grace if is_live else patience - waited
         self._log(f"{self.name} does not answer; killing it")
         _kill_group(leader)
 
@@ -157,8 +160,8 @@ def _stopped_processes(group: int) -> set[int]:
     stopped = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # the process has ended
-            state, _parent, its_group, *_ = stat.read_text().rpartition(")")[2].split()
-            if state == "T" and int(its_group) == group:
+            state, _parent, its_group, *_ = stat.read_bytes().rpartition(b")")[2].split()
+            if state == b"T" and int(its_group) == group:
                 stopped.add(int(stat.parent.name))
     return stopped
 

@@ -1,13 +1,15 @@
 """Triton's files in /dev/shm: one for each stub, which leaves it behind when it is killed, and
-the folder in which Triton looks for models."""
+the folder in which Triton looks for models. A supervisor locks that folder while it lives:
+containers may share /dev/shm without seeing each other's processes."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from musicgen_engine.repository import link
@@ -15,12 +17,14 @@ from supervisor.settings import PROJECT
 
 FOLDER = Path("/dev/shm")
 NEEDED = 16_000_000  # bytes for Triton, its models and short songs
-NAME = "audiocraft-service-{}-"  # with the supervisor's process id
+NAME = "audiocraft-service-{}-"  # with the supervisor's process id, and the namespace of that
 FRONT = PROJECT / "model_repository" / "musicgen"
+
+_lock = ExitStack()  # holds the lock
 
 
 def prefix() -> str:
-    return NAME.format(os.getpid())
+    return NAME.format(f"{os.getpid()}-{Path('/proc/self/ns/pid').stat().st_ino}")
 
 
 def check() -> None:
@@ -44,14 +48,34 @@ def prepare(loaded: Iterable[Path] = ()) -> None:
     """Leaves `musicgen` and `loaded`, the models of Triton's start, in the folder of models."""
     clean()
     models().mkdir()
+    descriptor = os.open(models(), os.O_RDONLY)
+    _lock.callback(os.close, descriptor)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
     for model in (FRONT, *loaded):
         link(model, models())
 
 
 def clean() -> None:
     """Removes what is of this supervisor, whose Triton must not run, or of dead ones."""
-    for path in FOLDER.glob(NAME.format("*") + "*"):
-        owner = re.match(NAME.format(r"(\d+)"), path.name)
-        if owner and (int(owner[1]) == os.getpid() or not Path("/proc", owner[1]).exists()):
+    _lock.close()
+    for path in FOLDER.iterdir():
+        owner = re.match(NAME.format(r"\d+-\d+"), path.name)
+        if owner and not _is_locked(FOLDER / f"{owner[0]}models"):
             with suppress(OSError):  # another user's, or gone already
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _is_locked(folder: Path) -> bool:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

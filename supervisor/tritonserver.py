@@ -156,15 +156,19 @@ def check(environment: Mapping[str, str]) -> tuple[TritonServer, TritonSettings]
 def process(
     server: TritonServer, settings: TritonSettings, admin_key: str, environment: Mapping[str, str]
 ) -> Process:
+    live = Liveness(settings, admin_key)
+
+    def prepare() -> None:
+        live.read_certificate()  # Triton reads it at its start
+        shared_memory.prepare(settings.model_repository / name for name in settings.load_models)
+
     return Process(
         "Triton",
         server.command(settings, admin_key),
         server.environment(settings, environment),
         log,
-        is_live=Liveness(settings, admin_key),
-        on_start=lambda: shared_memory.prepare(
-            settings.model_repository / name for name in settings.load_models
-        ),
+        is_live=live,
+        on_start=prepare,
         on_exit=shared_memory.clean,
         stderr=None if GPU.exists() else stderr_without(NO_GPU),
     )
@@ -183,9 +187,14 @@ class Liveness:
         self._settings = settings
         self._key = ((channel.ADMIN_KEY, admin_key),)
         self._loading_since: dict[str, float] = {}
+        self._credentials: grpc.ChannelCredentials | None = None
+
+    def read_certificate(self) -> None:
+        """Before each start. The files may be replaced while the server uses what it has read."""
+        self._credentials = channel.credentials(self._settings.tls)
 
     async def __call__(self) -> bool:
-        async with _connection(self._settings) as connection:
+        async with self._connection() as connection:
             triton = GRPCInferenceServiceStub(connection)
             try:
                 await connection.unary_unary(HEALTH)(b"", timeout=HEALTH_TIMEOUT)
@@ -203,12 +212,11 @@ class Liveness:
         self._loading_since = {name: self._loading_since.get(name, now) for name in loading}
         return all(now - since < LOAD_TIMEOUT for since in self._loading_since.values())
 
-
-def _connection(settings: TritonSettings) -> grpc.aio.Channel:
-    credentials = channel.credentials(settings.tls)
-    if credentials is None:
-        return grpc.aio.insecure_channel(settings.grpc_address, channel.OPTIONS)
-    return grpc.aio.secure_channel(settings.grpc_address, credentials, channel.OPTIONS)
+    def _connection(self) -> grpc.aio.Channel:
+        address = self._settings.grpc_address
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(address, channel.OPTIONS)
+        return grpc.aio.secure_channel(address, self._credentials, channel.OPTIONS)
 
 
 async def _answers(triton: GRPCInferenceServiceStub, model: str) -> bool:

@@ -1,6 +1,8 @@
 """Triton and gateway as on two machines, with a certificate between them."""
 
+import asyncio
 import os
+import shutil
 import subprocess
 import sys
 import urllib.request
@@ -13,8 +15,18 @@ from tritonclient.grpc.service_pb2 import ServerLiveRequest
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from protocol import tls
+from supervisor.settings import TritonSettings
+from supervisor.tritonserver import Liveness
 from tests.certificate import certificate
-from tests.conftest import ROOT, Stack, clean_environment, free_ports, repository_with, until
+from tests.conftest import (
+    ADMIN_KEY,
+    ROOT,
+    Stack,
+    clean_environment,
+    free_ports,
+    repository_with,
+    until,
+)
 from tests.test_chart import CHART
 
 
@@ -99,3 +111,16 @@ def test_triton_answers_nobody_without_its_certificate(
     with channel, pytest.raises(grpc.RpcError) as raised:
         GRPCInferenceServiceStub(channel).ServerLive(ServerLiveRequest(), timeout=10)
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.usefixtures("gateway")
+def test_triton_lives_though_its_certificate_is_replaced(
+    triton: Stack, folder: Path, tmp_path: Path
+) -> None:
+    used = shutil.copytree(folder, tmp_path / "used")
+    live = Liveness(TritonSettings(grpc_port=triton.triton_grpc, tls=used), ADMIN_KEY)
+    live.read_certificate()
+    shutil.copytree(certificate(tmp_path), used, dirs_exist_ok=True)
+    assert asyncio.run(live())
+    live.read_certificate()  # as before the next start of Triton
+    assert not asyncio.run(live())

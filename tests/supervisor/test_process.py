@@ -21,10 +21,14 @@ FOLDER = "import pathlib, sys; folder = pathlib.Path(sys.argv[1])\n"
 LIVES = FOLDER + "(folder / 'started').touch(); import time; time.sleep(60)\n"
 STUBBORN = FOLDER + "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + LIVES
 # A parent, and a child that ignores SIGTERM.
-CHILD = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+CHILD = (
+    "import ctypes, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    "ctypes.CDLL(None).prctl(15, b'\\xff'); time.sleep(60)"  # 15: its name, here no UTF-8
+)
 PARENT = FOLDER + (
-    "import subprocess\n"
+    "import pathlib, subprocess\n"
     f"child = subprocess.Popen([sys.executable, '-c', {CHILD!r}])\n"
+    "while pathlib.Path(f'/proc/{child.pid}/comm').read_bytes() != b'\\xff\\n': pass\n"
     "(folder / 'child').write_text(str(child.pid))\n"
 )
 
@@ -63,7 +67,7 @@ async def until(condition: Callable[[], object], seconds: float = TIMEOUT) -> No
 
 def alive(pid: int) -> bool:
     status = Path("/proc", str(pid), "status")
-    return status.exists() and "State:\tZ" not in status.read_text()
+    return status.exists() and b"State:\tZ" not in status.read_bytes()
 
 
 async def test_a_program_that_ends_is_started_again(tmp_path: Path, log: Log) -> None:
@@ -191,6 +195,22 @@ async def test_a_program_that_no_longer_answers_is_replaced(tmp_path: Path, log:
         await until(lambda: log.count("starting program") > 1)
     assert log[1] == "program does not answer; killing it"
     assert log[2].startswith("program was ended by SIGKILL")
+
+
+async def test_the_time_of_a_check_counts(tmp_path: Path, log: Log) -> None:
+    asked = 0
+
+    async def is_live() -> bool:
+        nonlocal asked
+        asked += log.count("starting program") == 1
+        if asked == 1:
+            return True
+        await asyncio.sleep(CHECK_INTERVAL)
+        return False
+
+    async with running(program(STUBBORN, tmp_path, log, CHECK_INTERVAL * 2, is_live=is_live)):
+        await until(lambda: log.count("starting program") > 1)
+    assert asked == 2
 
 
 async def test_a_missed_answer_costs_nothing(tmp_path: Path, log: Log) -> None:

@@ -65,7 +65,7 @@ class Service:
         return [int(pid) for pid in text.split()]
 
     def files(self) -> list[Path]:
-        start = shared_memory.NAME.format(self.process.pid)
+        start = shared_memory.NAME.format(f"{self.process.pid}-*")
         return list(shared_memory.FOLDER.glob(start + "*"))
 
     def end(self) -> str:
