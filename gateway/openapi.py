@@ -9,11 +9,12 @@ from typing import Any
 import yaml
 
 from gateway import __version__
-from gateway.request import form_fields, json_fields
-from protocol.errors import MethodNotAllowed, ServiceError
+from gateway.request import OPTIONS, form_fields, json_fields
+from protocol.errors import ExpectationFailed, MethodNotAllowed, ServiceError
 from protocol.fields import Field
 from protocol.section import CHANGE_FIELDS
 
+EVERYWHERE = (MethodNotAllowed, ExpectationFailed)  # responses of every path, told once for all
 FILE = Path(__file__).with_name("openapi.yaml")
 
 
@@ -28,11 +29,12 @@ def describe(max_duration: float) -> dict[str, Any]:
         "Change": CHANGE_FIELDS,
     }.items():
         _fill_schema(components["schemas"][name], fields)
+    document["paths"]["/encode"]["post"]["parameters"][0]["schema"] = OPTIONS["format"].row.schema
     errors = [kind for kind in ServiceError.codes.values() if kind.status is not None]
     reason = components["schemas"]["Reason"]["properties"]
     reason["code"]["enum"] = sorted(kind.code for kind in errors)
     for kind in errors:
-        if kind is not MethodNotAllowed:  # every path may respond with it
+        if kind not in EVERYWHERE:
             _fill_response(components["responses"].setdefault(str(kind.status), {}), kind)
     return document
 

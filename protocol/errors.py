@@ -143,7 +143,7 @@ class BodyTooLarge(ServiceError, code="body_too_large", status=413):
 
 
 class UnsupportedMediaType(ServiceError, code="unsupported_media_type", status=415):
-    """The body is neither `application/json` nor a form with `audio`; at `/encode`, no WAV."""
+    """The body is neither `application/json` nor a form; at `/encode`, no WAV."""
 
 
 class ExpectationFailed(ServiceError, code="expectation_failed", status=417):

@@ -29,8 +29,8 @@ def _tensor(name: str, data_type: str, dims: list[int]) -> Tensor:
 
 
 def _input(name: str, data_type: str, dims: list[int]) -> Tensor:
-    """Every input is optional for Triton, which else refuses the request without inputs that asks
-    for a status; `parse_request` names a missing one."""
+    """Every input is optional for Triton: otherwise it refuses the request without inputs that asks
+    for a status. `parse_request` names a missing one."""
     return {**_tensor(name, data_type, dims), "optional": True}
 
 

@@ -19,7 +19,7 @@ from schemathesis.transport.serialization import Binary
 from gateway.app import create_app, page_routes
 from gateway.audio.formats import FORMATS
 from gateway.cors import EXPOSED
-from gateway.openapi import describe
+from gateway.openapi import EVERYWHERE, describe
 from gateway.progress import Job
 from gateway.request import form_fields, json_fields
 from gateway.routes import PUBLIC_PATHS
@@ -86,7 +86,9 @@ def test_it_has_the_ranges_of_numbers() -> None:
 
 def test_it_has_the_other_limits() -> None:
     assert FIELDS["prompt"]["maxLength"] == MAX_PROMPT
-    assert tuple(FIELDS["format"]["enum"]) == tuple(FORMATS)
+    [of_encode] = OPERATIONS["POST", "/encode"]["parameters"]
+    for schema in (FIELDS["format"], of_encode["schema"]):
+        assert tuple(schema["enum"]) == tuple(FORMATS)
     assert FORM["output"]["enum"] == ["whole", "new"]
     encoders = [new(1, 32_000, 1, {}) for new in FORMATS.values()]
     generic = {"application/octet-stream"}
@@ -104,7 +106,9 @@ def test_it_has_the_defaults_in_words_alone() -> None:
 
 @pytest.mark.parametrize("kind", HTTP_ERRORS)
 def test_it_has_every_error(kind: type[ServiceError]) -> None:
-    if kind.code != "method_not_allowed":
+    if kind in EVERYWHERE:
+        assert f"{kind.status}, the code `{kind.code}`" in DOCUMENT["info"]["description"]
+    else:
         response = RESPONSES[str(kind.status)]
         assert f"`{kind.code}`" in response["description"]
         assert ("Retry-After" in response["headers"]) == (kind.default_retry_after is not None)
@@ -113,7 +117,7 @@ def test_it_has_every_error(kind: type[ServiceError]) -> None:
 def test_it_has_no_other_errors() -> None:
     codes = {kind.code for kind in HTTP_ERRORS}
     assert set(SCHEMAS["Reason"]["properties"]["code"]["enum"]) == codes
-    assert set(RESPONSES) == {str(kind.status) for kind in HTTP_ERRORS} - {"405"}
+    assert set(RESPONSES) == {str(kind.status) for kind in HTTP_ERRORS} - {"405", "417"}
 
 
 def test_it_has_the_fields_of_progress() -> None:
