@@ -32,7 +32,7 @@ from musicgen_engine.model.delay_pattern import Integers
 from musicgen_engine.model.sampler import NOT_FINITE
 from musicgen_engine.model.streaming_codec import CodecInput
 from protocol.constants import NO_CHROMA, SAMPLE_RATE, UNKNOWN, Chroma, Codes, Samples
-from protocol.errors import GenerationFailed, NotFinite, ServiceError
+from protocol.errors import EngineUnavailable, GenerationFailed, NotFinite, ServiceError
 from protocol.request import GenerationRequest, complete
 from protocol.section import Section
 
@@ -330,7 +330,9 @@ def _codec_input(sequence: Sequence) -> CodecInput:
 
 def warm_up(model: LoadedModel) -> None:
     """Generate a short song. The first use of each part takes several times as long as others: it
-    takes memory, starts threads, chooses algorithms. So it is not a listener's."""
+    takes memory, starts threads, chooses algorithms. So it is not a listener's.
+
+    Raises EngineUnavailable: the model cannot generate it."""
     use(model.device)
     queue = Queue(max_queue=1)
     engine = Engine(model, queue, _Discard())
@@ -344,7 +346,8 @@ def warm_up(model: LoadedModel) -> None:
 class _Discard:
     def chunk(self, sequence: Sequence, chunk: AudioChunk) -> None: ...
 
-    def error(self, sequence: Sequence, error: ServiceError) -> None: ...
+    def error(self, sequence: Sequence, error: ServiceError) -> None:
+        raise EngineUnavailable(f"the model cannot generate its first song: {error.message}")
 
     def changed(self, sequence: Sequence, change: Change, frame: int) -> None: ...
 

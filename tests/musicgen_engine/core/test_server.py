@@ -77,7 +77,7 @@ def failure_of(id: int) -> Callable[[Any], bool]:
     return lambda message: isinstance(message, FailureReport) and message.id == id
 
 
-def is_state(kind: type) -> Callable[[Any], bool]:
+def is_state(kind: type | tuple[type, ...]) -> Callable[[Any], bool]:
     return lambda message: isinstance(message, EngineReport) and isinstance(message.state, kind)
 
 
@@ -203,3 +203,10 @@ def test_a_checkpoint_that_cannot_exist_is_a_reason(tmp_path: Path) -> None:
     failed = messages[-1].state
     assert failed.code == "weights_missing"
     assert "musicgen--small" in failed.message
+
+
+def test_a_model_that_cannot_make_a_song_is_not_ready(tiny_checkpoint: Path) -> None:
+    with engine(tiny_checkpoint, module="tests.musicgen_engine.core.broken_engine") as channel:
+        failed = until(channel, is_state((FailedState, ReadyState)))[-1].state
+    assert isinstance(failed, FailedState)
+    assert failed.code == "engine_unavailable" and "output is not finite" in failed.message

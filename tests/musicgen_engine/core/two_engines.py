@@ -16,7 +16,7 @@ import torch
 from musicgen_engine.channel import Channel
 from musicgen_engine.config import ModelConfig
 from musicgen_engine.core.loaded_model import LoadedModel
-from musicgen_engine.core.server import EngineServer
+from musicgen_engine.core.server import EngineServer, Load
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.settings import EngineSettings
 from protocol.request import GenerationRequest
@@ -47,7 +47,11 @@ def load(folder: Path, _config: ModelConfig) -> list[LoadedModel]:
     return [first, replace(second, decoder=decoder)]
 
 
-if __name__ == "__main__":
+def serve(load: Load) -> None:
     channel = Channel(Connection(int(sys.argv[4])))
     server = EngineServer(channel, EngineSettings.from_environment(os.environ), load)
     server.run(Path(sys.argv[1]), None, ModelConfig())
+
+
+if __name__ == "__main__":
+    serve(load)
