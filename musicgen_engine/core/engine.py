@@ -141,8 +141,7 @@ class Engine:
         compute: Callable[[], Any]
         take: Callable[[Any], None]
         with self._isolated(sequence):
-            if sequence.codes is None:
-                model.check(request)
+            sequence.check(model.check)
             if sequence.melodies or (request.melody is not None and not request.separate):
                 compute, take = partial(self._chroma, sequence), sequence.follow
             elif request.prompt_audio is not None:

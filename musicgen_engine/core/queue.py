@@ -30,7 +30,7 @@ class Slots:
     """The slots of one engine, and the sequences in them."""
 
     def __init__(self, count: int) -> None:
-        self._count = count
+        self.count = count
         self._free = list(range(count))  # a heap
         self.running: list[Sequence] = []
 
@@ -38,17 +38,10 @@ class Slots:
     def free(self) -> int:
         return len(self._free)
 
-    def has_room(self, sequence: Sequence) -> bool:
-        return self.free >= self._needed(sequence)
-
-    def take(self, sequence: Sequence) -> None:
+    def take(self, sequence: Sequence, count: int) -> None:
         """The lowest slots: a graph computes all slots below the highest one."""
-        sequence.slots = [heapq.heappop(self._free) for _ in range(self._needed(sequence))]
+        self.extend(sequence, count)
         self.running.append(sequence)
-
-    def _needed(self, sequence: Sequence) -> int:
-        """A sequence that needs more than all gets all, and is refused then."""
-        return min(sequence.slots_needed, self._count)
 
     def extend(self, sequence: Sequence, count: int) -> None:
         sequence.slots += [heapq.heappop(self._free) for _ in range(count)]
@@ -175,15 +168,21 @@ class Queue:
         ready = next((one for one in self._waiting if not one.waits_for_melody), None)
         if ready is None:
             return None
-        free = filter(lambda one: one.has_room(ready), self._engines)
+        needed = self._needed(ready)
+        free = (one for one in self._engines if one.free >= needed)
         fewest = min(free, key=lambda one: len(one.running), default=None)
         return ready if slots is fewest else None
+
+    def _needed(self, sequence: Sequence) -> int:
+        """The slots of a sequence. One that needs more than any engine has gets all of the largest,
+        and is refused then."""
+        return min(sequence.slots_needed, max(slots.count for slots in self._engines))
 
     def admit(self, slots: Slots) -> None:
         """Give the next sequence a slot, if it is for these."""
         if sequence := self.next_for(slots):
             self._waiting.remove(sequence)
-            slots.take(sequence)
+            slots.take(sequence, self._needed(sequence))
             self.changed.notify_all()  # the next one may be for another engine
 
     def drop(self, sequence: Sequence) -> None:

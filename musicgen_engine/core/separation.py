@@ -20,7 +20,7 @@ def separate(queue: Queue, model: LoadedModel) -> None:
     sequence, number = queue.next_to_separate()
     request, start = sequence.request, time.monotonic()
     try:
-        model.check(request)
+        sequence.check(model.check)
         encoder, window = model.melody, model.pattern.window
         assert encoder
         [(_, part)] = encoder.parts(request, window, [number])

@@ -77,6 +77,7 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.prompt_frames = self.frames_done = self.request.prompt_frames
+        self._checked = False
         self._changed = -math.inf  # the time of the last change
         self._find_starts()
         self.position = 0  # the next one in the window
@@ -130,6 +131,13 @@ class Sequence:
         if self.codes is None or self.all_decoded:
             return False
         return self.position == self.window.positions
+
+    def check(self, check: Check) -> None:
+        """Raises why the model cannot generate it, as `check`. A sequence is checked once: texts
+        are tokenized for it."""
+        if not self._checked:
+            check(self.request)
+            self._checked = True
 
     def mixed(self, length: int) -> list[int]:
         """The windows, of `length` frames, whose melody has to be taken out of its mix."""

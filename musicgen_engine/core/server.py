@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as Many
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 
 from musicgen_engine.channel import Channel
 from musicgen_engine.config import ModelConfig
 from musicgen_engine.core.audio_stream import AudioChunk
-from musicgen_engine.core.engine import Engine, warm_up
+from musicgen_engine.core.engine import FAILED, Engine, warm_up
 from musicgen_engine.core.loaded_model import LoadedModel, load_each
 from musicgen_engine.core.memory import in_use
 from musicgen_engine.core.queue import Queue
@@ -48,7 +49,14 @@ from musicgen_engine.metrics import COUNTERS
 from musicgen_engine.settings import EngineSettings
 from musicgen_engine.threads import essential, start_essential
 from protocol.constants import SAMPLE_RATE
-from protocol.errors import Cancelled, EngineUnavailable, ModelLoading, ServiceError, WeightsMissing
+from protocol.errors import (
+    Cancelled,
+    EngineUnavailable,
+    GenerationFailed,
+    ModelLoading,
+    ServiceError,
+    WeightsMissing,
+)
 
 REPORT_INTERVAL = 1.0  # seconds
 STEP_TIMEOUT = 120.0  # seconds; a longer step means that the device hangs
@@ -162,10 +170,13 @@ class EngineServer:
     def _submit(self, sequence: Sequence) -> None:
         try:
             if self._models:
-                self._models[0].check(sequence.request)  # before it waits
+                sequence.check(self._largest.check)  # before it waits
             self._queue.submit(sequence)
         except ServiceError as error:
             return self.error(sequence, error)
+        except Exception as error:
+            log.error("the check failed", exc_info=error, extra=about(sequence.request_id))
+            return self.error(sequence, GenerationFailed(FAILED))
         self._report()
         if state := self._queue.states().get(sequence.id):
             self._report_sequence(sequence.id, state)
@@ -174,15 +185,25 @@ class EngineServer:
         try:
             if not self._models:  # which know whether they can make a song
                 raise ModelLoading("The model still loads; change the song once it has loaded.")
-            if made := self._queue.change(change, self._models[0].check):
-                sequence, frame = made
-                self.changed(sequence, change, frame)
+            made = self._queue.change(change, self._largest.check)
         except ServiceError as error:
             self.refused(change, error)
+        except Exception:
+            log.exception("the change failed")
+            self.refused(change, GenerationFailed(FAILED))
+        else:
+            if made:
+                sequence, frame = made
+                self.changed(sequence, change, frame)
+
+    @property
+    def _largest(self) -> LoadedModel:
+        """That of the device with the most slots: a blend that it refuses fits nowhere."""
+        return max(self._models, key=attrgetter("slots"))
 
     def _separate(self) -> None:
         while True:
-            separate(self._queue, self._models[0])
+            separate(self._queue, self._largest)
 
     def _cancel(self, id: int) -> None:
         if dropped := self._queue.cancel(id):

@@ -12,6 +12,7 @@ from musicgen_engine.core.sequence import Sequence
 from musicgen_engine.messages import GeneratingState, QueuedState, SeparatingState
 from protocol.constants import UNKNOWN
 from protocol.errors import QueueFull
+from protocol.prompt import WeightedText
 from protocol.request import GenerationRequest
 from tests.musicgen_engine.core.sequences import (
     MELODY,
@@ -323,3 +324,15 @@ def test_a_queue_tells_for_how_long_it_is_full() -> None:
         assert full.queue.full_for() == (0 if full is places else 15)
     places.queue.submit(new(2))
     assert places.queue.full_for() == 25
+
+
+def test_a_blend_waits_for_an_engine_with_enough_slots() -> None:
+    """It needs two. The engine with one runs fewer songs, but has no room for it."""
+    large, small = several(5, 1)
+    large.queue.submit(new(0))
+    assert ids(admitted(large)) == [0]
+    texts = tuple(WeightedText(text, 1 / 3) for text in "abc")
+    large.queue.submit(Sequence(1, new(1).request.changed(0, {"prompt": texts})))
+    assert ids(admitted(small)) == []
+    (blend,) = admitted(large)
+    assert len(blend.slots) == 2

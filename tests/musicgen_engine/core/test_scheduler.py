@@ -132,6 +132,14 @@ def test_a_chunk_of_a_prefill_ends_where_the_text_changes() -> None:
     assert one.schedule().prefill_length == 20
 
 
+def test_a_sequence_is_checked_once() -> None:
+    checked: list[GenerationRequest] = []
+    sequence = new(1)
+    for _ in range(2):
+        sequence.check(checked.append)
+    assert checked == [sequence.request]
+
+
 def test_a_resumed_sequence_keeps_its_progress() -> None:
     one = scheduler(1, 1)
     sequence = resumed(1)

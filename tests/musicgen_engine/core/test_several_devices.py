@@ -10,12 +10,12 @@ import pytest
 from musicgen_engine.channel import Channel
 from musicgen_engine.core.engine import Engine
 from musicgen_engine.core.loaded_model import LoadedModel
-from musicgen_engine.messages import Cancel, ChunkReport, ReadyState, Submit
+from musicgen_engine.messages import Cancel, ChunkReport, FailureReport, ReadyState, Submit
 from protocol.request import GenerationRequest
 from tests.conftest import until as happens
 from tests.musicgen_engine.conftest import load
 from tests.musicgen_engine.core.harness import Harness, generate
-from tests.musicgen_engine.core.songs import same
+from tests.musicgen_engine.core.songs import BLENDS, blended, same
 from tests.musicgen_engine.core.test_server import (
     LONG,
     QUEUE,
@@ -27,7 +27,7 @@ from tests.musicgen_engine.core.test_server import (
     report_of,
     until,
 )
-from tests.musicgen_engine.core.two_engines import FATAL_SEED
+from tests.musicgen_engine.core.two_engines import FATAL_SEED, UNREADABLE
 
 SONG = GenerationRequest("a calm piano melody", frames=60, seed=7)
 TWO = "tests.musicgen_engine.core.two_engines"
@@ -81,3 +81,20 @@ def test_a_device_that_fails_ends_the_process(tiny_checkpoint: Path) -> None:
         channel.send(Submit(1, "", replace(LONG, seed=FATAL_SEED)))
         with pytest.raises(EOFError):
             until(channel, lambda _: False)
+
+
+def test_a_song_whose_check_fails_costs_no_other_one(pair: Channel) -> None:
+    until(pair, is_state(ReadyState))
+    pair.send(Submit(0, "", replace(SONG, prompt=UNREADABLE)))
+    assert until(pair, failure_of(0))[-1].reason.code == "generation_failed"
+    pair.send(Submit(1, "", SONG))
+    until(pair, lambda message: isinstance(message, ChunkReport))
+
+
+def test_a_blend_that_one_device_can_play_is_accepted(tiny_checkpoint: Path) -> None:
+    module = "tests.musicgen_engine.core.uneven_engines"
+    with engine(tiny_checkpoint, module=module) as channel:
+        until(channel, is_state(ReadyState))
+        channel.send(Submit(0, "", blended(SONG, BLENDS["three"])))
+        ends = (ChunkReport, FailureReport)
+        assert isinstance(until(channel, lambda one: isinstance(one, ends))[-1], ChunkReport)

@@ -20,8 +20,10 @@ from musicgen_engine.core.server import EngineServer, Load
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.settings import EngineSettings
 from protocol.request import GenerationRequest
+from protocol.section import Section
 
 FATAL_SEED = 13
+UNREADABLE = "a text with which the tokenizer fails"
 
 
 class Fragile:
@@ -44,7 +46,13 @@ class Fragile:
 def load(folder: Path, _config: ModelConfig) -> list[LoadedModel]:
     first, second = (LoadedModel.load(folder, ModelConfig(device="cpu")) for _ in range(2))
     decoder: Any = Fragile(second.decoder)
-    return [first, replace(second, decoder=decoder)]
+
+    def check_texts(section: Section, within: str) -> None:
+        if section.prompt == UNREADABLE:
+            raise RuntimeError("no such text")
+        first.check_texts(section, within)
+
+    return [replace(first, check_texts=check_texts), replace(second, decoder=decoder)]
 
 
 def serve(load: Load) -> None:
