@@ -28,6 +28,7 @@ from protocol.errors import (
     InvalidField,
     InvalidForm,
     InvalidJson,
+    ServiceError,
     UnsupportedMediaType,
 )
 
@@ -75,22 +76,15 @@ async def read_wav(request: web.Request) -> bytearray:
 
 async def _bytes(request: web.Request, longest: float) -> bytearray:
     content, limit = bytearray(), wav.max_bytes(longest)
-    try:
-        async for received in request.content.iter_any():
-            content += received
-            if len(content) > limit:
-                raise BodyTooLarge(
-                    f"audio is over {limit} bytes; send at most {longest:g} s of it."
-                )
-    except web.RequestPayloadError:
-        raise InvalidField.of_field(
-            "audio", "is not encoded as its headers say; send it plain"
-        ) from None
+    async for received in request.content.iter_any():
+        content += received
+        if len(content) > limit:
+            raise BodyTooLarge(f"audio is over {limit} bytes; send at most {longest:g} s of it.")
     return content
 
 
 async def _at_pace(request: web.Request, parse: Coroutine[Any, Any, T]) -> T:
-    """The result of `parse`, which reads the body. Raises BodyTooSlow."""
+    """The result of `parse`, which reads the body. Raises BodyTooSlow, or that it is broken."""
     if request.headers.get("Expect") and request.version >= HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # aiohttp counts the response alone
@@ -103,23 +97,29 @@ async def _at_pace(request: web.Request, parse: Coroutine[Any, Any, T]) -> T:
             if received - last < MIN_RATE * settings.pace_interval or clock() > deadline:
                 raise BodyTooSlow(f"The body comes too slowly; send {MIN_RATE // 1024} KB/s.")
         return reading.result()
+    except web.RequestPayloadError:
+        raise _broken(request) from None
     finally:
         reading.cancel()
+
+
+def _broken(request: web.Request) -> ServiceError:
+    problem = "is not encoded as its headers say; send it plain"
+    if is_form(request):
+        return InvalidForm(f"The body {problem}.")
+    if _is_json(request):
+        return InvalidJson(f"The body {problem}.")
+    return InvalidField.of_field("audio", problem)
 
 
 async def _parse(request: web.Request, max_duration: float) -> Body:
     for name in form_fields(max_duration):
         if name in request.query:
             raise InvalidField(f"{name} stands in the address; send it in the body.", name)
-    try:
-        if is_form(request):
-            parts = await _form(request, form_fields(max_duration))
-            return from_form(parts, max_duration)
-        if _is_json(request):
-            return from_json(await request.read(), max_duration)
-    except web.RequestPayloadError:
-        kind = InvalidForm if is_form(request) else InvalidJson
-        raise kind("The body is not encoded as its headers say; send it plain.") from None
+    if is_form(request):
+        return from_form(await _form(request, form_fields(max_duration)), max_duration)
+    if _is_json(request):
+        return from_json(await request.read(), max_duration)
     raise UnsupportedMediaType(
         "Send Content-Type: application/json (in UTF-8), or multipart/form-data with a file."
     )
@@ -128,11 +128,7 @@ async def _parse(request: web.Request, max_duration: float) -> Body:
 async def _parse_object(request: web.Request) -> dict[str, Any]:
     if not _is_json(request):
         raise UnsupportedMediaType("Send Content-Type: application/json, in UTF-8.")
-    try:
-        return json_object(await request.read())
-    except web.RequestPayloadError:
-        problem = "The body is not encoded as its headers say; send it plain."
-        raise InvalidJson(problem) from None
+    return json_object(await request.read())
 
 
 def _is_json(request: web.Request) -> bool:

@@ -42,8 +42,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
 @web.middleware
 async def trace(request: web.Request, handler: Handler) -> web.StreamResponse:
     """A span for each request but those of monitors."""
-    resource = request.match_info.route.resource
-    route = resource.canonical if resource else "none"
+    route = _route(request)
     if route in (*PROBES, "/metrics"):
         return await handler(request)
     caller, name = tracing.parent(request.headers), f"{request.method} {route}"
@@ -70,9 +69,8 @@ async def log_access(request: web.Request, handler: Handler) -> web.StreamRespon
         return response
     finally:
         milliseconds = 1000 * (time.monotonic() - start)
-        resource = request.match_info.route.resource
-        route = resource.canonical if resource else "none"
-        request.app[SERVICES].metrics.requests.labels(request.method, route, outcome).inc()
+        metrics = request.app[SERVICES].metrics
+        metrics.requests.labels(request.method, _route(request), outcome).inc()
         target, error = request.rel_url.raw_path, request.get(ERROR)
         level = logging.DEBUG if target in PROBES else logging.INFO
         fields = {
@@ -88,6 +86,12 @@ async def log_access(request: web.Request, handler: Handler) -> web.StreamRespon
         if error and error.field:
             fields["field"], text = error.field, f"{text} %r"  # a client may have made it up
         log.log(level, text, *fields.values(), extra=fields)
+
+
+def _route(request: web.Request) -> str:
+    """The pattern of its path, `none` where the service has no such path."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource else "none"
 
 
 @web.middleware
