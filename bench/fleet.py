@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bench.report import Record, Table
-from gateway.pool import asked, emptiest
+from gateway.pool import emptiest, sample
 
 GATEWAYS = 20
 SHORTEST, LONGEST, SHAPE = 30.0, 300.0, 1.1  # seconds of a song, and the exponent of Pareto
@@ -77,16 +77,16 @@ def in_turn() -> Choice:
 
 
 def own_of_two(servers: Sequence[Server], gateway: int, rng: random.Random) -> Server:
-    return min(asked(servers, rng, 2), key=lambda server: server.own[gateway])
+    return min(sample(servers, rng, 2), key=lambda server: server.own[gateway])
 
 
 CHOICES: dict[str, Choice] = {
     "random": lambda servers, _, rng: rng.choice(servers),
     "in turn": in_turn(),
     "own of two": own_of_two,
-    "asked: two": lambda servers, _, rng: emptiest(asked(servers, rng, 2)),
-    "asked: three": lambda servers, _, rng: emptiest(asked(servers, rng)),
-    "asked: all": lambda servers, _, rng: emptiest(asked(servers, rng, len(servers))),
+    "asked: two": lambda servers, _, rng: emptiest(sample(servers, rng, 2)),
+    "asked: three": lambda servers, _, rng: emptiest(sample(servers, rng)),
+    "asked: all": lambda servers, _, rng: emptiest(sample(servers, rng, len(servers))),
 }
 
 

@@ -41,7 +41,8 @@ class DefaultModel:
         return self._name
 
     async def _check(self) -> str:
-        """The name of the default model, if it can serve, or could if no other had its place.
+        """The name of the default model. It counts as able to serve also while it is unloaded to
+        make room for others.
 
         Raises the error that a song for it would get.
         """

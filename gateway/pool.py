@@ -58,8 +58,8 @@ Loaded = TypeVar("Loaded", bound=Load)
 T = TypeVar("T")
 
 
-def asked(servers: Sequence[T], rng: random.Random, count: int = ASKED) -> list[T]:
-    """The servers to ask for a song."""
+def sample(servers: Sequence[T], rng: random.Random, count: int = ASKED) -> list[T]:
+    """Some of the servers, to ask them for a song."""
     return rng.sample(servers, min(count, len(servers)))
 
 
@@ -112,11 +112,11 @@ class Pool:
         refusals = song.refusals if song else {}
         servers = [one for one in self._servers.values() if one.triton not in refusals]
         if len(refusals) < REFUSALS:
-            some = asked([one for one in servers if one.is_ready], self._rng)
+            some = sample([one for one in servers if one.is_ready], self._rng)
             await asyncio.gather(*(server.ask() for server in some))
             if not any(server.refusal(song) is None for server in some):
                 await self._ask_all()
-                some = asked(servers, self._rng, len(servers))
+                some = sample(servers, self._rng, len(servers))
             if able := [server for server in some if server.refusal(song) is None]:
                 await self._describe(able)
                 return emptiest(able)
@@ -173,7 +173,7 @@ class Pool:
 
     async def _describe(self, servers: Sequence[Server]) -> None:
         """Let one of the servers describe the model, if none has."""
-        for server in asked(servers, self._rng):
+        for server in sample(servers, self._rng):
             if self.variant.weights != UNKNOWN:
                 return
             with suppress(ServiceError, asyncio.TimeoutError):

@@ -24,8 +24,8 @@ NAME = re.compile(r"[\w.-]{8,64}", re.ASCII)
 @dataclass
 class Job:
     """The progress of one song; its state is `receiving` until the gateway knows the request.
-    `first` is the time and the number of frames from which its speed is measured. With `measures`
-    the whole song is measured before the response begins, in the state `measuring`."""
+    `first` is the time and the number of frames from which its speed is measured. With `to_measure`
+    the whole song is still to be measured, in the state `measuring`, before the response begins."""
 
     model: str | None = None
     total_frames: int = 0
@@ -36,7 +36,7 @@ class Job:
     changes: int = 0
     error: dict[str, Any] | None = None  # not the exception, whose traceback holds files
     first: tuple[float, int] | None = None
-    measures: bool = False
+    to_measure: bool = False
 
     def begin(self, model: str, frames: int) -> None:
         self.model, self.total_frames = model, frames
@@ -55,7 +55,7 @@ class Job:
     def on_progress(self, progress: Progress) -> None:
         self.changes += 1
         frames = max(progress.frames, self.progress.frames)  # a resumed song keeps its frames
-        state = "measuring" if progress.state == "done" and self.measures else progress.state
+        state = "measuring" if progress.state == "done" and self.to_measure else progress.state
         self.progress = replace(progress, state=state, frames=frames)
         if progress.state != "generating":
             self.first = None
@@ -64,7 +64,7 @@ class Job:
 
     def finish(self) -> None:
         """The song is measured."""
-        self.measures = False
+        self.to_measure = False
         self.on_progress(replace(self.progress, state="done"))
 
     @property

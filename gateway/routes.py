@@ -7,75 +7,34 @@ import json
 import time
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, aclosing, closing, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from typing import Any
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from gateway import body
-from gateway.audio import receipt, wav
-from gateway.audio.formats import FORMATS, Encoder, preferred
-from gateway.audio.loudness import Level
-from gateway.audio.mastering import Mastering
-from gateway.contract import Chunk, Failed, Loading, Ready, Status
+from gateway.audio import wav
+from gateway.audio.formats import Encoder, preferred
+from gateway.contract import Failed, Loading, Ready, Status
 from gateway.default_model import resolve
 from gateway.progress import Job, name_of
 from gateway.request import OPTIONS, Uploads, from_query, from_text, with_audio, with_melody
 from gateway.response import complete_or_aborted, finish, reset_on_close, send
 from gateway.resume_state import ResumeState
 from gateway.services import CALLER, SERVICES
-from protocol.constants import FRAME_RATE, MAX_MELODY_SECONDS, Samples
+from gateway.song import Song
+from protocol.constants import FRAME_RATE, MAX_MELODY_SECONDS, SAMPLE_RATE, Samples
 from protocol.errors import EngineUnavailable, InvalidField, NotFound, TritonUnavailable
 from protocol.fields import Number
 from protocol.request import GenerationRequest
-from protocol.variant import UNKNOWN, Variant
+from protocol.variant import UNKNOWN
 
 routes = web.RouteTableDef()
 
 PUBLIC_PATHS = ("/healthz", "/readyz", "/openapi.json")  # they need no key
 WAIT = Number("Seconds to wait for a song that is not there yet", 0, 5)
 NOT_KEPT = {"Cache-Control": "no-store"}
-
-
-@dataclass(frozen=True)
-class Song:
-    """A song that a client wants. `output` is that of a song which continues a file."""
-
-    variant: Variant
-    request: GenerationRequest
-    format: str
-    mastering: Mastering
-    output: str | None
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The fields of the body that belong to the file alone."""
-        return self.mastering.values() | ({"output": self.output} if self.output else {})
-
-    def made(self, request: GenerationRequest) -> GenerationRequest:
-        """The song by what has become of its request: its chroma is known, and it may have changed.
-        A loop is made of a longer song, which cannot be changed."""
-        return replace(self.request, chroma=request.chroma) if self.mastering.loop else request
-
-    def receipt(self, request: GenerationRequest) -> dict[str, Any]:
-        """The body of a request for the song."""
-        return receipt.body(self.variant, self.made(request), self.options)
-
-    def headers(self, revision: str, encoder: Encoder, level: Level | None) -> dict[str, str]:
-        loudness = {"X-Loudness": f"{level.loudness:.1f}"} if level else {}
-        length = {} if encoder.length is None else {"Content-Length": str(encoder.length)}
-        model, prompt = self.variant.name, self.request.prompt
-        return {
-            "Content-Type": encoder.content_type,
-            "Content-Disposition": receipt.content_disposition(model, prompt, self.format),
-            "X-Model": model,
-            "X-Revision": revision,
-            "X-Seed": str(self.request.seed),
-            "X-Content-Source": receipt.SOURCE_TYPE,
-            **loudness,
-            **length,
-        }
 
 
 async def _no_continue(request: web.Request) -> None:
@@ -104,7 +63,7 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
         model, loudness = song.variant.name, song.mastering.loudness
         if loudness is not None:
             places.enter_context(services.normalizer.room.place(_client(request)))
-        job.measures = loudness is not None
+        job.to_measure = loudness is not None
         job.begin(model, song.mastering.lengthened(song.request).frames)
         with services.metrics.songs.labels(model).track_inprogress():
             generation = await _with_files(request, response, song, uploads)
@@ -117,15 +76,16 @@ async def generate_song(request: web.Request) -> web.StreamResponse:
             async with aclosing(chunks):
                 first = await anext(chunks)
                 upload.close()  # the engine has the files
-                async with aclosing(_slices(song, samples, first, chunks)) as slices:
+                async with aclosing(song.slices(samples, first, chunks)) as slices:
                     audio, level = slices, None
                     if loudness is not None:
                         loop = song.mastering.loop
                         audio, level = await services.normalizer.normalize(slices, loudness, loop)
                         job.finish()
                     services.metrics.first_audio.labels(model).observe(time.monotonic() - start)
-                    made = song.made(job.state.request)
-                    await stream(request, response, song, samples, first, made, audio, level)
+                    encoder = song.encoder(samples, first, job.state.request, level)
+                    response.headers.update(song.headers(first.revision, encoder, level))
+                    await stream(request, response, song, encoder, audio)
     return response
 
 
@@ -156,45 +116,22 @@ async def prepare(request: web.Request) -> tuple[Song, Uploads]:
     return Song(variant, read.request, format, read.mastering, output), read.uploads
 
 
-async def _slices(
-    song: Song, samples: int, first: Chunk, chunks: AsyncGenerator[Chunk, None]
-) -> AsyncGenerator[Samples, None]:
-    """The audio of a file of so many samples per channel, while the song is generated."""
-    stages = song.mastering.stages(samples)
-    chunk: Chunk | None = first
-    while chunk:
-        audio = chunk.audio
-        for stage in stages:
-            audio = stage(audio)
-        if audio.size:
-            yield audio
-        chunk = await anext(chunks, None)
-
-
 async def stream(
     request: web.Request,
     response: web.StreamResponse,
     song: Song,
-    samples: int,
-    first: Chunk,
-    made: GenerationRequest,
+    encoder: Encoder,
     audio: AsyncGenerator[Samples, None],
-    level: Level | None,
 ) -> None:
-    """Send the song's file, of so many samples per channel, with the facts of its first chunk.
-    `made` is the request for the same song."""
+    """Send the song's file, whose headers the response has."""
     audio_seconds = request.app[SERVICES].metrics.audio.labels(song.variant.name)
-    tags = receipt.tags(song.variant, made, first.revision, song.options)
-    tags |= song.mastering.tags(samples, level)
-    new_encoder = FORMATS[song.format]
-    with closing(new_encoder(len(first.audio), first.sample_rate, samples, tags)) as encoder:
-        response.headers.update(song.headers(first.revision, encoder, level))
+    with closing(encoder):
         await response.prepare(request)
         reset_on_close(request, True)
         data = encoder.begin()
         async for part in audio:
             await send(request, response, data + encoder.encode(part))
-            audio_seconds.inc(part.shape[1] / first.sample_rate)
+            audio_seconds.inc(part.shape[1] / SAMPLE_RATE)
             data = b""
         await send(request, response, encoder.end())
         reset_on_close(request, False)

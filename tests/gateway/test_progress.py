@@ -79,7 +79,7 @@ async def test_a_song_with_a_loudness_is_done_once(client: TestClient, triton: F
 
 
 def test_a_song_with_a_loudness_is_measured_before_it_is_done() -> None:
-    job = Job(measures=True)
+    job = Job(to_measure=True)
     job.on_progress(Progress("done"))
     assert (job.snapshot()["state"], job.ended) == ("measuring", False)
     job.finish()

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from gateway.pool import ASKED, asked
+from gateway.pool import ASKED, sample
 from gateway.settings import GatewaySettings
 from protocol.errors import (
     EngineUnavailable,
@@ -54,10 +54,10 @@ async def test_a_server_with_more_slots_gets_more_songs(gateway: Gateway) -> Non
 
 def test_a_song_asks_three_servers_at_random() -> None:
     servers, rng = range(100), random.Random(0)
-    choices = [asked(servers, rng) for _ in range(1000)]
+    choices = [sample(servers, rng) for _ in range(1000)]
     assert all(len(set(choice)) == ASKED for choice in choices)
     assert {server for choice in choices for server in choice} == set(servers)
-    assert asked([5], rng) == [5]
+    assert sample([5], rng) == [5]
 
 
 async def test_a_server_whose_name_goes_ends_its_songs_and_gets_no_more(gateway: Gateway) -> None:
