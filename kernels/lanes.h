@@ -130,6 +130,9 @@ inline Floats larger(const Floats& a, const Floats& b) {
 inline Floats smaller(const Floats& a, const Floats& b) {
     return map(a, b, [](FloatVector a, FloatVector b) { return a < b ? a : b; });
 }
+inline Floats if_at_least(const Floats& least, const Floats& x) {  // else 0
+    return map(least, x, [](FloatVector a, FloatVector b) { return b >= a ? b : FloatVector{}; });
+}
 inline Floats multiply_add(const Floats& a, const Floats& b, const Floats& c) {
     Floats v;
 #pragma GCC unroll 4

@@ -50,8 +50,8 @@ class Pool {
     }
 
   private:
-    static constexpr int SPINS =
-        20000;  // before a worker sleeps; the next call mostly comes sooner
+    // Before a worker sleeps: the next call mostly comes sooner.
+    static constexpr int SPINS = 20000;
 
     struct Worker {
         Pool* pool;

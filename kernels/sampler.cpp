@@ -75,9 +75,10 @@ float least_kept(const float* p, int vocab, float total, const Settings& setting
             for (int i = 0; i < vocab; i++) kept += p[i] >= next;
             rules_out_too_much = kept < settings.top_k;
         } else {  // a token stays if those that are likelier have no more than top_p
-            float likelier = 0.0f;
-            for (int i = 0; i < vocab; i++) likelier += p[i] >= next ? p[i] : 0.0f;
-            rules_out_too_much = likelier <= settings.top_p * total;
+            Floats likelier = 0.0f;
+            for (int i = 0; i < vocab; i += LANES)
+                likelier = likelier + if_at_least(next, Floats::load(p + i));
+            rules_out_too_much = sum(likelier) <= settings.top_p * total;
         }
         if (rules_out_too_much) continue;
         bits = set;

@@ -7,6 +7,6 @@
 
 struct Text {
     Memory memory;
-    Cache* cache;  // a row for each layer
-    int tokens;    // none: the null text, which adds nothing
+    Cache cache;  // a row for each layer
+    int tokens;   // none: the null text, which adds nothing
 };

@@ -70,8 +70,8 @@ struct Model {
     float* embeddings;  // [codebooks, vocab_size + 1, dim]
     float* positions;   // sinusoids [positions, dim], or rotations [positions, 2, head_dim]
     Slot* slots;
-    Text* texts;   // [slots, guidance_rows]
-    Cache* cache;  // a row for each layer, slot and guidance row
+    Text* texts;  // [slots, guidance_rows]
+    Cache cache;  // a row for each layer, slot and guidance row
 
     // Of one pass.
     Row* rows;
@@ -171,13 +171,13 @@ struct Model {
             float *queries = y + (size_t)row * 3 * dim, *keys = queries + dim, *values = keys + dim;
             const int position = rows[row].position;
             if (shape.rotary) rotate(queries, position), rotate(keys, position);
-            cache->put(cache_row(index, rows[row]), position, keys, values);
+            cache.put(cache_row(index, rows[row]), position, keys, values);
         });
         pool.run(count * shape.heads, [&](int item, int thread) {
             const int row = item / shape.heads, head = item % shape.heads, at = head * head_dim();
-            cache->attend(cache_row(index, rows[row]), head, y + (size_t)row * 3 * dim + at,
-                          rows[row].position + 1, weights + (size_t)thread * longest(),
-                          inputs.row(row) + at);
+            cache.attend(cache_row(index, rows[row]), head, y + (size_t)row * 3 * dim + at,
+                         rows[row].position + 1, weights + (size_t)thread * longest(),
+                         inputs.row(row) + at);
         });
         quantize(count, dim);
         multiply(layer.out, count, Then::ADD, rows_of(x, dim, count));
@@ -193,8 +193,8 @@ struct Model {
         pool.run(count * shape.heads, [&](int item, int thread) {
             const int row = item / shape.heads, head = item % shape.heads, at = head * head_dim();
             const Text& text = this->text(rows[with_text[row]]);
-            text.cache->attend(index, head, y + (size_t)row * dim + at, text.tokens,
-                               weights + (size_t)thread * longest(), inputs.row(row) + at);
+            text.cache.attend(index, head, y + (size_t)row * dim + at, text.tokens,
+                              weights + (size_t)thread * longest(), inputs.row(row) + at);
         });
         quantize(count, dim);
         for (int item = 0; item < count; item++) to[item] = x + (size_t)with_text[item] * dim;
@@ -255,9 +255,8 @@ Model* model_new(const Shape* shape, int32_t threads) {
     model->layers = m.take<Layer>(s.layers);
     model->slots = m.take<Slot>(s.slots);
     model->texts = m.take<Text>((size_t)s.slots * s.guidance_rows);
-    model->cache = m.take<Cache>(1);
-    *model->cache = Cache(m, (size_t)s.layers * s.slots * s.guidance_rows, s.heads,
-                          model->head_dim(), s.positions, s.int8);
+    model->cache = Cache(m, (size_t)s.layers * s.slots * s.guidance_rows, s.heads,
+                         model->head_dim(), s.positions, s.int8);
     model->rows = m.take<Row>(rows);
     model->with_text = m.take<int>(rows);
     model->last = m.take<int>(rows);
@@ -323,8 +322,7 @@ void model_set_text(Model* model, int32_t slot, int32_t guidance, int32_t tokens
     target.memory.free();
     target.tokens = s.cross_attention ? tokens : 0;
     if (!target.tokens) return;
-    target.cache = target.memory.take<Cache>(1);
-    *target.cache = Cache(target.memory, s.layers, s.heads, model->head_dim(), tokens, s.int8);
+    target.cache = Cache(target.memory, s.layers, s.heads, model->head_dim(), tokens, s.int8);
     for (int first = 0; first < tokens; first += s.max_rows) {
         const int count = tokens - first < s.max_rows ? tokens - first : s.max_rows;
         model->prepare(count, s.dim, [&](int row, float* to) {
@@ -335,7 +333,7 @@ void model_set_text(Model* model, int32_t slot, int32_t guidance, int32_t tokens
                             model->rows_of(model->y, 2 * s.dim, count));
             for (int row = 0; row < count; row++) {
                 const float* keys = model->y + (size_t)row * 2 * s.dim;
-                target.cache->put(index, first + row, keys, keys + s.dim);
+                target.cache.put(index, first + row, keys, keys + s.dim);
             }
         }
     }
@@ -344,8 +342,8 @@ void model_set_text(Model* model, int32_t slot, int32_t guidance, int32_t tokens
 // The first `end` positions of the first guidance row of slot `from`, as those of another row.
 void model_copy_row(Model* model, int32_t from, int32_t slot, int32_t guidance, int32_t end) {
     for (int layer = 0; layer < model->shape.layers; layer++)
-        model->cache->copy(model->cache_row(layer, {slot, guidance, 0}),
-                           model->cache_row(layer, {from, 0, 0}), end);
+        model->cache.copy(model->cache_row(layer, {slot, guidance, 0}),
+                          model->cache_row(layer, {from, 0, 0}), end);
 }
 
 // One pass over `lengths[n]` positions of each sequence n, from starts[n] on; those before its

@@ -90,8 +90,8 @@ class LoadedModel:
         slots = slots_that_fit(
             config.memory,
             device,
-            weights=transformer.weight_bytes(choice.precision),
-            slot=transformer.slot_bytes(positions, tokens, choice.precision),
+            weights=transformer.weight_bytes(choice.held),
+            slot=transformer.slot_bytes(positions, tokens, choice.held),
         )
         loaded = choice.load(slots, positions, device)
         codec, codec_fault = choose_codec(

@@ -85,6 +85,12 @@ class Choice:
     fault: str | None
     weights: Weights
 
+    @property
+    def held(self) -> torch.dtype:
+        """The precision of the numbers in memory. Torch computes int8 with rounded float32."""
+        is_rounded = self.precision == torch.int8 and self.name != "native"
+        return torch.float32 if is_rounded else self.precision
+
     def load(
         self, slots: int, positions: int, device: torch.device, capture: Capture | None = None
     ) -> Loaded:
@@ -125,15 +131,15 @@ def choose_backend(
     few = replace(weights, config=replace(weights.config, layers=len(first)), layers=first)
     whole = replace(weights, layers=chain(first, layers))
     first_fault = None
-    for candidate, number in _candidates(name, precision, weights.config, device):
+    for candidate, dtype in _candidates(name, precision, weights.config, device):
         if candidate in ("eager", "graph"):  # graphs prove themselves when they are captured
             break
-        _, fault = attempt(partial(prove_backend, backends[candidate], few, device, number))
+        _, fault = attempt(partial(prove_backend, backends[candidate], few, device, dtype))
         if not fault:
             break
         log.warning("the backend %s is put aside: it %s", candidate, fault)
         first_fault = first_fault or f"{candidate} {fault}"
-    return Choice(candidate, number, first_fault, whole)
+    return Choice(candidate, dtype, first_fault, whole)
 
 
 def _candidates(
@@ -141,9 +147,9 @@ def _candidates(
 ) -> list[tuple[str, torch.dtype]]:
     """Backends and precisions, the best first; eager is the last."""
     if device.type != "cpu":
-        number = precision or torch.float16
+        dtype = precision or torch.float16
         best = "graph" if name == "auto" else name
-        return [(one, number) for one in dict.fromkeys([best, "eager"])]
+        return [(one, dtype) for one in dict.fromkeys([best, "eager"])]
     if name != "auto":
         names = list(dict.fromkeys([name, "eager"]))
     elif precision in (torch.float16, torch.bfloat16):

@@ -18,18 +18,18 @@ from musicgen_engine.model.transformer import Transformer
 
 def decode_step(model: Transformer, state: DecodeState, filters: Filters) -> None:
     """Make the codes of each slot from its next position, and go on by one position."""
-    made = state.position - state.delays  # frames of the window: [n, codebooks]
+    frames = state.position - state.delays  # of the window, which are made: [n, codebooks]
     batch = DecodePass(model, state)
-    x = model.embed(_tokens(state, made - 1, model.config.vocab_size).T)
+    x = model.embed(_tokens(state, frames - 1, model.config.vocab_size).T)
     x = model.run(x.repeat_interleave(SLOT_ROWS, dim=0), batch)
     state.logits.copy_(model.logits(x).view_as(state.logits))
     guided = combine_rows(state.logits.flatten(0, 1)[state.rows], state.settings.guidance)
-    state.made.copy_(draw(guided, state.settings, state.start + made, filters))
-    new = (made >= state.prompt) & (made < state.length) & state.decodes[:, None]
+    state.made.copy_(draw(guided, state.settings, state.start + frames, filters))
+    new = (frames >= state.prompt) & (frames < state.length) & state.decodes[:, None]
     nowhere = state.codes.shape[2] - 1
-    frames = torch.where(new, made, nowhere)
+    places = torch.where(new, frames, nowhere)
     codes = state.made.clamp(min=0)  # a song that is not finite goes on until the host sees it
-    state.codes.scatter_(2, frames[..., None], codes[..., None])
+    state.codes.scatter_(2, places[..., None], codes[..., None])
     state.position.add_(state.decodes[:, None])
 
 

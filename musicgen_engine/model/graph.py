@@ -120,7 +120,7 @@ class GraphDecoder:
         for slot, part in zip(slots, conditioning.split(SLOT_ROWS), strict=True):
             known += self._transformer.set_conditioning(slot, part)
             self._sampler.set_request(slot, request, guidance)
-            texts = [self._transformer.keys_values(text) for text in part.cross]
+            texts = [self._transformer.text(slot, row) for row in range(len(part.cross))]
             end = self._state.set_texts(slot, texts)
             self._usual_rows[slot] = end <= USUAL_TOKENS and guidance.rows <= SLOT_ROWS
             self._state.prefix[slot] = self._prefixes[slot] = conditioning.prefix_length

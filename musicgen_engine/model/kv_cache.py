@@ -14,8 +14,9 @@ from musicgen_engine.model.int8 import rounded
 class KVCache:
     """`data`: [layers, 2 (keys, values), slots, rows, heads, positions, head_dim].
 
-    It is never cleared: attention sees only what the sequence in the slot has written. With `int8`
-    each number is rounded to int8, though `data` is float32.
+    Attention sees only what the sequence in the slot has written, so it need not be cleared, but by
+    graphs: a number that they mask must be finite. With `int8` each number is rounded to int8,
+    though `data` is float32.
     """
 
     data: Tensor
@@ -35,8 +36,8 @@ class KVCache:
     ) -> KVCache:
         shape = (layers, 2, slots, rows, heads, positions, head_dim)
         int8 = precision == torch.int8
-        number = torch.float32 if int8 else precision
-        return cls(torch.empty(shape, device=device, dtype=number), int8)
+        dtype = torch.float32 if int8 else precision
+        return cls(torch.empty(shape, device=device, dtype=dtype), int8)
 
     def kept(self, numbers: Tensor) -> Tensor:
         """Keys or values [..., head_dim], as the cache keeps them."""

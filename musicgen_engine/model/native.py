@@ -7,24 +7,20 @@ import weakref
 from collections.abc import Sequence
 from ctypes import c_int32, c_void_p
 from dataclasses import replace
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-import kernels
 from musicgen_engine.model.backend import BackendUnavailable, ModelInput
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.delay_pattern import Integers
 from musicgen_engine.model.guidance import SLOT_ROWS
+from musicgen_engine.model.native_library import LANES, MAX_THREADS, check, library, plain
 from musicgen_engine.model.positions import rotations, sinusoids
 from musicgen_engine.model.transformer import AttentionWeights, LayerWeights, Weights
 
 MAX_TOKENS = 2_048  # of a text; a checkpoint's encoder gives fewer
-MAX_THREADS = 64
-LANES = 16  # all sizes are multiples of it
 
 
 class _Shape(ctypes.Structure):
@@ -73,7 +69,7 @@ class NativeTransformer:
         # By slot and row: the first positions of the prefix whose keys and values the cache has,
         # such as the null melody's from the song before.
         self._known = np.zeros((slots, SLOT_ROWS), int)
-        self._library = _library(library())
+        self._library = library()
         self._max_rows = SLOT_ROWS * (slots + positions)  # a whole window beside all others
         shape = _Shape(
             config.layers, config.dim, config.heads, config.ffn_dim, config.codebooks,
@@ -155,19 +151,6 @@ class NativeTransformer:
         return taken
 
 
-def library() -> Path:
-    """The native code for this processor."""
-    built = kernels.library()
-    if built is None:
-        raise BackendUnavailable("is not built: run `python -m kernels.build`")
-    return built
-
-
-def check(in_range: bool | np.bool_) -> None:
-    if not in_range:
-        raise ValueError("a number for the native code is out of range")
-
-
 def _tensors(layer: LayerWeights) -> list[Tensor | None]:
     """In the order of _LayerTensors."""
 
@@ -181,22 +164,3 @@ def _tensors(layer: LayerWeights) -> list[Tensor | None]:
         layer.ffn_in,
         layer.ffn_out,
     ]
-
-
-def plain(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", torch.float32).contiguous()
-
-
-@lru_cache
-def _library(path: Path) -> ctypes.CDLL:
-    library = ctypes.CDLL(str(path))
-    library.model_new.restype = c_void_p
-    library.model_new.argtypes = [c_void_p, c_int32]
-    library.model_free.argtypes = [c_void_p]
-    library.model_set_ends.argtypes = [c_void_p] * 6
-    library.model_set_layer.argtypes = [c_void_p, c_int32, c_void_p]
-    library.model_set_slot.argtypes = [c_void_p, c_int32, c_int32, c_int32, c_void_p]
-    library.model_set_text.argtypes = [c_void_p, c_int32, c_int32, c_int32, c_void_p]
-    library.model_copy_row.argtypes = [c_void_p, *[c_int32] * 4]
-    library.model_forward.argtypes = [c_void_p, c_int32, *[c_void_p] * 5, c_int32, c_void_p]
-    return library

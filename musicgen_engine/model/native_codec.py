@@ -6,10 +6,8 @@ import ctypes
 import weakref
 from collections.abc import Iterable, Iterator
 from copy import copy
-from ctypes import c_int32, c_void_p
+from ctypes import c_int32
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from musicgen_engine.model.backend import BackendUnavailable
-from musicgen_engine.model.native import LANES, MAX_THREADS, check, library, plain
+from musicgen_engine.model.native_library import LANES, MAX_THREADS, check, library, plain
 from musicgen_engine.model.streaming_codec import Convolutions, StreamingCodec
 
 # Where the output of a convolution goes: in place of the input, beside it, or added to what was
@@ -76,7 +74,7 @@ class _NativeCodec:
         )
         stages = (codec.before, codec.after)
         stacks = [list(_layers(stage.module)) for stage in stages]
-        self.library = _library(library())
+        self.library = library()
         self.pointer = self.library.codec_new(
             len(stacks[0]), self.layers, self.units, len(stacks[1]),
             min(torch.get_num_threads(), MAX_THREADS),
@@ -208,16 +206,3 @@ def _filled(tensor: Tensor, dim: int) -> Tensor:
 
 def _pointers(tensors: Iterable[Tensor]) -> Iterator[int]:
     return (tensor.data_ptr() for tensor in tensors)
-
-
-@lru_cache
-def _library(path: Path) -> ctypes.CDLL:
-    library = ctypes.CDLL(str(path))
-    library.codec_new.restype = c_void_p
-    library.codec_new.argtypes = [c_int32] * 5
-    library.codec_free.argtypes = [c_void_p]
-    library.codec_set_convolution.argtypes = [c_void_p, c_int32, c_int32, *[c_void_p] * 3]
-    library.codec_set_lstm.argtypes = [c_void_p, c_int32, *[c_void_p] * 3]
-    library.codec_convolve.argtypes = [c_void_p, c_int32, c_int32, c_void_p, c_void_p]
-    library.codec_recur.argtypes = [c_void_p, c_int32, c_int32, *[c_void_p] * 4]
-    return library

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from ctypes import c_int32, c_void_p
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +12,7 @@ from torch import Tensor
 
 from musicgen_engine.model.backend import BackendUnavailable
 from musicgen_engine.model.guidance import MAX_ROWS
-from musicgen_engine.model.native import LANES, check, library
+from musicgen_engine.model.native_library import LANES, check, library
 from musicgen_engine.model.sampler import Sampler
 
 MAX_VOCAB = 4_096
@@ -41,7 +39,7 @@ class NativeSampler(Sampler):
         super().__init__(slots, codebooks, vocab_size, device)
         if vocab_size > MAX_VOCAB or vocab_size % LANES:
             raise BackendUnavailable(f"needs at most {MAX_VOCAB} tokens, a multiple of {LANES}")
-        self._library, self._slots = _library(library()), slots
+        self._library, self._slots = library(), slots
         pointers = (getattr(self.settings, name).data_ptr() for name in _TENSORS)
         self._native = _Settings(codebooks, vocab_size, MAX_ROWS, *pointers)
 
@@ -58,10 +56,3 @@ class NativeSampler(Sampler):
             frames.data_ptr(), codes.data_ptr(),
         )  # fmt: skip
         return codes
-
-
-@lru_cache
-def _library(path: Path) -> ctypes.CDLL:
-    library = ctypes.CDLL(str(path))
-    library.sampler_sample.argtypes = [c_void_p, c_int32, *[c_void_p] * 4]
-    return library

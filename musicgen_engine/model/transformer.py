@@ -168,7 +168,7 @@ class Transformer:
         prefix = None if conditioning.prefix is None else self._placed(conditioning.prefix)
         self._conditionings[slot] = replace(conditioning, prefix=prefix)
         for row, text in enumerate(conditioning.cross):
-            self._texts[slot, row] = self.keys_values(text)
+            self._texts[slot, row] = self._keys_values(text)
         return ()  # all are computed, because how it rounds one depends on the others of its pass
 
     @torch.inference_mode()
@@ -214,7 +214,11 @@ class Transformer:
         return x
 
     @torch.inference_mode()
-    def keys_values(self, text: Tensor | None) -> list[Tensor]:
+    def text(self, slot: int, row: int) -> list[Tensor]:
+        """The text of a row, see `_keys_values`."""
+        return self._texts[slot, row]
+
+    def _keys_values(self, text: Tensor | None) -> list[Tensor]:
         """A text as each layer's cross-attention keeps it: [2, heads, tokens, head_dim]; of the
         null text, nothing."""
         if text is None or not self.config.cross_attention:

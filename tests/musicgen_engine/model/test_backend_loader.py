@@ -76,6 +76,7 @@ def test_auto_is_native_on_a_cpu_and_float32_for_a_small_model() -> None:
 def test_auto_is_int8_for_a_large_model() -> None:
     choice = choose("auto", shape=config(layers=3, dim=1024, heads=16, ffn_dim=4096))
     assert (choice.name, choice.precision, choice.fault) == ("native", torch.int8, None)
+    assert choice.held == torch.int8
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def test_without_native_code_auto_is_packed_and_says_so(unbuilt: None) -> None:
 def test_int8_without_native_code_is_eager(unbuilt: None) -> None:
     expected = logits(choose("eager", precision=torch.int8))
     choice = choose("auto", precision=torch.int8)
-    assert (choice.name, choice.precision) == ("eager", torch.int8)
+    assert (choice.name, choice.precision, choice.held) == ("eager", torch.int8, torch.float32)
     assert torch.equal(logits(choice), expected)
 
 
