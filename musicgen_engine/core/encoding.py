@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,6 +26,12 @@ class Encoding:
     sequence: Sequence
     result: Future[Any]
     take: Callable[[Any], None]
+    start: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Those that it has taken so far; 0 once it is done."""
+        return 0.0 if self.result.done() else time.monotonic() - self.start
 
 
 def encoder(device: torch.device) -> ThreadPoolExecutor:

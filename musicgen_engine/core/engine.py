@@ -76,8 +76,6 @@ class Engine:
         """Never returns. Raises what the device raises: then nothing can be computed any more."""
         use(self._model.device)
         while True:
-            if self.scheduler.encoding:
-                self._step_start = time.monotonic()
             self.scheduler.wait()
             self._step_start = start = time.monotonic()
             positions = self.step()
@@ -110,10 +108,11 @@ class Engine:
 
     @property
     def step_seconds(self) -> float:
-        """Seconds that the current step has taken so far, or the wait for what is encoded. For
-        another thread."""
-        start = self._step_start
-        return time.monotonic() - start if start else 0.0
+        """Seconds that the current step has taken so far, or what is encoded beside it. For another
+        thread."""
+        start, encoding = self._step_start, self.scheduler.encoding
+        step = time.monotonic() - start if start else 0.0
+        return max(step, encoding.seconds if encoding else 0.0)
 
     def counts(self) -> dict[str, float]:
         """The counters of metrics.py, since the last call. For another thread."""

@@ -1,6 +1,7 @@
 """Requests in one batch: each is as if it were alone, also where another one fails."""
 
 import threading
+import time
 from copy import copy
 from dataclasses import replace
 from math import nan
@@ -107,19 +108,23 @@ def test_a_song_is_cancelled_while_it_is_encoded(tiny: LoadedModel, sampled: Res
     assert same(other, sampled)
 
 
-def test_the_time_of_a_step_is_seen_from_outside(tiny: LoadedModel) -> None:
-    answers = threading.Event()
-
-    def encode_text(prompt: Prompt, *_: Any, **__: Any) -> Conditioning:
-        answers.wait(TIMEOUT)
-        return tiny.encode_text(prompt)
-
-    harness = Harness(replace(tiny, encode_text=encode_text))
-    threading.Thread(target=harness.engine.run, daemon=True).start()
-    result = harness.submit(replace(GREEDY, frames=1))
-    until(lambda: harness.engine.step_seconds > 0.2)
-    answers.set()
-    until(lambda: result.ended and not harness.engine.step_seconds)
+@pytest.mark.parametrize("busy", [False, True], ids=["alone", "beside a song"])
+def test_the_time_of_an_encoding_is_seen_from_outside(tiny: LoadedModel, busy: bool) -> None:
+    harness, paused = paused_by(tiny, SLOW)
+    mate = harness.submit(replace(SAMPLED, frames=100_000)) if busy else None
+    until(lambda: not mate or mate.sequence.frames_done)
+    slow = harness.submit(SLOW)
+    assert paused.begun.wait(TIMEOUT)
+    until(lambda: harness.engine.scheduler.encoding)
+    start = time.monotonic()
+    for _ in range(20):
+        time.sleep(0.01)
+        seconds = time.monotonic() - start
+        assert harness.engine.step_seconds > seconds
+    paused.go_on.set()
+    until(lambda: slow.ended and harness.engine.step_seconds < seconds)
+    if mate:
+        harness.queue.cancel(mate.sequence.id)
 
 
 def test_a_rotary_song_does_not_depend_on_its_batch_mates(rotary: LoadedModel) -> None:
