@@ -53,17 +53,18 @@ class Channel:
 
 
 def _encode(value: Any, arrays: list[bytes]) -> Any:
-    """`value` for JSON; the bytes of its arrays go to `arrays`, in order."""
+    """`value` for JSON; the bytes of its arrays go to `arrays`, in order. Tags
+    begin with $, because the limits of an error have a `type`."""
     if isinstance(value, np.ndarray):
         arrays.append(value.tobytes())
-        return {"array": value.dtype.str, "shape": value.shape}
+        return {"$array": value.dtype.str, "shape": value.shape}
     if is_dataclass(value):
         encoded = {
             field.name: _encode(getattr(value, field.name), arrays) for field in fields(value)
         }
-        return {"type": type(value).__name__, **encoded}
+        return {"$type": type(value).__name__, **encoded}
     if isinstance(value, tuple):
-        return {"tuple": [_encode(one, arrays) for one in value]}
+        return {"$tuple": [_encode(one, arrays) for one in value]}
     return value
 
 
@@ -72,15 +73,15 @@ def _decode(text: bytes, arrays: bytes) -> Any:
 
     def build(value: dict[str, Any]) -> Any:
         nonlocal offset
-        if "array" in value:
+        if "$array" in value:
             count = int(np.prod(value["shape"], dtype=np.int64))
-            array = np.frombuffer(arrays, value["array"], count, offset)
+            array = np.frombuffer(arrays, value["$array"], count, offset)
             offset += array.nbytes
             return array.reshape(value["shape"])
-        if "tuple" in value:
-            return tuple(value["tuple"])
-        if "type" in value:
-            return TYPES[value.pop("type")](**value)
+        if "$tuple" in value:
+            return tuple(value["$tuple"])
+        if "$type" in value:
+            return TYPES[value.pop("$type")](**value)
         return value
 
     return json.loads(text, object_hook=build)

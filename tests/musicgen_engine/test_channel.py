@@ -29,13 +29,14 @@ from musicgen_engine.messages import (
     SequenceReport,
     Submit,
 )
-from protocol.errors import QueueFull
+from protocol.errors import InvalidField, QueueFull
 from protocol.prompt import WeightedText
 from protocol.request import GenerationRequest
 from protocol.section import Section
 from tests.conftest import TIMEOUT
 
 FAILED = FailedState.of(QueueFull("no place; ask again", retry_after=7))
+WRONG = InvalidField.of_field("top_k", "is -1; give more", type="integer", minimum=0)
 READY = ReadyState(
     "0123456789ab", "cuda:0", "float16", "eager", "fast fails", 8, 2, 8, True, 32_000
 )
@@ -83,6 +84,7 @@ MESSAGES = [
     Change(2, 1, (("prompt", BLEND), ("top_k", 5), ("frames", 3))),
     ChangeReport(2, 60, PARTS),
     FailureReport(1, FAILED),
+    FailureReport(1, FailedState.of(WRONG)),
 ]
 
 

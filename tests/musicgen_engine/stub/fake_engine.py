@@ -40,9 +40,9 @@ LARGE = 10_000_000  # bytes: more than any buffer between two processes
 
 BABBLE = (  # what an engine says that is no message
     "{",
-    '{"type": "Unknown"}',
-    '{"type": "MetricsReport"}',
-    '{"type": "MetricsReport", "values": {"array": "<f4", "shape": [9]}}',
+    '{"$type": "Unknown"}',
+    '{"$type": "MetricsReport"}',
+    '{"$type": "MetricsReport", "values": {"$array": "<f4", "shape": [9]}}',
     "\N{SNOWMAN}",
 )
 
