@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from musicgen_engine.core.parent import end_with_parent
-from musicgen_engine.stub.fork_server import peer
+from musicgen_engine.peer import peer
 
 MAX_REQUEST = 65_536  # bytes
 REQUEST_TIMEOUT = 1.0  # seconds
@@ -156,10 +156,10 @@ class ForkLoop:
 
 def _parent(pid: int) -> int | None:
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_bytes()  # with a name that is cut at 15 bytes
     except OSError:  # it has ended
         return None
-    return int(stat.rpartition(")")[2].split()[1])
+    return int(stat.rpartition(b")")[2].split()[1])
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -14,6 +13,8 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from musicgen_engine.peer import peer
 
 COMMAND = (sys.executable, "-m", "musicgen_engine.core.fork_server")
 ATTEMPTS, PAUSE = 100, 0.02  # seconds; while another stub starts it
@@ -99,10 +100,3 @@ class ForkServer:
 
 def _socket() -> socket.socket:
     return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-
-
-def peer(connection: socket.socket) -> tuple[int, int]:
-    """The process id and the user id of the other end."""
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    process, user, _group = struct.unpack("3i", credentials)
-    return process, user

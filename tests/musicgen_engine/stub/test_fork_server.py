@@ -161,6 +161,19 @@ def test_a_silent_requester_delays_the_others_only_shortly(owner: Owner) -> None
         owner.fork("wait")
 
 
+def test_the_name_of_a_requester_may_end_within_a_letter(owner: Owner) -> None:
+    """The kernel cuts it at 15 bytes."""
+    own = Path("/proc/self/comm")
+    name = own.read_bytes()
+    own.write_bytes("é".encode() * 8)
+    try:
+        process, _ = owner.fork("wait")
+    finally:
+        own.write_bytes(name)
+    with pytest.raises(TimeoutError):
+        process.wait(0.1)
+
+
 @pytest.mark.parametrize("free", [1, 2])  # an engine takes three
 def test_a_failed_fork_ends_no_other_engine(owner: Owner, free: int) -> None:
     process, (_, server, _) = owner.fork("wait")
