@@ -56,14 +56,13 @@ class Scheduler:
 
     def _has_work(self) -> bool:
         queue, slots = self.queue, self._slots
+        if any(  # first: it is true at once where songs play
+            one.abort or one.ready or one.awaits_codes or _codec_ready(one) for one in slots.running
+        ):
+            return True
         if queue.aborted or queue.changes_for(slots) or queue.next_for(slots):
             return True
-        if self._next_to_encode() or (self.encoding and self.encoding.result.done()):
-            return True
-        return any(
-            one.abort or one.ready or one.awaits_codes or _codec_ready(one)
-            for one in self._slots.running
-        )
+        return bool(self._next_to_encode() or (self.encoding and self.encoding.result.done()))
 
     def begin_encoding(self, encoding: Encoding) -> None:
         """No other one begins before this one is done."""
