@@ -20,7 +20,10 @@ GAUGES = {  # name here: (name for Prometheus, description)
 COUNTERS = {  # since the start of the stub
     "steps": ("musicgen_steps_total", "Steps; each makes the next codes of all songs of a device"),
     "step_seconds": ("musicgen_step_seconds_total", "Time of the steps"),
-    "prefilled": ("musicgen_prefill_columns_total", "Positions of prompts that the model has seen"),
+    "prefilled": (
+        "musicgen_prefill_positions_total",
+        "Positions of prompts that the model has seen",
+    ),
     "audio": ("musicgen_audio_seconds_total", "Seconds of music that were sent"),
 }
 

@@ -15,7 +15,7 @@ from tests.stack.songs import GOOD, post
 
 NAMES = {
     "musicgen_queued_songs", "musicgen_slots_in_use", "musicgen_slots", "musicgen_memory_bytes",
-    "musicgen_steps_total", "musicgen_step_seconds_total", "musicgen_prefill_columns_total",
+    "musicgen_steps_total", "musicgen_step_seconds_total", "musicgen_prefill_positions_total",
     "musicgen_audio_seconds_total", "musicgen_backend_fallback",
 }  # fmt: skip
 
@@ -64,7 +64,7 @@ def test_metrics_show_the_work_of_the_engine(stack: Stack) -> None:
     assert after["musicgen_memory_bytes"] > 100e6 and after["musicgen_backend_fallback"] == 0
     assert gain["musicgen_audio_seconds_total"] == pytest.approx(1)
     assert gain["musicgen_steps_total"] >= 50
-    assert gain["musicgen_prefill_columns_total"] >= 150
+    assert gain["musicgen_prefill_positions_total"] >= 150
     assert gain["musicgen_step_seconds_total"] > 0
 
 
