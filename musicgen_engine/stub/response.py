@@ -74,8 +74,9 @@ class ResponseStream:
     def error(self, error: ServiceError) -> None:
         """A stream gets the error as data first: Triton's own error carries text alone."""
         self._stages.end(error)
-        with suppress(Exception):  # the error itself must go out
-            self.status(FailedState.of(error))
+        if self.stream:
+            with suppress(Exception):  # the error itself must go out
+                self.send({"STATUS": FailedState.of(error).json()}, last=False)
         with self._lock:
             tensors.send_error(self._sender, error)
             self._ended = True

@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 from musicgen_engine import logs
 from musicgen_engine.config import ModelConfig
-from musicgen_engine.messages import FailedState
+from musicgen_engine.messages import FailedState, ReadyState
 from musicgen_engine.settings import EngineSettings
 from musicgen_engine.stub import tensors
 from musicgen_engine.stub.engine_process import EngineProcess
@@ -30,6 +30,7 @@ from protocol.section import check_change
 from protocol.tensors import OUTPUTS, VARIANT_INPUTS, from_json, from_tensors
 
 SAMPLE_BYTES = 4
+MAX_CHANNELS = 2
 
 
 class VariantModel:
@@ -76,13 +77,19 @@ class VariantModel:
             response.stream = bool(inputs.pop("STREAM", [False])[0])
             wanted = parse_request(from_tensors(inputs), self._max_duration)
             if not response.stream:
-                tensors.check_room(wanted.samples * SAMPLE_BYTES)
+                tensors.check_room(wanted.samples * self._channels * SAMPLE_BYTES)
             response.frames, response.seed = wanted.frames, wanted.seed
             if number := request.correlation_id():
                 self._songs[number] = response
             self._engine.submit(wanted, response)
         except ServiceError as error:
             response.error(error)
+
+    @property
+    def _channels(self) -> int:
+        """Those of a song; while the model loads, the most that it may have."""
+        state = self._engine.report().state
+        return state.channels if isinstance(state, ReadyState) else MAX_CHANNELS
 
     def _change(self, number: int, inputs: dict[str, Any], response: ResponseStream) -> None:
         """Change the song of the request with this number."""
