@@ -8,8 +8,9 @@ import logging
 import os
 import signal
 import sys
+import warnings
 
-from aiohttp import web
+from aiohttp import BadContentDispositionHeader, BadContentDispositionParam, web
 
 from gateway import logs
 from gateway.app import create_app
@@ -34,6 +35,8 @@ def main() -> None:
 def run(app: web.Application, settings: GatewaySettings) -> None:
     """Serve until a signal. Running songs then have DRAIN_TIMEOUT to end; a second signal ends the
     process at once."""
+    for kind in (BadContentDispositionHeader, BadContentDispositionParam):
+        warnings.simplefilter("ignore", kind)  # they have names of files; Python keeps each of them
     try:
         asyncio.run(_serve(app, settings))
     except OSError as error:

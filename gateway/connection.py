@@ -14,6 +14,7 @@ from gateway.progress import FAULT
 from protocol.errors import ExpectationFailed, Internal, InvalidHttp, ServiceError
 
 MAX_CONNECTIONS = 1_000
+MAX_ADDRESS = 8 * 1024  # bytes
 MAX_HEAD = 64 * 1024  # bytes: a browser sends the cookies of all pages of this host
 BUFFER = 64 * 1024  # bytes of a body that wait for the handler
 IDLE_TIMEOUT = 300.0  # seconds between two requests; proxies close unused connections earlier
@@ -80,8 +81,11 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("a part of another response was sent")
         if status == 400:
-            limit = f"{MAX_HEAD // 1024} KB of headers"
-            error: ServiceError = InvalidHttp(f"This is not HTTP/1.1, or it has over {limit}.")
+            address, headers = f"{MAX_ADDRESS // 1024} KB", f"{MAX_HEAD // 1024} KB"
+            error: ServiceError = InvalidHttp(
+                f"This is not HTTP/1.1, its address is over {address}, or its headers are over "
+                f"{headers}."
+            )
         else:
             self.log_exception("a request failed", exc_info=exc)
             error = Internal(FAULT)
@@ -100,6 +104,7 @@ class Connections(web.Server):
             self._handle,
             request_factory=server.request_factory,
             handler_cancellation=True,
+            max_line_size=MAX_ADDRESS,
             max_field_size=MAX_HEAD,
             read_bufsize=BUFFER,
             keepalive_timeout=IDLE_TIMEOUT,

@@ -99,7 +99,7 @@ class ServiceError(Exception):
 
 
 class InvalidHttp(ServiceError, code="invalid_http", status=400):
-    """The request is not HTTP, or its headers are over 64 KB."""
+    """The request is not HTTP, its address is over 8 KB, or its headers are over 64 KB."""
 
 
 class InvalidJson(ServiceError, code="invalid_json", status=400):

@@ -120,7 +120,8 @@ async def test_what_is_no_http_is_refused_in_json(
 ) -> None:
     head, body = split(await exchange(client, data))
     assert head.startswith(b"HTTP/1.0 400 ") and b"aiohttp" not in head and b"Python" not in head
-    assert body["error"].pop("message")
+    limits = "its address is over 8 KB, or its headers are over 64 KB."
+    assert body["error"].pop("message") == f"This is not HTTP/1.1, {limits}"
     assert body == {"error": {"code": "invalid_http", "field": None, "limits": {}}}
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 

@@ -88,6 +88,22 @@ def test_sigterm_ends_the_gateway_without_errors() -> None:
     assert "Traceback" not in output
 
 
+def test_stderr_has_no_file_name_of_a_client() -> None:
+    """aiohttp warns about a name that it cannot read."""
+    [port] = free_ports(1)
+    part = "Content-Disposition: form-data; name=audio; filename*=UTF-8''secret%ff"
+    body, kind = f"--x\r\n{part}\r\n\r\n\r\n--x--\r\n", "multipart/form-data; boundary=x"
+    with start(PORT=port) as process:
+        until(lambda: healthy(port))
+        connection = HTTPConnection("127.0.0.1", port)
+        connection.request("POST", "/generate", body, {"Content-Type": kind})
+        assert connection.getresponse().status == 422
+        connection.close()
+        process.terminate()
+        _, output = process.communicate(timeout=TIMEOUT)
+    assert "invalid_field" in output and "secret" not in output
+
+
 @contextmanager
 def stopped_in_mid_song(
     drain: float, pause: float, duration: float
