@@ -123,7 +123,8 @@ class Model:
     def begin(self, decoder: Decoder, slots: Sequence[int]) -> None:
         for slot in slots:
             request = GenerationRequest("", self.case.window, seed=slot)
-            decoder.set_request([slot], request, self._conditioning)
+            decoder.set_conditioning([slot], self._conditioning)
+            decoder.set_request([slot], request, self._conditioning.guidance)
 
     def decode(
         self, decoder: Decoder, slots: Sequence[int], start: int, bursts: int

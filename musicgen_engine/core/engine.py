@@ -64,8 +64,9 @@ class Engine:
         self._queue = queue
         self._sink = sink
         self._counters = Counters()
-        # By slot: the sequence whose conditioning the decoder has, and where that holds.
-        self._conditioned: dict[int, tuple[int, Section, Scope]] = {}
+        # What the decoder has, by the first slot of a sequence; sections with their sequence.
+        self._conditionings: dict[int, Conditioning] = {}
+        self._sections: dict[int, tuple[int, Section]] = {}
         self._started: deque[_Started] = deque()
         self._encoder = encoder(model.device)
         self._step_start: float | None = None
@@ -234,15 +235,18 @@ class Engine:
 
     def _condition(self, sequence: Sequence) -> None:
         """Compute and sample the next positions under the conditioning of their section."""
-        current = (sequence.id, sequence.section, sequence.scope)
-        if self._conditioned.get(sequence.slot) != current:
-            conditioning = sequence.conditionings[sequence.scope]
-            for slot, row in sequence.joining_rows():
-                self._model.backend.copy_row(sequence.slot, slot, row, sequence.position)
+        model, slot = self._model, sequence.slot
+        conditioning = sequence.conditionings[sequence.scope]
+        if self._conditionings.get(slot) is not conditioning:
+            for joining, row in sequence.joining_rows():
+                model.backend.copy_row(slot, joining, row, sequence.position)
+            sequence.known = model.decoder.set_conditioning(sequence.rows_slots, conditioning)
+            self._conditionings[slot] = conditioning
+        section = (sequence.id, sequence.section)
+        if self._sections.get(slot) != section:
             request = sequence.request.under(sequence.section)
-            set_request = self._model.decoder.set_request
-            sequence.known = set_request(sequence.rows_slots, request, conditioning)
-            self._conditioned[sequence.slot] = current
+            model.decoder.set_request(sequence.rows_slots, request, conditioning.guidance)
+            self._sections[slot] = section
 
     def _decode_audio(self, limit: int) -> None:
         """Decode so many chunks of audio, those of the same shape together."""

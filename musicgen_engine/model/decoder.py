@@ -12,7 +12,7 @@ import torch
 from musicgen_engine.model.backend import Backend, ModelInput
 from musicgen_engine.model.conditioning import Conditioning
 from musicgen_engine.model.delay_pattern import Integers, Window
-from musicgen_engine.model.guidance import SLOT_ROWS
+from musicgen_engine.model.guidance import SLOT_ROWS, Guidance
 from musicgen_engine.model.sampler import Sampler
 from protocol.constants import Codes
 from protocol.request import GenerationRequest
@@ -43,11 +43,14 @@ class Decoder(Protocol):
     @property
     def ahead(self) -> int: ...
 
+    def set_conditioning(self, slots: Sequence[int], conditioning: Conditioning) -> Sequence[int]:
+        """Compute the positions to come of a sequence so. The rows of its guidance go to its slots
+        in their order; see Backend.set_conditioning."""
+
     def set_request(
-        self, slots: Sequence[int], request: GenerationRequest, conditioning: Conditioning
-    ) -> Sequence[int]:
-        """Compute and sample the positions to come of a sequence so. The rows of its guidance go to
-        its slots in their order; see Backend.set_conditioning."""
+        self, slots: Sequence[int], request: GenerationRequest, guidance: Guidance
+    ) -> None:
+        """Sample the positions to come of a sequence so."""
 
     def prefill(self, batch: ModelInput) -> None:
         """Let the model see positions whose codes are known."""
@@ -71,12 +74,14 @@ class HostDecoder:
     def __init__(self, backend: Backend, sampler: Sampler) -> None:
         self._backend, self._sampler = backend, sampler
 
-    def set_request(
-        self, slots: Sequence[int], request: GenerationRequest, conditioning: Conditioning
-    ) -> Sequence[int]:
-        self._sampler.set_request(slots[0], request, conditioning.guidance)
+    def set_conditioning(self, slots: Sequence[int], conditioning: Conditioning) -> Sequence[int]:
         parts = zip(slots, conditioning.split(SLOT_ROWS), strict=True)
         return [known for part in parts for known in self._backend.set_conditioning(*part)]
+
+    def set_request(
+        self, slots: Sequence[int], request: GenerationRequest, guidance: Guidance
+    ) -> None:
+        self._sampler.set_request(slots[0], request, guidance)
 
     def prefill(self, batch: ModelInput) -> None:
         self._backend.forward(batch)

@@ -21,7 +21,7 @@ from musicgen_engine.model.decode_state import DecodeState
 from musicgen_engine.model.decode_step import decode_step
 from musicgen_engine.model.decoder import DecodeInput
 from musicgen_engine.model.delay_pattern import Integers, Window
-from musicgen_engine.model.guidance import MAX_ROWS, SLOT_ROWS
+from musicgen_engine.model.guidance import MAX_ROWS, SLOT_ROWS, Guidance
 from musicgen_engine.model.sampler import Filters, Sampler
 from musicgen_engine.model.transformer import Transformer
 from protocol.request import GenerationRequest
@@ -113,19 +113,23 @@ class GraphDecoder:
         return self._state.logits
 
     @torch.inference_mode()
-    def set_request(
-        self, slots: Sequence[int], request: GenerationRequest, conditioning: Conditioning
-    ) -> Sequence[int]:
+    def set_conditioning(self, slots: Sequence[int], conditioning: Conditioning) -> Sequence[int]:
         guidance, known = conditioning.guidance, list[int]()
         for slot, part in zip(slots, conditioning.split(SLOT_ROWS), strict=True):
             known += self._transformer.set_conditioning(slot, part)
-            self._sampler.set_request(slot, request, guidance)
             texts = [self._transformer.text(slot, row) for row in range(len(part.cross))]
             end = self._state.set_texts(slot, texts)
             self._usual_rows[slot] = end <= USUAL_TOKENS and guidance.rows <= SLOT_ROWS
             self._state.prefix[slot] = self._prefixes[slot] = conditioning.prefix_length
         self._state.set_rows(slots, guidance.rows)
         return known
+
+    @torch.inference_mode()
+    def set_request(
+        self, slots: Sequence[int], request: GenerationRequest, guidance: Guidance
+    ) -> None:
+        for slot in slots:
+            self._sampler.set_request(slot, request, guidance)
 
     @torch.inference_mode()
     def prefill(self, batch: ModelInput) -> None:

@@ -160,7 +160,8 @@ def proved_graph(
         for request in (USUAL, UNUSUAL):
             for slot in slots:
                 conditioning = _conditioning(slot, transformer.config)
-                decoder.set_request([slot], replace(request, seed=slot), conditioning)
+                decoder.set_conditioning([slot], conditioning)
+                decoder.set_request([slot], replace(request, seed=slot), conditioning.guidance)
             before = conditioning.prefix_length
             _prove_graph(decoder, transformer, sampler, slots, before, tolerance)
     return decoder

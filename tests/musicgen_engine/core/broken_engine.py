@@ -26,8 +26,10 @@ class Broken:
     def __init__(self, codebooks: int) -> None:
         self._codebooks = codebooks
 
-    def set_request(self, *_: Any) -> Sequence[int]:
+    def set_conditioning(self, *_: Any) -> Sequence[int]:
         return ()
+
+    def set_request(self, *_: Any) -> None: ...
 
     def decode(self, inputs: Sequence[DecodeInput], count: int, _: Any) -> Callable[[], Integers]:
         return lambda: np.full((count, len(inputs), self._codebooks), NOT_FINITE)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Sequence as Many
 from copy import copy
 from dataclasses import replace
 from math import nan
@@ -266,6 +267,19 @@ def test_an_error_of_the_device_ends_the_engine(tiny: LoadedModel) -> None:
         harness.engine.run()
 
 
+def test_a_change_of_settings_computes_no_text_again(tiny: LoadedModel) -> None:
+    class Counting(Relay):
+        texts = 0
+
+        def set_conditioning(self, slot: int, conditioning: Conditioning) -> Many[int]:
+            self.texts += 1
+            return super().set_conditioning(slot, conditioning)
+
+    backend, song = Counting(tiny.backend), SAMPLED.changed(60, {"top_k": 40, "cfg_coef": 2.0})
+    assert same(generate(decoding_by(tiny, backend), song), generate(tiny, song))
+    assert backend.texts == 1
+
+
 def test_without_memory_the_newest_song_fails_alone(tiny: LoadedModel, sampled: Result) -> None:
     class Small(Relay):
         """It has memory for two sequences at a time."""
@@ -323,5 +337,5 @@ class Recorder:
 def test_a_model_that_is_warm_has_used_each_part(tiny: LoadedModel) -> None:
     parts: dict[str, Any] = {name: Recorder(getattr(tiny, name)) for name in ("decoder", "codec")}
     warm_up(replace(tiny, **parts))
-    assert {"set_request", "decode"} <= parts["decoder"].names
+    assert {"set_conditioning", "set_request", "decode"} <= parts["decoder"].names
     assert {"stream", "push"} <= parts["codec"].names

@@ -96,6 +96,7 @@ def test_the_next_step_starts_before_codes_are_read(graph: LoadedModel) -> None:
 
     class Watched:
         burst, ahead = graph.decoder.burst, graph.decoder.ahead
+        set_conditioning = graph.decoder.set_conditioning
         set_request, prefill = graph.decoder.set_request, graph.decoder.prefill
 
         def decode(

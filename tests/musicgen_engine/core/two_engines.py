@@ -17,7 +17,7 @@ from musicgen_engine.channel import Channel
 from musicgen_engine.config import ModelConfig
 from musicgen_engine.core.loaded_model import LoadedModel
 from musicgen_engine.core.server import EngineServer, Load
-from musicgen_engine.model.conditioning import Conditioning
+from musicgen_engine.model.guidance import Guidance
 from musicgen_engine.settings import EngineSettings
 from protocol.request import GenerationRequest
 from protocol.section import Section
@@ -36,11 +36,11 @@ class Fragile:
         return getattr(self._decoder, name)
 
     def set_request(
-        self, slots: Sequence[int], request: GenerationRequest, conditioning: Conditioning
+        self, slots: Sequence[int], request: GenerationRequest, guidance: Guidance
     ) -> None:
         if request.seed == FATAL_SEED:
             raise torch.AcceleratorError("the device is gone")
-        self._decoder.set_request(slots, request, conditioning)
+        self._decoder.set_request(slots, request, guidance)
 
 
 def load(folder: Path, _config: ModelConfig) -> list[LoadedModel]:

@@ -82,7 +82,8 @@ class Song:
         return self.window.positions - self.position
 
     def begin(self, decoder: Decoder) -> None:
-        decoder.set_request(self.slots, self.request, self.condition)
+        decoder.set_conditioning(self.slots, self.condition)
+        decoder.set_request(self.slots, self.request, self.condition.guidance)
         start = -self.condition.prefix_length
         if count := self.window.prompt - start:
             tokens = self.window.tokens(self.codes, start, count)
@@ -218,7 +219,7 @@ def test_a_changed_conditioning_counts_from_its_position(
         song.begin(decoder)
         for _ in range(10):
             decode(decoder, [song])
-        decoder.set_request([0], song.request, conditioning(5))
+        decoder.set_conditioning([0], conditioning(5))
         while song.left:
             decode(decoder, [song])
         codes.append(song.codes)
