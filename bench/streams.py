@@ -4,6 +4,8 @@ The gateway runs alone on the first core; the clients, and Triton with a model t
 (noise.py), run on the others. Songs start within ten seconds and arrive in real time. A client
 plays from the first byte on; audio that arrives after its time to be played is late.
 
+`--rate 20000` shows the memory of songs whose clients read them more slowly than they are made.
+
 `--gateways one pool` compares the gateway of one Triton with that of a pool, in front of the same
 server.
 
@@ -52,7 +54,8 @@ class Timing:
     late: float
 
 
-async def listen(session: aiohttp.ClientSession, seconds: int) -> Timing:
+async def listen(session: aiohttp.ClientSession, seconds: int, rate: int | None = None) -> Timing:
+    """Read a song as it comes, or for its `seconds` so many bytes a second, then the rest of it."""
     start = time.perf_counter()
     song = {"model": MODEL, "prompt": "noise", "duration": seconds}
     async with session.post("/generate", json=song, raise_for_status=True) as response:
@@ -62,6 +65,8 @@ async def listen(session: aiohttp.ClientSession, seconds: int) -> Timing:
             first = first or now
             late = max(late, now - first - played)
             played += len(part) / SECOND
+            if rate and now - start < seconds:
+                await asyncio.sleep(len(part) / rate)
     assert first
     return Timing(first - start, late)
 
@@ -76,7 +81,9 @@ async def probe(session: aiohttp.ClientSession, waits: list[float]) -> None:
         await asyncio.sleep(PROBE_INTERVAL)
 
 
-async def load(gateway: Stack, triton: Stack, streams: int, seconds: int) -> Record:
+async def load(
+    gateway: Stack, triton: Stack, streams: int, seconds: int, rate: int | None
+) -> Record:
     """Timings of all streams, and the costs while all of them run."""
     pids = {"gateway": family(gateway), "Triton": family(triton), "clients": [os.getpid()]}
     parts = {name: [SampledProcess(pid) for pid in part] for name, part in pids.items()}
@@ -91,7 +98,7 @@ async def load(gateway: Stack, triton: Stack, streams: int, seconds: int) -> Rec
         probing = asyncio.create_task(probe(session, waits))
         songs = []
         for _ in range(streams):
-            songs.append(asyncio.create_task(listen(session, seconds)))
+            songs.append(asyncio.create_task(listen(session, seconds, rate)))
             await asyncio.sleep(SPREAD / streams)
         start, before = time.perf_counter(), cpu()
         await asyncio.sleep(seconds - SPREAD - 2)
@@ -146,6 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--streams", type=int, nargs="+", default=[500])
     parser.add_argument("--seconds", type=int, default=60, help="of each song")
+    parser.add_argument("--rate", type=int, help="bytes a second that a client reads at most")
     parser.add_argument("--gateways", nargs="+", choices=KINDS, default=["one"])
     arguments = parser.parse_args()
     results = []
@@ -163,7 +171,8 @@ def main() -> None:
         pin(gateways.values(), server)
         for streams, kind in product(arguments.streams, gateways):
             print(f"\n# gateway of {kind}")
-            result = asyncio.run(load(gateways[kind], server, streams, arguments.seconds))
+            seconds, rate = arguments.seconds, arguments.rate
+            result = asyncio.run(load(gateways[kind], server, streams, seconds, rate))
             results.append({"gateway": kind, **result})
     print(json.dumps({"bench": "streams", "hardware": hardware(), "loads": results}))
 
