@@ -176,7 +176,8 @@ class Sequence:
         if prompt is not None:
             self.frames_done = prompt.shape[1]
             self.codes[:, : self.frames_done] = prompt
-        self._begun, self._begun_at = time.monotonic(), self.frames_done
+        # As frames since the clock's zero, so that all songs at this pace are due together.
+        self._begun = math.ceil(time.monotonic() * FRAME_RATE) - self.frames_done
         self._open_window()
 
     @property
@@ -272,8 +273,7 @@ class Sequence:
         """The time from which on the next position may be computed. A prefill need not wait."""
         if self.request.pace == "fast" or self.codes is None or self._known_positions > 0:
             return -math.inf
-        frames = self._frame - self._begun_at
-        return self._begun + frames / FRAME_RATE - AHEAD
+        return (self._begun + self._frame) / FRAME_RATE - AHEAD
 
     @property
     def next_frame(self) -> int:

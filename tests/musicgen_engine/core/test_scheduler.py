@@ -310,3 +310,34 @@ def test_a_song_that_waits_does_not_delay_a_paced_one() -> None:
     thread.start()
     thread.join(TIMEOUT)
     assert not thread.is_alive()
+
+
+class Clock:
+    """It stands still but for `sleep`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr("time.monotonic", lambda: self.now)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_songs_at_the_pace_of_playback_share_their_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each one begins at another moment; then they have gone on for a second."""
+    clock, busy = Clock(monkeypatch), scheduler(4, 0)
+    for id in range(4):
+        clock.sleep(0.0033)
+        request = GenerationRequest("", frames=500, seed=0, pace="playback")
+        busy.queue.submit(Sequence(id, request))
+        (sequence,) = admitted(busy, steps=1)
+        sequence.advance(101)  # it is as far ahead as it may be
+    steps, end = 0, clock.now + 1
+    while clock.now < end:
+        if decode := busy.schedule().decode:
+            steps += 1
+            for sequence in decode:
+                sequence.advance(1)
+        else:
+            clock.sleep(min(sequence.due for sequence in busy.queue._running) - clock.now)
+    assert steps <= 55
