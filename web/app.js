@@ -7,7 +7,7 @@ import * as deck from "./deck.js";
 import { switchLanguage, t, translate } from "./i18n.js";
 import * as notice from "./notice.js";
 import * as player from "./player.js";
-import { remake } from "./remake.js";
+import { beforeFade, remake } from "./remake.js";
 import { sectionsOf, titleOf } from "./sections.js";
 import * as shelf from "./shelf.js";
 import * as songs from "./songs.js";
@@ -39,7 +39,6 @@ async function run(song, isUnfinished = false) {
   const make = async () => {
     if (isUnfinished && !song.adopt(await store.find(id))) return; // The other tab has ended it.
     await song.run();
-    await song.saved;
     settle(song);
     // This tab alone has such a song, so it keeps the lock: no other tab makes it again.
     if (song.refusal && song.state === "done") await new Promise(() => {});
@@ -150,17 +149,20 @@ function renderTexts() {
 
 function drawFrame() {
   requestAnimationFrame(drawFrame);
-  player.update();
+  tick();
   timeline.draw();
   steering.draw();
   takes.draw();
+}
+
+function tick() {
+  player.update();
   transport.draw();
 }
 
 async function restore() {
-  for (const song of songs.add(await store.load())) {
-    if (song.record.isUnfinished) run(song, true);
-  }
+  songs.add(await store.load());
+  for (const song of songs.all) if (song.record.isUnfinished) run(song, true);
   showLast();
 }
 
@@ -173,7 +175,7 @@ async function followTab({ saved, removed = [] }) {
   known?.adopt(record);
   const song = known ?? songs.add([record])[0];
   if (isBegun && navigator.locks) run(song, true);
-  if (deck.chosen && !deck.chosen.sound) deck.choose(deck.chosen);
+  if (song === deck.chosen && !song.sound) deck.choose(song);
 }
 
 songs.watch((song) => {
@@ -192,9 +194,10 @@ onClick({
     if (detail) ui.generate.blur(); // After a click, Space pauses the song.
   },
   redo: () => {
+    const { chosen } = deck;
     const second = timeline.position();
-    const isAtEnd = second > deck.chosen.seconds - 1;
-    makeFrom(deck.chosen, sectionsOf(deck.chosen.record), isAtEnd ? 0 : second);
+    const isAtEnd = second > beforeFade(chosen) - 1;
+    makeFrom(chosen, sectionsOf(chosen.record), isAtEnd ? 0 : second);
   },
   again: () => {
     run(deck.chosen);
@@ -211,4 +214,5 @@ store.subscribe(followTab);
 renderTexts();
 refreshModels().catch(composer.showError);
 drawFrame();
+setInterval(tick, 1000); // A hidden page draws no frames.
 restore();

@@ -3,6 +3,7 @@
 import * as deck from "./deck.js";
 import { describe, makeHandle } from "./handle.js";
 import { clock, t } from "./i18n.js";
+import { beforeFade } from "./remake.js";
 import { durationOf, firstChange, sectionsOf, textOf } from "./sections.js";
 import { focusChosen, letterOf, nextTake } from "./takes.js";
 import { create, onClick, resize, setText, ui } from "./ui.js";
@@ -73,7 +74,7 @@ function renderDraft() {
 /** The first second of the draft that the take does not have. */
 function firstNew() {
   const old = sectionsOf(draft.take.record);
-  return Math.min(firstChange(old, draft.sections), draft.take.seconds);
+  return Math.min(firstChange(old, draft.sections), beforeFade(draft.take));
 }
 
 /** The seconds that the song has for a section beside the others. */

@@ -8,7 +8,7 @@ const tabs = new BroadcastChannel("playback"); // Only one tab sounds.
 
 export let chosen = null; // one of the takes, or null
 export let current = null; // the generation in the player, which may be of another song
-let eager = []; // lists of generations, of each of which the first that sounds plays
+let eager = []; // {generations, from}: the first that sounds plays, from that second on
 let wanted = null; // the generation that shall play, or rest in the player, once it is loaded
 let onChange = () => {};
 
@@ -30,8 +30,7 @@ export function show(take) {
 
 /** Plays the first of these takes that sounds, and until then the first of those before. */
 export function playFirst(generations) {
-  player.unlock();
-  eager.push(generations);
+  eager.push({ generations });
 }
 
 /** Chooses a take, which goes on at the position of the one before. */
@@ -50,7 +49,7 @@ export async function play(take = chosen, from = null) {
   await take.load();
   if (take !== wanted) return;
   if (!take.sound) {
-    eager = [[take]];
+    eager = [{ generations: [take], from }];
     return;
   }
   const { position, loop } = enter(take);
@@ -95,12 +94,12 @@ export function playFrom(take, second) {
 export function update(take) {
   if (!take.sound) return;
   if (take === current && !canLoop(take)) player.setLoop(null);
-  const list = eager.find((generations) => generations.includes(take));
-  if (list) {
+  const wish = eager.find(({ generations }) => generations.includes(take));
+  if (wish) {
     const newest = eager.at(-1);
     if (takes().includes(take)) show(take);
-    play(take);
-    if (list !== newest) eager = [newest];
+    play(take, wish.from);
+    if (wish !== newest) eager = [newest];
   } else if (take === chosen && take !== current && player.state === "paused") {
     rest(take);
   }
@@ -109,7 +108,7 @@ export function update(take) {
 /** Takes a deleted generation off the deck; the take before it, or after it, is chosen. */
 export function forget(take) {
   if (take === current) {
-    player.forget(take.sound);
+    player.forget();
     current = null;
   }
   if (take !== chosen) return onChange();

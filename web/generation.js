@@ -27,6 +27,7 @@ export class Generation extends EventTarget {
   error = null; // the last one
   sound = null; // a Sound with samples, or null
   running = false;
+  saved = null; // a promise, of the last "save"
   #requestId = null; // the server's name for the last request
   #controller = null;
 
@@ -34,7 +35,8 @@ export class Generation extends EventTarget {
    * @param record what the browser stores of a song: {id, at: ms, group, take, license, request,
    * duration, …}, where takes of one song have the same `group`; `files`, the request's, by the
    * names of their fields; of a song that is made anew from the second `from` on, `before`, the
-   * sections before those of its request; `model`, `seed`, `revision` and `filename` once it begins;
+   * sections before those of its request, and `given`, the `files` of the first take; `model`,
+   * `seed`, `revision` and `filename` once it begins;
    * `blob`, the WAV so far, and `seconds`, its length; `isUnfinished` until it ends; `isKept` once
    * the store has it.
    */
@@ -83,13 +85,15 @@ export class Generation extends EventTarget {
     } catch (error) {
       this.error = this.#controller.signal.aborted ? null : error;
     }
-    this.running = false;
+    this.#controller.abort(); // else an answer that is refused here stays open
     record.isUnfinished = false;
     if (this.sound?.complete) record.duration = this.sound.duration;
     else this.sound?.close();
     if (this.sound) this.#keep();
-    this.#setState(this.#restState);
     this.#save();
+    await this.saved; // or a reload now would make it again
+    this.running = false;
+    this.#setState(this.#restState);
   }
 
   cancel() {

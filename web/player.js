@@ -39,7 +39,6 @@ export function setVolume(newVolume) {
 /** Plays a song from a second on. A new song takes `newLoop`. */
 export function play(newSound, from, newLoop = null) {
   take(newSound, newLoop);
-  unlock();
   const isAtEnd = sound.complete && from >= sound.duration;
   start(isAtEnd ? 0 : clamp(from, 0, sound.seconds));
 }
@@ -74,8 +73,7 @@ export function setLoop(newLoop) {
   seek(isPastLoop ? loop.from : current);
 }
 
-export function forget(deletedSound) {
-  if (deletedSound !== sound) return;
+export function forget() {
   pause();
   sound = null;
   loop = null;

@@ -32,12 +32,13 @@ let mark = null; // {take, second, text} of the last change
 export function render() {
   const { progress, running, record, sound, state } = deck.chosen ?? {};
   const isSteered = running && record.request.pace === "playback";
-  if (progress?.seconds > SURE) isSlow = progress.steps_per_second < SPEED;
+  const speed = progress?.steps_per_second; // null while the server resumes the song
+  if (speed && progress.seconds > SURE) isSlow = speed < SPEED;
   ui.steering.hidden = !isSteered && !ui.steered.checked;
   const isOff = !isSteered || !sound || isSlow || state === "reconnecting";
   for (const field of [...sliders, ui.line]) field.disabled = isOff;
   ui.field.classList.toggle("off", isOff);
-  ui.line.placeholder = t("Change it to…", "Le changer en…");
+  ui.line.placeholder = t("Change it to…", "Changer en…");
   if (failure?.take !== deck.chosen) failure = null;
   setText(ui.change, errorText(failure?.error));
   draw();
@@ -53,14 +54,14 @@ export function draw() {
 
 function markText(seconds) {
   const { text } = mark;
-  return t(`“${text}” sounds in ${seconds} s`, `« ${text} » s’entend dans ${seconds} s`);
+  return t(`“${text}” sounds in ${seconds} s`, `« ${text} » s’entendra dans ${seconds} s`);
 }
 
 function restText() {
   if (isSlow) {
     return t(
       "This machine makes music slower than it plays: a change would come too late.",
-      "Cette machine est plus lente que l’écoute : un changement viendrait trop tard.",
+      "Cette machine génère moins vite que la lecture : un changement arriverait trop tard.",
     );
   }
   if (!deck.chosen?.running) {
@@ -71,7 +72,7 @@ function restText() {
   }
   return t(
     "Drag the point, or write and press Enter.",
-    "Déplacez le point, ou écrivez puis Entrée.",
+    "Déplacez le point, ou écrivez puis appuyez sur Entrée.",
   );
 }
 
@@ -155,18 +156,14 @@ async function change({ take, prompt }) {
   failure = null;
   try {
     const second = await take.change({ prompt });
-    const strongest = typeof prompt === "string" ? prompt : prompt.sort(byWeight)[0].text;
-    mark = { take, second, text: strongest };
+    const [{ text }] = [prompt].flat().toSorted((a, b) => b.weight - a.weight);
+    mark = { take, second, text: text ?? prompt };
     if (prompt === ui.line.value.trim()) ui.line.value = "";
   } catch (error) {
     error.field &&= "line";
     failure = { take, error };
   }
   render();
-}
-
-function byWeight(a, b) {
-  return b.weight - a.weight;
 }
 
 ui.field.addEventListener("pointerdown", (event) => {

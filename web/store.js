@@ -5,10 +5,9 @@ import { createStore, delMany, get, promisifyRequest, values } from "./vendor/id
 const songs = createStore("audiocraft", "songs"); // The server stores no songs.
 const tabs = new BroadcastChannel("songs");
 
-/** All records, the newest first; none where the browser stores nothing. */
-export async function load() {
-  const records = await inStore(values).catch(() => []);
-  return records.sort((a, b) => b.at - a.at);
+/** All records; none where the browser stores nothing. */
+export function load() {
+  return inStore(values).catch(() => []);
 }
 
 /** The record with this id; undefined if it is deleted. */

@@ -41,14 +41,14 @@ export function render() {
     record.isExample && t("An example", "Un exemple"),
     record.request.model,
     record.request.seed !== undefined && `${t("Seed", "Graine")} ${record.request.seed}`,
-    record.files?.audio && t("continued", "continué"),
+    record.files?.audio && t("continued", "prolongé"),
     record.files?.melody && t("with a melody", "avec une mélodie"),
     record.license && licenseText(record.license),
   ];
   setText(ui.facts, facts.filter(Boolean).join(" · "));
   ui.stop.hidden = !running;
-  ui.again.hidden = record.isUnfinished || state === "done";
-  const again = state === "stopped" ? t("Make it whole", "Le finir") : t("Try again", "Réessayer");
+  ui.again.hidden = state !== "stopped" && state !== "failed";
+  const again = state === "stopped" ? t("Make it whole", "Terminer") : t("Try again", "Réessayer");
   setText(ui.again, again);
   ui.command.hidden = Boolean(record.files); // Neither holds files.
   ui.link.hidden = ui.command.hidden || Boolean(record.request.sections);
@@ -92,14 +92,14 @@ function stateText({ progress, place, seconds, duration }) {
     generating: t("Generating", "Génération"),
     buffering: t(
       "Slower than it plays: gathering music",
-      "Plus lent que l’écoute : on fait des réserves",
+      "Génération plus lente que la lecture : mise en mémoire tampon",
     ),
     reconnecting: t(
       "The service went away; waiting for it",
-      "Le service s’est absenté ; on l’attend",
+      "Le service ne répond plus ; nouvel essai en cours",
     ),
     stopped: t(`Stopped at ${stopped}`, `Arrêté à ${stopped}`),
-    failed: t("No music came", "Aucune musique n’est venue"),
+    failed: t("No music was made", "Aucune musique n’a été produite"),
     done: t("Done", "Terminé"),
   };
 }

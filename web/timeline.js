@@ -77,7 +77,7 @@ function drawCanvas(take, duration, at) {
 function drawRuler(from, to) {
   const scale = ui.wave.width / (to - from);
   const wanted = toDevice(LABEL_WIDTH) / scale;
-  const step = RULER_STEPS.find((seconds) => seconds >= wanted) ?? RULER_STEPS.at(-1);
+  const step = RULER_STEPS.find((seconds) => seconds >= wanted);
   const height = toDevice(ui.position.clientHeight);
   context.font = `${toDevice(12)}px system-ui, sans-serif`;
   for (let second = Math.ceil(from / step) * step; second < to; second += step / 5) {

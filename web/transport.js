@@ -12,13 +12,11 @@ const TITLE = document.title;
 const FIELDS = "input:not([type=range]), textarea, select, dialog *"; // Keys are text in them.
 const PRESSED = `${FIELDS}, button, summary`; // by Space
 const MOVED = `${FIELDS}, [type=range], [role=slider]`; // by arrows
-const SESSION_MS = 1000; // between reports to the lock screen
 
 // Browsers show the lock screen's controls for an element that plays, not for an AudioContext.
 const silence = new Audio("/sounds/silence.flac");
 silence.loop = true;
-let reportedAt = 0; // ms
-let reported = ""; // the song and the state
+let reported = ""; // the song, the state and the second
 
 /** The take that the transport is about: the one that plays, else the chosen one. */
 function take() {
@@ -34,12 +32,11 @@ export function draw() {
   const title = titleOf(shown.record);
   setText(ui.playing, title);
   setText(ui.time, `${clock(position)} / ${clock(shown.duration)}`);
-  const isMute = !shown.sound && !shown.record.blob;
   const letter = letterOf(shown);
   const label = isPlaying
     ? t(`Pause, take ${letter}`, `Pause, prise ${letter}`)
     : t(`Play, take ${letter}`, `Écouter, prise ${letter}`);
-  update(ui.play, { disabled: isMute && !isPlaying, ariaLabel: label });
+  update(ui.play, { disabled: !isPlaying && !shown.seconds, ariaLabel: label });
   update(ui.play.dataset, { state: isPlaying ? "pause" : "play" });
   update(ui.repeat, { ariaPressed: deck.loopOf(shown) !== null });
   update(ui.save, { disabled: !deck.chosen?.record.blob || deck.chosen.running });
@@ -51,16 +48,13 @@ export function draw() {
 /** Tells the lock screen and the headset's buttons what plays. */
 function report(title, isPlaying, position, duration) {
   const session = navigator.mediaSession;
-  const state = title + isPlaying;
-  const now = performance.now();
-  if (!session || (state === reported && now < reportedAt + SESSION_MS)) return;
-  if (state !== reported) {
-    session.metadata = new MediaMetadata({ title, artist: TITLE });
-    session.playbackState = isPlaying ? "playing" : "paused";
-    if (isPlaying) silence.play().catch(() => {});
-    else silence.pause();
-  }
-  [reported, reportedAt] = [state, now];
+  const news = [title, isPlaying, duration, Math.floor(position)].join();
+  if (news === reported) return;
+  reported = news;
+  session.metadata = new MediaMetadata({ title, artist: TITLE });
+  session.playbackState = isPlaying ? "playing" : "paused";
+  if (isPlaying) silence.play().catch(() => {});
+  else silence.pause();
   session.setPositionState({ duration, position: Math.min(position, duration) });
 }
 
@@ -95,11 +89,12 @@ for (const [index, digit] of [..."1234"].entries()) {
 }
 
 document.addEventListener("keydown", (event) => {
-  const { key, target, ctrlKey, metaKey, altKey, repeat } = event;
+  const { key, code, target, ctrlKey, metaKey, altKey, repeat } = event;
+  const action = KEYS[key] ?? KEYS[code?.replace("Digit", "")]; // A French 1 writes &.
   const others = { " ": PRESSED, ArrowLeft: MOVED, ArrowRight: MOVED }[key] ?? FIELDS;
-  if (ctrlKey || metaKey || altKey || target.closest(others) || !KEYS[key]) return;
+  if (ctrlKey || metaKey || altKey || target.closest(others) || !action) return;
   event.preventDefault();
-  if (!repeat || key.startsWith("Arrow")) KEYS[key]();
+  if (!repeat || key.startsWith("Arrow")) action();
 });
 const ACTIONS = {
   play: () => deck.play(),
@@ -111,7 +106,10 @@ const ACTIONS = {
   nexttrack: () => step(1),
 };
 for (const [name, action] of Object.entries(ACTIONS)) {
-  navigator.mediaSession?.setActionHandler(name, action);
+  navigator.mediaSession.setActionHandler(name, async (details) => {
+    await action(details);
+    draw();
+  });
 }
 
 function step(by) {

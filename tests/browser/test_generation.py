@@ -151,3 +151,14 @@ def test_two_clicks_make_a_song_once(quiet_page: Page, triton: FakeTriton) -> No
     expect(quiet_page.locator("#state")).to_have_text("Done")
     quiet_page.wait_for_timeout(500)
     assert len(triton.requests) == 2
+
+
+def test_a_song_of_other_weights_is_no_longer_made(quiet_page: Page, triton: FakeTriton) -> None:
+    triton.pause = 0.3  # for a second of music
+    ask(quiet_page, "calm piano", "300")
+    until(lambda: position(quiet_page) > 3)  # By now some of it is stored.
+    triton.revision = "ba9876543210"
+    triton.pause = 3
+    quiet_page.reload()
+    expect(quiet_page.locator("#error")).to_contain_text("weights have changed")
+    until(lambda: quiet_page.evaluate("true") and triton.running == 0)

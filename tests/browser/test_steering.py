@@ -2,7 +2,7 @@
 
 import re
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from protocol.errors import TooManyChanges
 from tests.browser.page import drag, press, steer, whole
@@ -92,3 +92,21 @@ def test_a_change_is_for_the_take_that_was_chosen(quiet_page: Page, triton: Fake
     expect(quiet_page.locator(".block button").last).to_have_text("epic brass")
     press(quiet_page, "2")
     expect(quiet_page.locator(".block button")).to_have_text(["calm piano"])
+
+
+def test_a_speed_that_is_not_known_is_not_slow(quiet_page: Page, triton: FakeTriton) -> None:
+    """The service has none while it resumes a song."""
+    hidden: list[bool] = []
+
+    def hide_speed(route: Route) -> None:
+        response = route.fetch()
+        progress = {**response.json(), "steps_per_second": None}
+        route.fulfill(response=response, json=progress)
+        hidden.append((progress.get("seconds") or 0) > 4)
+
+    triton.pause = 0.4
+    quiet_page.route("**/generations/*", hide_speed)
+    steer(quiet_page, "30")
+    until(lambda: quiet_page.evaluate("true") and hidden.count(True) > 1)
+    expect(quiet_page.locator("#heard")).to_contain_text("Drag the point")
+    expect(quiet_page.get_by_label("Change it to")).to_be_enabled()

@@ -20,7 +20,7 @@ FIND = """async () => {
   return [isStarred, (await blob.arrayBuffer()).byteLength];
 }"""
 REMOVE = """async () => (await import("/store.js")).remove(["old", "new"])"""
-IDS = """async () => (await (await import("/store.js")).load()).map(({ id }) => id)"""
+IDS = """async () => (await (await import("/store.js")).load()).map(({ id }) => id).sort()"""
 
 
 def test_other_tabs_hear_of_changes(quiet_page: Page) -> None:

@@ -1,9 +1,11 @@
 """Several tabs of one browser."""
 
-from playwright.sync_api import Page, expect
+from typing import Any
+
+from playwright.sync_api import Page, Route, expect
 
 from protocol.errors import TooSlow
-from tests.browser.page import ask, paused, playing, rows, whole
+from tests.browser.page import ask, draw_frame, paused, playing, press, rows, whole
 from tests.conftest import until
 from tests.gateway.fake_triton import FakeTriton
 
@@ -163,3 +165,83 @@ def test_a_song_without_room_is_made_by_one_tab(quiet_page: Page, triton: FakeTr
     rows(other).click()
     expect(other.locator("#state")).to_have_text("Done")
     assert len(triton.requests) == 2  # It has no other way to the song.
+
+
+def longest(tab: Page) -> float:
+    """Seconds of the longest song that is stored."""
+    code = (
+        "async () => (await (await import('/store.js')).load()).map(({ seconds = 0 }) => seconds)"
+    )
+    return float(max(tab.evaluate(code)))
+
+
+def test_a_song_deleted_in_mid_play_falls_silent(quiet_page: Page, triton: FakeTriton) -> None:
+    """Another tab makes it, and has stored more of it than this one plays."""
+    other = quiet_page.context.new_page()
+    other.goto(quiet_page.url)
+    triton.pause = 0.3  # for a second of music
+    ask(quiet_page, "calm piano", "300")
+    rows(other).click()
+    other.get_by_role("button", name="Play, take A").click()
+    expect(playing(other)).to_be_visible()
+    press(other, "l")
+    triton.stuck = True
+    ask(other, "fast drums", "2")
+    before = longest(other)
+    until(lambda: longest(other) > before)
+    other.get_by_label("Select calm piano").check()
+    other.locator("#selection").get_by_role("button", name="Delete").click()
+    expect(paused(other)).to_be_visible()
+
+
+def test_a_song_of_another_tab_changes_no_wish(quiet_page: Page, triton: FakeTriton) -> None:
+    """The first take that sounds plays."""
+    held: dict[int, Route] = {}  # by seed
+
+    def hold(route: Route) -> None:
+        body: Any = route.request.post_data_json
+        held[body["seed"]] = route
+
+    ask(quiet_page, "calm piano", "60")
+    expect(playing(quiet_page)).to_be_visible()
+    whole(quiet_page)
+    other = quiet_page.context.new_page()
+    other.goto(quiet_page.url)
+    quiet_page.route("**/generate", hold)
+    quiet_page.select_option("#variations", "2")
+    quiet_page.click("#more summary")
+    quiet_page.fill("#seed", "7")
+    ask(quiet_page, "fast drums", "30")
+    until(lambda: quiet_page.evaluate("true") and len(held) == 2)
+    other.get_by_role("button", name="Star for calm piano").click()
+    star = quiet_page.get_by_role("button", name="Star for calm piano", pressed=True)
+    expect(star).to_be_visible()
+    draw_frame(quiet_page)
+    held[8].continue_()
+    expect(playing(quiet_page)).to_have_attribute("aria-label", "Pause, take B")
+
+
+SLOW_STORE = """
+const { put } = IDBObjectStore.prototype;
+IDBObjectStore.prototype.put = function (record, ...key) {
+  const request = put.call(this, record, ...key);
+  const end = performance.now() + (record.isUnfinished ? 0 : 1500);
+  const wait = () => {
+    if (performance.now() < end) this.count().onsuccess = wait;
+  };
+  wait();
+  return request;
+};
+"""  # that keeps the end of a song late
+
+
+def test_a_song_is_done_once_it_is_stored(quiet_page: Page, triton: FakeTriton) -> None:
+    quiet_page.add_init_script(SLOW_STORE)
+    quiet_page.reload()
+    ask(quiet_page, "calm piano", "2")
+    expect(quiet_page.locator("#state")).to_have_text("Done")
+    quiet_page.reload()
+    expect(quiet_page.locator("#title")).to_have_text("calm piano")
+    expect(quiet_page.locator("#state")).to_have_text("Done")
+    quiet_page.wait_for_timeout(500)
+    assert len(triton.requests) == 1

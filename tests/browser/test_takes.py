@@ -1,11 +1,25 @@
 """The takes on the deck: which one plays, and which one has a star."""
 
+import io
 import re
 from typing import Any
 
+import numpy as np
+import soundfile
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.page import ask, draw_frame, paused, playing, position, press, rows, whole
+from tests.browser.page import (
+    ask,
+    draw_frame,
+    paused,
+    playing,
+    position,
+    press,
+    rows,
+    saved,
+    tune,
+    whole,
+)
 from tests.conftest import until
 from tests.gateway.fake_triton import FakeTriton
 
@@ -132,3 +146,59 @@ def test_the_example_that_comes_late_comes_once(quiet_page: Page) -> None:
         route.continue_()
     expect(quiet_page.locator("#facts")).to_contain_text("An example")
     expect(quiet_page.locator("#takes button")).to_have_text(["A"])
+
+
+def redo(page: Page, second: str, letter: str) -> Page:
+    """Make the chosen take anew from a second on, as another one, and wait for it."""
+    page.locator("#position").fill(second)
+    page.get_by_role("button", name="Redo from here").click()
+    expect(page.get_by_role("button", name=f"Take {letter}", pressed=True)).to_be_visible()
+    whole(page)
+    return page
+
+
+def test_a_take_made_anew_twice_is_whole(quiet_page: Page, triton: FakeTriton) -> None:
+    quiet_page.locator("#file").set_input_files(tune(1))
+    ask(quiet_page, "calm piano", "4")
+    whole(quiet_page)
+    redo(quiet_page, "2", "B")
+    file = saved(redo(quiet_page, "4", "C"))  # At the end, all of it is made anew.
+    assert soundfile.info(io.BytesIO(file)).duration == 4
+    first, _, last = triton.requests
+    assert first.prompt_audio is not None and last.prompt_audio is not None
+    assert np.array_equal(first.prompt_audio, last.prompt_audio)
+
+
+STARTS = """
+window.starts = [];  // the first sample of each buffer
+const { start } = AudioBufferSourceNode.prototype;
+AudioBufferSourceNode.prototype.start = function (...when) {
+  starts.push(this.buffer.getChannelData(0)[0]);
+  start.apply(this, when);
+};
+"""
+
+
+def test_a_take_made_anew_is_heard_from_its_beginning(quiet_page: Page, triton: FakeTriton) -> None:
+    """Each sample of the fake is greater than the one before."""
+    quiet_page.add_init_script(STARTS)
+    quiet_page.reload()
+    ask(quiet_page, "calm piano", "5")
+    whole(quiet_page)
+    quiet_page.locator("#position").fill("5")
+    expect(paused(quiet_page)).to_be_visible()
+    quiet_page.evaluate("starts.length = 0")
+    triton.pause = 0.3  # for a second of music
+    quiet_page.get_by_role("button", name="Redo from here").click()
+    expect(playing(quiet_page)).to_have_attribute("aria-label", "Pause, take B")
+    assert quiet_page.evaluate("starts[0]") == 0
+
+
+def test_a_take_goes_on_before_its_fade(quiet_page: Page, triton: FakeTriton) -> None:
+    quiet_page.select_option("#ending", "fade")
+    ask(quiet_page, "calm piano", "40")
+    whole(quiet_page)
+    quiet_page.get_by_role("button", name="Add a section").click()
+    expect(quiet_page.get_by_role("button", name="Make from 0:37, as take B")).to_be_visible()
+    redo(quiet_page, "38", "B")  # All of it is made anew.
+    assert triton.requests[1].start == 0

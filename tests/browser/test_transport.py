@@ -32,6 +32,21 @@ def test_the_lock_screen_controls_the_song(quiet_page: Page) -> None:
     expect(playing(quiet_page)).to_have_attribute("aria-label", "Pause, take A")
 
 
+def test_a_hidden_page_reports_what_plays(quiet_page: Page) -> None:
+    quiet_page.add_init_script(SESSION)
+    quiet_page.reload()
+    ask(quiet_page, "calm piano", "4")
+    expect(quiet_page).to_have_title("▶ calm piano · AudioCraft Service")
+    whole(quiet_page)
+    quiet_page.evaluate("window.requestAnimationFrame = () => 0")  # as in a hidden page
+    quiet_page.evaluate("session.pause()")
+    assert quiet_page.evaluate("navigator.mediaSession.playbackState") == "paused"
+    quiet_page.evaluate("session.play()")
+    until(lambda: quiet_page.evaluate("navigator.mediaSession.playbackState") == "playing")
+    expect(quiet_page).to_have_title("AudioCraft Service")  # at the end of the song
+    assert quiet_page.evaluate("navigator.mediaSession.playbackState") == "paused"
+
+
 def test_keys_work_wherever_they_mean_nothing_else(quiet_page: Page) -> None:
     quiet_page.fill("#prompt", "calm piano")
     quiet_page.fill("#duration", "30")
@@ -54,3 +69,16 @@ def test_keys_work_wherever_they_mean_nothing_else(quiet_page: Page) -> None:
     quiet_page.keyboard.down("l")
     quiet_page.keyboard.down("l")  # as a key that is held
     expect(quiet_page.get_by_role("button", name="Loop", pressed=True)).to_be_visible()
+
+
+def test_digits_choose_takes_whatever_they_write(quiet_page: Page) -> None:
+    quiet_page.select_option("#variations", "2")
+    ask(quiet_page, "calm piano", "2")
+    whole(quiet_page)
+    devtools = quiet_page.context.new_cdp_session(quiet_page)
+    quiet_page.evaluate("document.activeElement.blur()")
+    for key, code, letter in (("é", "Digit2", "B"), ("&", "Digit1", "A"), ("2", "Numpad2", "B")):
+        devtools.send("Input.dispatchKeyEvent", {"type": "keyDown", "key": key, "code": code})
+        expect(
+            quiet_page.get_by_role("button", name=f"Take {letter}", pressed=True)
+        ).to_be_visible()
