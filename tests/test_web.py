@@ -16,11 +16,22 @@ from training.vocabulary import FILLERS, INSTRUMENTS, QUALITIES, Words
 WEB = ROOT / "web"
 MAX_BYTES = 157_000  # of our own files, before compression, without sounds
 NO_TEXT = re.compile(
-    r"POST|PATCH|MIT|NFD|LIST.*|Enter|Escape|Arrow|QuotaExceededError|Bearer .*|(Word|Mot) .*"
+    r"POST|PATCH|MIT|NFD|LIST.*|Enter|Escape|Arrow|Digit|QuotaExceededError|Bearer .*|(Word|Mot) .*"
     r"|[A-Z][a-z]*(-[A-Z][A-Za-z]*)+"
 )
 UNTRANSLATED = {"title", "noscript", "h1", "img", "label", "kbd"}
-NAMES = {"WAV", "FLAC", "Opus", "MP3", "Top-k", "Top-p"}
+NAMES = {
+    "WAV",
+    "FLAC",
+    "Opus",
+    "MP3",
+    "Top-k",
+    "Top-p",
+    "Position",
+    "Synthwave",
+    "Transport",
+    "Volume",
+}
 VENDORED = {  # SHA-256 of the file in the npm package
     "client-zip.js": "28c957c53d8e5290951d4b45ccff8ab8c9c37219da08b9d537bbdd595a75706d",
     "idb-keyval.js": "480f1d31a40b5720fbaaee44c1a21d83392c6cf9516672007813a1824483a058",

@@ -94,7 +94,7 @@ export function renderModels() {
   const selected = models.some(({ id }) => id === modelId) ? modelId : catalogue.default;
   const states = {
     unloaded: t("unloaded", "pas encore chargé"),
-    loading: t("loading", "se charge"),
+    loading: t("loading", "en chargement"),
     ready: t("ready", "prêt"),
     unavailable: t("unavailable", "indisponible"),
   };
@@ -119,15 +119,15 @@ function modelNote({ id, license, weights, state, progress, download }) {
         "This model can’t be used now. Choose another one.",
         "Ce modèle est inutilisable pour l’instant. Choisissez-en un autre.",
       ),
-    amount && t(`Its weights are downloaded: ${amount}.`, `Ses poids se téléchargent : ${amount}.`),
+    amount && t(`Its weights are downloaded: ${amount}.`, `Téléchargement : ${amount}.`),
     licenseText(license),
     id.startsWith("musicgen-tiny") &&
       t(
         "Small: it knows piano, organ, guitar, bass, strings, brass, flute, synth and drums.",
         "Petit : il connaît piano, orgue, guitare, basse, cordes, cuivres, flûte, synthé et batterie.",
       ),
-    isMissing && t("Its first use downloads them.", "La première utilisation les télécharge."),
-    isMissing && size && t(`That is up to ${size} GB.`, `C’est au plus ${size} Go.`),
+    isMissing && t("Its first use downloads them.", "La première utilisation les téléchargera."),
+    isMissing && size && t(`Up to ${size} GB.`, `Jusqu’à ${size} Go.`),
   ];
   return notes.filter(Boolean).join(" ");
 }

@@ -14,21 +14,9 @@ const SHORTEST = 0.1; // seconds
 const CONTINUATION = 10; // seconds that a song is longer than its start, at first
 const SILENCE = 1e-4; // full scale is 1
 const [RIFF, WAVE, FMT, DATA] = [0x46464952, 0x45564157, 0x20746d66, 0x61746164]; // a WAV's letters
-const NO_MICROPHONE = problem(
-  "The browser gives no microphone to this page.",
-  "Le navigateur ne donne pas de micro à cette page.",
-);
 const UNREADABLE = problem(
   "The browser finds no audio in this file. Choose a WAV, MP3 or FLAC.",
   "Le navigateur ne trouve pas de son dans ce fichier. Choisissez un WAV, MP3 ou FLAC.",
-);
-const TOO_LARGE = problem(
-  "This file is over 32 MB. Cut it.",
-  "Ce fichier dépasse 32 Mo. Coupez-le.",
-);
-const SILENT = problem(
-  "This audio is silent. Choose one with sound.",
-  "Ce son est silencieux. Choisissez-en un qui s’entend.",
 );
 // Filters for calls take held notes for noise.
 const AS_IT_SOUNDS = { echoCancellation: false, noiseSuppression: false };
@@ -90,7 +78,7 @@ export function renderReference(model, other) {
   ui.mixed.hidden = !melody.selected;
   ui.record.hidden = !navigator.mediaDevices; // Browsers offer it over TLS and on this machine only.
   ui.record.textContent = recorder
-    ? t("End the recording", "Finir l’enregistrement")
+    ? t("End the recording", "Arrêter l’enregistrement")
     : t("Record", "Enregistrer");
   ui.record.ariaPressed = recorder !== null;
   if (sound) draw();
@@ -131,11 +119,21 @@ function limit(edge) {
 }
 
 async function decode(file) {
-  if (file.size > MAX_BYTES) throw TOO_LARGE;
+  if (file.size > MAX_BYTES) {
+    throw problem(
+      "This file is over 32 MB. Cut it.",
+      "Ce fichier dépasse 32 Mo. Raccourcissez-le.",
+    );
+  }
   const reader = new OfflineAudioContext(1, 1, RATE);
   const decoded = new Sound();
   decoded.append(wavOf(await reader.decodeAudioData(await file.arrayBuffer())));
-  if (decoded.peak < SILENCE) throw SILENT;
+  if (decoded.peak < SILENCE) {
+    throw problem(
+      "This audio is silent. Choose another one.",
+      "Ce son est silencieux. Choisissez-en un autre.",
+    );
+  }
   return decoded;
 }
 
@@ -198,7 +196,7 @@ onClick({
     try {
       await (recorder ? endRecording() : startRecording());
     } catch {
-      onChange(NO_MICROPHONE);
+      onChange(problem("The browser gives no microphone.", "Le navigateur refuse le micro."));
     }
     ui.record.ariaDisabled = false;
   },

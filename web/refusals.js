@@ -8,12 +8,12 @@ const SHOWN_AS = { bars: "duration", loop: "ending", sections: "blocks", text: "
 // By codes; the English comes from the server.
 const FRENCH = {
   invalid_field: "cette valeur ne convient pas ; changez-la.",
-  unauthorized: "Le service demande une clé. Réessayez et donnez-la.",
-  too_many_songs: "Cette clé a assez de morceaux en cours. Attendez la fin de l’un d’eux.",
+  unauthorized: "Le service demande une clé. Réessayez et saisissez-la.",
+  too_many_songs: "Cette clé a déjà trop de morceaux en cours. Attendez la fin de l’un d’eux.",
   too_many_changes: "Ce morceau vient de changer, ou change trop souvent. Attendez un instant.",
   song_ended: "Ce morceau est déjà terminé. Faites-en un autre.",
   unknown_model: "Ce modèle est inconnu ici. Choisissez-en un autre.",
-  body_too_large: "C’est trop volumineux. Envoyez moins de son.",
+  body_too_large: "C’est trop volumineux. Envoyez un son plus court.",
   queue_full: "Trop de personnes attendent. Réessayez dans un instant.",
   triton_unavailable: "Le moteur musical est arrêté et redémarre. Réessayez dans un instant.",
   model_loading: "Le modèle se charge encore. Réessayez dans un instant.",
@@ -23,16 +23,16 @@ const FRENCH = {
   weights_changed: "Les poids du modèle ont changé. Demandez un nouveau morceau.",
   weights_missing:
     "Les poids du modèle manquent et ne peuvent être téléchargés. Choisissez-en un autre.",
-  invalid_http: "La demande est illisible, ou trop longue. Rechargez la page.",
-  invalid_json: "La demande est illisible. Rechargez la page.",
+  invalid_http: "La requête est illisible ou trop longue. Rechargez la page.",
+  invalid_json: "La requête est illisible. Rechargez la page.",
   invalid_form: "Le formulaire est illisible. Rechargez la page.",
-  not_found: "Le service ne connaît pas cela, ou plus. Rechargez la page.",
+  not_found: "Introuvable sur ce service. Rechargez la page.",
   method_not_allowed: "Le service refuse cet appel. Rechargez la page.",
   foreign_origin: "Cette page ne peut pas interroger ce service.",
-  internal: "Le serveur a échoué ; son journal dit pourquoi. Réessayez.",
-  body_too_slow: "La demande est arrivée trop lentement. Réessayez.",
+  internal: "Erreur du serveur ; son journal dit pourquoi. Réessayez.",
+  body_too_slow: "La requête est arrivée trop lentement. Réessayez.",
   unsupported_media_type: "Le service ne lit pas ce format. Rechargez la page.",
-  expectation_failed: "La demande attend une réponse que le service ne donne pas.",
+  expectation_failed: "La requête attend une réponse que le service ne donne pas.",
 };
 
 /** @param error {code, message, field, limits} of the server, or {message, french}; or null */
@@ -95,20 +95,20 @@ function remedyOf(limits, field) {
 function remedyOfNumber({ type, minimum, exclusiveMinimum: above, maximum }, field) {
   if (field === "bars" && maximum) {
     const seconds = Math.floor(durationOfBars(maximum, ui.bpm.value));
-    return t(`at this tempo, give at most ${seconds}`, `à ce tempo, donnez au plus ${seconds}`);
+    return t(`at this tempo, give at most ${seconds}`, `à ce tempo, entrez au plus ${seconds}`);
   }
   if (type === "integer") {
     return t(
       `give a whole number from ${minimum} to ${maximum}`,
-      `donnez un nombre entier de ${minimum} à ${maximum}`,
+      `entrez un nombre entier de ${minimum} à ${maximum}`,
     );
   }
   if (maximum !== undefined) {
     const least = minimum ?? above;
-    return t(`give ${least} to ${maximum}`, `donnez de ${least} à ${maximum}`);
+    return t(`give ${least} to ${maximum}`, `entrez une valeur de ${least} à ${maximum}`);
   }
-  if (above !== undefined) return t(`give more than ${above}`, `donnez plus de ${above}`);
-  return type && t("this is no number; write one", "ce n’est pas un nombre ; écrivez-en un");
+  if (above !== undefined) return t(`give more than ${above}`, `entrez plus de ${above}`);
+  return type && t("this is no number; write one", "ce n’est pas un nombre ; entrez-en un");
 }
 
 // The browser's own sentences are in its language, which may not be the page's.

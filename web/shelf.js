@@ -56,7 +56,7 @@ function refusalText(error) {
   if (error.name === "QuotaExceededError") {
     return t(
       "No room for this song: save its file.",
-      "Plus de place : enregistrez le fichier de ce morceau.",
+      "Plus de place : exportez le fichier de ce morceau.",
     );
   }
   return t(
@@ -91,7 +91,7 @@ function renderRow(song) {
   setText(time, [letter, clock(duration)].filter(Boolean).join(" · "));
   setText(model, record.request.model ?? "");
   setText(date, formatDate(record.at));
-  select.ariaLabel = t(`Select ${name}`, `Choisir ${name}`);
+  select.ariaLabel = t(`Select ${name}`, `Sélectionner ${name}`);
   play.ariaLabel = t(`Play ${name}`, `Écouter ${name}`);
   star.ariaLabel = t(`Star for ${name}`, `Étoile pour ${name}`);
   renderStar(star, record);

@@ -38,7 +38,7 @@ export function renderExamples() {
     setText(button, isPlaying(button) ? "■" : "▶");
     button.ariaLabel = isPlaying(button)
       ? t(`Stop ${name}`, `Arrêter ${name}`)
-      : t(`Hear ${name}`, `Entendre ${name}`);
+      : t(`Hear ${name}`, `Écouter ${name}`);
   }
 }
 
@@ -62,4 +62,4 @@ function toggle({ target }) {
 ui.prompt.addEventListener("scroll", scrollMarks);
 ui.examples.addEventListener("click", toggle);
 playback.addEventListener("message", () => example.pause());
-for (const event of ["play", "pause", "ended"]) example.addEventListener(event, renderExamples);
+for (const event of ["play", "pause"]) example.addEventListener(event, renderExamples);

@@ -26,7 +26,7 @@ def test_an_unavailable_model_says_why(quiet_page: Page, triton: FakeTriton) -> 
 
 def test_a_model_that_is_not_here_says_how_much_it_downloads(quiet_page: Page) -> None:
     quiet_page.select_option("#model", "musicgen-small")
-    expect(quiet_page.locator("#note")).to_contain_text("downloads them. That is up to 2 GB.")
+    expect(quiet_page.locator("#note")).to_contain_text("downloads them. Up to 2 GB.")
 
 
 def test_settings_and_volume_outlive_a_reload(quiet_page: Page) -> None:

@@ -48,7 +48,7 @@ def test_a_part_of_the_file_is_sent(quiet_page: Page, triton: FakeTriton) -> Non
     expect(cut(quiet_page)).to_have_text("tune.flac: 0:00–0:30 of 2:30")
     quiet_page.get_by_label("End of the part").press("End")
     expect(cut(quiet_page)).to_have_text("tune.flac: 2:00–2:30 of 2:30")
-    quiet_page.get_by_label("Begin of the part").fill("145.5")
+    quiet_page.get_by_label("Start of the part").fill("145.5")
     expect(cut(quiet_page)).to_have_text("tune.flac: 2:25–2:30 of 2:30")
     ask(quiet_page, "calm piano", "10")
     whole(quiet_page)
@@ -57,7 +57,7 @@ def test_a_part_of_the_file_is_sent(quiet_page: Page, triton: FakeTriton) -> Non
     assert request.prompt_audio.shape == (1, round(4.5 * 32_000))
 
 
-@pytest.mark.parametrize(("edge", "key"), [("Begin", "End"), ("End", "Home")])
+@pytest.mark.parametrize(("edge", "key"), [("Start", "End"), ("End", "Home")])
 def test_the_part_of_a_file_is_never_empty(
     quiet_page: Page, triton: FakeTriton, edge: str, key: str
 ) -> None:

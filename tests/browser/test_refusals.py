@@ -24,25 +24,29 @@ REFUSALS = [
     (
         {"duration": "1000"},
         "“Duration in seconds”: give 1 to 300.",
-        "« Durée en secondes » : donnez de 1 à 300.",
+        "« Durée en secondes » : entrez une valeur de 1 à 300.",
     ),
     (
         {"duration": "-5"},
         "“Duration in seconds”: give 1 to 300.",
-        "« Durée en secondes » : donnez de 1 à 300.",
+        "« Durée en secondes » : entrez une valeur de 1 à 300.",
     ),
     (
         {"duration": ""},
         "“Duration in seconds”: write something.",
         "« Durée en secondes » : écrivez quelque chose.",
     ),
-    ({"bpm": "-110"}, "“Tempo”: give 20 to 400.", "« Tempo » : donnez de 20 à 400."),
+    ({"bpm": "-110"}, "“Tempo”: give 20 to 400.", "« Tempo » : entrez une valeur de 20 à 400."),
     (
         {"top_k": "1.5"},
         "“Top-k”: give a whole number from 0 to 1000000.",
-        "« Top-k » : donnez un nombre entier de 0 à 1000000.",
+        "« Top-k » : entrez un nombre entier de 0 à 1000000.",
     ),
-    ({"cfg_coef": "200"}, "“Guidance”: give 0 to 100.", "« Guidage » : donnez de 0 à 100."),
+    (
+        {"cfg_coef": "200"},
+        "“Guidance”: give 0 to 100.",
+        "« Guidage » : entrez une valeur de 0 à 100.",
+    ),
 ]
 
 
@@ -74,7 +78,7 @@ def test_a_beginning_longer_than_the_song_is_refused(french_page: Page) -> None:
     expect(french_page.locator("#trim")).to_be_visible()
     ask(french_page, "piano calme", "2")
     expect(french_page.locator("#duration + #refusal")).to_have_text(
-        "« Durée en secondes » : donnez plus de 3."
+        "« Durée en secondes » : entrez plus de 3."
     )
 
 
@@ -84,7 +88,7 @@ def test_text_in_a_number_field_is_refused_and_not_sent(
     """Its value is empty for the page's code, as if nothing stood there."""
     for page, text in (
         (quiet_page, "“Guidance”: this is no number; write one."),
-        (french_page, "« Guidage » : ce n’est pas un nombre ; écrivez-en un."),
+        (french_page, "« Guidage » : ce n’est pas un nombre ; entrez-en un."),
     ):
         page.click("#more summary")
         page.locator("#cfg_coef").press_sequentially("1e")
@@ -104,7 +108,7 @@ def test_a_loop_of_too_many_bars_is_refused_in_seconds(french_page: Page) -> Non
     french_page.get_by_label("Tempo").fill("110")
     ask(french_page, "guitare gaie", "300")
     expect(french_page.locator("#refusal")).to_have_text(
-        "« Durée en secondes » : à ce tempo, donnez au plus 296."
+        "« Durée en secondes » : à ce tempo, entrez au plus 296."
     )
     ask(french_page, "guitare gaie", "296")
     whole(french_page)
@@ -159,8 +163,8 @@ def test_a_section_is_refused_in_the_language_of_the_page(
         ("words", "", "« Partie 2 » : écrivez quelque chose."),
         ("words", " ", "« Partie 2 » : écrivez autre chose."),
         ("words", "drums", ""),
-        ("seconds", "1e", "« Secondes » : ce n’est pas un nombre ; écrivez-en un."),
-        ("seconds", "1000", "« Secondes » : donnez de 1 à 299."),
+        ("seconds", "1e", "« Secondes » : ce n’est pas un nombre ; entrez-en un."),
+        ("seconds", "1000", "« Secondes » : entrez une valeur de 1 à 299."),
     ):
         quiet_page.locator(f"#{field}").fill("")
         quiet_page.locator(f"#{field}").press_sequentially(value)

@@ -58,7 +58,7 @@ def test_search_and_stars_choose_rows(shelf: Page) -> None:
     shelf.click("#starred")
     expect(rows(shelf)).to_have_text(["calm piano"])
     shelf.fill("#search", "brass")
-    expect(shelf.get_by_text("No song is like that.")).to_be_visible()
+    expect(shelf.get_by_text("No song matches.")).to_be_visible()
     shelf.reload()
     star_button = shelf.get_by_role("button", name="Star for calm piano")
     expect(star_button).to_have_attribute("aria-pressed", "true")
@@ -208,7 +208,7 @@ def test_a_waiting_song_deleted_for_a_moment_is_there(quiet_page: Page, triton: 
         ask(quiet_page, "calm piano", "5")
     expect(quiet_page.locator("#state")).to_have_text("Waiting in this browser, place 1")
     quiet_page.evaluate(UNDO)
-    expect(quiet_page.locator("#state")).to_have_text("No music came")
+    expect(quiet_page.locator("#state")).to_have_text("No music was made")
     quiet_page.wait_for_timeout(1000)  # The browser looks for a connection twice a second.
     expect(rows(quiet_page)).to_have_count(8)
 
