@@ -35,8 +35,8 @@ class Encoding:
 
 
 def encoder(device: torch.device) -> ThreadPoolExecutor:
-    """The thread of one engine. It encodes with as many threads of torch as ever: how it rounds
-    depends on their number, and must not depend on what else the engine does.
+    """The thread of one engine. The number of torch's threads is always the same, because the last
+    bits of a result depend on it: they must not depend on the other work of the engine.
 
     On a GPU its work goes to the stream of the steps: there it is done in the order in which both
     threads start it.

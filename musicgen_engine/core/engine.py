@@ -240,7 +240,7 @@ class Engine:
         if self._conditionings.get(slot) is not conditioning:
             for joining, row in sequence.joining_rows():
                 model.backend.copy_row(slot, joining, row, sequence.position)
-            sequence.known = model.decoder.set_conditioning(sequence.rows_slots, conditioning)
+            sequence.cached = model.decoder.set_conditioning(sequence.rows_slots, conditioning)
             self._conditionings[slot] = conditioning
         section = (sequence.id, sequence.section)
         if self._sections.get(slot) != section:

@@ -59,11 +59,11 @@ class Queue:
     they were accepted first. The limits of the queue are for new ones: no more can resume than had
     a slot or waited.
 
-    `changed` guards all of it, and the slots of the engines.
+    `condition` guards all of it, and the slots of the engines.
     """
 
     def __init__(self, max_queue: int, max_wait: float = math.inf) -> None:
-        self.changed = threading.Condition()
+        self.condition = threading.Condition()
         self._max_queue = max_queue
         self._max_wait = max_wait
         self._step_seconds: deque[float] = deque(maxlen=MEASURED_STEPS)
@@ -77,15 +77,15 @@ class Queue:
         """An engine begins, with so many slots. It has the same model as the others, which sees
         `window` frames."""
         opened = Slots(slots)
-        with self.changed:
+        with self.condition:
             self._engines.append(opened)
             self._window = window
-            self.changed.notify_all()
+            self.condition.notify_all()
         return opened
 
     def submit(self, sequence: Sequence) -> None:
         """Raises QueueFull."""
-        with self.changed:
+        with self.condition:
             if sequence.resumed:
                 resumed = sum(waiting.resumed for waiting in self._waiting)
                 self._check_places(resumed, self._max_queue + MAX_GPUS * MAX_SLOTS["cuda"])
@@ -94,11 +94,11 @@ class Queue:
                 if sequence.waits_for_melody:
                     self._check_separations()
             insort(self._waiting, sequence, key=attrgetter("place"))
-            self.changed.notify_all()
+            self.condition.notify_all()
 
     def full_for(self) -> int:
         """The seconds for which new sequences are refused; 0 while there is room."""
-        with self.changed:
+        with self.condition:
             try:
                 self._check_room()
             except QueueFull as error:
@@ -153,7 +153,7 @@ class Queue:
 
     def record_step(self, seconds: float) -> None:
         """One step, in which each running sequence of an engine gets a frame, took so long."""
-        with self.changed:
+        with self.condition:
             self._step_seconds.append(seconds)
 
     def _step_time(self) -> float:
@@ -183,7 +183,7 @@ class Queue:
         if sequence := self.next_for(slots):
             self._waiting.remove(sequence)
             slots.take(sequence, self._needed(sequence))
-            self.changed.notify_all()  # the next one may be for another engine
+            self.condition.notify_all()  # the next one may be for another engine
 
     def drop(self, sequence: Sequence) -> None:
         """It ends before it has a slot."""
@@ -198,14 +198,14 @@ class Queue:
             SongEnded
             ServiceError: as Sequence.change
         """
-        with self.changed:
+        with self.condition:
             for sequence in self._waiting:
                 if sequence.id == change.song:
                     return sequence, sequence.change(dict(change.values), check)
             for sequence in self._running:
                 if sequence.id == change.song:
                     self._changes.append((sequence, change))
-                    self.changed.notify_all()
+                    self.condition.notify_all()
                     return None
         raise SongEnded("The song has ended; make another.")
 
@@ -214,14 +214,14 @@ class Queue:
         return [one for one in self._changes if one[0].finished or one[0] in slots.running]
 
     def take_changes(self, slots: Slots) -> list[tuple[Sequence, Change]]:
-        with self.changed:
+        with self.condition:
             taken = self.changes_for(slots)
             self._changes = [one for one in self._changes if one not in taken]
             return taken
 
     def extend(self, slots: Slots, sequence: Sequence, needed: int) -> None:
         """Give a running sequence so many slots. Raises QueueFull."""
-        with self.changed:
+        with self.condition:
             more = needed - len(sequence.slots)
             if more > slots.free:
                 raise _queue_full("a blend needs another slot, and none is free", 1)
@@ -229,7 +229,7 @@ class Queue:
 
     def cancel(self, id: int) -> Sequence | None:
         """Drop a sequence that waits, and return it; mark one that runs."""
-        with self.changed:
+        with self.condition:
             for sequence in self._running:
                 if sequence.id == id:
                     self._abort(sequence, Cancelled("the request was cancelled"))
@@ -240,12 +240,12 @@ class Queue:
 
     def abort(self, sequence: Sequence, error: ServiceError) -> None:
         """End the sequence with this error, in the next step."""
-        with self.changed:
+        with self.condition:
             self._abort(sequence, error)
 
     def _abort(self, sequence: Sequence, error: ServiceError) -> None:
         sequence.abort = error
-        self.changed.notify_all()
+        self.condition.notify_all()
 
     @property
     def aborted(self) -> list[Sequence]:
@@ -255,8 +255,8 @@ class Queue:
     def next_to_separate(self) -> tuple[Sequence, int]:
         """Wait for a sequence whose melody is in a mix, and return it with the number of a window.
         New sequences come first; then those that run have their later windows made ahead."""
-        with self.changed:
-            self.changed.wait_for(self._mixed)
+        with self.condition:
+            self.condition.wait_for(self._mixed)
             return min(self._mixed(), key=itemgetter(1))
 
     def _mixed(self) -> list[tuple[Sequence, int]]:
@@ -270,10 +270,10 @@ class Queue:
 
     def separated(self, sequence: Sequence, number: int, melody: Samples, seconds: float) -> None:
         """The melody of a window is out of its mix, after so many seconds."""
-        with self.changed:
+        with self.condition:
             sequence.melodies[number] = melody
             self._separation_seconds = seconds
-            self.changed.notify_all()
+            self.condition.notify_all()
 
     @property
     def _running(self) -> list[Sequence]:
@@ -281,12 +281,12 @@ class Queue:
         return [sequence for slots in self._engines for sequence in slots.running]
 
     def counts(self) -> dict[str, int]:
-        with self.changed:
+        with self.condition:
             return {"queued": len(self._waiting), "running": len(self._running)}
 
     def states(self) -> dict[int, SequenceState]:
         """The state of every sequence, by its id."""
-        with self.changed:
+        with self.condition:
             waiting: dict[int, SequenceState] = {}
             for state in (QueuedState, SeparatingState):
                 separating = state is SeparatingState

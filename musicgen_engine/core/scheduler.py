@@ -42,12 +42,12 @@ class Scheduler:
 
     def wait(self) -> None:
         """Return when there is work."""
-        with self.queue.changed:
+        with self.queue.condition:
             while True:
                 now = time.monotonic()  # before the look for work: no song may become due between
                 if self._has_work():
                     return
-                self.queue.changed.wait(self._idle_time(now))
+                self.queue.condition.wait(self._idle_time(now))
 
     def _idle_time(self, now: float) -> float | None:
         """Seconds until a song at the pace of playback goes on; None without one. One that is due
@@ -70,8 +70,8 @@ class Scheduler:
         encoding.result.add_done_callback(self._wake)
 
     def _wake(self, _: object) -> None:
-        with self.queue.changed:
-            self.queue.changed.notify_all()
+        with self.queue.condition:
+            self.queue.condition.notify_all()
 
     def end_encoding(self) -> Encoding | None:
         """The encoding that is done, unless its sequence has ended meanwhile."""
@@ -92,7 +92,7 @@ class Scheduler:
         """The work of the next step. Encoding and prefill go one sequence at a time, so that batch
         mates do not wait long for them."""
         running = self._slots.running
-        with self.queue.changed:
+        with self.queue.condition:
             aborted = [
                 (sequence, sequence.abort)
                 for sequence in (*running, *self.queue.aborted)
@@ -129,7 +129,7 @@ class Scheduler:
     def next_for_codec(self, limit: int) -> list[Sequence]:
         """Sequences with enough codes for a chunk of audio; they go behind the others."""
         running = self._slots.running
-        with self.queue.changed:
+        with self.queue.condition:
             ready = list(islice(filter(_codec_ready, running), limit))
             for sequence in ready:
                 running.remove(sequence)
@@ -138,7 +138,7 @@ class Scheduler:
 
     def finish(self, sequence: Sequence) -> None:
         """The sequence has ended, well or not; its slot is free."""
-        with self.queue.changed:
+        with self.queue.condition:
             self._free(sequence)
 
     def _free(self, sequence: Sequence) -> None:

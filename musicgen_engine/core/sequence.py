@@ -72,8 +72,9 @@ class Sequence:
     codes: Codes | None = None  # [codebooks, frames]
     output: AudioStream | None = None
     conditionings: dict[Scope, Conditioning] = field(default_factory=dict)
-    # By row: the first positions of the prefix that the cache has from an earlier sequence.
-    known: Many[int] = ()
+    # By row: the first positions of the prefix that the cache has already, from another sequence or
+    # from another window of this one.
+    cached: Many[int] = ()
 
     def __post_init__(self) -> None:
         self.prompt_frames = self.frames_done = self.request.prompt_frames
@@ -93,7 +94,7 @@ class Sequence:
             return SequenceStatus.FINISHED
         if not self.slots:
             return SequenceStatus.WAITING
-        prefill = self.codes is None or (not self.all_decoded and self._known_positions > 0)
+        prefill = self.codes is None or (not self.all_decoded and self._left_to_prefill > 0)
         return SequenceStatus.PREFILL if prefill else SequenceStatus.RUNNING
 
     @property
@@ -271,7 +272,7 @@ class Sequence:
     @property
     def due(self) -> float:
         """The time from which on the next position may be computed. A prefill need not wait."""
-        if self.request.pace == "fast" or self.codes is None or self._known_positions > 0:
+        if self.request.pace == "fast" or self.codes is None or self._left_to_prefill > 0:
             return -math.inf
         return (self._begun + self._frame) / FRAME_RATE - AHEAD
 
@@ -316,26 +317,28 @@ class Sequence:
     @property
     def new_rows(self) -> int:
         """Those of the next position that are to be computed."""
-        return self.rows - len(self._to_new_rows)
+        return self.rows - len(self._before_new_rows)
 
     @property
-    def _to_new_rows(self) -> list[int]:
-        """For each row that the cache has of the next position: positions until it has no more."""
+    def _before_new_rows(self) -> list[int]:
+        """For each row that the cache has at the next position: the number of positions, from that
+        one on, that it has."""
         first = self.conditionings[self.scope].prefix_length + self.position
-        return [known - first for known in self.known if known > first]
+        return [cached - first for cached in self.cached if cached > first]
 
     def prefill_length(self, limit: int) -> int:
         """Positions of the next chunk of a prefill, all of one section and with the same rows to
         compute."""
-        return min([limit, self._known_positions, *self._to_next_section, *self._to_new_rows])
+        bounds = [*self._before_next_section, *self._before_new_rows]
+        return min([limit, self._left_to_prefill, *bounds])
 
     def decode_length(self, limit: int) -> int:
         """Positions that can be decoded without a look at their codes, all of one section."""
-        return min([limit, self.window.positions - self.position, *self._to_next_section])
+        return min([limit, self.window.positions - self.position, *self._before_next_section])
 
     @property
-    def _to_next_section(self) -> list[int]:
-        """Positions until the next section begins, if there is one."""
+    def _before_next_section(self) -> list[int]:
+        """The number of positions before the next section, if there is one."""
         later = self._starts[self._section_number + 1 :]
         return [start - self.window.start - self.position for start in later[:1]]
 
@@ -363,7 +366,7 @@ class Sequence:
         return self.window.start + max(0, self.position)
 
     @property
-    def _known_positions(self) -> int:
+    def _left_to_prefill(self) -> int:
         return self.window.prompt - self.position
 
     def _open_window(self) -> None:

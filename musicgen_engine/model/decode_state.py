@@ -109,7 +109,7 @@ class DecodeState:
     def set_rows(self, slots: Sequence[int], count: int) -> None:
         """A sequence has so many guidance rows, in these slots. Each of them computes its codes."""
         rows = [slot * SLOT_ROWS + row for slot in slots for row in range(SLOT_ROWS)][:count]
-        rows += [rows[0]] * (MAX_ROWS - count)  # which count nothing
+        rows += [rows[0]] * (MAX_ROWS - count)  # places without a row: their coefficient is 0
         for slot in slots:
             self.rows[slot] = to_device(torch.tensor(rows), self.rows.device)
 

@@ -95,7 +95,7 @@ def test_a_chunk_has_as_many_rows_to_compute_as_sequences_decode() -> None:
     assert busy.schedule().encode is sequence
     sequence.begin(PATTERN, None, cast(AudioStream, Output()))
     sequence.condition(sequence.scope, Conditioning((None, None), prefix=torch.zeros(2, 60, 8)))
-    sequence.known = [20, 40]
+    sequence.cached = [20, 40]
     lengths = []
     while (batch := busy.schedule()).prefill:
         lengths.append(batch.prefill_length)
