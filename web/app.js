@@ -185,9 +185,11 @@ songs.watch((song) => {
   shelf.render();
 });
 deck.watch(renderDeck);
-blocks.watch(makeFrom);
-shelf.watch(remove);
 ui.form.addEventListener("submit", submit);
+ui.section.addEventListener("submit", (event) => {
+  event.preventDefault();
+  makeFrom(...blocks.endDraft());
+});
 ui.steered.addEventListener("change", steering.render);
 onClick({
   generate: ({ detail }) => {
@@ -205,6 +207,8 @@ onClick({
   },
   star: () => songs.star(deck.chosen),
   remove: () => remove([deck.chosen]),
+  discard: () => remove(shelf.selected()),
+  sweep: () => remove(shelf.swept()),
   language: () => {
     switchLanguage();
     renderTexts();

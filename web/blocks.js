@@ -12,12 +12,6 @@ const NEW_DURATION = 10; // seconds of a section that is added
 const MIN_DURATION = 1;
 
 let draft = null; // {take, sections, index} while the user changes them; one is selected
-let remake = () => {};
-
-/** Calls back with a take, the sections that it shall have, and the first second that is new. */
-export function watch(callback) {
-  remake = callback;
-}
 
 /** The seconds that the timeline shows. */
 export function span() {
@@ -98,6 +92,14 @@ function newBlock(index) {
   return create("div", { className: "block" }, button, edge);
 }
 
+/** Ends the draft. Returns its take, its sections, and the first second that is new. */
+export function endDraft() {
+  const ended = [draft.take, draft.sections, firstNew()];
+  draft = null;
+  render();
+  return ended;
+}
+
 function select(index) {
   const take = deck.chosen;
   draft ??= { take, sections: sectionsOf(take.record) };
@@ -116,13 +118,6 @@ ui.section.addEventListener("input", ({ target }) => {
   else section.duration = Math.max(MIN_DURATION, target.valueAsNumber || section.duration);
   render();
 });
-ui.section.addEventListener("submit", (event) => {
-  event.preventDefault();
-  const { take, sections } = draft;
-  remake(take, sections, firstNew());
-  draft = null;
-  render();
-});
 onClick({
   add: () => {
     select(0);
@@ -133,8 +128,7 @@ onClick({
     ui.words.select();
   },
   cancelSection: () => {
-    draft = null;
-    render();
+    endDraft();
     focusChosen();
   },
 });

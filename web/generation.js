@@ -27,7 +27,7 @@ export class Generation extends EventTarget {
   error = null; // the last one
   sound = null; // a Sound with samples, or null
   running = false;
-  saved = null; // a promise, of the last "save"
+  saved = null; // when the last "save" is done
   #requestId = null; // the server's name for the last request
   #controller = null;
 
@@ -36,9 +36,8 @@ export class Generation extends EventTarget {
    * duration, …}, where takes of one song have the same `group`; `files`, the request's, by the
    * names of their fields; of a song that is made anew from the second `from` on, `before`, the
    * sections before those of its request, and `given`, the `files` of the first take; `model`,
-   * `seed`, `revision` and `filename` once it begins;
-   * `blob`, the WAV so far, and `seconds`, its length; `isUnfinished` until it ends; `isKept` once
-   * the store has it.
+   * `seed`, `revision` and `filename` once it begins; `blob`, the WAV so far, and `seconds`, its
+   * length; `isUnfinished` until it ends; `isKept` once the store has it.
    */
   constructor(record) {
     super();

@@ -31,7 +31,7 @@ export async function remake(take, sections, second) {
     duration,
     isUnfinished: from < duration,
     before: clip(sections, 0, begin),
-    request: requestOf(request, clip(sections, begin, Number.POSITIVE_INFINITY), from),
+    request: requestOf(request, clip(sections, begin, Infinity), from),
     given,
     files: from ? { ...(begin ? {} : given), audio: sound.file(begin, end) } : given,
     ...(from && { blob: sound.file(0, from), seconds: from }),

@@ -9,12 +9,6 @@ import { letterOf, renderStar } from "./takes.js";
 import { create, onClick, setText, ui } from "./ui.js";
 
 const rows = new Map(); // by song: {element, …} of its parts
-let remove = () => {};
-
-/** Calls back with the songs that the user deletes. */
-export function watch(callback) {
-  remove = callback;
-}
 
 export function render() {
   for (const song of rows.keys()) if (!songs.all.includes(song)) rows.delete(song);
@@ -45,7 +39,7 @@ function renderTools(shown) {
   ui.selection.hidden = count === 0;
   setText(ui.count, t(`${count} selected`, `Sélection : ${count}`));
   ui.pack.disabled = selected().some(({ record }) => !record.blob);
-  ui.sweep.hidden = count > 0 || !all.some(isSwept);
+  ui.sweep.hidden = count > 0 || swept().length === 0;
   ui.search.placeholder = ui.search.ariaLabel;
   ui.nothing.hidden = shown.length > 0 || all.length === 0;
   setText(ui.kept, refusalText(all.find((song) => song.refusal)?.refusal));
@@ -72,12 +66,12 @@ function isShown({ record }) {
   return isWanted && (record.isStarred || ui.starred.ariaPressed === "false");
 }
 
-/** Songs that are made now, and those with a star, are not deleted with all others. */
-function isSwept({ record }) {
-  return !record.isStarred && !record.isUnfinished;
+/** All songs but those that are made now and those with a star. */
+export function swept() {
+  return stored().filter(({ record }) => !record.isStarred && !record.isUnfinished);
 }
 
-function selected() {
+export function selected() {
   return stored().filter((song) => isShown(song) && rows.get(song)?.select.checked);
 }
 
@@ -147,6 +141,4 @@ onClick({
     render();
   },
   pack: () => saveZip(selected().map(({ record }) => record)),
-  discard: () => remove(selected()),
-  sweep: () => remove(stored().filter(isSwept)),
 });

@@ -178,8 +178,7 @@ export class Sound {
   #store(bytes) {
     const known = Math.min(Math.max(this.#kept - this.#cursor, 0), bytes.length);
     const end = this.#cursor + bytes.length;
-    const isFull = end > this.#data.length;
-    if (isFull) this.#data = new Uint8Array(this.#data.buffer.transfer(2 * end));
+    if (end > this.#data.length) this.#data = new Uint8Array(this.#data.buffer.transfer(2 * end));
     this.#data.set(bytes.subarray(known), this.#cursor + known);
     this.#cursor = end;
     this.#kept = Math.max(this.#kept, end);

@@ -32,7 +32,7 @@ let mark = null; // {take, second, text} of the last change
 export function render() {
   const { progress, running, record, sound, state } = deck.chosen ?? {};
   const isSteered = running && record.request.pace === "playback";
-  const speed = progress?.steps_per_second; // null while the server resumes the song
+  const speed = progress?.steps_per_second; // null while it is resumed
   if (speed && progress.seconds > SURE) isSlow = speed < SPEED;
   ui.steering.hidden = !isSteered && !ui.steered.checked;
   const isOff = !isSteered || !sound || isSlow || state === "reconnecting";

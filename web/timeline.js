@@ -10,7 +10,6 @@ import { createWaveform } from "./waveform.js";
 
 const LABEL_WIDTH = 72; // pixels between the ruler's numbers, at least
 const RULER_STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800]; // seconds
-
 const MIN_SPAN = 2; // seconds that are shown at least
 
 const context = ui.wave.getContext("2d");

@@ -32,16 +32,13 @@ export function draw() {
   const title = titleOf(shown.record);
   setText(ui.playing, title);
   setText(ui.time, `${clock(position)} / ${clock(shown.duration)}`);
-  const letter = letterOf(shown);
-  const label = isPlaying
-    ? t(`Pause, take ${letter}`, `Pause, prise ${letter}`)
-    : t(`Play, take ${letter}`, `Écouter, prise ${letter}`);
+  const verb = isPlaying ? t("Pause", "Pause") : t("Play", "Écouter");
+  const label = `${verb}, ${t("take", "prise")} ${letterOf(shown)}`;
   update(ui.play, { disabled: !isPlaying && !shown.seconds, ariaLabel: label });
   update(ui.play.dataset, { state: isPlaying ? "pause" : "play" });
   update(ui.repeat, { ariaPressed: deck.loopOf(shown) !== null });
   update(ui.save, { disabled: !deck.chosen?.record.blob || deck.chosen.running });
-  const tabTitle = isPlaying ? `▶ ${title} · ${TITLE}` : TITLE;
-  if (document.title !== tabTitle) document.title = tabTitle;
+  update(document, { title: isPlaying ? `▶ ${title} · ${TITLE}` : TITLE });
   report(title, isPlaying, position, shown.duration);
 }
 
@@ -58,11 +55,6 @@ function report(title, isPlaying, position, duration) {
   session.setPositionState({ duration, position: Math.min(position, duration) });
 }
 
-function changeVolume() {
-  player.setVolume(ui.volume.valueAsNumber);
-  save("volume", ui.volume.value);
-}
-
 function skip(seconds) {
   if (deck.chosen) deck.seek(deck.positionOf(deck.chosen) + seconds);
 }
@@ -72,9 +64,7 @@ function toggleLoop() {
   if (chosen?.seconds) deck.setLoop(deck.loopOf(chosen) ? null : { from: 0, to: chosen.seconds });
 }
 
-function showKeys() {
-  ui.keys.showModal();
-}
+const showKeys = () => ui.keys.showModal();
 
 const KEYS = {
   " ": deck.toggle,
@@ -119,7 +109,10 @@ function step(by) {
 
 ui.volume.value = load("volume") ?? 1;
 player.setVolume(ui.volume.valueAsNumber);
-ui.volume.addEventListener("input", changeVolume);
+ui.volume.addEventListener("input", () => {
+  player.setVolume(ui.volume.valueAsNumber);
+  save("volume", ui.volume.value);
+});
 onClick({
   play: deck.toggle,
   repeat: toggleLoop,

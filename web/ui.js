@@ -54,8 +54,8 @@ export function clamp(value, min, max) {
 
 /** 32 hexadecimal digits. */
 export function newId() {
-  const bytes = [...crypto.getRandomValues(new Uint8Array(16))];
-  return bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** Short enough to read out. */
@@ -63,8 +63,8 @@ export function newSeed() {
   return Math.floor(Math.random() * 1e6);
 }
 
-export function pause(milliseconds) {
+export function pause(ms) {
   return new Promise((resolve) => {
-    setTimeout(resolve, milliseconds);
+    setTimeout(resolve, ms);
   });
 }
