@@ -4,6 +4,7 @@ import importlib
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -38,6 +39,8 @@ class Engine:
 
     def submit(self, _: Any, sink: Any) -> None:
         self.sinks.append(sink)
+
+    def stop(self) -> None: ...
 
 
 class Request:
@@ -78,8 +81,8 @@ def response(outputs: Any = (), error: str | None = None) -> Any:
 
 
 @pytest.fixture
-def variant(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A variant that has begun, and its engine."""
+def variant(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A variant that has begun."""
     codes = dict.fromkeys(("INTERNAL", "UNAVAILABLE", "INVALID_ARG"), 0)
     error = type("TritonError", (), {"__new__": lambda _cls, message, _code: message, **codes})
     pb_utils: Any = SimpleNamespace(
@@ -101,7 +104,8 @@ def variant(monkeypatch: pytest.MonkeyPatch) -> Any:
     config = json.dumps({"parameters": {}})
     names = {"model_name": "tiny", "model_version": "1", "model_repository": "/nowhere"}
     model.initialize({**names, "model_config": config})
-    return model
+    yield model
+    model.finalize()
 
 
 def ready(channels: int) -> ReadyState:
