@@ -127,10 +127,10 @@ def children() -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            state, parent, *_ = stat.read_text().rsplit(")", 1)[1].split()
+            state, parent, *_ = stat.read_bytes().rpartition(b")")[2].split()
         except OSError:
             continue
-        if state != "Z":
+        if state != b"Z":
             found.setdefault(int(parent), []).append(int(stat.parent.name))
     return found
 
@@ -138,7 +138,7 @@ def children() -> dict[int, list[int]]:
 def process_name(pid: int) -> str | None:
     """The name of a process as ps shows it; None when the process has ended."""
     try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
     except OSError:
         return None
 
@@ -151,7 +151,7 @@ def descendants(pid: int) -> dict[int, str]:
     while todo:
         child = todo.pop()
         try:
-            line = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            line = Path(f"/proc/{child}/cmdline").read_text(errors="replace").replace("\0", " ")
         except OSError:
             continue
         found[child] = line

@@ -195,7 +195,7 @@ async def test_a_service_with_keys_encodes_for_a_key_alone(settings: GatewaySett
 
 async def test_few_encoders_are_open_at_a_time() -> None:
     def opened() -> int:
-        return sum(isinstance(found, Compressed) for found in gc.get_objects())
+        return sum(issubclass(type(found), Compressed) for found in gc.get_objects())
 
     async def encode() -> None:
         await transcoder.encode(song, "mp3")

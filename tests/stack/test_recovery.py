@@ -5,7 +5,7 @@ import io
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,9 +27,11 @@ from tests.stack.test_generate import busy, until_busy
 
 
 @pytest.fixture(autouse=True)
-def ready(stack: Stack) -> None:
-    """Wait until the service has recovered from the test before."""
+def ready(stack: Stack) -> Iterator[None]:
+    """Leave a service that has recovered to the next test, here or elsewhere."""
+    yield
     until(lambda: stack.get("/readyz")[0] == 200)
+    until(lambda: model_status(stack)["state"] == "ready")
 
 
 @dataclass
@@ -194,7 +196,11 @@ def kill_stubs_twice(stack: Stack) -> int:
             id="triton-SIGSTOP",
             marks=pytest.mark.slow,
         ),
-        pytest.param(partial(send_signal, signal.SIGSTOP, Stack.stub), id="stub-SIGSTOP"),
+        pytest.param(
+            partial(send_signal, signal.SIGSTOP, Stack.stub),
+            id="stub-SIGSTOP",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(send_what_ends_triton, id="triton-request", marks=pytest.mark.slow),
         pytest.param(kill_stubs_twice, id="stub-twice", marks=pytest.mark.slow),
     ],
@@ -268,6 +274,7 @@ def test_triton_clients_are_told_of_a_dead_engine(stack: Stack) -> None:
     assert "SIGKILL" in data["message"] and data["retry_after"] == 10
 
 
+@pytest.mark.slow
 async def test_a_model_whose_engine_keeps_dying_is_unavailable(stack: Stack) -> None:
     def dying() -> bool:
         if stack.model("musicgen-tiny")["state"] == "unavailable":
