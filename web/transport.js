@@ -16,7 +16,7 @@ const MOVED = `${FIELDS}, [type=range], [role=slider]`; // by arrows
 // Browsers show the lock screen's controls for an element that plays, not for an AudioContext.
 const silence = new Audio("/sounds/silence.flac");
 silence.loop = true;
-let reported = ""; // the song, the state and the second
+let reported = ""; // song, state, second
 
 /** The take that the transport is about: the one that plays, else the chosen one. */
 function take() {
@@ -48,7 +48,9 @@ function report(title, isPlaying, position, duration) {
   const news = [title, isPlaying, duration, Math.floor(position)].join();
   if (news === reported) return;
   reported = news;
-  session.metadata = new MediaMetadata({ title, artist: TITLE });
+  if (session.metadata?.title !== title) {
+    session.metadata = new MediaMetadata({ title, artist: TITLE });
+  }
   session.playbackState = isPlaying ? "playing" : "paused";
   if (isPlaying) silence.play().catch(() => {});
   else silence.pause();
@@ -74,9 +76,7 @@ const KEYS = {
   L: toggleLoop,
   "?": showKeys,
 };
-for (const [index, digit] of [..."1234"].entries()) {
-  KEYS[digit] = () => deck.choose(deck.takes()[index]);
-}
+for (const digit of "1234") KEYS[digit] = () => deck.choose(deck.takes()[digit - 1]);
 
 document.addEventListener("keydown", (event) => {
   const { key, code, target, ctrlKey, metaKey, altKey, repeat } = event;
@@ -113,8 +113,4 @@ ui.volume.addEventListener("input", () => {
   player.setVolume(ui.volume.valueAsNumber);
   save("volume", ui.volume.value);
 });
-onClick({
-  play: deck.toggle,
-  repeat: toggleLoop,
-  help: showKeys,
-});
+onClick({ play: deck.toggle, repeat: toggleLoop, help: showKeys });

@@ -21,9 +21,11 @@ def test_the_lock_screen_controls_the_song(quiet_page: Page) -> None:
     expect(playing(quiet_page)).to_be_visible()
     state = "[navigator.mediaSession.playbackState, navigator.mediaSession.metadata.title]"
     assert until(lambda: quiet_page.evaluate(state)) == ["playing", "calm piano"]
+    quiet_page.evaluate("window.shown = navigator.mediaSession.metadata")
     quiet_page.evaluate("session.seekto({ seekTime: 10 })")
     quiet_page.evaluate("session.seekforward({})")
     until(lambda: position(quiet_page) >= 15)
+    assert quiet_page.evaluate("navigator.mediaSession.metadata === shown")  # told once
     quiet_page.evaluate("session.pause()")
     expect(paused(quiet_page)).to_be_visible()
     quiet_page.evaluate("session.nexttrack(), session.previoustrack()")
