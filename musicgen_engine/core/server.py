@@ -15,6 +15,7 @@ from collections.abc import Sequence as Many
 from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from musicgen_engine.channel import Channel
 from musicgen_engine.config import ModelConfig
@@ -132,7 +133,7 @@ class EngineServer:
             _log_end(sequence, "done")
             self._report()  # first: a client that has the end must not find the song still running
         assert isinstance(self._state, ReadyState)
-        self._channel.send(
+        self._send(
             ChunkReport(
                 id=sequence.id,
                 audio=chunk.audio,
@@ -148,13 +149,13 @@ class EngineServer:
     def error(self, sequence: Sequence, error: ServiceError) -> None:
         _log_end(sequence, str(error))
         self._report()
-        self._channel.send(FailureReport(sequence.id, FailedState.of(error)))
+        self._send(FailureReport(sequence.id, FailedState.of(error)))
 
     def changed(self, sequence: Sequence, change: Change, frame: int) -> None:
-        self._channel.send(ChangeReport(change.id, frame, sequence.request.timeline))
+        self._send(ChangeReport(change.id, frame, sequence.request.timeline))
 
     def refused(self, change: Change, error: ServiceError) -> None:
-        self._channel.send(FailureReport(change.id, FailedState.of(error)))
+        self._send(FailureReport(change.id, FailedState.of(error)))
 
     def _receive(self) -> None:
         with _ending_with_the_stub():
@@ -210,16 +211,15 @@ class EngineServer:
             self.error(dropped, Cancelled("the request was cancelled"))
 
     def _report_regularly(self) -> None:
-        with _ending_with_the_stub():
-            while True:
-                time.sleep(REPORT_INTERVAL)
-                if any(engine.step_seconds > STEP_TIMEOUT for engine in self._engines):
-                    log.error("the engine hangs: a step takes over %d s", STEP_TIMEOUT)
-                    os._exit(1)
-                self._report()
-                for id, state in self._queue.states().items():
-                    self._report_sequence(id, state)
-                self._channel.send(MetricsReport(self._metrics()))
+        while True:
+            time.sleep(REPORT_INTERVAL)
+            if any(engine.step_seconds > STEP_TIMEOUT for engine in self._engines):
+                log.error("the engine hangs: a step takes over %d s", STEP_TIMEOUT)
+                os._exit(1)
+            self._report()
+            for id, state in self._queue.states().items():
+                self._report_sequence(id, state)
+            self._send(MetricsReport(self._metrics()))
 
     def _metrics(self) -> dict[str, float]:
         """Gauges as they are, counters since the last call; see metrics.py."""
@@ -235,14 +235,16 @@ class EngineServer:
     def _report(self) -> None:
         with self._reporting:
             counts, full_for = self._queue.counts(), self._queue.full_for()
-            self._channel.send(EngineReport(self._state, **counts, full_for=full_for))
+            self._send(EngineReport(self._state, **counts, full_for=full_for))
 
     def _report_sequence(self, id: int, state: SequenceState) -> None:
         """Until the weights are here, a sequence is loading, too."""
         loading = self._state
-        self._channel.send(
-            SequenceReport(id, loading if isinstance(loading, LoadingState) else state)
-        )
+        self._send(SequenceReport(id, loading if isinstance(loading, LoadingState) else state))
+
+    def _send(self, message: Any) -> None:
+        with _ending_with_the_stub():
+            self._channel.send(message)
 
 
 @contextmanager

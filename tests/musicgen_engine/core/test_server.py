@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -35,6 +36,7 @@ from musicgen_engine.messages import (
 from protocol.constants import UNKNOWN
 from protocol.request import GenerationRequest
 from tests.conftest import ROOT, TIMEOUT, needs_native
+from tests.conftest import until as eventually
 
 SLOTS, QUEUE = 16, 32
 LONG = GenerationRequest("jazz", frames=100_000, seed=1)
@@ -210,3 +212,22 @@ def test_a_model_that_cannot_make_a_song_is_not_ready(tiny_checkpoint: Path) -> 
         failed = until(channel, is_state((FailedState, ReadyState)))[-1].state
     assert isinstance(failed, FailedState)
     assert failed.code == "engine_unavailable" and "output is not finite" in failed.message
+
+
+def is_gone(channel: Channel) -> bool:
+    try:
+        channel.send(Cancel(2))
+    except OSError:
+        return True
+    return False
+
+
+def test_an_engine_ends_when_its_stub_no_longer_reads(tiny_checkpoint: Path) -> None:
+    """A song that is sent notices it first. `engine` sees the exit code."""
+    with engine(tiny_checkpoint) as channel:
+        until(channel, is_state(ReadyState))
+        channel.send(Submit(1, "", LONG))
+        until(channel, lambda message: isinstance(message, ChunkReport))
+        with socket.socket(fileno=os.dup(channel._connection.fileno())) as end:
+            end.shutdown(socket.SHUT_RD)
+        eventually(lambda: is_gone(channel))
