@@ -64,7 +64,7 @@ class Engine:
         self._queue = queue
         self._sink = sink
         self._counters = Counters()
-        # What the decoder has, by the first slot of a sequence; sections with their sequence.
+        # The decoder has these, by the first slot of a sequence; sections with their sequence.
         self._conditionings: dict[int, Conditioning] = {}
         self._sections: dict[int, tuple[int, Section]] = {}
         self._started: deque[_Started] = deque()
